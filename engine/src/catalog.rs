@@ -1,0 +1,134 @@
+//! What exists: relations and their SQL. A [`Catalog`] is an immutable picture; a change makes a new
+//! one. Ids are never reused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+pub type RelationId = u32;
+
+/// User objects' ids start here (so that they can serve as Postgres OIDs as they are).
+pub const FIRST_USER_ID: RelationId = 16384;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelationKind {
+    /// Append-only, its log retained.
+    Stream,
+    /// INSERT, UPDATE, DELETE.
+    Table,
+    /// A stored query, inlined where it is used.
+    View,
+    MaterializedView,
+    /// Pushes a relation's changes out; holds no rows.
+    Sink,
+}
+
+impl RelationKind {
+    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`.
+    pub fn word(self) -> &'static str {
+        match self {
+            RelationKind::Stream => "stream",
+            RelationKind::Table => "table",
+            RelationKind::View => "view",
+            RelationKind::MaterializedView => "materialized view",
+            RelationKind::Sink => "sink",
+        }
+    }
+}
+
+/// A column: an Arrow field, whose metadata names the SQL type where Arrow alone does not (see
+/// [`crate::sql::types`]), and the SQL text of its default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    /// SQL type as text, e.g. `numeric(12,2)`, `timestamp with time zone`, `integer[]`.
+    pub sql_type: String,
+    pub nullable: bool,
+    pub default: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Index of the event-time column.
+    pub column: usize,
+    pub delay_us: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Relation {
+    pub id: RelationId,
+    /// `public` unless said otherwise.
+    pub schema_name: String,
+    pub name: String,
+    pub kind: RelationKind,
+    pub columns: Vec<Column>,
+    /// Indices into `columns`; empty when there is none.
+    pub primary_key: Vec<usize>,
+    /// The statement that made it, as written.
+    pub sql: String,
+    /// The query of a view, materialized view or sink.
+    pub query: Option<String>,
+    pub options: BTreeMap<String, String>,
+    pub watermark: Option<Watermark>,
+    /// The relations that its query names, directly.
+    pub depends_on: Vec<RelationId>,
+    /// Session settings under which the query was bound.
+    pub time_zone: String,
+    pub owner: String,
+    pub comment: Option<String>,
+    pub column_comments: BTreeMap<usize, String>,
+    #[serde(skip)]
+    pub schema: OnceSchema,
+}
+
+/// The Arrow schema, made from `columns` when first asked for.
+#[derive(Debug, Clone, Default)]
+pub struct OnceSchema(std::sync::OnceLock<SchemaRef>);
+impl PartialEq for OnceSchema {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Relation {
+    pub fn arrow_schema(&self) -> SchemaRef {
+        self.schema
+            .0
+            .get_or_init(|| {
+                let fields: Vec<Field> = self
+                    .columns
+                    .iter()
+                    .map(|c| crate::sql::types::field(&c.name, &c.sql_type, c.nullable).expect("checked when the relation was made"))
+                    .collect();
+                Arc::new(Schema::new(fields))
+            })
+            .clone()
+    }
+    /// Streams never retract.
+    pub fn append_only(&self) -> bool {
+        self.kind == RelationKind::Stream
+    }
+}
+
+/// All relations at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    pub relations: BTreeMap<RelationId, Arc<Relation>>,
+    /// Names of schemas besides `public`, with their ids.
+    pub schemas: BTreeMap<String, u32>,
+}
+
+impl Catalog {
+    pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {
+        self.relations.get(&id)
+    }
+    pub fn find(&self, schema_name: &str, name: &str) -> Option<&Arc<Relation>> {
+        self.relations.values().find(|r| r.name == name && r.schema_name == schema_name)
+    }
+    /// Relations whose query names `id`, directly.
+    pub fn dependants(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        self.relations.values().filter(move |r| r.depends_on.contains(&id))
+    }
+}

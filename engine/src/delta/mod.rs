@@ -1,0 +1,82 @@
+//! The currency: a *delta* is a Z-set, an Arrow batch with a signed weight per row.
+//!
+//! +1 inserts, −1 retracts. The identity of a row is the whole row. A delta whose weights are all +1
+//! stores none, so append-only streams pay nothing for them.
+//!
+//! ```text
+//!   rows (RecordBatch)      weights (None = all +1)
+//!   | 1 | 'a' |             +1
+//!   | 2 | 'b' |             -1
+//! ```
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::SchemaRef;
+
+#[derive(Debug, Clone)]
+pub struct Delta {
+    pub rows: RecordBatch,
+    /// One weight per row, never 0; `None` means that all are +1.
+    pub weights: Option<Int64Array>,
+}
+
+impl Delta {
+    pub fn inserts(rows: RecordBatch) -> Self {
+        Delta { rows, weights: None }
+    }
+    pub fn new(rows: RecordBatch, weights: Option<Int64Array>) -> Self {
+        if let Some(w) = &weights {
+            assert_eq!(w.len(), rows.num_rows(), "one weight per row");
+        }
+        Delta { rows, weights }
+    }
+    pub fn retractions(rows: RecordBatch) -> Self {
+        let n = rows.num_rows();
+        Delta { rows, weights: Some(Int64Array::from_value(-1, n)) }
+    }
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    pub fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |w| w.value(row))
+    }
+    pub fn slice(&self, offset: usize, length: usize) -> Delta {
+        Delta { rows: self.rows.slice(offset, length), weights: self.weights.as_ref().map(|w| w.slice(offset, length)) }
+    }
+    /// The rows for which `mask` is true (NULL counts as false).
+    pub fn filter(&self, mask: &BooleanArray) -> Delta {
+        let predicate = arrow::compute::FilterBuilder::new(mask).optimize().build();
+        let rows = predicate.filter_record_batch(&self.rows).expect("mask is as long as the batch");
+        let weights = self.weights.as_ref().map(|w| {
+            predicate.filter(w).expect("mask is as long as the weights").as_any().downcast_ref::<Int64Array>().expect("same type").clone()
+        });
+        Delta { rows, weights }
+    }
+    /// The rows at `indices`, in that order.
+    pub fn take(&self, indices: &UInt32Array) -> Delta {
+        let rows = arrow::compute::take_record_batch(&self.rows, indices).expect("indices are within the batch");
+        let weights = self.weights.as_ref().map(|w| {
+            let taken = arrow::compute::take(w, indices, None).expect("indices are within the weights");
+            taken.as_any().downcast_ref::<Int64Array>().expect("same type").clone()
+        });
+        Delta { rows, weights }
+    }
+    /// Other columns, same rows and weights.
+    pub fn with_columns(&self, schema: SchemaRef, columns: Vec<ArrayRef>) -> Delta {
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(self.len()));
+        let rows = RecordBatch::try_new_with_options(schema, columns, &options).expect("columns fit the schema");
+        Delta { rows, weights: self.weights.clone() }
+    }
+    pub fn negate(&self) -> Delta {
+        let weights = match &self.weights {
+            None => Int64Array::from_value(-1, self.len()),
+            Some(w) => w.unary(|w| -w),
+        };
+        Delta { rows: self.rows.clone(), weights: Some(weights) }
+    }
+}

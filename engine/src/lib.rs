@@ -1,0 +1,24 @@
+//! Millrace's engine: a streaming SQL database as a library.
+//!
+//! Life of a query in ten steps, in the order of the modules:
+//!
+//! 1. `session` takes a statement's text; `sql::parse` makes a [`sql::statement::Statement`] of it.
+//! 2. `sql` binds names to the catalog's relations and asks DataFusion for a logical plan.
+//! 3. A `SELECT` runs as a DataFusion query over a snapshot (`serve`).
+//! 4. A write becomes a [`delta::Delta`]; `commit` logs it, with one sync, as an epoch.
+//! 5. A materialized view's logical plan is lowered to an incremental one (`plan`),
+//! 6. rendered to a Timely dataflow (`dataflow::render`)
+//! 7. and hydrated from what exists.
+//! 8. Each epoch's deltas run through `operators`, which keep their rows in arrangements (`state`).
+//! 9. A closed epoch is visible to snapshots, subscriptions and sinks.
+//! 10. Checkpoints make state durable; recovery loads the newest and replays the log after it.
+
+pub mod catalog;
+pub mod connectors;
+pub mod delta;
+pub mod error;
+pub mod session;
+pub mod sql;
+pub mod time;
+
+pub use error::{Error, Result};

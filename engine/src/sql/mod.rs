@@ -1,0 +1,4 @@
+//! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
+
+pub mod statement;
+pub mod types;

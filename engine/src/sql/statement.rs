@@ -1,0 +1,255 @@
+//! What a user can say, parsed but not yet bound: Millrace's own statements beside those that
+//! sqlparser already models. `parse.rs` makes these; `session.rs` runs them.
+
+use std::collections::BTreeMap;
+
+use sqlparser::ast;
+
+use crate::catalog::RelationKind;
+
+/// A name as written, folded: `schema.name` or `name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(s) => write!(f, "{s}.{}", self.name),
+            None => write!(f, "{}", self.name),
+        }
+    }
+}
+
+/// One statement and its source text (trimmed, without the semicolon).
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub text: String,
+    pub kind: StatementKind,
+}
+
+pub type Options = BTreeMap<String, String>;
+
+#[derive(Debug, Clone)]
+pub enum StatementKind {
+    /// Nothing but white space and comments.
+    Empty,
+    /// SELECT, VALUES, WITH, TABLE t.
+    Query(Box<ast::Query>),
+    CreateStream(CreateRelation),
+    CreateTable(CreateRelation),
+    /// CREATE TABLE … AS query.
+    CreateTableAs { name: Name, if_not_exists: bool, query: Box<ast::Query>, temporary: bool },
+    CreateView { name: Name, or_replace: bool, if_not_exists: bool, columns: Vec<String>, query: Box<ast::Query> },
+    CreateMaterializedView {
+        name: Name,
+        or_replace: bool,
+        if_not_exists: bool,
+        columns: Vec<String>,
+        query: Box<ast::Query>,
+        options: Options,
+        emit: Emit,
+    },
+    CreateSink { name: Name, if_not_exists: bool, input: SinkInput, options: Options },
+    CreateSchema { name: String, if_not_exists: bool },
+    DropSchema { names: Vec<String>, if_exists: bool, cascade: bool },
+    Drop { kind: RelationKind, names: Vec<Name>, if_exists: bool, cascade: bool },
+    /// ALTER {TABLE|VIEW|MATERIALIZED VIEW|STREAM|SINK} … RENAME TO …
+    Rename { kind: RelationKind, name: Name, new_name: String, if_exists: bool },
+    /// COMMENT ON {kind} name | COLUMN name.column IS 'text' | NULL.
+    Comment { name: Name, column: Option<String>, text: Option<String> },
+    Insert(Insert),
+    Update(Update),
+    Delete(Delete),
+    Truncate { names: Vec<Name> },
+    Copy(Copy),
+    Begin { read_only: bool },
+    Commit,
+    Rollback,
+    Savepoint(String),
+    ReleaseSavepoint(String),
+    RollbackToSavepoint(String),
+    /// SET [SESSION|LOCAL] name = value; `None` is DEFAULT. Names are lower case; `TIME ZONE x` is
+    /// `timezone`, `SESSION CHARACTERISTICS AS TRANSACTION …` and `TRANSACTION …` are
+    /// `transaction_isolation` / `transaction_read_only` …
+    Set { local: bool, assignments: Vec<(String, Option<String>)> },
+    Reset(Option<String>),
+    Show(Show),
+    Explain(Explain),
+    /// VERIFY MATERIALIZED VIEW v
+    Verify(Name),
+    Subscribe(Subscribe),
+    Prepare { name: String, types: Vec<String>, statement: Box<Statement> },
+    Execute { name: String, arguments: Vec<ast::Expr> },
+    /// `None` is ALL.
+    Deallocate(Option<String>),
+    DeclareCursor { name: String, hold: bool, statement: Box<Statement> },
+    Fetch { cursor: String, count: FetchCount, is_move: bool },
+    /// CLOSE name; `None` is ALL.
+    CloseCursor(Option<String>),
+    DiscardAll,
+    /// Accepted and answered with its tag, without effect: LISTEN, UNLISTEN, NOTIFY, VACUUM, ANALYZE,
+    /// CHECKPOINT, LOCK TABLE.
+    NoOp { tag: &'static str },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    Changes,
+    OnWindowClose,
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateRelation {
+    pub name: Name,
+    pub if_not_exists: bool,
+    pub columns: Vec<ColumnDefinition>,
+    /// Column names, in key order.
+    pub primary_key: Vec<String>,
+    pub watermark: Option<WatermarkDefinition>,
+    pub options: Options,
+    pub temporary: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnDefinition {
+    pub name: String,
+    /// Normalised SQL type (see `types.rs`).
+    pub sql_type: String,
+    pub nullable: bool,
+    /// SQL text of the default expression.
+    pub default: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatermarkDefinition {
+    pub column: String,
+    /// Microseconds: `ts - INTERVAL '5 seconds'` is 5,000,000.
+    pub delay_us: i64,
+}
+
+#[derive(Debug, Clone)]
+pub enum SinkInput {
+    From(Name),
+    Query(Box<ast::Query>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub table: Name,
+    /// Empty means all, in order.
+    pub columns: Vec<String>,
+    /// `None` is DEFAULT VALUES. A VALUES list is a query too; `DEFAULT` in it is the identifier
+    /// expression `DEFAULT` as sqlparser gives it.
+    pub source: Option<Box<ast::Query>>,
+    pub on_conflict: Option<OnConflict>,
+    pub returning: Option<Vec<ast::SelectItem>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct OnConflict {
+    /// Column names of the conflict target; empty when none was given.
+    pub target: Vec<String>,
+    /// Empty is DO NOTHING. Expressions may name `excluded.x` and the table's own columns.
+    pub assignments: Vec<(String, ast::Expr)>,
+    pub filter: Option<ast::Expr>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub table: Name,
+    pub alias: Option<String>,
+    pub assignments: Vec<(String, ast::Expr)>,
+    /// UPDATE … FROM.
+    pub from: Vec<ast::TableWithJoins>,
+    pub filter: Option<ast::Expr>,
+    pub returning: Option<Vec<ast::SelectItem>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Delete {
+    pub table: Name,
+    pub alias: Option<String>,
+    /// DELETE … USING.
+    pub using: Vec<ast::TableWithJoins>,
+    pub filter: Option<ast::Expr>,
+    pub returning: Option<Vec<ast::SelectItem>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Copy {
+    pub source: CopySource,
+    pub direction: CopyDirection,
+    pub format: CopyFormat,
+}
+
+#[derive(Debug, Clone)]
+pub enum CopySource {
+    Relation { name: Name, columns: Vec<String> },
+    /// COPY (query | SUBSCRIBE …) TO.
+    Statement(Box<Statement>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyDirection {
+    FromStdin,
+    ToStdout,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text { delimiter: u8, null: String, header: bool },
+    Csv { delimiter: u8, null: String, header: bool, quote: u8, escape: u8 },
+    Binary,
+}
+
+#[derive(Debug, Clone)]
+pub enum Show {
+    /// SHOW STREAMS | TABLES | VIEWS | MATERIALIZED VIEWS | SINKS.
+    Relations(RelationKind),
+    CreateStatement(Name),
+    Watermarks,
+    /// SHOW name; `None` is ALL.
+    Setting(Option<String>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Explain {
+    pub stage: ExplainStage,
+    pub analyze: bool,
+    /// FORMAT JSON.
+    pub json: bool,
+    pub statement: Box<Statement>,
+}
+
+/// EXPLAIN (PARSED | LOGICAL | OPTIMIZED | PHYSICAL | INCREMENTAL) …; plain EXPLAIN picks PHYSICAL for a
+/// query and INCREMENTAL for CREATE MATERIALIZED VIEW.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExplainStage {
+    Default,
+    Parsed,
+    Logical,
+    Optimized,
+    Physical,
+    Incremental,
+}
+
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    pub input: SinkInput,
+    /// Default true: first the rows as they stand.
+    pub snapshot: bool,
+    pub progress: bool,
+    pub as_of: Option<u64>,
+    pub up_to: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchCount {
+    Rows(u64),
+    All,
+    /// FETCH BACKWARD, ABSOLUTE, PRIOR …: not supported on forward-only cursors.
+    Backward,
+}
