@@ -1,5 +1,5 @@
-//! What the engine remembers: durable things in the [`store`] (log, catalog, checkpoints).
-//!
-//! In come deltas and headers, out come the same. It knows nothing of SQL, plans or dataflows.
+//! What the engine remembers. Knows deltas and time; knows no SQL, no plan and no dataflow.
 
+pub mod durable;
+pub mod key_table;
 pub mod store;
