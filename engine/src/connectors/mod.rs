@@ -1,1 +1,2 @@
 //! Sources and sinks at the edges, and their formats.
+pub mod copy;
