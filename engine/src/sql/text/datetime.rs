@@ -105,6 +105,8 @@ fn write_offset(seconds: i32, out: &mut Vec<u8>) {
 struct Parts {
     special: Option<Special>,
     date: Option<(i64, u32, u32)>,
+    /// The year had two digits at most, so its century is to be guessed.
+    short_year: bool,
     julian_day: Option<i64>,
     /// Microseconds since midnight.
     time: Option<i64>,
@@ -240,10 +242,15 @@ fn days_of(parts: &Parts) -> Parsed<i64> {
     }
     let (year, month, day) = parts.date.ok_or(Bad::Syntax)?;
     // There is no year 0 in a text: 1 BC is the year 0 of the calendar.
-    if year == 0 || (parts.bc && year < 0) {
+    if (year == 0 && !parts.short_year) || (parts.bc && year < 0) {
         return Err(Bad::Range);
     }
-    let year = if parts.bc { 1 - year } else { year };
+    let year = match year {
+        _ if parts.bc => 1 - year,
+        0..70 if parts.short_year => year + 2000,
+        70..100 if parts.short_year => year + 1900,
+        _ => year,
+    };
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) || year > 5_874_897 {
         return Err(Bad::Range);
     }
@@ -390,7 +397,7 @@ fn scan(text: &str) -> Parsed<Parts> {
         if parts.date.is_some() {
             return Err(Bad::Syntax);
         }
-        parts.date = Some(date_of_pieces(month, &loose)?);
+        date_of_pieces(month, &loose, &mut parts)?;
     }
     Ok(parts)
 }
@@ -478,9 +485,9 @@ fn scan_number<'a>(
             let c = &c[..c_end];
             let number = |t: &str| t.parse::<i64>().map(|v| (v, t.len())).map_err(|_| Bad::Syntax);
             if let Some(named) = month_of(b) {
-                parts.date = Some(date_of_pieces(Some(named), &[number(a)?, number(c)?])?);
+                date_of_pieces(Some(named), &[number(a)?, number(c)?], parts)?;
             } else {
-                parts.date = Some(date_of_pieces(None, &[number(a)?, number(b)?, number(c)?])?);
+                date_of_pieces(None, &[number(a)?, number(b)?, number(c)?], parts)?;
             }
             return Ok(&rest[used..]);
         }
@@ -562,21 +569,19 @@ pub fn parse_fraction(digits: &str) -> Option<i64> {
 
 /// Year, month and day from numbers in the order given: the year is the one that cannot be a day, or the
 /// last; between the others the month comes first.
-fn date_of_pieces(month: Option<u32>, numbers: &[Loose]) -> Parsed<(i64, u32, u32)> {
-    let full_year = |(v, digits): Loose| match digits {
-        0..=2 if v < 70 => v + 2000,
-        0..=2 => v + 1900,
-        _ => v,
-    };
+fn date_of_pieces(month: Option<u32>, numbers: &[Loose], parts: &mut Parts) -> Parsed<()> {
     let small = |(v, _): Loose| u32::try_from(v).map_err(|_| Bad::Range);
     let is_year = |(_, digits): Loose| digits > 2;
-    match (month, numbers) {
-        (Some(m), [a, b]) if is_year(*a) => Ok((full_year(*a), m, small(*b)?)),
-        (Some(m), [a, b]) => Ok((full_year(*b), m, small(*a)?)),
-        (None, [a, b, c]) if is_year(*a) => Ok((full_year(*a), small(*b)?, small(*c)?)),
-        (None, [a, b, c]) => Ok((full_year(*c), small(*a)?, small(*b)?)),
-        _ => Err(Bad::Syntax),
-    }
+    let (year, month, day) = match (month, numbers) {
+        (Some(m), [a, b]) if is_year(*a) => (*a, m, small(*b)?),
+        (Some(m), [a, b]) => (*b, m, small(*a)?),
+        (None, [a, b, c]) if is_year(*a) => (*a, small(*b)?, small(*c)?),
+        (None, [a, b, c]) => (*c, small(*a)?, small(*b)?),
+        _ => return Err(Bad::Syntax),
+    };
+    parts.short_year = !is_year(year);
+    parts.date = Some((year.0, month, day));
+    Ok(())
 }
 
 #[cfg(test)]
