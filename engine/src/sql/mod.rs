@@ -2,4 +2,5 @@
 
 pub mod exact_float;
 pub mod statement;
+pub mod text;
 pub mod types;
