@@ -9,6 +9,8 @@ use arrow::datatypes::{DataType, Field};
 use arrow::util::display::FormatOptions;
 
 use crate::error::{Error, Result};
+use crate::sql::text::read::read;
+use crate::sql::text::{PgType, Style, Zone};
 use crate::sql::types::{TYPE_KEY, sql_type_of};
 
 /// `values` as a column of `field`'s type; `time_zone` reads timestamps without one.
@@ -21,7 +23,7 @@ pub fn assign(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<Array
         return Ok(values.clone());
     }
     if text && (to != &DataType::Utf8 || declared.is_some()) {
-        return crate::sql::text::assign_text(values, field, time_zone);
+        return read_text(values, field, time_zone);
     }
     if from == to {
         return Ok(values.clone());
@@ -39,6 +41,14 @@ pub fn assign(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<Array
     cast_with_options(&values, to, &options).map_err(|_| {
         Error::new("22003", format!("{} out of range", sql_type_of(field)))
     })
+}
+
+fn read_text(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<ArrayRef> {
+    let texts = arrow::compute::cast(values, &DataType::Utf8).expect("text is text");
+    let texts = texts.as_string::<i32>();
+    let cells: Vec<Option<&str>> = texts.iter().collect();
+    let style = Style { zone: Zone::parse(time_zone)?, now_us: None };
+    read(&PgType::of(field), field.data_type(), &cells, &style).map_err(|e| e.error)
 }
 
 fn rounded(values: &ArrayRef) -> ArrayRef {
