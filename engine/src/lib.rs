@@ -17,8 +17,10 @@ pub mod catalog;
 pub mod connectors;
 pub mod delta;
 pub mod error;
+pub mod operators;
 pub mod session;
 pub mod sql;
+pub mod state;
 pub mod time;
 
 pub use error::{Error, Result};
