@@ -17,17 +17,16 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use millrace_engine::engine::Engine;
 use millrace_engine::session::{Outcome, Session};
 use millrace_engine::{Error, Result};
 
-use crate::serve;
+use crate::config::Options;
+use crate::serve::{Problem, Server};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -111,13 +110,13 @@ fn streams(rate: u64, seconds: Option<u64>) -> [String; 2] {
     ]
 }
 
-pub async fn run(args: Args) -> Result<ExitCode> {
+pub async fn run(args: Args) -> Result<ExitCode, Problem> {
     let seconds = match (args.seconds, args.once) {
         (None, true) => Some(5),
         (given, _) => given,
     };
     let directory = std::env::temp_dir().join(format!("millrace-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
+    std::fs::create_dir_all(&directory).map_err(|e| Problem::Other(e.to_string()))?;
     let outcome = play(&args, seconds, directory.clone()).await;
     if args.keep {
         println!("The data is kept in {}", directory.display());
@@ -127,21 +126,35 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     outcome
 }
 
-async fn play(args: &Args, seconds: Option<u64>, directory: PathBuf) -> Result<ExitCode> {
-    let server = serve::start(serve::Config::local(directory, args.port)).await?;
-    let mut shop = Shop::open(server.engine())?;
+/// The whole server, with psql's port open, for as long as the shop is.
+async fn play(args: &Args, seconds: Option<u64>, directory: PathBuf) -> Result<ExitCode, Problem> {
+    let options = Options {
+        data_dir: Some(directory),
+        pg_addr: Some(format!("127.0.0.1:{}", args.port)),
+        http_addr: Some("127.0.0.1:0".into()),
+        ..Options::default()
+    };
+    let server = Server::start(&options.into_config().map_err(Problem::Usage)?).await?;
+    let psql = format!("psql -h {} -p {} -U millrace millrace", server.pg_addr.ip(), server.pg_addr.port());
+    let shop = Shop { session: server.engine().session("millrace", "millrace") };
+    let played = sell(shop, args, seconds, &psql).await;
+    server.shutdown().await?;
+    played.map_err(|error| Problem::Other(error.message))
+}
+
+async fn sell(mut shop: Shop, args: &Args, seconds: Option<u64>, psql: &str) -> Result<ExitCode> {
     for sql in streams(args.rate, seconds) {
         shop.run(&sql).await?;
     }
     for panel in &PANELS {
         shop.run(&format!("CREATE MATERIALIZED VIEW {} AS {}", panel.view, panel.definition)).await?;
     }
-    let psql = format!("psql -h {} -p {} -U millrace millrace", server.pg_address().ip(), server.pg_address().port());
     let total = seconds.map(|seconds| args.rate * seconds);
     if std::io::stdout().is_terminal() && !args.once {
-        animate(&mut shop, total, &psql).await?;
+        animate(&mut shop, total, psql).await?;
     } else {
-        println!("Orders and payments come for {} seconds. To look further meanwhile: {psql}", seconds.unwrap_or(0));
+        let span = seconds.map_or("until Ctrl-C".into(), |seconds| format!("for {seconds} seconds"));
+        println!("Orders and payments come {span}. To look further meanwhile: {psql}");
         wait_for_end(&mut shop, total, seconds).await?;
     }
     let frame = shop.frame().await?;
@@ -155,7 +168,6 @@ async fn play(args: &Args, seconds: Option<u64>, directory: PathBuf) -> Result<E
             "Every view equals the batch answer to its query (VERIFY MATERIALIZED VIEW), and they agree with each other."
         );
     }
-    server.stop().await?;
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -180,10 +192,6 @@ struct Shop {
 }
 
 impl Shop {
-    fn open(engine: &Arc<Engine>) -> Result<Self> {
-        Ok(Shop { session: engine.session("millrace", "millrace") })
-    }
-
     async fn run(&mut self, sql: &str) -> Result<Vec<RecordBatch>> {
         let statement = self.session.parse(sql)?.pop().ok_or_else(|| Error::internal("no statement"))?;
         let prepared = self.session.prepare(statement, &[]).await?;
