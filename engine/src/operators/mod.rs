@@ -10,6 +10,7 @@
 //!            out: deltas of epoch 7        out: the rest of them
 //! ```
 
+pub mod aggregate;
 #[cfg(test)]
 pub mod check;
 
