@@ -27,6 +27,7 @@ mod accumulator;
 mod cells;
 mod journal;
 mod kept;
+mod moments;
 mod order;
 mod save;
 mod sums;
@@ -47,6 +48,7 @@ use self::accumulator::{Accumulator, Booleans, Counter, Fault, Rows, counts};
 use self::cells::{Cells, ROWS, TOUCHED};
 use self::journal::Journal;
 use self::kept::{KeptBytes, KeptNumber};
+use self::moments::Moments;
 use self::order::Order;
 use self::sums::{DECIMAL_SUM_WORDS, DecimalSum, FloatSum, INTEGER_SUM_WORDS, IntegerSum};
 use self::values::{HEAPS_MAX, Values, passing};
@@ -71,6 +73,10 @@ pub enum AggregateFunction {
     Max,
     BoolAnd,
     BoolOr,
+    VarPop,
+    VarSamp,
+    StddevPop,
+    StddevSamp,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +114,10 @@ pub fn output_type(function: AggregateFunction, argument: Option<&DataType>) -> 
         Avg => sums::output_types(argument()?)?.1,
         Min | Max => argument()?.clone(),
         BoolAnd | BoolOr => DataType::Boolean,
+        VarPop | VarSamp | StddevPop | StddevSamp => {
+            moments::check_argument(argument()?)?;
+            DataType::Float64
+        }
     })
 }
 
@@ -163,6 +173,7 @@ enum Kind {
     Count,
     Sum,
     Booleans,
+    Moments,
     Min,
     Max,
 }
@@ -260,6 +271,7 @@ impl Aggregate {
             }
             Sum | Avg => Kind::Sum,
             BoolAnd | BoolOr => Kind::Booleans,
+            VarPop | VarSamp | StddevPop | StddevSamp => Kind::Moments,
             Min if self.spec.append_only => Kind::Min,
             Max if self.spec.append_only => Kind::Max,
             Min | Max => {
@@ -270,7 +282,7 @@ impl Aggregate {
             }
         };
         // To the others it makes no difference whether a value occurs once or twice.
-        let distinct = distinct && matches!(kind, Kind::Count | Kind::Sum) && argument.is_some();
+        let distinct = distinct && matches!(kind, Kind::Count | Kind::Sum | Kind::Moments) && argument.is_some();
         let feed = Feed { kind, argument, filter, distinct };
         let accumulator = match self.feeds.iter().position(|known| *known == feed) {
             Some(known) => known,
@@ -295,6 +307,7 @@ impl Aggregate {
         self.accumulators.push(match (feed.kind, &data_type) {
             (Kind::Count, _) => Box::new(Counter { offset: cells.reserve(1) }),
             (Kind::Booleans, _) => Box::new(Booleans { offset: cells.reserve(2) }),
+            (Kind::Moments, _) => Box::new(Moments { offset: cells.reserve(1), sums: Vec::new() }),
             (Kind::Sum, DataType::Float32 | DataType::Float64) => {
                 Box::new(FloatSum { offset: cells.reserve(1), sums: Vec::new() })
             }

@@ -17,6 +17,10 @@ fn call(text: &str) -> AggregateCall {
         "max" => AggregateFunction::Max,
         "bool_and" => AggregateFunction::BoolAnd,
         "bool_or" => AggregateFunction::BoolOr,
+        "var_pop" => AggregateFunction::VarPop,
+        "var_samp" => AggregateFunction::VarSamp,
+        "stddev_pop" => AggregateFunction::StddevPop,
+        "stddev_samp" => AggregateFunction::StddevSamp,
         other => panic!("{other}"),
     };
     AggregateCall {
@@ -138,6 +142,23 @@ fn float_sums_are_exact() {
     c.epoch(&[(0, "-1 | 1 | 1e300")], "-1 | 1 | 1e300\n+1 | 1 | 0.1");
     c.epoch(&[(0, "+1 | 1 | NaN")], "-1 | 1 | 0.1\n+1 | 1 | NaN");
     c.epoch(&[(0, "-1 | 1 | NaN\n+9 | 1 | 0.1")], "-1 | 1 | NaN\n+1 | 1 | 1.0");
+}
+
+#[test]
+fn variances() {
+    let calls = ["var_pop(1)", "var_samp(1)", "stddev_pop(1)", "stddev_samp(2)", "var_pop(distinct 1)", "count(1)"];
+    let mut c = checker(&spec("k: Int64, x: Int32, n: Decimal128(10, 1)", &[0], &calls));
+    c.epoch(&[(0, "+1 | 1 | 2 | 0.5")], "+1 | 1 | 0.0 | NULL | 0.0 | NULL | 0.0 | 1");
+    c.epoch(
+        &[(0, "+3 | 1 | 4 | 0.5\n+2 | 1 | 5 | NULL\n+1 | 1 | 7 | NULL\n+1 | 1 | 9 | NULL\n+1 | 1 | NULL | 5.5")],
+        "-1 | 1 | 0.0 | NULL | 0.0 | NULL | 0.0 | 1\n\
+         +1 | 1 | 4.0 | 4.571428571428571 | 2.0 | 2.23606797749979 | 5.84 | 8",
+    );
+    c.epoch(
+        &[(0, "-3 | 1 | 4 | 0.5\n-2 | 1 | 5 | NULL\n-1 | 1 | 7 | NULL\n-1 | 1 | 9 | NULL")],
+        "-1 | 1 | 4.0 | 4.571428571428571 | 2.0 | 2.23606797749979 | 5.84 | 8\n\
+         +1 | 1 | 0.0 | NULL | 0.0 | 3.5355339059327378 | 0.0 | 1",
+    );
 }
 
 #[test]
@@ -299,7 +320,7 @@ mod random {
         }
     }
 
-    const CALLS: [&str; 18] = [
+    const CALLS: [&str; 19] = [
         "count(*)",
         "count(*) filter 5",
         "count(2)",
@@ -318,6 +339,7 @@ mod random {
         "sum(distinct 3)",
         "count(distinct 1)",
         "bool_and(5)",
+        "var_pop(2)",
     ];
 
     /// The whole result, computed from all rows.
@@ -355,6 +377,12 @@ mod random {
             let texts = distinct(&rows, |r| r.s.clone());
             let moneys = distinct(&rows, |r| r.n);
             let eighths = sum(&|r| r.d).map(|d| d as f64 / 8.0);
+            // n·Σx² − (Σx)² over n², in integers but for the division.
+            let variance = sum(&|r| r.i).map(|total| {
+                let n = count(&|r| r.i.is_some());
+                let squares = sum(&|r| r.i.map(|i| i * i)).expect("as many as values");
+                (n as i128 * squares - total * total) as f64 / (n * n) as f64
+            });
             let mut line = key;
             line.extend([
                 count(&|_| true).to_string(),
@@ -375,6 +403,7 @@ mod random {
                 show(&moneys.iter().map(|n| *n as i128).reduce(|a, b| a + b).map(money)),
                 texts.len().to_string(),
                 show(&distinct(&rows, |r| r.f).first()),
+                show(&variance.map(|v| format!("{v:.9}"))),
             ]);
             lines.push(format!("+1 | {}", line.join(" | ")));
         }
@@ -445,7 +474,15 @@ mod random {
             shown = consolidate(&shown);
             let expected = naive(&rows, group);
             let got = text::format(&shown);
-            assert_eq!(got.lines().collect::<Vec<_>>(), expected, "seed {seed}, epoch {epoch}");
+            // The variance, in the last column, is rounded more than once.
+            let round = |line: &str| {
+                let (rest, variance) = line.rsplit_once(" | ").unwrap();
+                match variance.parse::<f64>() {
+                    Ok(variance) => format!("{rest} | {variance:.9}"),
+                    Err(_) => line.to_string(),
+                }
+            };
+            assert_eq!(got.lines().map(round).collect::<Vec<_>>(), expected, "seed {seed}, epoch {epoch}");
 
             if rng.random_bool(0.4) {
                 workers.iter_mut().zip(&mut disks).for_each(|(worker, disk)| disk.save(&mut worker.operator));
