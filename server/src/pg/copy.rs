@@ -28,8 +28,7 @@ impl Connection {
                 message = self.io.message() => message??,
             };
             match message {
-                // Not supervised: what comes in meanwhile is the rest of this COPY.
-                Message::CopyData(bytes) => copy.push(bytes).await?,
+                Message::CopyData(bytes) => copy.push(bytes)?,
                 Message::CopyDone => break,
                 Message::CopyFail(reason) => {
                     return Err(Error::canceled(format!("COPY from stdin failed: {reason}")).into());
@@ -40,7 +39,7 @@ impl Connection {
                 _ => return Err(wire::violation("unexpected message type during COPY from stdin").into()),
             }
         }
-        let count = supervise(copy.finish(), &mut self.io, &running, deadline).await?;
+        let count = supervise(self.session.finish_copy(copy), &mut self.io, &running, deadline).await?;
         Ok(format!("COPY {count}"))
     }
 
