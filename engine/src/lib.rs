@@ -19,6 +19,7 @@ pub mod delta;
 pub mod error;
 pub mod session;
 pub mod sql;
+pub mod state;
 pub mod time;
 
 pub use error::{Error, Result};

@@ -9,6 +9,11 @@
 //!   | 2 | 'b' |             -1
 //! ```
 
+
+pub mod hash;
+pub mod keys;
+
+
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 

@@ -1,0 +1,4 @@
+//! What the engine remembers. Knows deltas and time; knows no SQL, no plan and no dataflow.
+
+pub mod durable;
+pub mod key_table;
