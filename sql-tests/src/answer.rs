@@ -53,10 +53,11 @@ impl sqllogictest::ColumnType for Letter {
     }
 }
 
-/// As many columns as expected, each of the expected kind.
+/// As many columns as expected, each of the expected kind, where both are known.
 #[allow(clippy::ptr_arg)] // the signature that sqllogictest asks for
 pub fn letters_match(actual: &Vec<Letter>, expected: &Vec<Letter>) -> bool {
-    actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, e)| *e == Letter::Any || a == e)
+    let matches = |(a, e): (&Letter, &Letter)| a == e || *a == Letter::Any || *e == Letter::Any;
+    actual.len() == expected.len() && actual.iter().zip(expected).all(matches)
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -162,7 +162,7 @@ fn updated(record: &Record<Letter>, output: &RecordOutput<Letter>) -> Option<Rec
                 " ",
                 sqllogictest::default_validator,
                 sqllogictest::default_normalizer,
-                letters_match,
+                |actual, expected| actual == expected,
             );
         }
     };

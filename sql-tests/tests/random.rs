@@ -5,6 +5,7 @@
 //! | `MILLRACE_RANDOM_CASES` | how many cases |
 //! | `MILLRACE_RANDOM_SEED` | the first seed; the others follow it |
 //! | `MILLRACE_RANDOM_SCRIPT` | a case's text in a file: run just this |
+//! | `MILLRACE_RANDOM_PRINT` | a seed: print its case, as plain SQL, and run nothing |
 //! | `MILLRACE_POSTGRES` | a server that must agree, e.g. `host=127.0.0.1 user=postgres` |
 //!
 //! Cases run in child processes, so that a worker's panic, which stops the process, and a hang are found and
@@ -38,6 +39,8 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     if arguments.list {
         println!("random: test");
+    } else if let Ok(seed) = std::env::var("MILLRACE_RANDOM_PRINT") {
+        print!("{}", generate::case(seed.parse().expect("a seed is a number")));
     } else if let Ok(script) = std::env::var(SCRIPT) {
         run_script(Path::new(&script));
     } else if let Ok(seeds) = std::env::var(CHILD) {
@@ -201,7 +204,10 @@ fn follow(process: &Process, totals: &mut [usize; 5]) -> Followed {
                 }
             }
             ["fail", seed, kind] => {
-                return Followed::Failed { seed: seed.parse().expect("a child writes numbers"), kind: kind.to_string() };
+                return Followed::Failed {
+                    seed: seed.parse().expect("a child writes numbers"),
+                    kind: kind.to_string(),
+                };
             }
             _ => {}
         }

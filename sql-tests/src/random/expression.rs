@@ -22,16 +22,8 @@ pub enum Type {
 }
 
 /// What columns of base relations can have.
-pub const COLUMN_TYPES: [Type; 8] = [
-    Type::Int,
-    Type::Bigint,
-    Type::Text,
-    Type::Numeric,
-    Type::Double,
-    Type::Boolean,
-    Type::Date,
-    Type::Timestamp,
-];
+pub const COLUMN_TYPES: [Type; 8] =
+    [Type::Int, Type::Bigint, Type::Text, Type::Numeric, Type::Double, Type::Boolean, Type::Date, Type::Timestamp];
 
 impl Type {
     pub fn sql(self) -> &'static str {
@@ -242,7 +234,10 @@ pub fn predicate(rng: &mut StdRng, scope: &[Column], depth: u32) -> String {
             format!("({name} {operator} {numeric})")
         }
         _ => {
-            let other = if depth > 0 { expression(rng, scope, ty, depth - 1) } else { leaf(rng, scope, ty) };
+            let mut other = if depth > 0 { expression(rng, scope, ty, depth - 1) } else { leaf(rng, scope, ty) };
+            if other == *name {
+                other = literal(rng, ty);
+            }
             format!("({name} {operator} {other})")
         }
     }

@@ -252,7 +252,8 @@ impl Generator {
         if base.keyed {
             base.next_key += rows + 1;
         }
-        let sql = format!("INSERT INTO {} SELECT {} FROM generate_series(1, {rows}) AS g(i)", base.name, items.join(", "));
+        let sql =
+            format!("INSERT INTO {} SELECT {} FROM generate_series(1, {rows}) AS g(i)", base.name, items.join(", "));
         self.sql(sql);
     }
 

@@ -148,7 +148,8 @@ fn filter(rng: &mut StdRng, relations: &[Relation], scope: &[Column]) -> String 
         let columns: Vec<Column> =
             inner.columns.iter().map(|c| Column { name: format!("x.{}", c.name), ty: c.ty }).collect();
         let restriction = if rng.random_bool(0.4) { predicate(rng, &columns, 1) } else { "true".into() };
-        let pair = scope.iter().find_map(|o| columns.iter().find(|i| i.ty == o.ty && o.ty != Type::Inexact).map(|i| (o, i)));
+        let pair =
+            scope.iter().find_map(|o| columns.iter().find(|i| i.ty == o.ty && o.ty != Type::Inexact).map(|i| (o, i)));
         if let Some((outer, i)) = pair {
             let (outer, i, name) = (&outer.name, &i.name, &inner.name);
             conditions.push(match rng.random_range(0..3) {
@@ -193,8 +194,7 @@ fn some_types(rng: &mut StdRng, relations: &[Relation]) -> Vec<Type> {
 
 fn union_all(rng: &mut StdRng, relations: &[Relation]) -> Query {
     let types = some_types(rng, relations);
-    let branches: Vec<Query> =
-        (0..rng.random_range(2..=3)).map(|_| project(rng, relations, Some(&types))).collect();
+    let branches: Vec<Query> = (0..rng.random_range(2..=3)).map(|_| project(rng, relations, Some(&types))).collect();
     let sql: Vec<&str> = branches.iter().map(|b| b.sql.as_str()).collect();
     let weight = branches.iter().map(|b| b.weight).max().expect("two at least");
     Query { sql: sql.join(" UNION ALL "), columns: branches[0].columns.clone(), weight }
@@ -268,8 +268,7 @@ fn aggregate_over(rng: &mut StdRng, from: From) -> Query {
 }
 
 fn aggregate_call(rng: &mut StdRng, scope: &[Column]) -> (String, Type) {
-    let filter =
-        if one_in(rng, 6) { format!(" FILTER (WHERE {})", predicate(rng, scope, 1)) } else { String::new() };
+    let filter = if one_in(rng, 6) { format!(" FILTER (WHERE {})", predicate(rng, scope, 1)) } else { String::new() };
     let computable: Vec<&Column> = scope.iter().filter(|c| c.ty != Type::Inexact).collect();
     if computable.is_empty() || one_in(rng, 5) {
         return (format!("count(*){filter}"), Type::Bigint);

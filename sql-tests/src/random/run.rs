@@ -176,7 +176,8 @@ impl Runner<'_> {
             let kept = self.rows(&format!("SELECT * FROM {name}")).await?;
             let batch = self.rows(&query).await?;
             if let Some(difference) = difference(&kept.rows, &batch.rows) {
-                let message = format!("view {name} and its query differ (− only in the view, + only in the query)\n{difference}");
+                let message =
+                    format!("view {name} and its query differ (− only in the view, + only in the query)\n{difference}");
                 return Err(Failure { kind: "ad hoc".into(), message });
             }
         }
