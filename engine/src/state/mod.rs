@@ -2,3 +2,4 @@
 
 pub mod durable;
 pub mod key_table;
+pub mod store;
