@@ -49,9 +49,9 @@ impl Database {
         self.workers
     }
     /// As by kill -9: nothing is flushed. All sessions must have been dropped.
-    pub fn crash_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
+    pub async fn crash_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
         let engine = self.engine.take().expect("only absent within crash_and_reopen");
-        engine.crash();
+        engine.crash().await;
         drop(engine);
         self.engine = Some(open(&self.directory, workers)?);
         self.workers = workers;
@@ -97,15 +97,15 @@ impl Database {
 
 fn open(directory: &TempDir, workers: usize) -> Result<Arc<Engine>, SqlError> {
     let config = Config {
-        data_dir: directory.path().to_path_buf(),
         workers,
-        memory: None,
         // A killed process loses nothing that reached the operating system.
         sync: false,
-        checkpoint_interval: Duration::from_millis(200),
-        ..Config::default()
+        // Often, so that a crash finds all: checkpoints, a tail of the log after one, and one half written.
+        checkpoint_interval: Some(Duration::from_millis(100)),
+        ..Config::new(directory.path())
     };
-    Ok(Engine::open(config)?)
+    // Opening blocks until the views are there.
+    Ok(tokio::task::block_in_place(|| Engine::open(config))?)
 }
 
 /// Runs a text of one or more statements; the answer is the last one's.

@@ -55,7 +55,7 @@ impl Scratch {
     pub async fn connect(&self) -> Result<Connection, SqlError> {
         let client = self.server.connect(&self.name).await?;
         client.batch_execute("SET TIME ZONE 'UTC'; SET client_min_messages = error").await?;
-        Ok(Connection { client })
+        Ok(Connection { client, scratch: Scratch { server: self.server.clone(), name: self.name.clone() } })
     }
     pub async fn drop_database(&self) -> Result<(), SqlError> {
         let admin = self.server.connect("postgres").await?;
@@ -65,15 +65,19 @@ impl Scratch {
 
 pub struct Connection {
     client: Client,
+    scratch: Scratch,
 }
 
 impl Connection {
-    pub async fn run(&self, sql: &str) -> Result<Answer, SqlError> {
+    pub async fn run(&mut self, sql: &str) -> Result<Answer, SqlError> {
         let sql = rewrite(sql);
         if let Some((statement, data)) = copy_data(&sql) {
-            let mut sink = Box::pin(self.client.copy_in(statement).await?);
-            sink.send(Bytes::from(data)).await?;
-            return Ok(Answer { count: sink.as_mut().finish().await?, ..Answer::default() });
+            let result = self.copy_in(statement, data).await;
+            if result.is_err() {
+                // The client library is out of step with the server after a COPY that the server refused.
+                *self = self.scratch.connect().await?;
+            }
+            return Ok(Answer { count: result?, ..Answer::default() });
         }
         if words(&sql, 1) == ["COPY"] {
             let mut chunks = Box::pin(self.client.copy_out(&sql).await?);
@@ -103,6 +107,12 @@ impl Connection {
             }
         }
         Ok(answer)
+    }
+
+    async fn copy_in(&self, statement: &str, data: String) -> Result<u64, SqlError> {
+        let mut sink = Box::pin(self.client.copy_in(statement).await?);
+        sink.send(Bytes::from(data)).await?;
+        Ok(sink.as_mut().finish().await?)
     }
 }
 

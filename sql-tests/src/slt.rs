@@ -208,6 +208,7 @@ impl Client {
             let now = workers.iter().position(|w| *w == database.workers()).expect("one of these");
             database
                 .crash_and_reopen(workers[(now + 1) % workers.len()])
+                .await
                 .map_err(|e| format!("cannot reopen after a crash: {e}"))?;
             database.verify().await.map_err(|e| format!("after a crash: {e}"))
         } else if changes(sql) {

@@ -65,8 +65,8 @@ fn run_case(case: &Case, lenient: bool) -> Report {
             return run(case, None, lenient).await;
         };
         let scratch = server.scratch().await.expect("the server that MILLRACE_POSTGRES names lets us make databases");
-        let connection = scratch.connect().await.expect("the database was just made");
-        let report = run(case, Some(&connection), lenient).await;
+        let mut connection = scratch.connect().await.expect("the database was just made");
+        let report = run(case, Some(&mut connection), lenient).await;
         drop(connection);
         scratch.drop_database().await.expect("the database was made here");
         report

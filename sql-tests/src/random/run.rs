@@ -33,7 +33,7 @@ pub struct Report {
 struct Runner<'a> {
     database: Database,
     session: Option<millrace_engine::session::Session>,
-    second: Option<&'a postgres::Connection>,
+    second: Option<&'a mut postgres::Connection>,
     /// Parts of the case may be missing: a statement that misses something is skipped.
     lenient: bool,
     /// Views that exist, in order of creation, with their queries.
@@ -47,7 +47,7 @@ struct Runner<'a> {
 }
 
 /// Runs the case. `lenient`: the case was cut down, so that statements may miss what they name.
-pub async fn run(case: &Case, second: Option<&postgres::Connection>, lenient: bool) -> Report {
+pub async fn run(case: &Case, second: Option<&mut postgres::Connection>, lenient: bool) -> Report {
     let database = match Database::create(case.workers) {
         Ok(database) => database,
         Err(e) => {
@@ -120,7 +120,7 @@ impl Runner<'_> {
         } else if word(0) == "COMMIT" {
             self.in_transaction = false;
         }
-        if let (Some(second), false) = (self.second, skip_second) {
+        if let (Some(second), false) = (self.second.as_deref_mut(), skip_second) {
             let other = second.run(sql).await;
             let (ours, theirs) = (outcome(&result), outcome(&other));
             if ours != theirs && !both_errors(&result, &other) {
@@ -181,10 +181,13 @@ impl Runner<'_> {
                 return Err(Failure { kind: "ad hoc".into(), message });
             }
         }
-        if let Some(second) = self.second {
+        if self.second.is_some() {
             for name in self.relation_names() {
                 let ours = self.rows(&format!("SELECT * FROM {name}")).await?;
-                let theirs = second
+                let theirs = self
+                    .second
+                    .as_deref_mut()
+                    .expect("seen above")
                     .run(&format!("SELECT * FROM {name}"))
                     .await
                     .map_err(|e| Failure { kind: "postgres read".into(), message: format!("{name}: {e}") })?;
@@ -215,7 +218,7 @@ impl Runner<'_> {
         self.session = None;
         if self.in_transaction {
             self.in_transaction = false;
-            if let Some(second) = self.second {
+            if let Some(second) = self.second.as_deref_mut() {
                 let rolled_back = second.run("ROLLBACK").await;
                 rolled_back.map_err(|e| Failure { kind: "postgres rollback".into(), message: e.to_string() })?;
             }
@@ -224,6 +227,7 @@ impl Runner<'_> {
         self.session = None;
         self.database
             .crash_and_reopen(workers)
+            .await
             .map_err(|e| Failure { kind: format!("reopen {}", e.code), message: e.to_string() })?;
         let after = self.contents().await?;
         for (name, rows) in &before {
