@@ -476,7 +476,7 @@ fn masks(nulls: &[Option<NullBuffer>], rows: usize) -> Vec<u8> {
 }
 
 /// The bytes of a text or binary column; NULLs are empty.
-fn raw_bytes(column: &ArrayRef, nulls: Option<&NullBuffer>) -> ByteKeys {
+pub(crate) fn raw_bytes(column: &ArrayRef, nulls: Option<&NullBuffer>) -> ByteKeys {
     fn share<T: ByteArrayType<Offset = i32>>(column: &ArrayRef) -> ByteKeys {
         let array = column.as_bytes::<T>();
         ByteKeys { offsets: array.offsets().clone(), data: array.values().clone() }
@@ -512,7 +512,12 @@ fn raw_bytes(column: &ArrayRef, nulls: Option<&NullBuffer>) -> ByteKeys {
     }
 }
 
-fn var_array(data_type: &DataType, offsets: OffsetBuffer<i32>, data: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
+pub(crate) fn var_array(
+    data_type: &DataType,
+    offsets: OffsetBuffer<i32>,
+    data: Buffer,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
     let array: ArrayRef = match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
             // SAFETY: the bytes are those of strings of a text column, cut where that column cut them.
