@@ -688,7 +688,7 @@ fn stream_feed(
     worker: usize,
     workers: usize,
 ) -> Feed {
-    let batches = store.stream_rows(relation, after, through);
+    let batches = store.stream_rows(relation, after, through, None);
     Box::new(batches.enumerate().filter_map(move |(n, rows)| match rows {
         Ok(rows) => share_of(None, &Delta::inserts(rows), n as u64, worker, workers).map(|d| Ok((import, d))),
         Err(error) => Some(Err(error)),

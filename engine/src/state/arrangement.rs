@@ -545,7 +545,8 @@ impl Arrangement {
 
     /// Drops the dead rows that nobody can see. Positions change.
     fn rewrite(&mut self) {
-        let mut state = self.shared.state.lock().expect("no panic while held");
+        let shared = self.shared.clone();
+        let mut state = shared.state.lock().expect("no panic while held");
         let horizon = state.horizon;
         let mut moved: Vec<u32> = Vec::with_capacity(self.end as usize + 1);
         let mut batches: Vec<(RecordBatch, Vec<Epoch>)> = Vec::new();
