@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod connectors;
 pub mod delta;
 pub mod error;
+pub mod operators;
 pub mod session;
 pub mod sql;
 pub mod state;
