@@ -13,6 +13,11 @@
 pub mod aggregate;
 #[cfg(test)]
 pub mod check;
+pub mod evaluate;
+pub mod join;
+pub mod map;
+pub mod union;
+pub mod unnest;
 
 use crate::delta::Delta;
 use crate::error::Result;

@@ -2,3 +2,9 @@
 
 pub mod durable;
 pub mod key_table;
+pub mod store;
+pub mod arrangement;
+pub mod gather;
+pub mod key_index;
+pub mod row_index;
+pub mod table;
