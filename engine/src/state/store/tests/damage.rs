@@ -281,3 +281,42 @@ fn a_failed_manifest_leaves_the_one_before() {
         assert!(store.read_block(stands).is_ok() && store.read_block(gone).is_err());
     }
 }
+
+/// Fills a small file system, named by `MILLRACE_SMALL_DISK`: what was acknowledged stays, and once there is
+/// room again the store goes on.
+#[test]
+#[ignore = "needs a file system of some 64 MB, e.g. a tmpfs"]
+fn a_full_disk_is_survived() {
+    let Ok(disk) = std::env::var("MILLRACE_SMALL_DISK") else { return };
+    let path = Path::new(&disk).join("data");
+    let ballast = Path::new(&disk).join("ballast");
+    fs::write(&ballast, vec![1; 16 << 20]).unwrap();
+    let store = open(&path);
+    let random = |epoch: u64| {
+        let mut x = epoch.wrapping_mul(0x9E3779B97F4A7C15) | 1;
+        let ids = (0..20_000).map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x as i64
+        });
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+        entry(epoch, vec![(STREAM, vec![Delta::inserts(RecordBatch::try_from_iter([("x", ids)]).unwrap())])])
+    };
+    let (acknowledged, error) =
+        (1..).find_map(|epoch| store.append(&random(epoch)).err().map(|e| (epoch - 1, e))).expect("the disk is small");
+    println!("full after epoch {acknowledged}: {} {error}", error.code);
+    assert_eq!(error.code, "53100");
+    drop(store);
+    fs::remove_file(&ballast).unwrap();
+    let store = open(&path);
+    assert!(store.last_epoch() >= acknowledged);
+    let mut epochs = 0;
+    for entry in store.replay(0) {
+        let entry = entry.unwrap();
+        epochs += 1;
+        assert_eq!(contents(&entry), contents(&random(epochs)));
+    }
+    assert_eq!(epochs, store.last_epoch());
+    store.append(&random(epochs + 1)).unwrap();
+}

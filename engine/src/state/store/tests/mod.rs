@@ -4,6 +4,7 @@ mod checkpoint;
 mod crash;
 mod damage;
 mod directory;
+mod format;
 mod log;
 mod speed;
 mod types;
