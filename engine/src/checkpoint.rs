@@ -82,7 +82,7 @@ impl Checkpoints {
     fn add(&mut self, key: PartKey, fingerprint: u64, saved: Saved) -> Result<()> {
         let mut blocks = Vec::with_capacity(saved.blocks.len());
         for block in &saved.blocks {
-            blocks.push(self.store.write_block(block)?);
+            blocks.extend(self.store.write_blocks(block)?);
         }
         let (relation, worker, node, slot) = key;
         let part = self.parts.entry(key).or_insert(Part { relation, worker, node, slot, fingerprint, blocks: vec![] });

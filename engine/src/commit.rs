@@ -102,9 +102,8 @@ impl Commit {
                     let epoch = job.epoch;
                     let tables: Vec<RelationId> = job.tables.iter().map(|t| t.0).collect();
                     let result = checkpoints.write(job).and_then(|()| {
-                        for table in tables {
-                            core.store.trim(table, epoch)?;
-                        }
+                        let covered: Vec<(RelationId, Epoch)> = tables.into_iter().map(|id| (id, epoch)).collect();
+                        core.store.trim_all(&covered)?;
                         core.store.trim_headers(epoch.saturating_sub(1))?;
                         Ok(epoch)
                     });

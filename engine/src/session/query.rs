@@ -109,7 +109,7 @@ pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCat
 
 /// Binds a stored query and gives its columns these names.
 pub fn bind_text(state: &SessionState, scope: &Scope, text: &str, names: &[String]) -> Result<LogicalPlan> {
-    let query = crate::sql::parse::parse_query(text)?;
+    let query = crate::sql::parse::query(text)?;
     let bound = bind_query(state, scope, &query, &[])?;
     rename(bound.plan, names)
 }

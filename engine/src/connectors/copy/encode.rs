@@ -194,6 +194,10 @@ impl CopyRows {
 
 fn binary_row_end(bytes: &[u8], start: usize) -> Option<usize> {
     let count = i16::from_be_bytes(bytes.get(start..start + 2)?.try_into().expect("two bytes"));
+    // The trailer's -1 is no row.
+    if count < 0 {
+        return None;
+    }
     let mut end = start + 2;
     for _ in 0..count {
         let length = i32::from_be_bytes(bytes.get(end..end + 4)?.try_into().expect("four bytes"));

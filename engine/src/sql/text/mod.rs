@@ -19,6 +19,7 @@ pub mod interval;
 pub mod json;
 pub mod nested;
 pub mod number;
+pub mod parameter;
 pub mod pg_type;
 pub mod read;
 pub mod write;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   Europe/Berlin, utc      by name, in any case
-//!   +02, -7.5               hours east of UTC, as in SET TIME ZONE -7
-//!   <+02>-02, GMT-3, +02:00 POSIX: the number counts hours *west*
+//!   +02, -7.5, +05:30       hours east of UTC, as in SET TIME ZONE -7 and in Arrow's types
+//!   <+02>-02, GMT-3         POSIX: after a name the number counts hours *west*
 //! ```
 //!
 //! A wall time that a clock change skips, or that occurs twice, is read as standard time, as Postgres does.
@@ -32,7 +32,9 @@ impl Zone {
         {
             return Ok(Self::fixed((hours * 3600.0).round() as i32));
         }
+        let east = || text.starts_with(['+', '-']).then(|| parse_offset(text)).flatten().map(Self::fixed);
         Self::by_name(text)
+            .or_else(east)
             .or_else(|| Self::posix(text))
             .ok_or_else(|| Error::invalid_value(format!("invalid value for parameter \"TimeZone\": \"{text}\"")))
     }
@@ -59,7 +61,7 @@ impl Zone {
         [name, &capitalised, &name.to_ascii_uppercase()].iter().find_map(|n| n.parse::<Tz>().ok()).map(Zone::Named)
     }
 
-    /// `<+02>-02`, `ABC+3`, `+02:00`: the offset counts west.
+    /// `<+02>-02`, `ABC+3`: the offset counts west.
     fn posix(text: &str) -> Option<Zone> {
         let offset = match text.strip_prefix('<') {
             Some(rest) => rest.split_once('>')?.1,
@@ -205,7 +207,7 @@ mod tests {
             ("5.5", 19_800),
             ("<+02>-02", 7200),
             ("GMT-3", 10_800),
-            ("+02:00", -7200),
+            ("+02:00", 7200),
             ("europe/berlin", 3600),
             ("AMERICA/NEW_YORK", -18_000),
             ("Asia/Kolkata", 19_800),
