@@ -4,6 +4,7 @@
 //! their rows; `http` answers health checks and metrics. This is the only crate that knows the wire.
 
 pub mod config;
+pub mod demo;
 pub mod encoding;
 pub mod http;
 pub mod logging;
