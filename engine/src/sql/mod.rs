@@ -1,8 +1,15 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
+pub mod bind;
+pub mod context;
 mod dialect;
+mod errors;
 pub mod exact_float;
+pub mod functions;
 pub mod interval;
 pub mod parse;
+mod rewrite;
 pub mod statement;
+pub mod system;
 pub mod types;
+mod window;
