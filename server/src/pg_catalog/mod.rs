@@ -35,7 +35,6 @@ use millrace_engine::catalog::{Catalog, RelationId};
 use millrace_engine::{Error, Result};
 use sqlparser::ast;
 
-pub use functions::is_reg;
 pub use rewrite::output_name;
 
 /// Names that clients of Postgres expect to find: tables of pg_catalog and information_schema,

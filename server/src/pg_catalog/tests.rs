@@ -248,7 +248,7 @@ fn cases(text: &str) -> Vec<Case> {
         .collect()
 }
 
-async fn check(text: &str) {
+async fn check(name: &str, text: &str) {
     let view = view();
     let mut failures = Vec::new();
     for case in cases(text) {
@@ -272,13 +272,33 @@ async fn check(text: &str) {
             _ => {}
         }
     }
-    if let Ok(path) = std::env::var("PG_CATALOG_FAILURES") {
-        std::fs::write(path, failures.join("\n")).expect("the path can be written");
+    if let Ok(folder) = std::env::var("PG_CATALOG_FAILURES") {
+        std::fs::write(format!("{folder}/{name}"), failures.join("\n")).expect("the path can be written");
     }
     assert!(failures.is_empty(), "{} statements fail:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[tokio::test]
 async fn psql() {
-    check(include_str!("testdata/psql.txt")).await;
+    check("psql", include_str!("testdata/psql.txt")).await;
+}
+#[tokio::test]
+async fn completion() {
+    check("completion", include_str!("testdata/completion.txt")).await;
+}
+#[tokio::test]
+async fn sqlalchemy() {
+    check("sqlalchemy", include_str!("testdata/sqlalchemy.txt")).await;
+}
+#[tokio::test]
+async fn jdbc() {
+    check("jdbc", include_str!("testdata/jdbc.txt")).await;
+}
+#[tokio::test]
+async fn asyncpg() {
+    check("asyncpg", include_str!("testdata/asyncpg.txt")).await;
+}
+#[tokio::test]
+async fn tools() {
+    check("tools", include_str!("testdata/tools.txt")).await;
 }

@@ -4,8 +4,6 @@
 //! only the standard's views would not see them; their table_type is `BASE TABLE` for the same reason.
 //! Streams are base tables too.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
 use millrace_engine::catalog::{Relation, RelationKind};

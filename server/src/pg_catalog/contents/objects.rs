@@ -47,15 +47,12 @@ pub fn constraint_definition(relation: &Relation) -> String {
     format!("PRIMARY KEY ({})", key_columns(relation))
 }
 
-/// `CREATE UNIQUE INDEX items_pkey ON sales.items USING btree (order_id, line)`.
-pub fn index_definition(relation: &Relation) -> String {
-    format!(
-        "CREATE UNIQUE INDEX {} ON {}.{} USING btree ({})",
-        quote_ident(&index_name(relation)),
-        quote_ident(&relation.schema_name),
-        quote_ident(&relation.name),
-        key_columns(relation)
-    )
+/// `CREATE UNIQUE INDEX items_pkey ON sales.items USING btree (order_id, line)`; `table` where the
+/// table's name is to be written otherwise than in full.
+pub fn index_definition(relation: &Relation, table: Option<&str>) -> String {
+    let full = format!("{}.{}", quote_ident(&relation.schema_name), quote_ident(&relation.name));
+    let (index, table) = (quote_ident(&index_name(relation)), table.unwrap_or(&full));
+    format!("CREATE UNIQUE INDEX {index} ON {table} USING btree ({})", key_columns(relation))
 }
 
 fn key_columns(relation: &Relation) -> String {

@@ -158,7 +158,7 @@ pub fn ranges() -> &'static RecordBatch {
         let mut rows = Rows::new(declared("pg_range"), "rngtypid rngsubtype rngmultitypid rngcollation rngsubopc");
         for line in include_str!("../ranges.txt").lines() {
             let mut words = line.split(' ').map(|w| Value::from(w.parse::<i64>().unwrap_or(0)));
-            rows.add(std::array::from_fn(|_| words.next().expect("ranges.txt: five OIDs")));
+            rows.add::<5>(std::array::from_fn(|_| words.next().expect("ranges.txt: five OIDs")));
         }
         rows.finish().expect(CHECKED)
     });

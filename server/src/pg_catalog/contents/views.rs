@@ -71,7 +71,7 @@ pub fn materialized_views(view: &CatalogView) -> Result<RecordBatch> {
 pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_indexes"), "schemaname tablename indexname indexdef");
     for r in view.user_relations().filter(|r| !r.primary_key.is_empty()) {
-        let definition = objects::index_definition(r);
+        let definition = objects::index_definition(r, None);
         rows.add([r.schema_name.as_str().into(), r.name.as_str().into(), index_name(r).into(), definition.into()]);
     }
     rows.finish()

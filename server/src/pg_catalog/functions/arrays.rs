@@ -148,7 +148,6 @@ fn compare(left: &Value, operator: &str, right: &Value) -> Result<Option<bool>> 
         "<=" => order != Greater,
         ">" => order == Greater,
         ">=" => order != Less,
-        "~~" | "~" | "!~" | "~*" => return failed(Error::unsupported(format!("operator {operator} with an array"))),
         other => return failed(Error::unsupported(format!("operator {other} with an array"))),
     }))
 }
@@ -159,7 +158,7 @@ pub fn parse_array(text: &str) -> Vec<Value> {
     if inner.trim().is_empty() {
         return Vec::new();
     }
-    let mut items = Vec::new();
+    let mut items: Vec<Value> = Vec::new();
     let (mut item, mut quoted, mut was_quoted) = (String::new(), false, false);
     let mut chars = inner.chars();
     let mut push = |item: &mut String, was_quoted: &mut bool| {
@@ -176,6 +175,7 @@ pub fn parse_array(text: &str) -> Vec<Value> {
                 was_quoted = true;
             }
             ',' if !quoted => push(&mut item, &mut was_quoted),
+            c if c.is_whitespace() && !quoted && item.is_empty() => {}
             c => item.push(c),
         }
     }

@@ -32,6 +32,11 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("regproc", 1..=1, "regproc", |c| cast(c, "regproc")),
     strict("regprocedure", 1..=1, "regprocedure", |c| cast(c, "regproc")),
     strict("regcollation", 1..=1, "regcollation", |c| cast(c, "regcollation")),
+    // There are no operators or configurations in the catalogs: numbers stay numbers.
+    strict("regoper", 1..=1, "regoper", |c| cast(c, "regoper")),
+    strict("regoperator", 1..=1, "regoperator", |c| cast(c, "regoperator")),
+    strict("regconfig", 1..=1, "regconfig", |c| cast(c, "regconfig")),
+    strict("regdictionary", 1..=1, "regdictionary", |c| cast(c, "regdictionary")),
     strict("to_regclass", 1..=1, "regclass", |c| Ok(look_up(c.view, "regclass", c.text(0)).into())),
     strict("to_regtype", 1..=1, "regtype", |c| Ok(look_up(c.view, "regtype", c.text(0)).into())),
     strict("to_regnamespace", 1..=1, "regnamespace", |c| Ok(look_up(c.view, "regnamespace", c.text(0)).into())),
@@ -55,7 +60,11 @@ pub fn is_type_cast(name: &str) -> bool {
 }
 
 pub fn is_reg(name: &str) -> bool {
-    matches!(name, "regclass" | "regtype" | "regnamespace" | "regrole" | "regproc" | "regprocedure" | "regcollation")
+    matches!(
+        name,
+        "regclass" | "regtype" | "regnamespace" | "regrole" | "regproc" | "regprocedure" | "regcollation" | "regoper"
+            | "regoperator" | "regconfig" | "regdictionary"
+    )
 }
 
 fn oid(c: &Call) -> Result<Value> {
@@ -87,7 +96,8 @@ fn cast(c: &Call, kind: &str) -> Result<Value> {
             "regproc" => Error::new("42883", format!("function \"{text}\" does not exist")),
             "regrole" => Error::undefined_object(format!("role \"{text}\" does not exist")),
             "regcollation" => Error::undefined_object(format!("collation \"{text}\" does not exist")),
-            _ => Error::undefined_object(format!("type \"{text}\" does not exist")),
+            "regtype" => Error::undefined_object(format!("type \"{text}\" does not exist")),
+            _ => Error::undefined_object(format!("\"{text}\" does not exist")),
         }),
     }
 }

@@ -54,7 +54,12 @@ pub const FUNCTIONS: &[Declaration] = &[
                 let column = usize::try_from(n - 1).ok().and_then(|i| r.primary_key.get(i));
                 column.map(|i| quote_ident(&r.columns[*i].name)).into()
             }
-            _ => index_definition(&r).into(),
+            // Pretty: the table's name is qualified only where it has to be.
+            _ => {
+                let pretty = c.arguments.get(2) == Some(&Value::Bool(true));
+                let table = pretty.then(|| c.view.print_relation(r.id)).flatten();
+                index_definition(&r, table.as_deref()).into()
+            }
         })
     }),
     strict("pg_get_constraintdef", 1..=2, "text", |c| {
@@ -105,6 +110,9 @@ pub const FUNCTIONS: &[Declaration] = &[
         let column = c.int(1).and_then(|n| usize::try_from(n - 1).ok());
         let relation = c.oid(0).and_then(|oid| c.view.catalog.get(oid));
         Ok(relation.zip(column).and_then(|(r, i)| r.column_comments.get(&i)).map(String::as_str).into())
+    }),
+    strict("pg_describe_object", 3..=3, "text", |c| {
+        Ok(c.oid(1).and_then(|oid| c.view.named(oid)).map(|n| format!("table {}", n.name())).into())
     }),
     strict("shobj_description", 2..=2, "text", nothing),
     strict("pg_relation_size", 1..=2, "int8", size),

@@ -156,6 +156,12 @@ fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Exp
         placeholders.insert(column.clone(), Expr::Placeholder(Placeholder { id, field: Some(field.clone()) }));
     }
     let plan = subquery.subquery.as_ref().clone().transform_up_with_subqueries(|node| {
+        // LATERAL that looked out of this subquery only: with its references gone, an ordinary input.
+        if let LogicalPlan::Subquery(inner) = &node
+            && inner.subquery.all_out_ref_exprs().is_empty()
+        {
+            return Ok(Transformed::yes(inner.subquery.as_ref().clone()));
+        }
         let names = NamePreserver::new(&node);
         let changed = node.map_expressions(|e| {
             let name = names.save(&e);

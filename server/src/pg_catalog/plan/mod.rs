@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -99,6 +99,12 @@ impl Context {
                 Transformed::new_transformed(Expr::BinaryExpr(binary), changed)
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if matches!(op, Operator::Eq | Operator::NotEq) => {
+                // conkey = '{1}': arrays are compared as they are written.
+                let list = |e: &Expr| field(e).is_some_and(|f| matches!(f.data_type(), DataType::List(_)));
+                if is_text_literal(&right) && list(&left) {
+                    let left = Box::new(self.call(functions::ARRAY_TEXT, vec![*left]));
+                    return Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+                }
                 let kind = |e: &Expr| field(e).and_then(|f| reg(&f).map(str::to_string));
                 let (left, right, changed) = match (kind(&left), kind(&right)) {
                     (Some(kind), None) if is_text_literal(&right) => (left, Box::new(self.call(&kind, vec![*right])), true),

@@ -8,8 +8,10 @@
 //! FROM current_schema()             -> LATERAL (SELECT current_schema() AS current_schema) AS current_schema
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
+use datafusion::execution::SessionStateDefaults;
 use millrace_engine::{Error, Result};
 use sqlparser::ast::{FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableFactor, TableWithJoins};
 
@@ -53,6 +55,15 @@ pub fn rewrite(factor: &mut TableFactor) -> Result<()> {
     Ok(())
 }
 
+/// DataFusion's own functions of one value.
+fn is_scalar(name: &str) -> bool {
+    static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let functions = SessionStateDefaults::default_scalar_functions();
+        functions.iter().flat_map(|f| f.aliases().iter().cloned().chain([f.name().to_string()])).collect()
+    });
+    NAMES.contains(name)
+}
+
 fn function_name(name: &ObjectName) -> String {
     parts(name).pop().unwrap_or_default()
 }
@@ -89,6 +100,8 @@ fn derived(name: &str, arguments: Vec<String>, ordinality: bool, alias: &Option<
             }
             None => vec![(format!("{name}({list})"), name.into())],
         },
+        // A function of one value: FROM string_to_array('a,b', ',') s.
+        _ if is_scalar(name) => vec![(format!("{name}({list})"), name.into())],
         _ => return Ok(None),
     };
     if ordinality && name != "unnest" {
