@@ -9,10 +9,10 @@
 //!   | 2 | 'b' |             -1
 //! ```
 
-
+pub mod consolidate;
 pub mod hash;
 pub mod keys;
-
+pub mod text;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
@@ -64,7 +64,11 @@ impl Delta {
     }
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Delta {
-        let rows = arrow::compute::take_record_batch(&self.rows, indices).expect("indices are within the batch");
+        let columns = self.rows.columns().iter().map(|column| arrow::compute::take(column, indices, None));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>().expect("indices are within the batch");
+        // A batch without columns still has rows.
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(indices.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema(), columns, &options).expect("the same types");
         let weights = self.weights.as_ref().map(|w| {
             let taken = arrow::compute::take(w, indices, None).expect("indices are within the weights");
             taken.as_any().downcast_ref::<Int64Array>().expect("same type").clone()

@@ -41,8 +41,19 @@ pub enum StatementKind {
     CreateStream(CreateRelation),
     CreateTable(CreateRelation),
     /// CREATE TABLE … AS query.
-    CreateTableAs { name: Name, if_not_exists: bool, query: Box<ast::Query>, temporary: bool },
-    CreateView { name: Name, or_replace: bool, if_not_exists: bool, columns: Vec<String>, query: Box<ast::Query> },
+    CreateTableAs {
+        name: Name,
+        if_not_exists: bool,
+        query: Box<ast::Query>,
+        temporary: bool,
+    },
+    CreateView {
+        name: Name,
+        or_replace: bool,
+        if_not_exists: bool,
+        columns: Vec<String>,
+        query: Box<ast::Query>,
+    },
     CreateMaterializedView {
         name: Name,
         or_replace: bool,
@@ -52,20 +63,50 @@ pub enum StatementKind {
         options: Options,
         emit: Emit,
     },
-    CreateSink { name: Name, if_not_exists: bool, input: SinkInput, options: Options },
-    CreateSchema { name: String, if_not_exists: bool },
-    DropSchema { names: Vec<String>, if_exists: bool, cascade: bool },
-    Drop { kind: RelationKind, names: Vec<Name>, if_exists: bool, cascade: bool },
+    CreateSink {
+        name: Name,
+        if_not_exists: bool,
+        input: SinkInput,
+        options: Options,
+    },
+    CreateSchema {
+        name: String,
+        if_not_exists: bool,
+    },
+    DropSchema {
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    Drop {
+        kind: RelationKind,
+        names: Vec<Name>,
+        if_exists: bool,
+        cascade: bool,
+    },
     /// ALTER {TABLE|VIEW|MATERIALIZED VIEW|STREAM|SINK} … RENAME TO …
-    Rename { kind: RelationKind, name: Name, new_name: String, if_exists: bool },
+    Rename {
+        kind: RelationKind,
+        name: Name,
+        new_name: String,
+        if_exists: bool,
+    },
     /// COMMENT ON {kind} name | COLUMN name.column IS 'text' | NULL.
-    Comment { name: Name, column: Option<String>, text: Option<String> },
+    Comment {
+        name: Name,
+        column: Option<String>,
+        text: Option<String>,
+    },
     Insert(Insert),
     Update(Update),
     Delete(Delete),
-    Truncate { names: Vec<Name> },
+    Truncate {
+        names: Vec<Name>,
+    },
     Copy(Copy),
-    Begin { read_only: bool },
+    Begin {
+        read_only: bool,
+    },
     Commit,
     Rollback,
     Savepoint(String),
@@ -74,25 +115,45 @@ pub enum StatementKind {
     /// SET [SESSION|LOCAL] name = value; `None` is DEFAULT. Names are lower case; `TIME ZONE x` is
     /// `timezone`, `SESSION CHARACTERISTICS AS TRANSACTION …` and `TRANSACTION …` are
     /// `transaction_isolation` / `transaction_read_only` …
-    Set { local: bool, assignments: Vec<(String, Option<String>)> },
+    Set {
+        local: bool,
+        assignments: Vec<(String, Option<String>)>,
+    },
     Reset(Option<String>),
     Show(Show),
     Explain(Explain),
     /// VERIFY MATERIALIZED VIEW v
     Verify(Name),
     Subscribe(Subscribe),
-    Prepare { name: String, types: Vec<String>, statement: Box<Statement> },
-    Execute { name: String, arguments: Vec<ast::Expr> },
+    Prepare {
+        name: String,
+        types: Vec<String>,
+        statement: Box<Statement>,
+    },
+    Execute {
+        name: String,
+        arguments: Vec<ast::Expr>,
+    },
     /// `None` is ALL.
     Deallocate(Option<String>),
-    DeclareCursor { name: String, hold: bool, statement: Box<Statement> },
-    Fetch { cursor: String, count: FetchCount, is_move: bool },
+    DeclareCursor {
+        name: String,
+        hold: bool,
+        statement: Box<Statement>,
+    },
+    Fetch {
+        cursor: String,
+        count: FetchCount,
+        is_move: bool,
+    },
     /// CLOSE name; `None` is ALL.
     CloseCursor(Option<String>),
     DiscardAll,
     /// Accepted and answered with its tag, without effect: LISTEN, UNLISTEN, NOTIFY, VACUUM, ANALYZE,
     /// CHECKPOINT, LOCK TABLE.
-    NoOp { tag: &'static str },
+    NoOp {
+        tag: &'static str,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +200,8 @@ pub enum SinkInput {
 #[derive(Debug, Clone)]
 pub struct Insert {
     pub table: Name,
+    /// INSERT INTO t AS alias: the name of the table's own row in ON CONFLICT and RETURNING.
+    pub alias: Option<String>,
     /// Empty means all, in order.
     pub columns: Vec<String>,
     /// `None` is DEFAULT VALUES. A VALUES list is a query too; `DEFAULT` in it is the identifier
@@ -187,7 +250,10 @@ pub struct Copy {
 
 #[derive(Debug, Clone)]
 pub enum CopySource {
-    Relation { name: Name, columns: Vec<String> },
+    Relation {
+        name: Name,
+        columns: Vec<String>,
+    },
     /// COPY (query | SUBSCRIBE …) TO.
     Statement(Box<Statement>),
 }

@@ -23,10 +23,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use sqlparser::ast::{self, ArrayElemTypeDef, CharacterLength, ExactNumberInfo, TimezoneInfo};
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
+use super::dialect::{DIALECT, allow_attempts};
 use crate::error::{Error, Result};
 
 /// Metadata key on an Arrow field that names the SQL type when Arrow's is ambiguous.
@@ -50,9 +50,9 @@ pub fn field(name: &str, sql_type: &str, nullable: bool) -> Result<Field> {
 
 /// Postgres' canonical spelling.
 pub fn normalise(sql_type: &str) -> Result<String> {
-    let dialect = PostgreSqlDialect {};
+    allow_attempts(0);
     let bad = || Error::syntax(format!("invalid type name \"{sql_type}\""));
-    let mut parser = Parser::new(&dialect).try_with_sql(sql_type).map_err(|_| bad())?;
+    let mut parser = Parser::new(&DIALECT).try_with_sql(sql_type).map_err(|_| bad())?;
     let data_type = parser.parse_data_type().map_err(|_| bad())?;
     if parser.peek_token().token != Token::EOF {
         return Err(bad());
@@ -150,8 +150,7 @@ fn custom(name: &ast::ObjectName, modifiers: &[String]) -> Result<String> {
     if schema.is_some() || quoted || word == "character" {
         let plain = if modifiers.is_empty() { word.to_string() } else { format!("{word}({})", modifiers.join(",")) };
         if plain.chars().all(|c| c.is_ascii_alphanumeric() || "_(),".contains(c)) {
-            let dialect = PostgreSqlDialect {};
-            let parsed = Parser::new(&dialect).try_with_sql(&plain).and_then(|mut p| p.parse_data_type());
+            let parsed = Parser::new(&DIALECT).try_with_sql(&plain).and_then(|mut p| p.parse_data_type());
             if let Ok(parsed) = parsed
                 && !matches!(parsed, ast::DataType::Custom(..))
             {

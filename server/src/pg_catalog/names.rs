@@ -98,13 +98,38 @@ impl Named {
     }
 }
 
-impl CatalogView {
+/// Look-ups in a session's view.
+pub trait Names {
     /// The relations that pg_class lists.
-    pub fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+    fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>>;
+    fn named(&self, oid: u32) -> Option<Named>;
+    /// The relation whose primary key is constraint `oid`.
+    fn constraint(&self, oid: u32) -> Option<&Arc<Relation>>;
+    fn find_in(&self, schema_name: &str, name: &str) -> Option<u32>;
+    /// pg_catalog first unless the path names it, then the path.
+    fn search_schemas(&self) -> impl Iterator<Item = &str>;
+    /// The schemas of the path that exist, without the implicit pg_catalog.
+    fn current_schemas(&self) -> Vec<&str>;
+    /// The OID of a relation named as in SQL: `t`, `s.t`, `"Odd name"`, or its OID as digits.
+    fn find_relation(&self, text: &str) -> Option<u32>;
+    fn is_visible(&self, oid: u32) -> bool;
+    /// As regclass prints it: qualified only when not visible.
+    fn print_relation(&self, oid: u32) -> Option<String>;
+    fn schemas(&self) -> Vec<(u32, String)>;
+    fn schema_oid(&self, name: &str) -> Option<u32>;
+    fn schema_name(&self, oid: u32) -> Option<String>;
+    /// The roles that are known: the session's, the owners of relations and the one that owns the system.
+    fn roles(&self) -> BTreeSet<String>;
+    fn role_name(&self, oid: u32) -> Option<String>;
+    fn owner_oid(&self, relation: &Relation) -> u32;
+}
+
+impl Names for CatalogView {
+    fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.catalog.relations.values().filter(|r| relkind(r.kind).is_some())
     }
 
-    pub fn named(&self, oid: u32) -> Option<Named> {
+    fn named(&self, oid: u32) -> Option<Named> {
         let user = |id: u32| self.catalog.get(id).filter(|r| relkind(r.kind).is_some()).cloned();
         match oid & TAG {
             INDEX => user(oid & !TAG).filter(|r| !r.primary_key.is_empty()).map(Named::Index),
@@ -112,8 +137,7 @@ impl CatalogView {
         }
     }
 
-    /// The relation whose primary key is constraint `oid`.
-    pub fn constraint(&self, oid: u32) -> Option<&Arc<Relation>> {
+    fn constraint(&self, oid: u32) -> Option<&Arc<Relation>> {
         (oid & TAG == CONSTRAINT)
             .then(|| self.catalog.get(oid & !TAG))
             .flatten()
@@ -133,19 +157,16 @@ impl CatalogView {
         })
     }
 
-    /// pg_catalog first unless the path names it, then the path.
-    pub fn search_schemas(&self) -> impl Iterator<Item = &str> {
+    fn search_schemas(&self) -> impl Iterator<Item = &str> {
         let implicit = (!self.search_path.iter().any(|s| s == "pg_catalog")).then_some("pg_catalog");
         implicit.into_iter().chain(self.search_path.iter().map(String::as_str))
     }
 
-    /// The schemas of the path that exist, without the implicit pg_catalog.
-    pub fn current_schemas(&self) -> Vec<&str> {
+    fn current_schemas(&self) -> Vec<&str> {
         self.search_path.iter().map(String::as_str).filter(|s| self.schema_oid(s).is_some()).collect()
     }
 
-    /// The OID of a relation named as in SQL: `t`, `s.t`, `"Odd name"`, or its OID as digits.
-    pub fn find_relation(&self, text: &str) -> Option<u32> {
+    fn find_relation(&self, text: &str) -> Option<u32> {
         if let Ok(oid) = text.trim().parse() {
             return Some(oid);
         }
@@ -157,41 +178,39 @@ impl CatalogView {
         }
     }
 
-    pub fn is_visible(&self, oid: u32) -> bool {
+    fn is_visible(&self, oid: u32) -> bool {
         let Some(named) = self.named(oid) else { return false };
         let name = named.name();
         self.search_schemas().find_map(|s| self.find_in(s, &name)) == Some(oid)
     }
 
-    /// As regclass prints it: qualified only when not visible.
-    pub fn print_relation(&self, oid: u32) -> Option<String> {
+    fn print_relation(&self, oid: u32) -> Option<String> {
         let named = self.named(oid)?;
         let name = quote_ident(&named.name());
         if self.is_visible(oid) { Some(name) } else { Some(format!("{}.{name}", quote_ident(named.schema_name()))) }
     }
 
-    pub fn schemas(&self) -> Vec<(u32, String)> {
+    fn schemas(&self) -> Vec<(u32, String)> {
         let mut all =
             vec![(PG_CATALOG, "pg_catalog".to_string()), (PUBLIC, "public".into()), (INFORMATION_SCHEMA, "information_schema".into())];
         all.extend(self.catalog.schemas.iter().filter(|(n, _)| n.as_str() != "public").map(|(n, oid)| (*oid, n.clone())));
         all
     }
-    pub fn schema_oid(&self, name: &str) -> Option<u32> {
+    fn schema_oid(&self, name: &str) -> Option<u32> {
         self.schemas().into_iter().find(|(_, n)| n == name).map(|(oid, _)| oid)
     }
-    pub fn schema_name(&self, oid: u32) -> Option<String> {
+    fn schema_name(&self, oid: u32) -> Option<String> {
         self.schemas().into_iter().find(|(o, _)| *o == oid).map(|(_, n)| n)
     }
 
-    /// The roles that are known: the session's, the owners of relations and the one that owns the system.
-    pub fn roles(&self) -> BTreeSet<String> {
+    fn roles(&self) -> BTreeSet<String> {
         let owners = self.catalog.relations.values().map(|r| r.owner.clone()).filter(|o| !o.is_empty());
         owners.chain([self.user.clone(), BOOTSTRAP_ROLE.to_string()]).collect()
     }
-    pub fn role_name(&self, oid: u32) -> Option<String> {
+    fn role_name(&self, oid: u32) -> Option<String> {
         self.roles().into_iter().find(|r| role_oid(r) == oid)
     }
-    pub fn owner_oid(&self, relation: &Relation) -> u32 {
+    fn owner_oid(&self, relation: &Relation) -> u32 {
         role_oid(if relation.owner.is_empty() { BOOTSTRAP_ROLE } else { &relation.owner })
     }
 }

@@ -16,17 +16,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use datafusion::error::DataFusionError;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::collect;
 use millrace_engine::catalog::{Catalog, Column, Relation, RelationKind};
-use sqlparser::ast::Statement;
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
+use millrace_engine::sql::bind::{Relations, bind, error_from, optimize};
+use millrace_engine::sql::context::{Settings, session_state};
+use millrace_engine::sql::system::{Live, SessionInfo};
 
 use super::value::{Value, value_at};
 use super::*;
@@ -103,6 +101,29 @@ fn sample() -> Catalog {
     }
 }
 
+struct Sample;
+
+impl Live for Sample {
+    fn sessions(&self) -> Vec<SessionInfo> {
+        vec![SessionInfo {
+            pid: 4711,
+            user: "millrace".into(),
+            database: "millrace".into(),
+            application_name: "psql".into(),
+            client_address: Some("127.0.0.1:55555".parse().expect("an address")),
+            started_us: Some(0),
+            transaction_started_us: None,
+            statement_started_us: Some(0),
+            state_changed_us: Some(0),
+            state: "active",
+            statement: "SELECT 1".into(),
+        }]
+    }
+    fn set_config(&self, _: &str, value: Option<&str>, _: bool) -> Result<String> {
+        Ok(value.unwrap_or_default().to_string())
+    }
+}
+
 fn view() -> Arc<CatalogView> {
     let setting = |n: &str, v: &str| (n.to_string(), v.to_string(), format!("The {n}."));
     Arc::new(CatalogView {
@@ -114,99 +135,41 @@ fn view() -> Arc<CatalogView> {
             setting("search_path", "\"$user\", public"),
             setting("server_version_num", "150000"),
             setting("work_mem", "4MB"),
-            setting("jit", "off"),
+            setting("jit", "on"),
+            setting("max_index_keys", "32"),
         ],
         search_path: vec!["public".into()],
-        sessions: vec![SessionInfo {
-            pid: 4711,
-            user: "millrace".into(),
-            database: "millrace".into(),
-            application_name: "psql".into(),
-            client_address: Some("127.0.0.1:55555".parse().expect("an address")),
-            started_us: 0,
-            transaction_started_us: None,
-            statement_started_us: Some(0),
-            state_changed_us: Some(0),
-            state: "active",
-            statement: "SELECT 1".into(),
-        }],
-        status: BTreeMap::new(),
-        server_address: None,
-        server_started_us: 0,
-        set_config: None,
-        signal: None,
+        live: Arc::new(Sample),
     })
 }
 
-#[derive(Debug)]
-struct OneCatalog(Arc<CatalogView>);
-#[derive(Debug)]
-struct OneSchema(Arc<CatalogView>, String);
+struct Scope(Arc<CatalogView>);
 
-impl std::fmt::Debug for CatalogView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "view of {}", self.user)
+impl Relations for Scope {
+    fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(r) = self.0.catalog.find(schema.unwrap_or("public"), name) {
+            let schema = r.arrow_schema();
+            let rows = MemTable::try_new(schema.clone(), vec![vec![RecordBatch::new_empty(schema)]]);
+            return rows.map(|t| Some(Arc::new(t) as Arc<dyn TableProvider>)).map_err(error_from);
+        }
+        Ok(PgCatalog.table(schema, name, &self.0))
     }
 }
 
-impl CatalogProvider for OneCatalog {
-    fn schema_names(&self) -> Vec<String> {
-        self.0.schemas().into_iter().map(|(_, n)| n).collect()
-    }
-    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        Some(Arc::new(OneSchema(self.0.clone(), name.to_string())))
-    }
-}
-
-#[async_trait]
-impl SchemaProvider for OneSchema {
-    fn table_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let user = self.0.catalog.find(&self.1, name);
-        Ok(match user {
-            Some(r) => {
-                let schema = r.arrow_schema();
-                Some(Arc::new(MemTable::try_new(schema.clone(), vec![vec![RecordBatch::new_empty(schema)]])?))
-            }
-            None if self.1 == "public" => PgCatalog.table(None, name, &self.0),
-            None => PgCatalog.table(Some(&self.1), name, &self.0),
-        })
-    }
-    fn table_exist(&self, _: &str) -> bool {
-        true
-    }
-}
-
-fn context(view: &Arc<CatalogView>) -> SessionContext {
-    let config = SessionConfig::new().with_default_catalog_and_schema("millrace", "public").with_target_partitions(1);
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
-    let context = SessionContext::new_with_state(state);
-    context.register_catalog("millrace", Arc::new(OneCatalog(view.clone())));
-    for function in PgCatalog.functions(view).0 {
-        context.register_udf(function.as_ref().clone());
-    }
-    context
-}
-
-/// The rows as text, or the error.
+/// Names of the columns and the rows as text, or the error.
 async fn answer(sql: &str, view: &Arc<CatalogView>) -> std::result::Result<(Vec<String>, Vec<String>), String> {
-    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|e| e.to_string())?;
-    let Some(Statement::Query(mut query)) = statements.pop() else { return Err("no query".into()) };
-    let context = context(view);
-    let concerned = PgCatalog.concerns(&query, view);
-    if concerned {
-        PgCatalog.rewrite(&mut query, view).map_err(|e| format!("rewrite: {e}"))?;
-    }
+    let mut query = *millrace_engine::sql::parse::query(sql).map_err(|e| format!("parse: {e}"))?;
+    let mut state = session_state(&Settings::default());
+    PgCatalog.register(&mut state, view).map_err(|e| e.to_string())?;
+    let concerned = PgCatalog.rewrite(&mut query, view).map_err(|e| format!("rewrite: {e}"))?;
     let rewritten = query.to_string();
-    let statement = datafusion::sql::parser::Statement::Statement(Box::new(Statement::Query(query)));
-    let fail = |stage: &str, e: DataFusionError| format!("{stage}: {e}\n   rewritten: {rewritten}");
-    let plan = context.state().statement_to_plan(statement).await.map_err(|e| fail("bind", e))?;
-    let plan = if concerned { plan::finish(plan, view).map_err(|e| fail("finish", e))? } else { plan };
-    let frame = context.execute_logical_plan(plan).await.map_err(|e| fail("plan", e))?;
-    let names = frame.schema().fields().iter().map(|f| output_name(f.name()).to_string()).collect();
-    let batches = frame.collect().await.map_err(|e| fail("run", e))?;
+    let fail = |stage: &str, e: Error| format!("{stage}: {} {e}\n   rewritten: {rewritten}", e.code);
+    let bound = bind(&state, &Scope(view.clone()), &query, &[]).map_err(|e| fail("bind", e))?;
+    let plan = if concerned { PgCatalog.finish(bound.plan, view).map_err(|e| fail("finish", e))? } else { bound.plan };
+    let plan = optimize(&state, plan).map_err(|e| fail("optimize", e))?;
+    let physical = state.query_planner().create_physical_plan(&plan, &state).await;
+    let physical = physical.map_err(|e| fail("plan", error_from(e)))?;
+    let batches = collect(physical, Arc::new(TaskContext::from(&state))).await.map_err(|e| fail("run", error_from(e)))?;
     let mut rows = Vec::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {
@@ -226,7 +189,7 @@ async fn answer(sql: &str, view: &Arc<CatalogView>) -> std::result::Result<(Vec<
             rows.push(values.join("|").replace('\\', "\\\\").replace('\n', "\\n"));
         }
     }
-    Ok((names, rows))
+    Ok((bound.names, rows))
 }
 
 struct Case {

@@ -11,6 +11,7 @@ use millrace_engine::catalog::{Relation, RelationKind};
 use super::objects;
 use super::views::owner;
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
 use crate::pg_catalog::types::{self, Type};

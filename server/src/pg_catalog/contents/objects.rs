@@ -84,7 +84,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
     for r in view.user_relations() {
         let kind = relkind(r.kind).expect("user_relations gives those that have one");
         let stored = kind != "v";
-        let status = view.status.get(&r.id);
+        let status = view.live.size(r.id);
         rows.add([
             r.id.into(),
             r.name.as_str().into(),

@@ -8,6 +8,7 @@ use datafusion::common::Result;
 
 use super::declared;
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE_OID, DATABASE, role_oid};
 use crate::pg_catalog::relations::{Rows, SystemRelation};
 use crate::pg_catalog::value::Value;
@@ -40,7 +41,7 @@ pub fn databases(view: &CatalogView) -> Result<RecordBatch> {
 
 pub fn database_statistics(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_stat_database"), "datid datname numbackends deadlocks");
-    rows.add([DATABASE.into(), view.database.as_str().into(), (view.sessions.len() as i64).into(), 0.into()]);
+    rows.add([DATABASE.into(), view.database.as_str().into(), (view.live.sessions().len() as i64).into(), 0.into()]);
     rows.finish()
 }
 
@@ -119,7 +120,7 @@ pub fn activity(view: &CatalogView) -> Result<RecordBatch> {
         "datid datname pid usesysid usename application_name client_addr client_port backend_start xact_start query_start \
          state_change state query backend_type",
     );
-    for s in &view.sessions {
+    for s in view.live.sessions() {
         rows.add([
             DATABASE.into(),
             s.database.as_str().into(),
@@ -145,7 +146,7 @@ pub fn activity(view: &CatalogView) -> Result<RecordBatch> {
 pub fn encryption(relation: &'static SystemRelation, view: &CatalogView) -> Result<RecordBatch> {
     let flags = if relation.name == "pg_stat_ssl" { "pid ssl" } else { "pid encrypted" };
     let mut rows = Rows::new(relation, flags);
-    for s in &view.sessions {
+    for s in view.live.sessions() {
         rows.add([s.pid.into(), false.into()]);
     }
     rows.finish()

@@ -9,6 +9,7 @@ use millrace_engine::catalog::{Relation, RelationKind};
 
 use super::{declared, objects};
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name, relkind};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
 use crate::pg_catalog::value::Value;
@@ -80,7 +81,7 @@ pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
 /// What Postgres counts per table; of that Millrace knows the live rows.
 fn counted(view: &CatalogView) -> impl Iterator<Item = (&Arc<Relation>, i64)> {
     let stored = |r: &&Arc<Relation>| r.kind != RelationKind::View;
-    view.user_relations().filter(stored).map(|r| (r, view.status.get(&r.id).map_or(0, |s| s.rows as i64)))
+    view.user_relations().filter(stored).map(|r| (r, view.live.size(r.id).map_or(0, |s| s.rows as i64)))
 }
 
 pub fn table_statistics(relation: &'static SystemRelation, view: &CatalogView) -> Result<RecordBatch> {

@@ -10,6 +10,7 @@ use millrace_engine::Error;
 
 use super::{Call, Declaration, called_on_null, failed, meaning, strict};
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::contents::{function_name, function_oid};
 use crate::pg_catalog::names::{quote_ident, split_name};
 use crate::pg_catalog::types;
@@ -120,7 +121,7 @@ fn look_up(view: &CatalogView, kind: &str, text: Option<&str>) -> Option<u32> {
 }
 
 /// A reg* value as Postgres prints it: the name, or the number of what does not exist.
-pub fn print(view: &CatalogView, kind: &str, oid: u32) -> String {
+fn print(view: &CatalogView, kind: &str, oid: u32) -> String {
     if oid == 0 {
         return "-".into();
     }

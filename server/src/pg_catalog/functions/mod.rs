@@ -29,7 +29,7 @@ use super::value::{Value, array_of, value_at};
 use super::{CatalogView, types};
 
 pub use arrays::{ALL_OF, ANY_OF, ARRAY_TEXT, SUBSCRIPT, parse_array};
-pub use casts::{REG_OUT, is_reg, is_type_cast, print as print_reg};
+pub use casts::{REG_OUT, is_reg, is_type_cast};
 
 /// What a body is called with.
 pub struct Call<'a> {

@@ -120,15 +120,15 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_total_relation_size", 1..=1, "int8", size),
     // The index of a key is part of its relation.
     strict("pg_indexes_size", 1..=1, "int8", |_| Ok(0.into())),
-    strict("pg_database_size", 1..=1, "int8", |c| Ok((c.view.status.values().map(|s| s.bytes).sum::<u64>() as i64).into())),
-    strict("pg_tablespace_size", 1..=1, "int8", |c| Ok((c.view.status.values().map(|s| s.bytes).sum::<u64>() as i64).into())),
+    strict("pg_database_size", 1..=1, "int8", |c| Ok((total(c)).into())),
+    strict("pg_tablespace_size", 1..=1, "int8", |c| Ok((total(c)).into())),
     strict("pg_size_pretty", 1..=1, "text", |c| Ok(c.int(0).map(pretty_size).into())),
     strict("pg_relation_filenode", 1..=1, "oid", |c| Ok(c.oid(0).into())),
     strict("pg_relation_filepath", 1..=1, "text", nothing),
     strict("pg_tablespace_location", 1..=1, "text", |_| Ok("".into())),
     strict("pg_stat_get_numscans", 1..=1, "int8", |_| Ok(0.into())),
     strict("pg_stat_get_live_tuples", 1..=1, "int8", |c| {
-        Ok(c.oid(0).and_then(|oid| c.view.status.get(&oid)).map_or(0, |s| s.rows as i64).into())
+        Ok(c.oid(0).and_then(|oid| c.view.live.size(oid)).map_or(0, |s| s.rows as i64).into())
     }),
     strict("pg_index_column_has_property", 3..=3, "bool", |c| {
         let ascending = matches!(c.text(2), Some("asc" | "nulls_last" | "orderable" | "returnable"));
@@ -166,8 +166,12 @@ fn size(c: &Call) -> Result<Value> {
         Value::Text(name) => c.view.find_relation(name),
         other => other.oid(),
     };
-    let known = |oid: u32| c.view.named(oid).map(|_| c.view.status.get(&oid).map_or(0, |s| s.bytes as i64));
+    let known = |oid: u32| c.view.named(oid).map(|_| c.view.live.size(oid).map_or(0, |s| s.bytes as i64));
     Ok(oid.and_then(known).into())
+}
+
+fn total(c: &Call) -> i64 {
+    c.view.user_relations().filter_map(|r| c.view.live.size(r.id)).map(|s| s.bytes as i64).sum()
 }
 
 /// As Postgres rounds: `9990 bytes`, `10 kB`, `1024 kB`, `10 MB`.

@@ -5,6 +5,7 @@ use datafusion::common::Result;
 use millrace_engine::Error;
 
 use super::{Call, Declaration, failed, strict};
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::value::Value;
 
 pub const FUNCTIONS: &[Declaration] = &[

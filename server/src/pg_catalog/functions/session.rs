@@ -8,6 +8,7 @@ use millrace_engine::Error;
 use super::{Call, Declaration, called_on_null, failed, rows, strict};
 use crate::pg_catalog::contents::UTF8;
 use crate::pg_catalog::keywords::KEYWORDS;
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::value::Value;
 
 /// What version() says; clients parse the number and choose their catalog queries by it.
@@ -36,12 +37,12 @@ pub const FUNCTIONS: &[Declaration] = &[
     // Nothing is ever frozen or wraps around, so every transaction id is of age 0.
     strict("xid_age", 1..=1, "int4", |_| Ok(0.into())),
     strict("mxid_age", 1..=1, "int4", |_| Ok(0.into())),
-    strict("inet_server_addr", 0..=0, "text", |c| Ok(c.view.server_address.map(|a| a.ip().to_string()).into())),
-    strict("inet_server_port", 0..=0, "int4", |c| Ok(c.view.server_address.map(|a| i64::from(a.port())).into())),
+    strict("inet_server_addr", 0..=0, "text", |c| Ok(c.view.live.server_address().map(|a| a.ip().to_string()).into())),
+    strict("inet_server_port", 0..=0, "int4", |c| Ok(c.view.live.server_address().map(|a| i64::from(a.port())).into())),
     strict("inet_client_addr", 0..=0, "text", |c| Ok(own(c).and_then(|s| s.client_address).map(|a| a.ip().to_string()).into())),
     strict("inet_client_port", 0..=0, "int4", |c| Ok(own(c).and_then(|s| s.client_address).map(|a| i64::from(a.port())).into())),
-    strict("pg_postmaster_start_time", 0..=0, "timestamptz", |c| Ok(c.view.server_started_us.into())),
-    strict("pg_conf_load_time", 0..=0, "timestamptz", |c| Ok(c.view.server_started_us.into())),
+    strict("pg_postmaster_start_time", 0..=0, "timestamptz", |c| Ok(c.view.live.server_started_us().into())),
+    strict("pg_conf_load_time", 0..=0, "timestamptz", |c| Ok(c.view.live.server_started_us().into())),
     strict("current_setting", 1..=2, "text", current_setting),
     called_on_null("set_config", 3..=3, "text", set_config),
     rows(
@@ -88,8 +89,8 @@ fn user(c: &Call) -> Result<Value> {
     Ok(c.view.user.as_str().into())
 }
 
-fn own<'a>(c: &'a Call) -> Option<&'a crate::pg_catalog::SessionInfo> {
-    c.view.sessions.iter().find(|s| s.pid == c.view.pid)
+fn own(c: &Call) -> Option<millrace_engine::sql::system::SessionInfo> {
+    c.view.live.sessions().into_iter().find(|s| s.pid == c.view.pid)
 }
 
 /// A number that never comes twice while the server runs: clients compare it, nothing more.
@@ -119,18 +120,16 @@ fn set_config(c: &Call) -> Result<Value> {
     let Some(name) = c.text(0) else {
         return failed(Error::new("22004", "SET requires parameter name"));
     };
-    let Some(set) = &c.view.set_config else {
-        return failed(Error::unsupported("set_config() here"));
-    };
-    match set(name, c.text(1), c.arguments[2] == Value::Bool(true)) {
+    match c.view.live.set_config(name, c.text(1), c.arguments[2] == Value::Bool(true)) {
         Ok(value) => Ok(value.into()),
         Err(error) => failed(error),
     }
 }
 
 fn signal(c: &Call, terminate: bool) -> Result<Value> {
-    let Some(signal) = &c.view.signal else {
-        return failed(Error::unsupported("signalling a session here"));
-    };
-    Ok(c.int(0).and_then(|pid| i32::try_from(pid).ok()).is_some_and(|pid| signal(pid, terminate)).into())
+    let Some(pid) = c.int(0).and_then(|pid| i32::try_from(pid).ok()) else { return Ok(false.into()) };
+    match c.view.live.signal(pid, terminate) {
+        Ok(found) => Ok(found.into()),
+        Err(error) => failed(error),
+    }
 }

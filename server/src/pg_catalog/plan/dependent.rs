@@ -23,10 +23,12 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StructArray, new_empty_array};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::metadata::ScalarAndMetadata;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue, UnnestOptions};
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
@@ -34,16 +36,18 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, Subquery, SubqueryAlias, Volatility, lit,
 };
 use datafusion::physical_plan::collect;
-use datafusion::prelude::SessionConfig;
 use millrace_engine::Error;
+use millrace_engine::sql::context::{self, Settings};
 
 use super::{Context, input_schema};
 use crate::pg_catalog::functions;
+use crate::pg_catalog::relations::SystemTable;
 
 /// Replaces the correlated subqueries among a node's expressions, and a lateral input.
 pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Join(join) = &node
         && let Some((subquery, alias)) = lateral(&join.right)
+        && of_system(&subquery.subquery)
     {
         return replace_lateral(join, subquery, alias).map(Transformed::yes);
     }
@@ -59,7 +63,7 @@ pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<Logic
 }
 
 fn replace_expression(expr: Expr, schema: &DFSchema, in_filter: bool, context: &Context) -> Result<Transformed<Expr>> {
-    let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty();
+    let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty() && of_system(&s.subquery);
     // DataFusion makes semi, anti and mark joins of these.
     let is_join = |s: &Subquery| {
         in_filter && s.subquery.all_out_ref_exprs().iter().all(|e| matches!(e, Expr::OuterReferenceColumn(_, c) if schema.has_column(c)))
@@ -75,13 +79,29 @@ fn replace_expression(expr: Expr, schema: &DFSchema, in_filter: bool, context: &
             let found = context.call(functions::ANY_OF, vec![lit("="), *expr, values]);
             Transformed::yes(if negated { !found } else { found })
         }
-        Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
+        Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) if of_system(&subquery.subquery) => {
             let values = dependent(&subquery, Shape::Column, schema)?;
             let function = if quantifier == SetQuantifier::Any { functions::ANY_OF } else { functions::ALL_OF };
             Transformed::yes(context.call(function, vec![lit(op.to_string()), *expr, values]))
         }
         other => Transformed::no(other),
     })
+}
+
+/// Reads nothing but system relations: a user's are read at a snapshot, which a function does not have.
+fn of_system(plan: &LogicalPlan) -> bool {
+    let is_user_table = |node: &LogicalPlan| match node {
+        LogicalPlan::TableScan(scan) => source_as_provider(&scan.source)
+            .is_ok_and(|p| p.downcast_ref::<SystemTable>().is_none() && p.downcast_ref::<CteWorkTable>().is_none()),
+        _ => false,
+    };
+    let mut system = true;
+    plan.apply_with_subqueries(|node| {
+        system &= !is_user_table(node);
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .expect("looking at nodes does not fail");
+    system
 }
 
 fn lateral(plan: &LogicalPlan) -> Option<(&Subquery, Option<&SubqueryAlias>)> {
@@ -147,13 +167,21 @@ enum Shape {
 fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Expr> {
     let outer = subquery.subquery.all_out_ref_exprs();
     let mut arguments = Vec::new();
-    let mut placeholders = HashMap::new();
+    let mut placeholders: HashMap<Expr, Expr> = HashMap::new();
     for reference in &outer {
         let Expr::OuterReferenceColumn(field, column) = reference else { continue };
         let id = format!("$outer{}", arguments.len());
         let known = schema.has_column(column);
         arguments.push(if known { Expr::Column(column.clone()) } else { reference.clone() });
-        placeholders.insert(column.clone(), Expr::Placeholder(Placeholder { id, field: Some(field.clone()) }));
+        placeholders.insert(reference.clone(), Expr::Placeholder(Placeholder { id, field: Some(field.clone()) }));
+    }
+    // The statement's own parameters are arguments too: their values come when the statement runs.
+    for parameter in parameters(&subquery.subquery) {
+        let id = format!("$outer{}", arguments.len());
+        let text = || Arc::new(Field::new("", DataType::Utf8, true));
+        let field = parameter.field.clone().unwrap_or_else(text);
+        arguments.push(Expr::Placeholder(parameter.clone()));
+        placeholders.insert(Expr::Placeholder(parameter), Expr::Placeholder(Placeholder { id, field: Some(field) }));
     }
     let plan = subquery.subquery.as_ref().clone().transform_up_with_subqueries(|node| {
         // LATERAL that looked out of this subquery only: with its references gone, an ordinary input.
@@ -166,12 +194,9 @@ fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Exp
         let changed = node.map_expressions(|e| {
             let name = names.save(&e);
             let changed = e.transform_up(|e| {
-                Ok(match e {
-                    Expr::OuterReferenceColumn(_, ref c) => match placeholders.get(c) {
-                        Some(placeholder) => Transformed::yes(placeholder.clone()),
-                        None => Transformed::no(e),
-                    },
-                    other => Transformed::no(other),
+                Ok(match placeholders.get(&e) {
+                    Some(placeholder) => Transformed::yes(placeholder.clone()),
+                    None => Transformed::no(e),
                 })
             })?;
             Ok(if changed.transformed { changed.update_data(|e| name.restore(e)) } else { changed })
@@ -180,6 +205,26 @@ fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Exp
     })?;
     let function = Dependent::new(plan.data, arguments.len(), shape)?;
     Ok(ScalarUDF::new_from_impl(function).call(arguments))
+}
+
+/// $1, $2 … of the statement in a subquery. Those of subqueries within it are arguments there by now.
+fn parameters(plan: &LogicalPlan) -> Vec<Placeholder> {
+    let mut found: Vec<Placeholder> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|e| {
+            e.apply(|e| {
+                if let Expr::Placeholder(p) = e
+                    && !p.id.starts_with("$outer")
+                    && !found.iter().any(|f| f.id == p.id)
+                {
+                    found.push(p.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .expect("looking at expressions does not fail");
+    found
 }
 
 struct Dependent {
@@ -331,8 +376,7 @@ impl Dependent {
     }
 }
 
-/// One partition: what is read is small.
+/// As the engine's, with one partition: what is read is small.
 fn state() -> SessionState {
-    let config = SessionConfig::new().with_target_partitions(1);
-    SessionStateBuilder::new().with_config(config).with_default_features().build()
+    context::session_state(&Settings::default())
 }

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 };
 
 use super::{Rewriter, call, fold, parse_expr, parse_query, parser, parts, text};
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::value::Value;
 use crate::pg_catalog::{functions, relations, types};
 

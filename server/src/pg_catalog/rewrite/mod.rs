@@ -18,7 +18,7 @@
 //! SELECT generate_subscripts(a, 1)      SELECT unnest(generate_subscripts(a, 1))
 //! FROM f(x) WITH ORDINALITY t(a, n)     FROM LATERAL (SELECT unnest…) t
 //! (a, b) = (c, d)                       a = c AND b = d
-//! SELECT n.oid, n.*                     columns told apart, see [`output_name`]
+//! SELECT n.oid, n.*                     columns told apart by marks, see names.rs
 //! ```
 //!
 //! Names of output columns are given as Postgres gives them before anything else is rewritten.
@@ -36,8 +36,6 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use super::{CatalogView, functions, relations};
-
-pub use names::output_name;
 
 /// Whether `query` names a system relation or function, or is written in a way that only the rewrite
 /// understands.

@@ -5,21 +5,17 @@
 //! SELECT count(*), n.oid, n.oid::regclass, CASE … END       count, oid, oid, case
 //! ```
 //!
-//! DataFusion wants distinct names, so the second `oid` becomes `oid` + MARK + `2`; [`output_name`] gives
-//! the name to show.
+//! DataFusion wants distinct names, so the second `oid` becomes `oid` + MARK + `2`, as in the engine's binder, which
+//! takes the marks off again.
 
 use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr};
 
 use super::{fold, from, parts};
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::{CatalogView, relations};
 
-/// No identifier of a user contains it.
+/// The engine's mark between a name and the number that makes it differ.
 const MARK: char = '\u{1}';
-
-/// The name to show for an output column.
-pub fn output_name(name: &str) -> &str {
-    name.split(MARK).next().unwrap_or(name)
-}
 
 /// Names the columns of the outermost query and tells equal ones apart.
 pub fn name_columns(query: &mut Query, view: &CatalogView) {

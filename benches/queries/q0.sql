@@ -1,0 +1,2 @@
+-- Pass through: what the engine costs when a query does nothing.
+SELECT auction, bidder, price, date_time, extra FROM bid

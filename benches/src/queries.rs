@@ -1,0 +1,63 @@
+//! The Nexmark queries, from `queries/*.sql`: in Millrace's dialect, and where DataFusion alone has no word
+//! for something (TUMBLE, HOP) a second text for the batch run that gives the same rows.
+
+use millrace_engine::connectors::nexmark::Table;
+
+#[derive(Debug)]
+pub struct Query {
+    pub name: &'static str,
+    pub sql: &'static str,
+    /// The text for the batch run, where it differs.
+    batch: Option<&'static str>,
+    /// The tables that it reads; the others are not fed.
+    pub tables: &'static [Table],
+}
+
+impl Query {
+    pub fn batch_sql(&self) -> &'static str {
+        self.batch.unwrap_or(self.sql)
+    }
+}
+
+const BID: &[Table] = &[Table::Bid];
+const PERSON_AUCTION: &[Table] = &[Table::Person, Table::Auction];
+const AUCTION_BID: &[Table] = &[Table::Auction, Table::Bid];
+
+pub const QUERIES: &[Query] = &[
+    Query { name: "q0", sql: include_str!("../queries/q0.sql"), batch: None, tables: BID },
+    Query { name: "q1", sql: include_str!("../queries/q1.sql"), batch: None, tables: BID },
+    Query { name: "q2", sql: include_str!("../queries/q2.sql"), batch: None, tables: BID },
+    Query { name: "q3", sql: include_str!("../queries/q3.sql"), batch: None, tables: PERSON_AUCTION },
+    Query { name: "q4", sql: include_str!("../queries/q4.sql"), batch: None, tables: AUCTION_BID },
+    Query {
+        name: "q5",
+        sql: include_str!("../queries/q5.sql"),
+        batch: Some(include_str!("../queries/q5.batch.sql")),
+        tables: BID,
+    },
+    Query {
+        name: "q7",
+        sql: include_str!("../queries/q7.sql"),
+        batch: Some(include_str!("../queries/q7.batch.sql")),
+        tables: BID,
+    },
+    Query {
+        name: "q8",
+        sql: include_str!("../queries/q8.sql"),
+        batch: Some(include_str!("../queries/q8.batch.sql")),
+        tables: PERSON_AUCTION,
+    },
+    Query { name: "q9", sql: include_str!("../queries/q9.sql"), batch: None, tables: AUCTION_BID },
+];
+
+/// The queries named in `q0,q3`, or all.
+pub fn named(names: &str) -> Result<Vec<&'static Query>, String> {
+    if names == "all" {
+        return Ok(QUERIES.iter().collect());
+    }
+    let known = || QUERIES.iter().map(|q| q.name).collect::<Vec<_>>().join(", ");
+    let find = |name: &str| {
+        QUERIES.iter().find(|q| q.name == name).ok_or_else(|| format!("no query \"{name}\"; there are {}", known()))
+    };
+    names.split(',').map(|name| find(name.trim())).collect()
+}

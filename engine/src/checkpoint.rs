@@ -1,0 +1,95 @@
+//! Writes checkpoints, off the commit path.
+//!
+//! The commit path asks the workers to save as of an epoch and goes on; here their parts are awaited,
+//! written as blocks, and made to count by one manifest. A part is the blocks saved whole plus all saved
+//! after; what no manifest names any more, the store deletes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use crate::catalog::RelationId;
+use crate::dataflow::worker::WorkerParts;
+use crate::error::Result;
+use crate::state::durable::Saved;
+use crate::state::store::{Manifest, Part, RELATION_ROWS, Store};
+use crate::time::Epoch;
+
+type PartKey = (RelationId, usize, u32, u32);
+
+/// What stands on disk, part by part.
+pub struct Checkpoints {
+    store: Arc<Store>,
+    workers: usize,
+    parts: BTreeMap<PartKey, Part>,
+}
+
+/// A checkpoint to be written.
+pub struct Job {
+    pub epoch: Epoch,
+    pub tables: Vec<(RelationId, Saved)>,
+    pub workers: Receiver<WorkerParts>,
+    pub positions: Vec<(RelationId, Vec<u8>)>,
+    /// The relations that exist as of the epoch, with their plans' fingerprints (0 for tables).
+    pub fingerprints: BTreeMap<RelationId, u64>,
+}
+
+impl Checkpoints {
+    /// `before`: the newest manifest. Views' parts of another number of workers do not go on.
+    pub fn new(store: Arc<Store>, workers: usize, before: Option<&Manifest>) -> Self {
+        let mut parts = BTreeMap::new();
+        if let Some(manifest) = before {
+            for part in &manifest.parts {
+                if manifest.workers == workers || part.node == RELATION_ROWS && part.fingerprint == 0 {
+                    parts.insert((part.relation, part.worker, part.node, part.slot), part.clone());
+                }
+            }
+        }
+        Checkpoints { store, workers, parts }
+    }
+
+    /// A view starts anew: what it saved before is not its state.
+    pub fn forget(&mut self, relation: RelationId) {
+        self.parts.retain(|key, _| key.0 != relation);
+    }
+
+    pub fn write(&mut self, job: Job) -> Result<()> {
+        self.parts.retain(|key, part| job.fingerprints.get(&key.0) == Some(&part.fingerprint));
+        for (relation, saved) in job.tables {
+            self.add((relation, 0, RELATION_ROWS, 0), 0, saved)?;
+        }
+        for _ in 0..self.workers {
+            let Ok(from) = job.workers.recv() else {
+                // The workers have been stopped; the checkpoint before this one stands.
+                return Ok(());
+            };
+            for (relation, parts) in from.views {
+                let Some(&fingerprint) = job.fingerprints.get(&relation) else { continue };
+                for ((node, slot), saved) in parts {
+                    self.add((relation, from.worker, node, slot), fingerprint, saved)?;
+                }
+            }
+        }
+        let manifest = Manifest {
+            epoch: job.epoch,
+            workers: self.workers,
+            positions: job.positions,
+            parts: self.parts.values().cloned().collect(),
+        };
+        self.store.commit_manifest(&manifest)
+    }
+
+    fn add(&mut self, key: PartKey, fingerprint: u64, saved: Saved) -> Result<()> {
+        let mut blocks = Vec::with_capacity(saved.blocks.len());
+        for block in &saved.blocks {
+            blocks.push(self.store.write_block(block)?);
+        }
+        let (relation, worker, node, slot) = key;
+        let part = self.parts.entry(key).or_insert(Part { relation, worker, node, slot, fingerprint, blocks: vec![] });
+        if saved.whole {
+            part.blocks.clear();
+        }
+        part.blocks.extend(blocks);
+        Ok(())
+    }
+}

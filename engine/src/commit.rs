@@ -1,0 +1,500 @@
+//! The commit path: one thread that makes epochs.
+//!
+//! Requests that wait are taken together: each is checked against the tables as they stand, then all are
+//! logged as one epoch with one sync, answered, and handed to the workers. So concurrent writers share a
+//! sync, and what is acknowledged is durable. Definitions and checkpoints come through here too, which
+//! puts them at a definite place between two epochs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender as JobSender, channel as job_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::catalog::{Catalog, RelationId, RelationKind};
+use crate::checkpoint::{Checkpoints, Job};
+use crate::core::Core;
+use crate::dataflow::view::{Start, ViewSetup, ViewStatus};
+use crate::dataflow::worker::{Command, EpochInput, Workers};
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::state::store::{CatalogChange, LogEntry};
+use crate::state::table::Table;
+use crate::time::{Epoch, EpochHeader};
+
+/// Rows that one epoch takes from waiting requests (a single request may be larger).
+const EPOCH_ROWS_MAX: usize = 1 << 20;
+const EPOCH_REQUESTS_MAX: usize = 1024;
+/// Requests that may wait.
+pub const REQUESTS_MAX: usize = 1024;
+
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// Changes to streams and tables that become visible together.
+#[derive(Default)]
+pub struct Writes {
+    pub changes: BTreeMap<RelationId, Vec<Delta>>,
+    /// How far a source connector has been read with these rows.
+    pub positions: Vec<(RelationId, Vec<u8>)>,
+}
+
+impl Writes {
+    fn rows(&self) -> usize {
+        self.changes.values().flatten().map(Delta::len).sum()
+    }
+}
+
+/// A check of the catalog as it stands, giving the changes to be made.
+pub type CatalogEdit = Box<dyn FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send>;
+
+pub enum Request {
+    Write { writes: Writes, reply: Reply<Epoch> },
+    Catalog { edit: CatalogEdit, reply: Reply<Epoch> },
+    /// Starts to fill a view; it is in no catalog yet.
+    Hydrate { id: RelationId, plan: Arc<Plan>, reply: Reply<Arc<ViewStatus>> },
+    /// Makes it live from this epoch on.
+    Join { id: RelationId, reply: Reply<Epoch> },
+    /// Takes back a view that never came into the catalog.
+    Abandon(RelationId),
+    Checkpoint { reply: Reply<Epoch> },
+    /// Ends the thread; with a checkpoint, or as a crash would.
+    Stop { checkpoint: bool, reply: Reply<()> },
+}
+
+pub struct Commit {
+    pub core: Arc<Core>,
+    pub workers: Arc<Workers>,
+    pub tables: BTreeMap<RelationId, Table>,
+    pub header: Arc<EpochHeader>,
+    pub positions: BTreeMap<RelationId, Vec<u8>>,
+    pub plans: BTreeMap<RelationId, Arc<Plan>>,
+    /// Views that recovery took from the checkpoint.
+    pub restored: BTreeSet<RelationId>,
+    pub checkpoint_interval: Option<Duration>,
+    checkpointed: (Epoch, Instant),
+    /// Committed, not yet handed to the workers: answers go first.
+    unforwarded: Option<EpochInput>,
+    jobs: JobSender<(Job, Option<Reply<Epoch>>)>,
+    writer: Option<std::thread::JoinHandle<()>>,
+    busy: Arc<Mutex<()>>,
+}
+
+impl Commit {
+    pub fn new(
+        core: Arc<Core>,
+        workers: Arc<Workers>,
+        tables: BTreeMap<RelationId, Table>,
+        header: Arc<EpochHeader>,
+        checkpoints: Checkpoints,
+        checkpoint_interval: Option<Duration>,
+    ) -> Result<Self> {
+        let (jobs, receiver) = job_channel::<(Job, Option<Reply<Epoch>>)>();
+        let busy = Arc::new(Mutex::new(()));
+        let writer = {
+            let (core, busy) = (core.clone(), busy.clone());
+            let mut checkpoints = checkpoints;
+            std::thread::Builder::new().name("millrace-checkpoint".into()).spawn(move || {
+                while let Ok((job, reply)) = receiver.recv() {
+                    let _busy = busy.lock().expect("no panic while held");
+                    let epoch = job.epoch;
+                    let tables: Vec<RelationId> = job.tables.iter().map(|t| t.0).collect();
+                    let result = checkpoints.write(job).and_then(|()| {
+                        for table in tables {
+                            core.store.trim(table, epoch)?;
+                        }
+                        core.store.trim_headers(epoch.saturating_sub(1))?;
+                        Ok(epoch)
+                    });
+                    if let Err(error) = &result {
+                        tracing::error!(%error, "a checkpoint could not be written");
+                        core.fail(error.clone());
+                    }
+                    if let Some(reply) = reply {
+                        let _ = reply.send(result);
+                    }
+                }
+            })?
+        };
+        Ok(Commit {
+            checkpointed: (header.epoch, Instant::now()),
+            unforwarded: None,
+            core,
+            workers,
+            tables,
+            header,
+            positions: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            restored: BTreeSet::new(),
+            checkpoint_interval,
+            jobs,
+            writer: Some(writer),
+            busy,
+        })
+    }
+
+    /// Serves requests until told to stop.
+    pub fn run(mut self, mut requests: mpsc::Receiver<Request>, runtime: tokio::runtime::Handle) {
+        loop {
+            let request = match self.checkpoint_interval {
+                None => requests.blocking_recv(),
+                Some(interval) => {
+                    let due = interval.saturating_sub(self.checkpointed.1.elapsed()).max(Duration::from_millis(10));
+                    match runtime.block_on(async { tokio::time::timeout(due, requests.recv()).await }) {
+                        Ok(request) => request,
+                        Err(_) => {
+                            self.checkpoint_if_due();
+                            continue;
+                        }
+                    }
+                }
+            };
+            let Some(mut request) = request else { break };
+            // Writes that wait together share an epoch; whatever else comes keeps its place.
+            let mut writes = Vec::new();
+            let mut rows = 0;
+            loop {
+                match request {
+                    Request::Write { writes: w, reply } => {
+                        rows += w.rows();
+                        writes.push((w, reply));
+                    }
+                    other => {
+                        self.write(std::mem::take(&mut writes));
+                        rows = 0;
+                        if self.handle(other) {
+                            return;
+                        }
+                    }
+                }
+                if rows >= EPOCH_ROWS_MAX || writes.len() >= EPOCH_REQUESTS_MAX {
+                    break;
+                }
+                match requests.try_recv() {
+                    Ok(next) => request = next,
+                    Err(_) => break,
+                }
+            }
+            self.write(writes);
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// Returns whether to stop.
+    fn handle(&mut self, request: Request) -> bool {
+        match request {
+            Request::Write { .. } => unreachable!("taken by the loop"),
+            Request::Catalog { edit, reply } => {
+                let result = self.edit_catalog(edit);
+                let _ = reply.send(result);
+            }
+            Request::Hydrate { id, plan, reply } => {
+                let result = self.hydrate(id, plan);
+                let _ = reply.send(result);
+            }
+            Request::Join { id, reply } => {
+                self.workers.send(Command::Join(id));
+                let _ = reply.send(Ok(self.header.epoch));
+            }
+            Request::Abandon(id) => {
+                self.plans.remove(&id);
+                self.core.views.write().expect("no panic while held").remove(&id);
+                self.workers.send(Command::Drop(id));
+            }
+            Request::Checkpoint { reply } => self.checkpoint(Some(reply)),
+            Request::Stop { checkpoint, reply } => {
+                if checkpoint && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
+                    let (done, wait) = oneshot::channel();
+                    self.checkpoint(Some(done));
+                    let _ = wait.blocking_recv();
+                }
+                self.workers.stop();
+                let (closed, _) = job_channel();
+                self.jobs = closed;
+                if let Some(writer) = self.writer.take() {
+                    let _ = writer.join();
+                }
+                let _ = reply.send(Ok(()));
+                return true;
+            }
+        }
+        false
+    }
+
+    fn next_header(&self, touched: Vec<RelationId>) -> EpochHeader {
+        let now_us = self.core.clock_us().max(self.header.now_us);
+        EpochHeader { epoch: self.header.epoch + 1, now_us, touched }
+    }
+
+    fn write(&mut self, requests: Vec<(Writes, Reply<Epoch>)>) {
+        if requests.is_empty() {
+            return;
+        }
+        if let Some(error) = self.core.failure() {
+            for (_, reply) in requests {
+                let _ = reply.send(Err(error.clone()));
+            }
+            return;
+        }
+        let epoch = self.header.epoch + 1;
+        let catalog = self.core.catalog();
+        let mut changes: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
+        let mut accepted = Vec::new();
+        let mut positions = Vec::new();
+        for (writes, reply) in requests {
+            match self.check(&catalog, &writes, epoch) {
+                Ok(logged) => {
+                    for (relation, deltas) in logged {
+                        changes.entry(relation).or_default().extend(deltas);
+                    }
+                    positions.extend(writes.positions);
+                    accepted.push(reply);
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            }
+        }
+        if changes.is_empty() && positions.is_empty() {
+            for reply in accepted {
+                let _ = reply.send(Ok(self.header.epoch));
+            }
+            return;
+        }
+        for deltas in changes.values_mut() {
+            join_small(deltas);
+        }
+        self.positions.extend(positions.iter().cloned());
+        let header = self.next_header(changes.keys().copied().collect());
+        let entry = LogEntry { header, changes: changes.into_iter().collect(), positions, catalog: vec![] };
+        let result = self.commit(entry);
+        for reply in accepted {
+            let _ = reply.send(result.clone());
+        }
+        if result.is_ok() {
+            self.forward();
+        }
+    }
+
+    /// Applies a request to the tables; on an error none of them has changed.
+    fn check(&mut self, catalog: &Catalog, writes: &Writes, epoch: Epoch) -> Result<Vec<(RelationId, Vec<Delta>)>> {
+        for id in writes.changes.keys() {
+            let Some(relation) = catalog.get(*id) else { return Err(Error::undefined_relation(format!("#{id}"))) };
+            assert!(matches!(relation.kind, RelationKind::Stream | RelationKind::Table), "only these are written");
+        }
+        let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
+        for (&id, deltas) in &writes.changes {
+            match self.tables.get_mut(&id) {
+                None => logged.push((id, deltas.clone())),
+                Some(table) => match table.change(deltas, epoch) {
+                    Ok(net) => logged.push((id, net)),
+                    Err(error) => {
+                        // Undo what this request has done to other tables.
+                        for (id, net) in logged {
+                            if let Some(table) = self.tables.get_mut(&id) {
+                                let inverse: Vec<Delta> = net.iter().map(Delta::negate).collect();
+                                table.change(&inverse, epoch).expect("just done");
+                            }
+                        }
+                        return Err(error);
+                    }
+                },
+            }
+        }
+        logged.retain(|(_, deltas)| deltas.iter().any(|d| !d.is_empty()));
+        Ok(logged)
+    }
+
+    /// Logs an epoch and shows it.
+    fn commit(&mut self, entry: LogEntry) -> Result<Epoch> {
+        if let Err(error) = self.core.store.append(&entry) {
+            tracing::error!(%error, "the log cannot be written; no more writes are taken");
+            self.core.fail(error.clone());
+            return Err(error);
+        }
+        self.header = Arc::new(entry.header.clone());
+        let epoch = self.header.epoch;
+        for (id, _) in &entry.changes {
+            if let Some(table) = self.tables.get_mut(id) {
+                table.publish(epoch);
+            }
+        }
+        self.unforwarded = Some(EpochInput { header: self.header.clone(), changes: entry.changes.into_iter().collect() });
+        self.core.committed.store(epoch, Ordering::Release);
+        self.core.progress.tick();
+        Ok(epoch)
+    }
+
+    /// Hands the epoch just committed to the workers; waits when they are behind.
+    fn forward(&mut self) {
+        if let Some(input) = self.unforwarded.take() {
+            self.workers.send(Command::Epoch(Arc::new(input)));
+        }
+    }
+
+    fn edit_catalog(&mut self, edit: CatalogEdit) -> Result<Epoch> {
+        if let Some(error) = self.core.failure() {
+            return Err(error);
+        }
+        let before = self.core.catalog();
+        let changes = edit(&before)?;
+        if changes.is_empty() {
+            return Ok(self.header.epoch);
+        }
+        let mut after = (*before).clone();
+        for change in &changes {
+            match change {
+                CatalogChange::Put(relation) => {
+                    after.relations.insert(relation.id, Arc::new((**relation).clone()));
+                }
+                CatalogChange::Drop(id) => {
+                    after.relations.remove(id);
+                }
+                CatalogChange::PutSchema { name, id } => {
+                    after.schemas.insert(name.clone(), *id);
+                }
+                CatalogChange::DropSchema { name } => {
+                    after.schemas.remove(name);
+                }
+                CatalogChange::Meta { .. } => {}
+            }
+        }
+        // Tables are made before anyone can see them.
+        let mut made = Vec::new();
+        for (id, relation) in &after.relations {
+            if relation.kind == RelationKind::Table && !self.tables.contains_key(id) {
+                made.push((*id, Table::new(relation.clone())?));
+            }
+        }
+        let entry = LogEntry { header: self.next_header(vec![]), changes: vec![], positions: vec![], catalog: changes.clone() };
+        for (id, mut table) in made {
+            table.publish(entry.header.epoch);
+            self.core.tables.write().expect("no panic while held").insert(id, table.reader());
+            self.tables.insert(id, table);
+        }
+        self.core.set_catalog(Arc::new(after));
+        let epoch = match self.commit(entry) {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                self.core.set_catalog(before);
+                return Err(error);
+            }
+        };
+        self.forward();
+        for change in &changes {
+            if let CatalogChange::Drop(id) = change {
+                self.forget(*id);
+            }
+        }
+        Ok(epoch)
+    }
+
+    fn forget(&mut self, id: RelationId) {
+        if self.plans.remove(&id).is_some() {
+            self.workers.send(Command::Drop(id));
+        }
+        self.core.views.write().expect("no panic while held").remove(&id);
+        self.core.tables.write().expect("no panic while held").remove(&id);
+        self.tables.remove(&id);
+        self.positions.remove(&id);
+        if let Err(error) = self.core.store.drop_relation_log(id) {
+            tracing::warn!(%error, id, "the log of a dropped relation could not be deleted; the next start does it");
+        }
+    }
+
+    /// Makes the view's dataflow at this epoch, to be filled.
+    pub fn hydrate(&mut self, id: RelationId, plan: Arc<Plan>) -> Result<Arc<ViewStatus>> {
+        let tables = (0..self.workers.count())
+            .map(|_| {
+                let pins = plan.imports().into_iter().filter_map(|id| {
+                    let pin = self.tables.get(&id)?.reader().pin(self.header.epoch);
+                    Some((id, pin.expect("the tables' last published epoch is not later")))
+                });
+                Mutex::new(pins.collect())
+            })
+            .collect();
+        let start = Start::Hydrate { header: self.header.clone(), tables };
+        self.start_view(id, plan, start)
+    }
+
+    pub fn start_view(&mut self, id: RelationId, plan: Arc<Plan>, start: Start) -> Result<Arc<ViewStatus>> {
+        let catalog = self.core.catalog();
+        let mut bases = BTreeSet::new();
+        let mut table_keys = BTreeMap::new();
+        for source in plan.imports() {
+            let relation = catalog.get(source).ok_or_else(|| Error::undefined_relation(format!("#{source}")))?;
+            match relation.kind {
+                RelationKind::MaterializedView => bases.extend(self.core.bases_of(source)),
+                RelationKind::Table => {
+                    let schema = relation.arrow_schema();
+                    let types = schema.fields().iter().map(|f| f.data_type().clone()).collect();
+                    let key = match &relation.primary_key[..] {
+                        [] => (0..schema.fields().len()).collect(),
+                        key => key.to_vec(),
+                    };
+                    table_keys.insert(source, (types, key));
+                    bases.insert(source);
+                }
+                _ => {
+                    bases.insert(source);
+                }
+            }
+        }
+        let status = Arc::new(ViewStatus::new(self.workers.count()));
+        self.core.set_bases(id, bases.clone());
+        self.core.views.write().expect("no panic while held").insert(id, status.clone());
+        self.plans.insert(id, plan.clone());
+        let setup = ViewSetup { id, plan, start, status: status.clone(), bases, table_keys };
+        self.workers.send(Command::Create(Arc::new(setup)));
+        Ok(status)
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let Some(interval) = self.checkpoint_interval else { return };
+        if self.checkpointed.1.elapsed() < interval {
+            return;
+        }
+        // One at a time; nothing to do when nothing has happened.
+        let writing = self.busy.try_lock().is_err();
+        if writing || self.header.epoch == self.checkpointed.0 || self.core.failure().is_some() {
+            self.checkpointed.1 = Instant::now();
+            return;
+        }
+        self.checkpoint(None);
+    }
+
+    fn checkpoint(&mut self, reply: Option<Reply<Epoch>>) {
+        let (sender, receiver) = job_channel();
+        self.workers.send(Command::Checkpoint(sender));
+        let catalog = self.core.catalog();
+        let tables = self.tables.iter_mut().map(|(id, table)| (*id, table.save())).collect();
+        let mut fingerprints: BTreeMap<RelationId, u64> = BTreeMap::new();
+        for relation in catalog.relations.values() {
+            match self.plans.get(&relation.id) {
+                Some(plan) => fingerprints.insert(relation.id, plan.fingerprint()),
+                None => fingerprints.insert(relation.id, 0),
+            };
+        }
+        let positions = self.positions.iter().map(|(id, p)| (*id, p.clone())).collect();
+        let job = Job { epoch: self.header.epoch, tables, workers: receiver, positions, fingerprints };
+        self.checkpointed = (self.header.epoch, Instant::now());
+        if self.jobs.send((job, reply)).is_err() {
+            tracing::error!("the checkpoint writer is gone");
+        }
+    }
+}
+
+/// Many small changes of one relation become one.
+fn join_small(deltas: &mut Vec<Delta>) {
+    if deltas.len() < 2 || deltas.iter().map(Delta::len).sum::<usize>() / deltas.len() > 4096 {
+        return;
+    }
+    let schema = deltas[0].schema();
+    let rows = arrow::compute::concat_batches(&schema, deltas.iter().map(|d| &d.rows)).expect("one relation's rows");
+    let weights = deltas.iter().any(|d| d.weights.is_some()).then(|| {
+        deltas.iter().flat_map(|d| (0..d.len()).map(|row| d.weight(row))).collect::<arrow::array::Int64Array>()
+    });
+    *deltas = vec![Delta::new(rows, weights)];
+}

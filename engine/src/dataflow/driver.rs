@@ -1,0 +1,177 @@
+//! Feeds an operator its lowest open epoch, and knows everything about time so that the operator need not.
+//!
+//! Deltas of later epochs wait in a queue with their capability. An epoch is *finished* when the frontier
+//! has passed it; then its capability goes, and the next one opens.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use super::packet::Packet;
+use crate::delta::Delta;
+use crate::error::Error;
+use crate::operators::{ErrorChange, Operator, Output, Port, Step};
+use crate::time::{Epoch, EpochHeader};
+
+pub type Packets<'scope> = Stream<'scope, Epoch, Vec<Packet>>;
+
+/// What the operators of one dataflow on one worker share.
+pub struct Context {
+    /// Headers of the epochs that are open somewhere.
+    pub headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
+    /// The first epoch: finished by every operator even if it brings nothing. `None` after a restore.
+    pub start: Option<Epoch>,
+    /// Rows that wait in front of operators.
+    pub waiting_rows: Cell<usize>,
+    /// Rows set aside since last looked, by epoch.
+    pub errors: RefCell<Vec<ErrorChange>>,
+    /// Why the dataflow can go no further.
+    pub failure: RefCell<Option<Error>>,
+}
+
+impl Context {
+    fn header(&self, epoch: Epoch) -> Arc<EpochHeader> {
+        self.headers.borrow().get(&epoch).expect("the header comes before its epoch's data").clone()
+    }
+    pub fn fail(&self, error: Error) {
+        self.failure.borrow_mut().get_or_insert(error);
+    }
+}
+
+struct OpenEpoch {
+    capability: Capability<Epoch>,
+    queue: VecDeque<(Port, Delta)>,
+}
+
+type Pull = Box<dyn FnMut(&mut dyn FnMut(Epoch, &mut dyn FnMut() -> Capability<Epoch>, Vec<Packet>))>;
+
+/// An operator as a node of the dataflow. `inputs`: each with whether it comes from an exchange.
+pub fn drive<'scope>(
+    scope: Scope<'scope, Epoch>,
+    name: &str,
+    inputs: Vec<(Packets<'scope>, bool)>,
+    operator: Rc<RefCell<Box<dyn Operator>>>,
+    context: Rc<Context>,
+) -> Packets<'scope> {
+    let mut builder = OperatorBuilder::new(name.to_owned(), scope);
+    let (output, stream) = builder.new_output::<Vec<Packet>>();
+    let mut output = OutputBuilder::<Epoch, CapacityContainerBuilder<Vec<Packet>>>::from(output);
+    let mut pulls: Vec<Pull> = Vec::new();
+    for (input, exchanged) in inputs {
+        if exchanged {
+            let mut handle = builder.new_input(input, Exchange::new(|p: &Packet| p.worker as u64));
+            pulls.push(Box::new(move |take| {
+                handle.for_each(|capability, packets| {
+                    take(*capability.time(), &mut || capability.retain(0), std::mem::take(packets))
+                })
+            }));
+        } else {
+            let mut handle = builder.new_input(input, Pipeline);
+            pulls.push(Box::new(move |take| {
+                handle.for_each(|capability, packets| {
+                    take(*capability.time(), &mut || capability.retain(0), std::mem::take(packets))
+                })
+            }));
+        }
+    }
+    let activator = scope.activator_for(builder.operator_info().address);
+    builder.build_reschedule(move |mut capabilities| {
+        let initial = capabilities.pop().expect("one output");
+        let mut open: BTreeMap<Epoch, OpenEpoch> = BTreeMap::new();
+        if let Some(start) = context.start {
+            open.insert(start, OpenEpoch { capability: initial.delayed(&start), queue: VecDeque::new() });
+        }
+        drop(initial);
+        move |frontiers| {
+            for (port, pull) in pulls.iter_mut().enumerate() {
+                pull(&mut |epoch, retain, packets| {
+                    let entry = open
+                        .entry(epoch)
+                        .or_insert_with(|| OpenEpoch { capability: retain(), queue: VecDeque::new() });
+                    for packet in packets {
+                        context.waiting_rows.set(context.waiting_rows.get() + packet.delta.len());
+                        entry.queue.push_back((port, packet.delta));
+                    }
+                });
+            }
+            if context.failure.borrow().is_some() {
+                open.clear();
+                return false;
+            }
+            let frontier =
+                frontiers.iter().map(|f| f.frontier().first().copied().unwrap_or(Epoch::MAX)).min().unwrap_or(Epoch::MAX);
+            while let Some(mut entry) = open.first_entry() {
+                let epoch = *entry.key();
+                if frontier < epoch {
+                    break;
+                }
+                let mut out = Output::default();
+                let queue = &mut entry.get_mut().queue;
+                let step = advance(&mut **operator.borrow_mut(), queue, (frontier > epoch).then_some(epoch), &context, &mut out);
+                context.errors.borrow_mut().append(&mut out.errors);
+                if !out.deltas.is_empty() {
+                    let mut active = output.activate();
+                    let mut session = active.session(&entry.get().capability);
+                    for delta in out.deltas {
+                        session.give(Packet { worker: 0, delta });
+                    }
+                }
+                match step {
+                    Ok(Advance::Finished) => {
+                        entry.remove();
+                    }
+                    Ok(Advance::Waiting) => break,
+                    Ok(Advance::Paused) => {
+                        activator.activate();
+                        break;
+                    }
+                    Err(error) => {
+                        context.fail(error);
+                        break;
+                    }
+                }
+            }
+            false
+        }
+    });
+    stream
+}
+
+enum Advance {
+    /// For more data or for the frontier.
+    Waiting,
+    /// The operator lets others run.
+    Paused,
+    Finished,
+}
+
+/// Feeds what is queued and, where `finish` names the epoch, finishes it.
+fn advance(
+    operator: &mut dyn Operator,
+    queue: &mut VecDeque<(Port, Delta)>,
+    finish: Option<Epoch>,
+    context: &Context,
+    out: &mut Output,
+) -> crate::error::Result<Advance> {
+    while let Some((port, delta)) = queue.pop_front() {
+        context.waiting_rows.set(context.waiting_rows.get() - delta.len());
+        let empty = delta.slice(0, 0);
+        if let Step::Again = operator.update(port, delta, out)? {
+            queue.push_front((port, empty));
+            return Ok(Advance::Paused);
+        }
+    }
+    let Some(epoch) = finish else { return Ok(Advance::Waiting) };
+    Ok(match operator.finish_epoch(&context.header(epoch), out)? {
+        Step::Done => Advance::Finished,
+        Step::Again => Advance::Paused,
+    })
+}

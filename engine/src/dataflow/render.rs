@@ -1,0 +1,142 @@
+//! From a plan to a dataflow: one match, no conditions left to decide.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::operator::Operator as _;
+use timely::dataflow::operators::Input as _;
+use timely::dataflow::{InputHandle, Scope};
+
+use super::driver::{Context, Packets, drive};
+use super::packet::Packet;
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::delta::keys::{KeyEncoder, route};
+use crate::error::Result;
+use crate::operators::aggregate::Aggregate;
+use crate::operators::join::Join;
+use crate::operators::map::Map;
+use crate::operators::union::Union;
+use crate::operators::unnest::Unnest;
+use crate::operators::Operator;
+use crate::plan::{NodeKind, Plan};
+use crate::time::Epoch;
+
+pub type PacketInput = InputHandle<Epoch, CapacityContainerBuilder<Vec<Packet>>>;
+
+/// Where a view takes a relation's changes in.
+pub struct Import {
+    pub relation: RelationId,
+    pub columns: Vec<usize>,
+    pub handle: PacketInput,
+}
+
+/// A rendered plan: its inputs and its stateful operators, by plan node.
+pub struct Rendered<'scope> {
+    pub imports: Vec<Import>,
+    /// Rows that were always there, with the input that takes them in (at the first epoch, on one worker).
+    pub constants: Vec<(PacketInput, Delta)>,
+    pub operators: Vec<(u32, Rc<RefCell<Box<dyn Operator>>>)>,
+    pub output: Packets<'scope>,
+}
+
+pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Context>) -> Result<Rendered<'scope>> {
+    let workers = scope.peers();
+    let mut streams: Vec<Option<(Packets<'scope>, bool)>> = Vec::new();
+    let (mut imports, mut constants, mut operators) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, node) in plan.nodes.iter().enumerate() {
+        // A plan is a tree: each stream has one user.
+        let mut take = |i: usize| streams[node.inputs[i]].take().expect("inputs come before their one user");
+        let (name, operator): (&str, Box<dyn Operator>) = match &node.kind {
+            NodeKind::Import { relation, columns, .. } => {
+                let (handle, stream) = scope.new_input::<Vec<Packet>>();
+                imports.push(Import { relation: *relation, columns: columns.clone(), handle });
+                streams.push(Some((stream, false)));
+                continue;
+            }
+            NodeKind::Constant(rows) => {
+                let (handle, stream) = scope.new_input::<Vec<Packet>>();
+                constants.push((handle, Delta::inserts(rows.clone())));
+                streams.push(Some((stream, false)));
+                continue;
+            }
+            NodeKind::Exchange { key } => {
+                let (input, exchanged) = take(0);
+                let stream = match workers {
+                    1 => (input, exchanged),
+                    _ => (deal(input, key, &node.schema, workers)?, true),
+                };
+                streams.push(Some(stream));
+                continue;
+            }
+            NodeKind::Map(steps) => ("Map", Box::new(Map::new(steps.clone()))),
+            NodeKind::Unnest(spec) => ("Unnest", Box::new(Unnest::new(spec.clone()))),
+            NodeKind::Union => ("Union", Box::new(Union)),
+            NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
+            NodeKind::Aggregate(spec) => {
+                let mut spec = (**spec).clone();
+                let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
+                spec.owner = route(nothing.hashes[0], workers) == scope.index();
+                ("Aggregate", Box::new(Aggregate::new(spec)?))
+            }
+        };
+        let inputs = (0..node.inputs.len()).map(take).collect();
+        let operator = Rc::new(RefCell::new(operator));
+        operators.push((index as u32, operator.clone()));
+        streams.push(Some((drive(scope, name, inputs, operator, context.clone()), false)));
+    }
+    let (output, exchanged) = streams.pop().flatten().expect("a plan has a result");
+    let output = match exchanged {
+        false => output,
+        // An exchange is taken in by an operator.
+        true => drive(scope, "Arrive", vec![(output, true)], Rc::new(RefCell::new(Box::new(Union))), context.clone()),
+    };
+    Ok(Rendered { imports, constants, operators, output })
+}
+
+/// Splits each delta by the hash of its key columns, and marks each part with the worker that it is for.
+fn deal<'scope>(
+    input: Packets<'scope>,
+    key: &[usize],
+    schema: &arrow::datatypes::SchemaRef,
+    workers: usize,
+) -> Result<Packets<'scope>> {
+    let types: Vec<_> = key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
+    let encoder = KeyEncoder::new(&types)?;
+    let key = key.to_vec();
+    Ok(input.unary::<CapacityContainerBuilder<Vec<Packet>>, _, _, _>(Pipeline, "Deal", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, packets| {
+                let mut session = output.session(&capability);
+                for packet in packets.drain(..) {
+                    for (worker, delta) in split(&encoder, &key, &packet.delta, workers) {
+                        session.give(Packet { worker: worker as u32, delta });
+                    }
+                }
+            });
+        }
+    }))
+}
+
+/// The rows of a delta, by the worker that owns their key.
+pub fn split(encoder: &KeyEncoder, key: &[usize], delta: &Delta, workers: usize) -> Vec<(usize, Delta)> {
+    if delta.is_empty() {
+        return Vec::new();
+    }
+    let columns: Vec<_> = key.iter().map(|&k| delta.rows.column(k).clone()).collect();
+    let hashes = encoder.encode_rows(&columns, delta.len()).hashes;
+    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); workers];
+    for (row, &hash) in hashes.iter().enumerate() {
+        rows[route(hash, workers)].push(row as u32);
+    }
+    rows.into_iter()
+        .enumerate()
+        .filter(|(_, rows)| !rows.is_empty())
+        .map(|(worker, rows)| {
+            let whole = rows.len() == delta.len();
+            (worker, if whole { delta.clone() } else { delta.take(&rows.into()) })
+        })
+        .collect()
+}

@@ -1,0 +1,778 @@
+//! One materialized view on one worker: its dataflow, what feeds it, and its rows.
+//!
+//! A view *hydrates*: it takes in its sources as of one epoch, piece by piece, then the net changes since,
+//! at its own pace; then it *joins*: from an agreed epoch on it is fed each epoch with the others, *live*.
+//! Both read the sources through cursors (a stream's log, an arrangement's changes between two epochs), so
+//! nothing queues up between views.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::worker::Worker;
+
+use super::driver::{Context, Packets};
+use super::packet::Packet;
+use super::render::{Import, PacketInput, Rendered, render, split};
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::delta::consolidate::consolidate;
+use crate::delta::keys::KeyEncoder;
+use crate::error::{Error, Result};
+use crate::operators::{ErrorChange, Operator};
+use crate::plan::Plan;
+use crate::state::arrangement::{Arrangement, Pin, Shared};
+use crate::state::durable::{Durable, Saved, Share};
+use crate::state::store::Store;
+use crate::time::{Epoch, EpochHeader};
+
+/// Epochs of one view that may be under way at once.
+const OPEN_EPOCHS_MAX: usize = 16;
+/// Rows that may wait inside one dataflow before it is fed more.
+const WAITING_ROWS_MAX: usize = 256 * 1024;
+
+/// Rows set aside that each worker shows; all are counted.
+const ERRORS_SHOWN_MAX: usize = 1000;
+
+/// The plan node of a part that holds the view's own rows, and of the one with the rows set aside.
+pub const NODE_OUTPUT: u32 = u32::MAX;
+pub const NODE_ERRORS: u32 = u32::MAX - 1;
+
+/// What a checkpoint held of a view: by (plan node, slot), for each worker of then the blocks.
+pub type Parts = BTreeMap<(u32, u32), Vec<Vec<RecordBatch>>>;
+
+/// What the workers need to know to make a view.
+pub struct ViewSetup {
+    pub id: RelationId,
+    pub plan: Arc<Plan>,
+    pub start: Start,
+    pub status: Arc<ViewStatus>,
+    /// Streams and tables that it rests on, directly or through other views.
+    pub bases: BTreeSet<RelationId>,
+    /// For each table that it reads: the types of all its columns, and those by whose hash its rows are dealt.
+    pub table_keys: BTreeMap<RelationId, (Vec<DataType>, Vec<usize>)>,
+}
+
+pub enum Start {
+    /// From its sources as of the end of this epoch. For each worker the tables it reads, pinned there.
+    Hydrate { header: Arc<EpochHeader>, tables: Vec<Mutex<BTreeMap<RelationId, Pin>>> },
+    /// From a checkpoint of the end of this epoch.
+    Restore { at: Epoch, parts: Mutex<Parts> },
+}
+
+/// A view's state as seen from outside its workers.
+pub struct ViewStatus {
+    pub workers: Vec<WorkerStatus>,
+    failure: Mutex<Option<Error>>,
+}
+
+#[derive(Default)]
+pub struct WorkerStatus {
+    /// The first epoch that is not yet closed here; `Epoch::MAX` when all that were given are.
+    first_open: AtomicU64,
+    /// While hydrating: 1 + the epoch up to which everything has been taken in and closed; 0 before that.
+    pub hydrated: AtomicU64,
+    pub live: AtomicBool,
+    pub state_bytes: AtomicU64,
+    pub state_rows: AtomicU64,
+    /// Rows that are set aside.
+    pub errors: AtomicU64,
+    /// The first of them: message, row, how often.
+    error_rows: Mutex<Vec<(String, String, i64)>>,
+    reader: OnceLock<Arc<Shared>>,
+}
+
+impl ViewStatus {
+    pub fn new(workers: usize) -> Self {
+        let worker = || WorkerStatus { first_open: AtomicU64::new(Epoch::MAX), ..Default::default() };
+        ViewStatus { workers: (0..workers).map(|_| worker()).collect(), failure: Mutex::new(None) }
+    }
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().expect("no panic while held").clone()
+    }
+    pub fn fail(&self, error: Error) {
+        self.failure.lock().expect("no panic while held").get_or_insert(error);
+    }
+    /// Whether all epochs up to `epoch` are closed on `worker`, which has been given them.
+    pub fn closed(&self, worker: usize, epoch: Epoch) -> bool {
+        let w = &self.workers[worker];
+        w.live.load(Ordering::Acquire) && w.first_open.load(Ordering::Acquire) > epoch
+    }
+    /// The last epoch not after `epoch` that all workers have closed.
+    pub fn closed_through(&self, progress: &super::worker::Progress, epoch: Epoch) -> Epoch {
+        let closed = (0..self.workers.len()).map(|w| {
+            // In this order: a worker notes an epoch as open before it counts it as given.
+            let processed = progress.processed(w);
+            processed.min(self.workers[w].first_open.load(Ordering::Acquire).saturating_sub(1))
+        });
+        closed.min().unwrap_or(epoch).min(epoch)
+    }
+    pub fn readers(&self) -> Vec<Arc<Shared>> {
+        self.workers.iter().filter_map(|w| w.reader.get().cloned()).collect()
+    }
+    /// Rows that are set aside, the first thousand of each worker: message, row, how often.
+    pub fn error_rows(&self) -> Vec<(String, String, i64)> {
+        self.workers.iter().flat_map(|w| w.error_rows.lock().expect("no panic while held").clone()).collect()
+    }
+    pub fn errors(&self) -> u64 {
+        self.workers.iter().map(|w| w.errors.load(Ordering::Relaxed)).sum()
+    }
+    /// The epoch up to which all workers have taken everything in; `None` before the first.
+    pub fn hydrated(&self) -> Option<Epoch> {
+        self.workers.iter().map(|w| w.hydrated.load(Ordering::Acquire)).min().and_then(|h| h.checked_sub(1))
+    }
+}
+
+/// The result, as the dataflow's last operator keeps it.
+struct Published {
+    rows: Arrangement,
+    append_only: bool,
+    /// Epochs below this are closed.
+    frontier: Epoch,
+    /// The net change of each closed epoch, as long as a dependant may still want it.
+    changes: BTreeMap<Epoch, Rc<Vec<Delta>>>,
+    keep_changes: bool,
+    /// Rows set aside: (message, row) -> how often.
+    errors: BTreeMap<(String, String), i64>,
+    errors_changed: bool,
+}
+
+enum Mode {
+    Hydrating(Hydration),
+    Live,
+    /// Holds nothing back any more.
+    Failed,
+}
+
+struct Hydration {
+    /// Tables and views among the sources, kept readable as of `fed`.
+    pins: BTreeMap<RelationId, Pin>,
+    /// Everything up to here has been fed (or is being fed, while `feed` is there).
+    fed: Epoch,
+    feed: Option<Feed>,
+    /// Nothing has been fed yet.
+    first: bool,
+    /// Epochs below this are closed.
+    closed_below: Epoch,
+    /// The agreed epoch after which it is live.
+    join_at: Option<Epoch>,
+}
+
+type Feed = Box<dyn Iterator<Item = Result<(usize, Delta)>>>;
+
+pub struct View {
+    pub id: RelationId,
+    pub status: Arc<ViewStatus>,
+    pub bases: BTreeSet<RelationId>,
+    pub sources: Vec<RelationId>,
+    table_keys: BTreeMap<RelationId, (KeyEncoder, Vec<usize>)>,
+    dataflow: usize,
+    imports: Vec<Import>,
+    constants: Vec<(PacketInput, Delta)>,
+    operators: Vec<(u32, Rc<RefCell<Box<dyn Operator>>>)>,
+    context: Rc<Context>,
+    published: Rc<RefCell<Published>>,
+    mode: Mode,
+    /// Epochs to be fed, and those fed but not closed.
+    pending: VecDeque<Epoch>,
+    open: VecDeque<Epoch>,
+    output_key: Vec<usize>,
+    worker: usize,
+    workers: usize,
+}
+
+/// What a view asks of its worker to feed itself.
+pub trait Sources {
+    /// This worker has been given everything up to this epoch.
+    fn processed(&self) -> Epoch;
+    /// The first epoch of a view that is not closed here; `None` when the id is no view.
+    fn view_open(&self, id: RelationId) -> Option<Epoch>;
+    /// The net change of a view in an epoch, as far as this worker holds it.
+    fn view_changes(&self, id: RelationId, epoch: Epoch) -> Rc<Vec<Delta>>;
+    fn view_reader(&self, id: RelationId) -> Option<Arc<Shared>>;
+    /// The change of a stream or table in an epoch.
+    fn base_changes(&self, id: RelationId, epoch: Epoch) -> Vec<Delta>;
+    fn store(&self) -> &Arc<Store>;
+}
+
+impl View {
+    pub fn new(
+        worker: &mut Worker,
+        setup: &ViewSetup,
+        headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
+        sources: &dyn Sources,
+    ) -> Result<View> {
+        let (index, workers) = (worker.index(), worker.peers());
+        let plan = &setup.plan;
+        let output = plan.output();
+        let published = Rc::new(RefCell::new(Published {
+            rows: Arrangement::new(output.schema.clone(), !output.append_only),
+            append_only: output.append_only,
+            frontier: 0,
+            changes: BTreeMap::new(),
+            keep_changes: false,
+            errors: BTreeMap::new(),
+            errors_changed: false,
+        }));
+        let start = match &setup.start {
+            Start::Hydrate { header, .. } => Some(header.epoch),
+            Start::Restore { .. } => None,
+        };
+        let context = Rc::new(Context {
+            headers,
+            start,
+            waiting_rows: Cell::new(0),
+            errors: RefCell::new(Vec::new()),
+            failure: RefCell::new(None),
+        });
+        let dataflow = worker.next_dataflow_index();
+        let rendered = worker.dataflow_named(&format!("view {}", setup.id), |scope| -> Result<_> {
+            let Rendered { imports, constants, operators, output } = render(scope, plan, &context)?;
+            publish(output, published.clone(), context.clone());
+            Ok((imports, constants, operators))
+        });
+        let (imports, constants, operators) = rendered?;
+        let mut table_keys = BTreeMap::new();
+        for (&id, (types, key)) in &setup.table_keys {
+            let types: Vec<DataType> = key.iter().map(|&k| types[k].clone()).collect();
+            table_keys.insert(id, (KeyEncoder::new(&types)?, key.clone()));
+        }
+        let mut view = View {
+            id: setup.id,
+            status: setup.status.clone(),
+            bases: setup.bases.clone(),
+            sources: plan.imports(),
+            table_keys,
+            dataflow,
+            imports,
+            constants,
+            operators,
+            context,
+            published,
+            mode: Mode::Live,
+            pending: VecDeque::new(),
+            open: VecDeque::new(),
+            output_key: plan.output_key.clone().unwrap_or_else(|| (0..output.schema.fields().len()).collect()),
+            worker: index,
+            workers,
+        };
+        match &setup.start {
+            Start::Hydrate { header, tables } => {
+                let mut pins = std::mem::take(&mut *tables[index].lock().expect("no panic while held"));
+                for &source in &view.sources {
+                    if let Some(reader) = sources.view_reader(source) {
+                        let pin = reader.pin(header.epoch).expect("this worker has not been given a later epoch");
+                        pins.insert(source, pin);
+                    }
+                }
+                view.advance_inputs(header.epoch);
+                view.mode =
+                    Mode::Hydrating(Hydration { pins, fed: header.epoch, feed: None, first: true, closed_below: 0, join_at: None });
+            }
+            Start::Restore { at, parts } => {
+                view.restore(*at, &parts.lock().expect("no panic while held"))?;
+                view.advance_inputs(at + 1);
+                view.constants.clear();
+                setup.status.workers[index].live.store(true, Ordering::Release);
+            }
+        }
+        view.status.workers[index].reader.set(view.published.borrow().rows.reader()).ok().expect("one view, one reader");
+        Ok(view)
+    }
+
+    fn advance_inputs(&mut self, epoch: Epoch) {
+        for import in &mut self.imports {
+            import.handle.advance_to(epoch);
+        }
+        for (handle, _) in &mut self.constants {
+            handle.advance_to(epoch);
+        }
+    }
+
+    pub fn reader(&self) -> Arc<Shared> {
+        self.published.borrow().rows.reader()
+    }
+    pub fn dataflow(&self) -> usize {
+        self.dataflow
+    }
+    pub fn is_live(&self) -> bool {
+        matches!(self.mode, Mode::Live)
+    }
+    /// Nothing is under way or to be done.
+    pub fn is_idle(&self) -> bool {
+        match &self.mode {
+            Mode::Live => self.pending.is_empty() && self.open.is_empty(),
+            Mode::Hydrating(_) => false,
+            Mode::Failed => true,
+        }
+    }
+    /// The first epoch that is not closed here, when the worker has been given those up to `processed`.
+    pub fn first_open(&self, processed: Epoch) -> Epoch {
+        match &self.mode {
+            Mode::Hydrating(h) if h.first || h.feed.is_some() => h.closed_below,
+            Mode::Hydrating(h) => self.open.front().map_or(h.fed + 1, |_| h.closed_below),
+            Mode::Live => self.open.front().or(self.pending.front()).copied().unwrap_or(processed + 1),
+            Mode::Failed => processed + 1,
+        }
+    }
+    /// The first epoch whose header may still be asked for.
+    pub fn first_header(&self, processed: Epoch) -> Epoch {
+        match &self.mode {
+            Mode::Hydrating(h) => h.fed.min(self.open.front().copied().unwrap_or(h.fed)),
+            Mode::Live | Mode::Failed => self.first_open(processed).min(processed),
+        }
+    }
+    pub fn keep_changes(&mut self, keep: bool) {
+        let mut published = self.published.borrow_mut();
+        published.keep_changes = keep;
+        if !keep {
+            published.changes.clear();
+        }
+    }
+    pub fn changes(&self, epoch: Epoch) -> Rc<Vec<Delta>> {
+        self.published.borrow().changes.get(&epoch).cloned().unwrap_or_default()
+    }
+    pub fn forget_changes(&mut self, before: Epoch) {
+        let mut published = self.published.borrow_mut();
+        published.changes = published.changes.split_off(&before);
+    }
+    /// The next epoch to be fed, for which sources must keep their changes.
+    pub fn next_wanted(&self) -> Option<Epoch> {
+        match &self.mode {
+            Mode::Hydrating(h) => h.join_at.map(|j| j + 1),
+            _ => self.pending.front().copied(),
+        }
+    }
+
+    /// An epoch that touches its sources has come. Returns whether its data will be asked for.
+    pub fn announce(&mut self, epoch: Epoch) -> bool {
+        let wanted = match &self.mode {
+            Mode::Live => true,
+            Mode::Hydrating(h) => h.join_at.is_some(),
+            Mode::Failed => false,
+        };
+        if wanted {
+            if self.pending.is_empty() && self.open.is_empty() {
+                self.my_status().first_open.store(epoch, Ordering::Release);
+            }
+            self.pending.push_back(epoch);
+        }
+        wanted
+    }
+
+    pub fn join_at(&mut self, epoch: Epoch) {
+        if let Mode::Hydrating(h) = &mut self.mode {
+            h.join_at = Some(epoch);
+        }
+    }
+
+    /// The view is dropped: one after the other the epochs that it had yet to take in.
+    pub fn abandon(&mut self) -> Option<Epoch> {
+        self.pending.pop_front()
+    }
+
+    fn my_status(&self) -> &WorkerStatus {
+        &self.status.workers[self.worker]
+    }
+
+    /// Feeds what can be fed, takes note of what has closed. Returns (something was done, epochs whose data
+    /// is no longer wanted).
+    pub fn pump(&mut self, sources: &dyn Sources) -> (bool, Vec<Epoch>) {
+        let mut released = Vec::new();
+        if let Some(error) = self.context.failure.borrow().clone() {
+            self.status.fail(error);
+            released.extend(self.pending.drain(..));
+            self.open.clear();
+            self.mode = Mode::Failed;
+            self.imports.clear();
+            self.constants.clear();
+            self.my_status().first_open.store(Epoch::MAX, Ordering::Release);
+            return (true, released);
+        }
+        let mut progress = self.retire();
+        self.take_errors();
+        match &mut self.mode {
+            Mode::Failed => {}
+            Mode::Hydrating(_) => progress |= self.hydrate(sources),
+            Mode::Live => {}
+        }
+        if self.is_live() {
+            while let Some(&epoch) = self.pending.front() {
+                let ready = self.sources.iter().all(|&s| sources.view_open(s).is_none_or(|open| open > epoch));
+                if !ready || self.open.len() >= OPEN_EPOCHS_MAX || self.context.waiting_rows.get() > WAITING_ROWS_MAX {
+                    break;
+                }
+                self.pending.pop_front();
+                self.feed_epoch(epoch, sources);
+                self.open.push_back(epoch);
+                released.push(epoch);
+                progress = true;
+            }
+        }
+        (progress, released)
+    }
+
+    fn retire(&mut self) -> bool {
+        let frontier = self.published.borrow().frontier;
+        let mut closed = false;
+        while self.open.front().is_some_and(|&e| e < frontier) {
+            self.open.pop_front();
+            closed = true;
+        }
+        if closed {
+            let first_open = self.open.front().or(self.pending.front()).copied().unwrap_or(Epoch::MAX);
+            self.my_status().first_open.store(first_open, Ordering::Release);
+        }
+        closed
+    }
+
+    fn take_errors(&mut self) {
+        let changes: Vec<ErrorChange> = std::mem::take(&mut *self.context.errors.borrow_mut());
+        if changes.is_empty() {
+            return;
+        }
+        let mut published = self.published.borrow_mut();
+        for ErrorChange { message, row, weight } in changes {
+            let key = (message, row);
+            let count = published.errors.entry(key.clone()).or_insert(0);
+            *count += weight;
+            if *count == 0 {
+                published.errors.remove(&key);
+            }
+        }
+        published.errors_changed = true;
+        self.show_errors(&published);
+    }
+
+    fn show_errors(&self, published: &Published) {
+        let total: i64 = published.errors.values().sum();
+        let first = published.errors.iter().take(ERRORS_SHOWN_MAX).map(|((m, r), n)| (m.clone(), r.clone(), *n)).collect();
+        *self.my_status().error_rows.lock().expect("no panic while held") = first;
+        self.my_status().errors.store(total.max(0) as u64, Ordering::Release);
+    }
+
+    fn feed_epoch(&mut self, epoch: Epoch, sources: &dyn Sources) {
+        self.advance_inputs(epoch);
+        for i in 0..self.imports.len() {
+            let relation = self.imports[i].relation;
+            if sources.view_open(relation).is_some() {
+                for delta in sources.view_changes(relation, epoch).iter() {
+                    self.send(i, delta.clone());
+                }
+            } else {
+                for delta in sources.base_changes(relation, epoch) {
+                    for delta in self.share(relation, &delta, epoch) {
+                        self.send(i, delta);
+                    }
+                }
+            }
+        }
+        self.advance_inputs(epoch + 1);
+    }
+
+    fn send(&mut self, import: usize, delta: Delta) {
+        let import = &mut self.imports[import];
+        let all = import.columns.len() == delta.rows.num_columns() && import.columns.iter().enumerate().all(|(i, &c)| i == c);
+        let rows = if all { delta.rows } else { delta.rows.project(&import.columns).expect("columns of the relation") };
+        import.handle.send(Packet { worker: 0, delta: Delta { rows, weights: delta.weights } });
+    }
+
+    /// This worker's part of a change to a stream or table: of a table by its key, so that a row and its
+    /// retraction meet; of a stream a slice.
+    fn share(&self, relation: RelationId, delta: &Delta, epoch: Epoch) -> Option<Delta> {
+        share_of(self.table_keys.get(&relation), delta, epoch, self.worker, self.workers)
+    }
+
+    fn hydrate(&mut self, sources: &dyn Sources) -> bool {
+        let Mode::Hydrating(mut h) = std::mem::replace(&mut self.mode, Mode::Failed) else { unreachable!("asked only then") };
+        let mut progress = false;
+        let reached = |sources: &dyn Sources, ids: &[RelationId]| {
+            ids.iter().filter_map(|&s| sources.view_open(s)).fold(sources.processed() + 1, Epoch::min)
+        };
+        loop {
+            if self.context.waiting_rows.get() > WAITING_ROWS_MAX {
+                break;
+            }
+            if let Some(feed) = &mut h.feed {
+                match feed.next() {
+                    Some(Ok((import, delta))) => {
+                        progress = true;
+                        self.send(import, delta);
+                        self.imports[import].handle.flush();
+                        break;
+                    }
+                    Some(Err(error)) => {
+                        self.context.fail(error);
+                        return true;
+                    }
+                    None => {
+                        h.feed = None;
+                        progress = true;
+                        self.advance_inputs(h.fed + 1);
+                        self.open.push_back(h.fed);
+                        continue;
+                    }
+                }
+            }
+            // What has been fed must be closed before more is.
+            if !h.first && !self.open.is_empty() {
+                break;
+            }
+            if !h.first {
+                h.closed_below = h.fed + 1;
+                self.my_status().hydrated.store(h.fed + 1, Ordering::Release);
+                if h.join_at == Some(h.fed) {
+                    let first_open = self.pending.front().copied().unwrap_or(Epoch::MAX);
+                    self.my_status().first_open.store(first_open, Ordering::Release);
+                    self.my_status().live.store(true, Ordering::Release);
+                    self.mode = Mode::Live;
+                    return true;
+                }
+            }
+            let reached = reached(sources, &self.sources);
+            if h.first {
+                if reached <= h.fed {
+                    break;
+                }
+                h.first = false;
+                let constants = std::mem::take(&mut self.constants);
+                for (mut handle, rows) in constants {
+                    if self.worker == 0 {
+                        handle.send(Packet { worker: 0, delta: rows });
+                    }
+                    // Dropped here: it never sends again.
+                    handle.flush();
+                }
+                h.feed = Some(self.snapshot_feed(&h, sources));
+                continue;
+            }
+            let target = match h.join_at {
+                Some(at) if reached > at => at,
+                Some(_) => break,
+                None if reached > h.fed + 1 => reached - 1,
+                None => break,
+            };
+            h.feed = Some(self.changes_feed(&mut h, target, sources));
+            h.fed = target;
+            self.advance_inputs(target);
+        }
+        self.mode = Mode::Hydrating(h);
+        progress
+    }
+
+    /// The sources as of `h.fed`, import by import.
+    fn snapshot_feed(&self, h: &Hydration, sources: &dyn Sources) -> Feed {
+        let (worker, workers, through) = (self.worker, self.workers, h.fed);
+        let mut feeds: Vec<Feed> = Vec::new();
+        for (i, import) in self.imports.iter().enumerate() {
+            let relation = import.relation;
+            match h.pins.get(&relation) {
+                Some(pin) => {
+                    let table_key = self.cloned_key(relation);
+                    let is_view = sources.view_open(relation).is_some();
+                    let picture = pin.picture();
+                    feeds.push(Box::new((0..picture.segments()).filter_map(move |s| {
+                        let delta = Delta::inserts(picture.batch(s)?);
+                        let delta = if is_view { Some(delta) } else { share_of(table_key.as_ref(), &delta, 0, worker, workers) };
+                        delta.map(|d| Ok((i, d)))
+                    })));
+                }
+                None => feeds.push(stream_feed(sources.store(), relation, i, 0, through, worker, workers)),
+            }
+        }
+        Box::new(feeds.into_iter().flatten())
+    }
+
+    /// The net changes of the sources after `h.fed` up to `target`; the pins move along.
+    fn changes_feed(&self, h: &mut Hydration, target: Epoch, sources: &dyn Sources) -> Feed {
+        let (worker, workers, after) = (self.worker, self.workers, h.fed);
+        let mut feeds: Vec<Feed> = Vec::new();
+        for (i, import) in self.imports.iter().enumerate() {
+            let relation = import.relation;
+            match h.pins.get(&relation) {
+                Some(pin) => {
+                    let is_view = sources.view_open(relation).is_some();
+                    let table_key = self.cloned_key(relation);
+                    let changes = pin.changes(target);
+                    feeds.push(Box::new(changes.into_iter().filter_map(move |delta| {
+                        let delta = if is_view { Some(delta) } else { share_of(table_key.as_ref(), &delta, 0, worker, workers) };
+                        delta.map(|d| Ok((i, d)))
+                    })));
+                }
+                None => feeds.push(stream_feed(sources.store(), relation, i, after, target, worker, workers)),
+            }
+        }
+        for pin in h.pins.values_mut() {
+            pin.advance(target);
+        }
+        Box::new(feeds.into_iter().flatten())
+    }
+
+    fn cloned_key(&self, relation: RelationId) -> Option<(KeyEncoder, Vec<usize>)> {
+        self.table_keys
+            .get(&relation)
+            .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()))
+    }
+
+    /// What has changed since the last checkpoint. Called when nothing is open.
+    pub fn save(&mut self) -> Vec<((u32, u32), Saved)> {
+        let mut parts = Vec::new();
+        for (node, operator) in &self.operators {
+            for (slot, durable) in operator.borrow_mut().durable().into_iter().enumerate() {
+                parts.push(((*node, slot as u32), durable.save()));
+            }
+        }
+        let mut published = self.published.borrow_mut();
+        parts.push(((NODE_OUTPUT, 0), published.rows.save()));
+        if std::mem::take(&mut published.errors_changed) {
+            let block = errors_block(&published.errors);
+            parts.push(((NODE_ERRORS, 0), Saved { whole: true, blocks: vec![block] }));
+        }
+        parts
+    }
+
+    fn restore(&mut self, at: Epoch, parts: &Parts) -> Result<()> {
+        let share = Share { worker: self.worker, workers: self.workers };
+        let nothing = Vec::new();
+        for (node, operator) in &self.operators {
+            for (slot, durable) in operator.borrow_mut().durable().into_iter().enumerate() {
+                durable.restore(parts.get(&(*node, slot as u32)).unwrap_or(&nothing), &share)?;
+            }
+        }
+        let mut published = self.published.borrow_mut();
+        let schema = published.rows.schema().clone();
+        let types: Vec<DataType> = self.output_key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
+        let encoder = KeyEncoder::new(&types)?;
+        published.rows.restore(parts.get(&(NODE_OUTPUT, 0)).unwrap_or(&nothing), &encoder, &self.output_key, &share, at);
+        published.frontier = at + 1;
+        if let Some(blocks) = parts.get(&(NODE_ERRORS, 0)) {
+            if self.worker == 0 {
+                for block in blocks.iter().flatten() {
+                    add_errors(&mut published.errors, block);
+                }
+                published.errors_changed = true;
+            }
+        }
+        self.show_errors(&published);
+        Ok(())
+    }
+
+    /// Notes memory and rows for whoever asks.
+    pub fn measure(&mut self) {
+        let (mut bytes, mut rows) = (0, 0);
+        for (_, operator) in &self.operators {
+            for durable in operator.borrow_mut().durable() {
+                bytes += durable.state_bytes();
+                rows += durable.state_rows();
+            }
+        }
+        bytes += self.published.borrow().rows.state_bytes();
+        self.my_status().state_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.my_status().state_rows.store(rows as u64, Ordering::Relaxed);
+    }
+}
+
+/// Slices of a stream's log between two epochs.
+fn stream_feed(
+    store: &Arc<Store>,
+    relation: RelationId,
+    import: usize,
+    after: Epoch,
+    through: Epoch,
+    worker: usize,
+    workers: usize,
+) -> Feed {
+    let batches = store.stream_rows(relation, after, through, None);
+    Box::new(batches.enumerate().filter_map(move |(n, rows)| match rows {
+        Ok(rows) => share_of(None, &Delta::inserts(rows), n as u64, worker, workers).map(|d| Ok((import, d))),
+        Err(error) => Some(Err(error)),
+    }))
+}
+
+fn share_of(
+    table_key: Option<&(KeyEncoder, Vec<usize>)>,
+    delta: &Delta,
+    turn: u64,
+    worker: usize,
+    workers: usize,
+) -> Option<Delta> {
+    if workers == 1 {
+        return (!delta.is_empty()).then(|| delta.clone());
+    }
+    match table_key {
+        Some((encoder, key)) => {
+            split(encoder, key, delta, workers).into_iter().find(|(w, _)| *w == worker).map(|(_, delta)| delta)
+        }
+        None => {
+            let place = (worker + turn as usize) % workers;
+            let (from, to) = (delta.len() * place / workers, delta.len() * (place + 1) / workers);
+            (from < to).then(|| delta.slice(from, to - from))
+        }
+    }
+}
+
+/// The last operator: sums an epoch up when it closes, and shows it.
+fn publish(stream: Packets<'_>, published: Rc<RefCell<Published>>, context: Rc<Context>) {
+    let mut builder = OperatorBuilder::new("Publish".to_owned(), stream.scope());
+    let mut input = builder.new_input(stream, Pipeline);
+    let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
+    builder.build_reschedule(move |_| {
+        move |frontiers| {
+            input.for_each(|capability, packets| {
+                waiting.entry(*capability.time()).or_default().extend(packets.drain(..).map(|p| p.delta));
+            });
+            let frontier = frontiers[0].frontier().first().copied().unwrap_or(Epoch::MAX);
+            let mut published = published.borrow_mut();
+            while let Some(entry) = waiting.first_entry() {
+                let epoch = *entry.key();
+                if epoch >= frontier || context.failure.borrow().is_some() {
+                    break;
+                }
+                let deltas = entry.remove();
+                let deltas = if published.append_only { deltas } else { consolidate(&deltas) };
+                let missing: usize = deltas.iter().map(|d| published.rows.apply(d, epoch)).sum();
+                if missing > 0 {
+                    context.fail(Error::internal(format!("{missing} retractions of rows that the view does not have")));
+                    break;
+                }
+                published.rows.publish(epoch);
+                if published.keep_changes && !deltas.is_empty() {
+                    published.changes.insert(epoch, Rc::new(deltas));
+                }
+            }
+            published.frontier = frontier;
+            false
+        }
+    });
+}
+
+fn errors_block(errors: &BTreeMap<(String, String), i64>) -> RecordBatch {
+    let schema = Schema::new(vec![
+        Field::new("message", DataType::Utf8, false),
+        Field::new("row", DataType::Utf8, false),
+        Field::new("weight", DataType::Int64, false),
+    ]);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(errors.keys().map(|k| Some(k.0.as_str())).collect::<StringArray>()),
+        Arc::new(errors.keys().map(|k| Some(k.1.as_str())).collect::<StringArray>()),
+        Arc::new(errors.values().copied().collect::<arrow::array::Int64Array>()),
+    ];
+    let options = RecordBatchOptions::new().with_row_count(Some(errors.len()));
+    RecordBatch::try_new_with_options(Arc::new(schema), columns, &options).expect("three columns")
+}
+
+fn add_errors(errors: &mut BTreeMap<(String, String), i64>, block: &RecordBatch) {
+    use arrow::array::AsArray;
+
+    let (messages, rows) = (block.column(0).as_string::<i32>(), block.column(1).as_string::<i32>());
+    let weights = block.column(2).as_primitive::<arrow::datatypes::Int64Type>();
+    for i in 0..block.num_rows() {
+        *errors.entry((messages.value(i).to_string(), rows.value(i).to_string())).or_insert(0) += weights.value(i);
+    }
+}

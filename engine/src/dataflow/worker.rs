@@ -1,0 +1,363 @@
+//! A worker: takes commands in their order, feeds its views, steps Timely, parks when there is nothing to do.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+use std::time::Duration;
+
+use timely::worker::Worker;
+use tokio::sync::Notify;
+
+use super::view::{Sources, View, ViewSetup};
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::state::arrangement::Shared;
+use crate::state::durable::Saved;
+use crate::state::store::Store;
+use crate::time::{Epoch, EpochHeader};
+
+/// Commands that may wait at a worker.
+const COMMANDS_MAX: usize = 64;
+/// Epochs that a worker may have taken in before its live views have closed them.
+const EPOCHS_AHEAD_MAX: u64 = 64;
+
+/// One epoch (or several, under the last one's header): the changes of streams and tables.
+pub struct EpochInput {
+    pub header: Arc<EpochHeader>,
+    pub changes: BTreeMap<RelationId, Vec<Delta>>,
+}
+
+pub enum Command {
+    Epoch(Arc<EpochInput>),
+    Create(Arc<ViewSetup>),
+    /// The view goes live after the epoch that was given last.
+    Join(RelationId),
+    Drop(RelationId),
+    /// Save every live view's state as of the epoch that was given last.
+    Checkpoint(Sender<WorkerParts>),
+    Stop,
+}
+
+impl Clone for Command {
+    fn clone(&self) -> Self {
+        match self {
+            Command::Epoch(e) => Command::Epoch(e.clone()),
+            Command::Create(s) => Command::Create(s.clone()),
+            Command::Join(id) => Command::Join(*id),
+            Command::Drop(id) => Command::Drop(*id),
+            Command::Checkpoint(reply) => Command::Checkpoint(reply.clone()),
+            Command::Stop => Command::Stop,
+        }
+    }
+}
+
+/// What one worker has to save: per view its parts by (plan node, slot).
+pub struct WorkerParts {
+    pub worker: usize,
+    pub views: Vec<(RelationId, Vec<((u32, u32), Saved)>)>,
+}
+
+/// How far the workers are, for those who wait.
+pub struct Progress {
+    processed: Vec<AtomicU64>,
+    changed: Notify,
+}
+
+impl Progress {
+    pub fn new(workers: usize, epoch: Epoch) -> Self {
+        Progress { processed: (0..workers).map(|_| AtomicU64::new(epoch)).collect(), changed: Notify::new() }
+    }
+    /// `worker` has been given everything up to this epoch.
+    pub fn processed(&self, worker: usize) -> Epoch {
+        self.processed[worker].load(Ordering::Acquire)
+    }
+    pub fn tick(&self) {
+        self.changed.notify_waiters();
+    }
+    /// Waits until `done`, which is asked again whenever a worker has moved.
+    pub async fn wait_until(&self, mut done: impl FnMut() -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if done() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// The running workers.
+pub struct Workers {
+    senders: Vec<SyncSender<Command>>,
+    threads: Vec<Thread>,
+    handle: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Workers {
+    pub fn start(count: usize, store: Arc<Store>, progress: Arc<Progress>) -> Result<Workers> {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| sync_channel(COMMANDS_MAX)).unzip();
+        let receivers: Vec<Mutex<Option<Receiver<Command>>>> = receivers.into_iter().map(|r| Mutex::new(Some(r))).collect();
+        let (ready, threads) = std::sync::mpsc::channel();
+        let ready = Mutex::new(ready);
+        let config = match count {
+            1 => timely::Config::thread(),
+            n => timely::Config::process(n),
+        };
+        let guards = timely::execute(config, move |worker| {
+            let _abort = AbortOnPanic;
+            let index = worker.index();
+            let receiver = receivers[index].lock().expect("taken once").take().expect("taken once");
+            ready.lock().expect("no panic while held").send((index, std::thread::current())).expect("the starter waits");
+            run(worker, receiver, store.clone(), progress.clone());
+        })
+        .map_err(Error::internal)?;
+        let mut found: Vec<(usize, Thread)> = threads.iter().take(count).collect();
+        found.sort_by_key(|t| t.0);
+        // Dropping the guards waits for the workers to end; a thread does that.
+        let handle = std::thread::Builder::new().name("millrace-workers".into()).spawn(move || drop(guards))?;
+        Ok(Workers { senders, threads: found.into_iter().map(|t| t.1).collect(), handle: Mutex::new(Some(handle)) })
+    }
+
+    pub fn count(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// To all workers; waits while one has too many commands before it.
+    pub fn send(&self, command: Command) {
+        for (sender, thread) in self.senders.iter().zip(&self.threads) {
+            // A worker that is gone has brought the process down or has been stopped.
+            let _ = sender.send(command.clone());
+            thread.unpark();
+        }
+    }
+
+    /// Ends the workers and waits for them.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+        if let Some(handle) = self.handle.lock().expect("no panic while held").take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Better down than wrong: what a worker leaves behind by a panic cannot be trusted.
+struct AbortOnPanic;
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a worker panicked; the process ends and will recover from its log");
+            std::process::abort();
+        }
+    }
+}
+
+struct State {
+    store: Arc<Store>,
+    progress: Arc<Progress>,
+    index: usize,
+    processed: Epoch,
+    /// In order of their ids, which is an order of dependency.
+    views: BTreeMap<RelationId, Rc<RefCell<View>>>,
+    headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
+    /// Epochs that some live view has yet to take in, with the number of those.
+    inputs: BTreeMap<Epoch, (Arc<EpochInput>, usize)>,
+}
+
+impl Sources for State {
+    fn processed(&self) -> Epoch {
+        self.processed
+    }
+    fn view_open(&self, id: RelationId) -> Option<Epoch> {
+        self.views.get(&id).map(|v| v.borrow().first_open(self.processed))
+    }
+    fn view_changes(&self, id: RelationId, epoch: Epoch) -> Rc<Vec<Delta>> {
+        self.views[&id].borrow().changes(epoch)
+    }
+    fn view_reader(&self, id: RelationId) -> Option<Arc<Shared>> {
+        self.views.get(&id).map(|v| v.borrow().reader())
+    }
+    fn base_changes(&self, id: RelationId, epoch: Epoch) -> Vec<Delta> {
+        self.inputs.get(&epoch).and_then(|(input, _)| input.changes.get(&id)).cloned().unwrap_or_default()
+    }
+    fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
+fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, progress: Arc<Progress>) {
+    let index = worker.index();
+    let mut state = State {
+        store,
+        processed: progress.processed(index),
+        progress,
+        index,
+        views: BTreeMap::new(),
+        headers: Rc::new(RefCell::new(BTreeMap::new())),
+        inputs: BTreeMap::new(),
+    };
+    let mut checkpoint: Option<Sender<WorkerParts>> = None;
+    'running: loop {
+        while checkpoint.is_none() && !state.too_far_ahead() {
+            match commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break 'running,
+                Ok(Command::Checkpoint(reply)) => checkpoint = Some(reply),
+                Ok(command) => state.take(command, worker),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        let mut moved = state.pump();
+        if checkpoint.is_some() && state.settled() {
+            state.save(checkpoint.take().expect("just looked"));
+            moved = true;
+        }
+        if moved {
+            state.progress.tick();
+        }
+        worker.step_or_park(Some(if moved { Duration::ZERO } else { Duration::from_millis(100) }));
+    }
+    for view in state.views.values() {
+        worker.drop_dataflow(view.borrow().dataflow());
+    }
+    state.views.clear();
+}
+
+impl State {
+    /// Live views have fallen so far behind that no more is taken in.
+    fn too_far_ahead(&self) -> bool {
+        self.inputs.first_key_value().is_some_and(|(&first, _)| self.processed.saturating_sub(first) >= EPOCHS_AHEAD_MAX)
+    }
+
+    /// All live views have closed all epochs.
+    fn settled(&self) -> bool {
+        self.views.values().all(|v| !v.borrow().is_live() || v.borrow().is_idle())
+    }
+
+    fn take(&mut self, command: Command, worker: &mut Worker) {
+        match command {
+            Command::Epoch(input) => {
+                let epoch = input.header.epoch;
+                assert!(epoch > self.processed, "epochs come in order");
+                self.headers.borrow_mut().insert(epoch, input.header.clone());
+                let mut wanted = 0;
+                for view in self.views.values() {
+                    let mut view = view.borrow_mut();
+                    if input.header.touched.iter().any(|id| view.bases.contains(id)) && view.announce(epoch) {
+                        wanted += 1;
+                    }
+                }
+                if wanted > 0 {
+                    self.inputs.insert(epoch, (input, wanted));
+                }
+                self.processed = epoch;
+                self.progress.processed[self.index].store(epoch, Ordering::Release);
+            }
+            Command::Create(setup) => {
+                if let super::view::Start::Hydrate { header, .. } = &setup.start {
+                    self.headers.borrow_mut().insert(header.epoch, header.clone());
+                }
+                match View::new(worker, &setup, self.headers.clone(), self) {
+                    Ok(view) => {
+                        for source in &view.sources {
+                            if let Some(source) = self.views.get(source) {
+                                source.borrow_mut().keep_changes(true);
+                            }
+                        }
+                        self.views.insert(setup.id, Rc::new(RefCell::new(view)));
+                    }
+                    Err(error) => setup.status.fail(error),
+                }
+            }
+            Command::Join(id) => {
+                if let Some(view) = self.views.get(&id) {
+                    view.borrow_mut().join_at(self.processed);
+                }
+            }
+            Command::Drop(id) => self.drop_view(id, worker),
+            Command::Checkpoint(_) | Command::Stop => unreachable!("taken by the loop"),
+        }
+        self.progress.tick();
+    }
+
+    fn drop_view(&mut self, id: RelationId, worker: &mut Worker) {
+        let Some(view) = self.views.remove(&id) else { return };
+        worker.drop_dataflow(view.borrow().dataflow());
+        let sources = view.borrow().sources.clone();
+        while let Some(epoch) = view.borrow_mut().abandon() {
+            self.release(epoch);
+        }
+        for source in sources {
+            let still_read = self.views.values().any(|v| v.borrow().sources.contains(&source));
+            if let (false, Some(source)) = (still_read, self.views.get(&source)) {
+                source.borrow_mut().keep_changes(false);
+            }
+        }
+    }
+
+    fn release(&mut self, epoch: Epoch) {
+        if let Some(entry) = self.inputs.get_mut(&epoch) {
+            entry.1 -= 1;
+            if entry.1 == 0 {
+                self.inputs.remove(&epoch);
+            }
+        }
+    }
+
+    fn pump(&mut self) -> bool {
+        let mut moved = false;
+        let busy: Vec<Rc<RefCell<View>>> = self.views.values().filter(|v| !v.borrow().is_idle()).cloned().collect();
+        for view in &busy {
+            let (progress, released) = view.borrow_mut().pump(self);
+            moved |= progress;
+            for epoch in released {
+                self.release(epoch);
+            }
+        }
+        if moved {
+            self.forget();
+        }
+        moved
+    }
+
+    /// Lets go of changes and headers that nobody will ask for.
+    fn forget(&mut self) {
+        let mut first = self.processed;
+        let mut wanted: BTreeMap<RelationId, Epoch> = BTreeMap::new();
+        for view in self.views.values() {
+            let view = view.borrow();
+            first = first.min(view.first_header(self.processed));
+            if let Some(next) = view.next_wanted() {
+                for &source in &view.sources {
+                    let entry = wanted.entry(source).or_insert(next);
+                    *entry = (*entry).min(next);
+                }
+            }
+        }
+        for (id, view) in &self.views {
+            view.borrow_mut().forget_changes(wanted.get(id).copied().unwrap_or(self.processed + 1));
+        }
+        let mut headers = self.headers.borrow_mut();
+        while headers.first_key_value().is_some_and(|(&epoch, _)| epoch < first) {
+            headers.pop_first();
+        }
+    }
+
+    fn save(&mut self, reply: Sender<WorkerParts>) {
+        let mut views = Vec::new();
+        for (id, view) in &self.views {
+            let mut view = view.borrow_mut();
+            if view.is_live() {
+                views.push((*id, view.save()));
+                view.measure();
+            }
+        }
+        // Whoever asked may have given up.
+        let _ = reply.send(WorkerParts { worker: self.index, views });
+    }
+}

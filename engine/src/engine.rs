@@ -1,0 +1,380 @@
+//! Opens a data directory, recovers it, and runs it.
+//!
+//! Recovery: the newest manifest gives each table's and view's state as of its epoch; views that it does
+//! not hold are filled anew from what their sources held then; then the log after it is replayed through
+//! the same dataflows. So every view is what its query says of the log, whatever happened before.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
+use crate::checkpoint::Checkpoints;
+use crate::commit::{Commit, REQUESTS_MAX, Request, Writes};
+use crate::core::Core;
+use crate::dataflow::view::{Parts, Start};
+use crate::dataflow::worker::{Command, EpochInput, Progress, Workers};
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::serve::table::SnapshotSlot;
+use crate::session::Session;
+use crate::sql::system::SystemCatalog;
+use crate::state::store::{LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
+use crate::state::table::Table;
+use crate::time::{Epoch, EpochHeader};
+
+/// Rows, and epochs, that replay hands to the dataflows at once.
+const REPLAY_ROWS: usize = 65536;
+const REPLAY_EPOCHS: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Bytes that the process should use; `None` lets the engine choose.
+    pub memory: Option<u64>,
+    /// Sync the log before a write is acknowledged.
+    pub sync: bool,
+    /// `None`: only at a graceful stop.
+    pub checkpoint_interval: Option<Duration>,
+}
+
+impl Config {
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let checkpoint_interval = Some(Duration::from_secs(10));
+        Config { data_dir: data_dir.into(), workers, memory: None, sync: true, checkpoint_interval }
+    }
+}
+
+pub struct Engine {
+    core: Arc<Core>,
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    sources: crate::sources::SourceTasks,
+}
+
+/// How the engine is, for health checks and metrics.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The last epoch that is durable.
+    pub epoch: Epoch,
+    /// The last one that all views have closed.
+    pub closed_epoch: Epoch,
+    pub views: Vec<ViewInfo>,
+    pub disk_bytes: u64,
+    pub failure: Option<Error>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ViewInfo {
+    pub name: String,
+    pub state_bytes: u64,
+    pub state_rows: u64,
+    pub rows: u64,
+    pub errors: u64,
+    pub failure: Option<Error>,
+}
+
+impl Engine {
+    /// Opens (or creates) the data directory, recovers, and starts the workers. Blocks until every view is
+    /// as far as the log.
+    pub fn open(config: Config) -> Result<Arc<Engine>> {
+        let workers = config.workers.max(1);
+        let cache_bytes = config.memory.map_or(128 << 20, |m| (m as usize / 8).clamp(16 << 20, 1 << 30));
+        let options = StoreOptions { create: true, sync: config.sync, cache_bytes };
+        let store = Arc::new(Store::open(&config.data_dir, options)?);
+        store.collect_garbage()?;
+        let catalog = store.load_catalog()?;
+        let manifest = store.newest_manifest();
+        let start = manifest.as_ref().map_or(0, |m| m.epoch);
+        let header = match store.header(start)? {
+            Some(header) => Arc::new(header),
+            None if start == 0 => Arc::new(EpochHeader { epoch: 0, now_us: 0, touched: vec![] }),
+            None => return Err(Error::corrupt(format!("the header of the checkpoint's epoch {start} is missing"))),
+        };
+        // The engine's own thread pool, so that nothing it does depends on who calls it.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("millrace-engine")
+            .enable_all()
+            .build()?;
+        let progress = Arc::new(Progress::new(workers, start));
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let core = Arc::new(Core::new(store.clone(), catalog, progress.clone(), start, requests, workers));
+        let threads = Arc::new(Workers::start(workers, store.clone(), progress.clone())?);
+        let checkpoints = Checkpoints::new(store.clone(), workers, manifest.as_deref());
+        let mut commit = Commit::new(
+            core.clone(),
+            threads,
+            BTreeMap::new(),
+            header,
+            checkpoints,
+            config.checkpoint_interval,
+        )?;
+        let recovered = recover(&mut commit, manifest.as_deref()).and_then(|()| wait_live(&mut commit, &runtime));
+        if let Err(error) = recovered {
+            commit.workers.stop();
+            return Err(error);
+        }
+        let handle = runtime.handle().clone();
+        let positions = commit.positions.clone();
+        std::thread::Builder::new().name("millrace-commit".into()).spawn(move || {
+            let _abort = AbortOnPanic;
+            commit.run(receiver, handle)
+        })?;
+        let sources = crate::sources::SourceTasks::new(core.clone(), runtime.handle().clone());
+        let engine = Arc::new(Engine { core, runtime: Mutex::new(Some(runtime)), sources });
+        for relation in engine.core.catalog().relations.values() {
+            engine.sources.start(relation, positions.get(&relation.id).map(Vec::as_slice))?;
+        }
+        Ok(engine)
+    }
+
+    pub fn session(self: &Arc<Self>, user: &str, database: &str) -> Session {
+        Session::new(self.clone(), user, database)
+    }
+
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn sources(&self) -> &crate::sources::SourceTasks {
+        &self.sources
+    }
+
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.core.catalog()
+    }
+
+    pub fn set_system_catalog(&self, system: Arc<dyn SystemCatalog>) {
+        *self.core.system.write().expect("no panic while held") = Some(system);
+    }
+
+    /// Appends batches to a stream as one epoch, as it is; the rows must have the stream's schema.
+    pub async fn ingest(&self, relation: RelationId, rows: Vec<arrow::array::RecordBatch>) -> Result<Epoch> {
+        let catalog = self.core.catalog();
+        let stream = catalog.get(relation).filter(|r| r.kind == RelationKind::Stream);
+        let stream = stream.ok_or_else(|| Error::undefined_relation(format!("#{relation}")))?;
+        let schema = stream.arrow_schema();
+        let rows: Vec<Delta> = rows
+            .into_iter()
+            .map(|batch| {
+                let columns = batch.columns().to_vec();
+                arrow::array::RecordBatch::try_new(schema.clone(), columns)
+                    .map(Delta::inserts)
+                    .map_err(|e| Error::new("42804", e.to_string()))
+            })
+            .collect::<Result<_>>()?;
+        let writes = Writes { changes: [(relation, rows)].into(), positions: vec![] };
+        self.core.ask(|reply| Request::Write { writes, reply }).await
+    }
+
+    /// Waits until every live view has closed all epochs up to `epoch`.
+    pub async fn wait_closed(&self, epoch: Epoch) {
+        let core = &self.core;
+        core.progress.wait_until(|| closed(core, epoch)).await
+    }
+
+    /// Writes a checkpoint now; returns its epoch.
+    pub async fn checkpoint(&self) -> Result<Epoch> {
+        self.core.ask(|reply| Request::Checkpoint { reply }).await
+    }
+
+    pub fn status(&self) -> Status {
+        let core = &self.core;
+        let epoch = core.committed.load(Ordering::Acquire);
+        let catalog = core.catalog();
+        let views = core.views.read().expect("no panic while held").clone();
+        let views = views
+            .iter()
+            .filter_map(|(id, status)| {
+                let relation = catalog.get(*id)?;
+                let sum = |f: fn(&crate::dataflow::view::WorkerStatus) -> u64| status.workers.iter().map(f).sum();
+                Some(ViewInfo {
+                    name: relation.name.clone(),
+                    state_bytes: sum(|w| w.state_bytes.load(Ordering::Relaxed)),
+                    state_rows: sum(|w| w.state_rows.load(Ordering::Relaxed)),
+                    rows: status.readers().iter().map(|r| r.live_rows()).sum(),
+                    errors: status.errors(),
+                    failure: status.failure(),
+                })
+            })
+            .collect();
+        let processed = (0..core.workers).map(|w| core.progress.processed(w)).min().unwrap_or(epoch);
+        let closed_epoch = if closed(core, epoch) { epoch } else { processed.saturating_sub(1).min(epoch) };
+        Status { epoch, closed_epoch, views, disk_bytes: core.store.disk_bytes(), failure: core.failure() }
+    }
+
+    /// Stops in order, with a checkpoint.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.sources.stop().await;
+        let result = self.core.ask(|reply| Request::Stop { checkpoint: true, reply }).await;
+        self.end_runtime();
+        result
+    }
+
+    /// Ends as a crash would: nothing is flushed. For tests.
+    pub async fn crash(&self) {
+        self.sources.stop().await;
+        // Whatever the answer, the engine is gone.
+        let _ = self.core.ask(|reply| Request::Stop { checkpoint: false, reply }).await;
+        self.end_runtime();
+    }
+
+    fn end_runtime(&self) {
+        if let Some(runtime) = self.runtime.lock().expect("no panic while held").take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.sources.abort();
+        let (reply, _) = tokio::sync::oneshot::channel();
+        let _ = self.core.requests.try_send(Request::Stop { checkpoint: false, reply });
+        self.end_runtime();
+    }
+}
+
+struct AbortOnPanic;
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the commit path panicked; the process ends and will recover from its log");
+            std::process::abort();
+        }
+    }
+}
+
+fn closed(core: &Core, epoch: Epoch) -> bool {
+    let views = core.views.read().expect("no panic while held");
+    (0..core.workers).all(|w| {
+        core.progress.processed(w) >= epoch
+            && views.values().all(|v| {
+                v.closed(w, epoch) || v.failure().is_some() || !v.workers[w].live.load(Ordering::Acquire)
+            })
+    })
+}
+
+/// Plans a view's query again, as it was when it was made.
+fn plan_view(core: &Arc<Core>, relation: &Relation) -> Result<Arc<Plan>> {
+    let slot = Arc::new(SnapshotSlot::default());
+    let planned = crate::session::view::plan_query(core, &slot, relation)?;
+    Ok(Arc::new(planned))
+}
+
+fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
+    let core = commit.core.clone();
+    let start = commit.header.epoch;
+    let catalog = core.catalog();
+    if let Some(manifest) = manifest {
+        commit.positions = manifest.positions.iter().cloned().collect();
+    }
+    let blocks_of = |part: &crate::state::store::Part| -> Result<Vec<_>> {
+        part.blocks.iter().map(|&b| core.store.read_block(b)).collect()
+    };
+    for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::Table) {
+        let mut table = Table::new(relation.clone())?;
+        let part = manifest
+            .and_then(|m| m.parts.iter().find(|p| p.relation == relation.id && p.node == RELATION_ROWS && p.fingerprint == 0));
+        match part {
+            Some(part) => table.restore(blocks_of(part)?, start)?,
+            None => table.publish(start),
+        }
+        core.tables.write().expect("no panic while held").insert(relation.id, table.reader());
+        commit.tables.insert(relation.id, table);
+    }
+    for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView) {
+        let plan = plan_view(&core, relation)?;
+        let fingerprint = plan.fingerprint();
+        let own = manifest
+            .map(|m| m.parts.iter().filter(|p| p.relation == relation.id && p.fingerprint == fingerprint).collect::<Vec<_>>())
+            .unwrap_or_default();
+        let saved_by = manifest.map_or(0, |m| m.workers);
+        let sources_saved = plan.imports().iter().all(|id| match catalog.get(*id).map(|r| r.kind) {
+            // A view that is still being filled cannot feed a live one epoch by epoch.
+            Some(RelationKind::MaterializedView) => commit.restored.contains(id),
+            _ => true,
+        });
+        if own.is_empty() || !sources_saved {
+            commit.hydrate(relation.id, plan)?;
+            continue;
+        }
+        let mut parts = Parts::new();
+        for part in own {
+            let workers = parts.entry((part.node, part.slot)).or_insert_with(|| vec![Vec::new(); saved_by]);
+            workers[part.worker] = blocks_of(part)?;
+        }
+        commit.restored.insert(relation.id);
+        commit.start_view(relation.id, plan, Start::Restore { at: start, parts: Mutex::new(parts) })?;
+    }
+    // Replay, some epochs at a time.
+    let mut group: Vec<LogEntry> = Vec::new();
+    let mut rows = 0;
+    for entry in core.store.replay(start) {
+        let entry = entry?;
+        rows += entry.changes.iter().flat_map(|c| &c.1).map(Delta::len).sum::<usize>();
+        group.push(entry);
+        if rows >= REPLAY_ROWS || group.len() >= REPLAY_EPOCHS {
+            replay(commit, std::mem::take(&mut group))?;
+            rows = 0;
+        }
+    }
+    replay(commit, group)
+}
+
+/// Hands a run of logged epochs to the tables and dataflows, under the last header.
+fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
+    let Some(last) = group.last() else { return Ok(()) };
+    let mut header = last.header.clone();
+    let epoch = header.epoch;
+    let mut changes: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
+    for entry in group {
+        for (id, position) in entry.positions {
+            commit.positions.insert(id, position);
+        }
+        for (id, deltas) in entry.changes {
+            if let Some(table) = commit.tables.get_mut(&id) {
+                table.replay(&deltas, epoch)?;
+            }
+            changes.entry(id).or_default().extend(deltas);
+        }
+    }
+    header.touched = changes.keys().copied().collect();
+    for (id, table) in &mut commit.tables {
+        if changes.contains_key(id) {
+            table.publish(epoch);
+        }
+    }
+    commit.header = Arc::new(header);
+    commit.core.committed.store(epoch, Ordering::Release);
+    let input = EpochInput { header: commit.header.clone(), changes };
+    commit.workers.send(Command::Epoch(Arc::new(input)));
+    Ok(())
+}
+
+/// Views that are filled anew join the others; a view that fails stays, to be seen and dropped.
+fn wait_live(commit: &mut Commit, runtime: &tokio::runtime::Runtime) -> Result<()> {
+    let core = commit.core.clone();
+    let views = core.views.read().expect("no panic while held").clone();
+    let epoch = commit.header.epoch;
+    for (&id, status) in views.iter().filter(|(id, _)| !commit.restored.contains(id)) {
+        runtime.block_on(core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()));
+        if let Some(error) = status.failure() {
+            tracing::error!(%error, id, "a view could not be filled");
+            continue;
+        }
+        commit.workers.send(Command::Join(id));
+    }
+    runtime.block_on(core.progress.wait_until(|| {
+        views.values().all(|v| v.failure().is_some() || (0..core.workers).all(|w| v.closed(w, epoch)))
+    }));
+    Ok(())
+}

@@ -1,0 +1,483 @@
+//! Joins of every kind on equal keys, with any further condition.
+//!
+//! Both inputs are arranged by their key. A change of one side meets the other side as it stands and then
+//! enters its own: ΔL ⋈ R + (L + ΔL) ⋈ ΔR, which is the change of L ⋈ R in whatever order batches come.
+//!
+//! The outer, semi, anti and mark kinds keep a count of matches per row of the side that they preserve. A
+//! row whose count leaves or reaches 0 changes its unmatched form:
+//!
+//! ```text
+//!   LEFT JOIN   l: (1,'a')  no match       out  +1 | 1 | a | NULL
+//!               r: +(1,'x')                out  -1 | 1 | a | NULL     count 0 -> 1
+//!                                               +1 | 1 | a | x
+//! ```
+//!
+//! State: both sides, whole (pruned to the columns that are used). Cost: a probe per changed row, and a
+//! gather per match. An update that has produced [`OUTPUT_ROWS_MAX`] rows pauses, so that one hot key
+//! blocks nobody. Retractions wait for the end of their epoch, when all that they could take back is there.
+
+use std::collections::VecDeque;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use super::evaluate::{Expression, predicate_or_set_aside};
+use super::{Operator, Output, Port, Step};
+use crate::delta::Delta;
+use crate::delta::keys::KeyBatch;
+use crate::error::{Error, Result};
+use crate::state::arrangement::{Arrangement, split_weights, take};
+use crate::state::durable::{Durable, Saved, Share};
+use crate::state::key_index::{KeyIndex, NONE};
+use crate::time::EpochHeader;
+
+/// Pairs looked at between two chances for others to run.
+const OUTPUT_ROWS_MAX: usize = 65536;
+const PAIRS_PER_BATCH: usize = 8192;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    LeftSemi,
+    LeftAnti,
+    RightSemi,
+    RightAnti,
+    LeftMark,
+    RightMark,
+}
+
+impl JoinKind {
+    /// Whether matching pairs are output.
+    fn pairs(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
+    }
+    /// What a row of `side` without (`false`) or with (`true`) matches outputs by itself.
+    fn alone(self, side: Port, matched: bool) -> bool {
+        use JoinKind::*;
+        match (self, side) {
+            (Left | Full, 0) | (Right | Full, 1) | (LeftAnti, 0) | (RightAnti, 1) => !matched,
+            (LeftSemi, 0) | (RightSemi, 1) => matched,
+            (LeftMark, 0) | (RightMark, 1) => true,
+            _ => false,
+        }
+    }
+    fn mark(self) -> bool {
+        matches!(self, JoinKind::LeftMark | JoinKind::RightMark)
+    }
+    fn counts(self, side: Port) -> bool {
+        self.alone(side, false) || self.alone(side, true)
+    }
+    /// Whether the output has the columns of `side`.
+    pub fn keeps(self, side: Port) -> bool {
+        use JoinKind::*;
+        match self {
+            LeftSemi | LeftAnti | LeftMark => side == 0,
+            RightSemi | RightAnti | RightMark => side == 1,
+            _ => true,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct JoinSpec {
+    pub kind: JoinKind,
+    pub sides: [SideSpec; 2],
+    /// NULL keys match each other (IS NOT DISTINCT FROM, INTERSECT).
+    pub nulls_equal: bool,
+    /// A condition beside the keys, over the columns `filter_columns` of left ++ right.
+    pub filter: Option<Expression>,
+    pub filter_columns: Vec<usize>,
+    /// The columns of left ++ right (one side's only for the semi, anti and mark kinds; then the mark).
+    pub output: SchemaRef,
+}
+
+#[derive(Clone, Debug)]
+pub struct SideSpec {
+    pub schema: SchemaRef,
+    pub key: Vec<usize>,
+    pub append_only: bool,
+}
+
+struct Side {
+    rows: Arrangement,
+    index: KeyIndex,
+    key: Vec<usize>,
+    /// By position, where the kind counts matches of this side.
+    matches: Option<Vec<u32>>,
+    /// Just restored: the counts have to be made.
+    restored: bool,
+}
+
+fn keys_of(index: &KeyIndex, key: &[usize], rows: &RecordBatch) -> KeyBatch {
+    let columns: Vec<ArrayRef> = key.iter().map(|&c| rows.column(c).clone()).collect();
+    index.table().encoder().encode_rows(&columns, rows.num_rows())
+}
+
+impl Side {
+    fn keys(&self, rows: &RecordBatch) -> KeyBatch {
+        keys_of(&self.index, &self.key, rows)
+    }
+
+    /// A new index over the rows as they stand (all live).
+    fn index_of_rows(&self) -> KeyIndex {
+        let mut index = self.index.empty();
+        for rows in self.rows.segments() {
+            index.append(&self.keys(&rows));
+        }
+        index
+    }
+}
+
+/// Rows of one sign on their way through the other side.
+struct Work {
+    side: Port,
+    sign: i64,
+    rows: RecordBatch,
+    keys: KeyBatch,
+    /// Where each row's chain in the other side goes on, or NONE.
+    chain: Vec<u32>,
+    next_row: usize,
+    /// Matches found so far, per row.
+    found: Vec<u32>,
+    /// For retractions: where the rows were.
+    positions: Vec<u32>,
+}
+
+pub struct Join {
+    spec: JoinSpec,
+    filter_schema: SchemaRef,
+    sides: [Side; 2],
+    work: VecDeque<Work>,
+    /// Retractions of the open epoch.
+    held: Vec<(Port, RecordBatch)>,
+}
+
+impl Join {
+    pub fn new(spec: JoinSpec) -> Result<Self> {
+        let fields: Vec<_> = spec.sides.iter().flat_map(|s| s.schema.fields().iter().cloned()).collect();
+        let filter_schema = Schema::new(spec.filter_columns.iter().map(|&c| fields[c].clone()).collect::<Vec<_>>());
+        let side = |port: Port| -> Result<Side> {
+            let s = &spec.sides[port];
+            let types: Vec<DataType> = s.key.iter().map(|&c| s.schema.field(c).data_type().clone()).collect();
+            Ok(Side {
+                rows: Arrangement::new(s.schema.clone(), !s.append_only),
+                index: KeyIndex::new(&types, !s.append_only, !spec.nulls_equal)?,
+                key: s.key.clone(),
+                matches: spec.kind.counts(port).then(Vec::new),
+                restored: false,
+            })
+        };
+        let sides = [side(0)?, side(1)?];
+        Ok(Join { filter_schema: filter_schema.into(), sides, spec, work: VecDeque::new(), held: Vec::new() })
+    }
+
+    /// Queues rows; retractions are taken out of their side first, so that they meet only the other one.
+    fn enqueue(&mut self, side: Port, sign: i64, rows: RecordBatch, epoch: u64) -> Result<()> {
+        if self.sides.iter().any(|s| s.restored) {
+            for side in 0..2 {
+                self.sides[side].restored = false;
+                self.count_matches(side);
+            }
+        }
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let keys = self.sides[side].keys(&rows);
+        let mut positions = Vec::new();
+        if sign < 0 {
+            let own = &mut self.sides[side];
+            for position in own.rows.retract(&rows, epoch) {
+                positions.push(position.ok_or_else(|| Error::internal("a join was told to retract a row that it does not have"))?);
+            }
+            own.index.remove(&keys, &positions);
+        }
+        let found = vec![0; rows.num_rows()];
+        self.work.push_back(Work { side, sign, rows, keys, chain: Vec::new(), next_row: 0, found, positions });
+        Ok(())
+    }
+
+    fn run(&mut self, out: &mut Output) -> Step {
+        let mut budget = OUTPUT_ROWS_MAX;
+        while let Some(mut work) = self.work.pop_front() {
+            if work.chain.is_empty() {
+                work.chain = self.sides[1 - work.side].index.heads(&work.keys);
+            }
+            while work.next_row < work.rows.num_rows() {
+                if budget == 0 {
+                    self.work.push_front(work);
+                    return Step::Again;
+                }
+                budget = budget.saturating_sub(self.probe(&mut work, out));
+            }
+            self.settle(work, out);
+        }
+        Step::Done
+    }
+
+    /// One batch of pairs; returns how many were looked at.
+    fn probe(&mut self, work: &mut Work, out: &mut Output) -> usize {
+        let other = &self.sides[1 - work.side];
+        let (mut rows, mut positions) = (Vec::new(), Vec::new());
+        while work.next_row < work.chain.len() && rows.len() < PAIRS_PER_BATCH {
+            let mut at = work.chain[work.next_row];
+            while at != NONE && rows.len() < PAIRS_PER_BATCH {
+                rows.push(work.next_row as u32);
+                positions.push(at);
+                at = other.index.next(at);
+            }
+            work.chain[work.next_row] = at;
+            if at == NONE {
+                work.next_row += 1;
+            }
+        }
+        let looked_at = rows.len().max(1);
+        if rows.is_empty() {
+            return looked_at;
+        }
+        if let Some(filter) = &self.spec.filter {
+            let pairs = self.columns(work.side, &work.rows, &rows, &positions, &self.spec.filter_columns);
+            let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+            let pairs = RecordBatch::try_new_with_options(self.filter_schema.clone(), pairs, &options).expect("by the schema");
+            let mask = predicate_or_set_aside(filter, &pairs, work.sign, out);
+            let keep = |i: &usize| mask.is_valid(*i) && mask.value(*i);
+            rows = (0..rows.len()).filter(keep).map(|i| rows[i]).collect();
+            positions = (0..positions.len()).filter(keep).map(|i| positions[i]).collect();
+        }
+        if self.spec.kind.counts(work.side) {
+            for &row in &rows {
+                work.found[row as usize] += 1;
+            }
+        }
+        if self.spec.kind.pairs() && !rows.is_empty() {
+            let all: Vec<usize> = (0..self.spec.output.fields().len()).collect();
+            let columns = self.columns(work.side, &work.rows, &rows, &positions, &all);
+            self.emit(columns, rows.len(), work.sign, out);
+        }
+        if self.spec.kind.counts(1 - work.side) {
+            self.recount(1 - work.side, &positions, work.sign, out);
+        }
+        looked_at
+    }
+
+    /// Columns `wanted` of left ++ right for the pairs of `rows` of `batch` (a delta of `side`) with `positions`.
+    fn columns(&self, side: Port, batch: &RecordBatch, rows: &[u32], positions: &[u32], wanted: &[usize]) -> Vec<ArrayRef> {
+        let left_columns = self.spec.sides[0].schema.fields().len();
+        let indices = arrow::array::UInt32Array::from(rows.to_vec());
+        let in_left = |c: usize| c < left_columns;
+        let (own, theirs): (Vec<usize>, Vec<usize>) = wanted.iter().partition(|&&c| in_left(c) == (side == 0));
+        let local = |c: usize| if in_left(c) { c } else { c - left_columns };
+        let fetched = self.sides[1 - side].rows.columns_at(&theirs.iter().map(|&c| local(c)).collect::<Vec<_>>(), positions);
+        let mut fetched = fetched.into_iter();
+        let identity = rows.len() == batch.num_rows() && rows.iter().enumerate().all(|(i, &r)| i as u32 == r);
+        let mut taken = own.iter().map(|&c| {
+            let column = batch.column(local(c));
+            if identity { column.clone() } else { arrow::compute::take(column, &indices, None).expect("rows of the batch") }
+        });
+        wanted
+            .iter()
+            .map(|&c| if in_left(c) == (side == 0) { taken.next() } else { fetched.next() }.expect("one column each"))
+            .collect()
+    }
+
+    fn emit(&self, columns: Vec<ArrayRef>, rows: usize, sign: i64, out: &mut Output) {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options).expect("by the output's schema");
+        out.deltas.push(Delta::new(batch, (sign < 0).then(|| Int64Array::from_value(sign, rows))));
+    }
+
+    /// Outputs rows of `side` by themselves, the other side's columns NULL.
+    fn emit_alone(&self, side: Port, rows: &RecordBatch, marks: Option<bool>, sign: i64, out: &mut Output) {
+        let count = rows.num_rows();
+        if count == 0 {
+            return;
+        }
+        let mut columns = Vec::new();
+        for port in 0..2 {
+            if !self.spec.kind.keeps(port) {
+                continue;
+            }
+            if port == side {
+                columns.extend(rows.columns().iter().cloned());
+            } else {
+                columns.extend(self.spec.sides[port].schema.fields().iter().map(|f| new_null_array(f.data_type(), count)));
+            }
+        }
+        if self.spec.kind.mark() {
+            columns.push(std::sync::Arc::new(BooleanArray::from(vec![marks.expect("a mark join"); count])));
+        }
+        self.emit(columns, count, sign, out);
+    }
+
+    /// Rows of `side` at `positions` won (`sign` +1) or lost a match each.
+    fn recount(&mut self, side: Port, positions: &[u32], sign: i64, out: &mut Output) {
+        let matches = self.sides[side].matches.as_mut().expect("a counted side");
+        let mut turned = Vec::new();
+        for &position in positions {
+            let count = &mut matches[position as usize];
+            if sign > 0 {
+                *count += 1;
+                if *count == 1 {
+                    turned.push(position);
+                }
+            } else {
+                *count -= 1;
+                if *count == 0 {
+                    turned.push(position);
+                }
+            }
+        }
+        if turned.is_empty() {
+            return;
+        }
+        let rows = self.sides[side].rows.rows_at(&turned);
+        let now = sign > 0;
+        if self.spec.kind.alone(side, !now) {
+            self.emit_alone(side, &rows, Some(!now), -1, out);
+        }
+        if self.spec.kind.alone(side, now) {
+            self.emit_alone(side, &rows, Some(now), 1, out);
+        }
+    }
+
+    /// The work has met all of the other side: its rows enter their own, and stand alone where they must.
+    fn settle(&mut self, work: Work, out: &mut Output) {
+        let kind = self.spec.kind;
+        let side = &mut self.sides[work.side];
+        if kind.counts(work.side) {
+            let counts: Vec<u32> = if work.sign > 0 {
+                work.found.clone()
+            } else {
+                let matches = side.matches.as_ref().expect("a counted side");
+                work.positions.iter().map(|&p| matches[p as usize]).collect()
+            };
+            for matched in [false, true] {
+                if kind.alone(work.side, matched) {
+                    let rows: Vec<u32> =
+                        (0..counts.len() as u32).filter(|&r| (counts[r as usize] > 0) == matched).collect();
+                    let rows = if rows.len() == counts.len() { work.rows.clone() } else { take(&work.rows, &rows) };
+                    self.emit_alone(work.side, &rows, Some(matched), work.sign, out);
+                }
+            }
+        }
+        if work.sign > 0 {
+            let side = &mut self.sides[work.side];
+            side.rows.append(&work.rows);
+            side.index.append(&work.keys);
+            if let Some(matches) = &mut side.matches {
+                matches.extend(&work.found);
+            }
+        }
+    }
+
+    /// Positions of `side` have changed: `kept` are the old ones, in the new order.
+    fn reindex(&mut self, side: Port, kept: &[u32]) {
+        let own = &mut self.sides[side];
+        own.index = own.index_of_rows();
+        if let Some(matches) = &mut own.matches {
+            *matches = kept.iter().map(|&p| matches[p as usize]).collect();
+        }
+    }
+
+    /// Counts the matches of `side` anew, from what both sides hold.
+    fn count_matches(&mut self, side: Port) {
+        if !self.spec.kind.counts(side) {
+            return;
+        }
+        let mut counts = Vec::with_capacity(self.sides[side].rows.end() as usize);
+        let mut ignored = Output::default();
+        for rows in self.sides[side].rows.segments() {
+            let keys = self.sides[side].keys(&rows);
+            let mut chain = self.sides[1 - side].index.heads(&keys);
+            let mut found = vec![0u32; rows.num_rows()];
+            let mut next_row = 0;
+            while next_row < chain.len() {
+                let (mut pair_rows, mut positions) = (Vec::new(), Vec::new());
+                while next_row < chain.len() && pair_rows.len() < PAIRS_PER_BATCH {
+                    let at = chain[next_row];
+                    if at == NONE {
+                        next_row += 1;
+                    } else {
+                        pair_rows.push(next_row as u32);
+                        positions.push(at);
+                        chain[next_row] = self.sides[1 - side].index.next(at);
+                    }
+                }
+                let mask = self.spec.filter.as_ref().map(|filter| {
+                    let pairs = self.columns(side, &rows, &pair_rows, &positions, &self.spec.filter_columns);
+                    let options = RecordBatchOptions::new().with_row_count(Some(pair_rows.len()));
+                    let pairs = RecordBatch::try_new_with_options(self.filter_schema.clone(), pairs, &options).expect("by the schema");
+                    predicate_or_set_aside(filter, &pairs, 1, &mut ignored)
+                });
+                for (i, &row) in pair_rows.iter().enumerate() {
+                    if mask.as_ref().is_none_or(|m| m.is_valid(i) && m.value(i)) {
+                        found[row as usize] += 1;
+                    }
+                }
+            }
+            counts.extend(found);
+        }
+        self.sides[side].matches = Some(counts);
+    }
+}
+
+impl Operator for Join {
+    fn update(&mut self, input: Port, delta: Delta, out: &mut Output) -> Result<Step> {
+        if !delta.is_empty() {
+            match &delta.weights {
+                None => self.enqueue(input, 1, delta.rows, 0)?,
+                Some(weights) => {
+                    let (plus, minus) = split_weights(weights);
+                    if !minus.is_empty() {
+                        self.held.push((input, take(&delta.rows, &minus)));
+                    }
+                    self.enqueue(input, 1, take(&delta.rows, &plus), 0)?;
+                }
+            }
+        }
+        Ok(self.run(out))
+    }
+
+    fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
+        loop {
+            if let Step::Again = self.run(out) {
+                return Ok(Step::Again);
+            }
+            let Some((side, rows)) = self.held.pop() else { break };
+            self.enqueue(side, -1, rows, epoch.epoch)?;
+        }
+        for side in 0..2 {
+            self.sides[side].rows.publish(epoch.epoch);
+            if let Some(kept) = self.sides[side].rows.take_rewritten() {
+                self.reindex(side, &kept);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    fn durable(&mut self) -> Vec<&mut dyn Durable> {
+        self.sides.iter_mut().map(|s| s as &mut dyn Durable).collect()
+    }
+}
+
+/// The rows are saved; the index and the counts are made anew from them.
+impl Durable for Side {
+    fn save(&mut self) -> Saved {
+        self.rows.save()
+    }
+    fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
+        let encoder = self.index.table().encoder();
+        self.rows.restore(parts, encoder, &self.key, share, 0);
+        self.index = self.index_of_rows();
+        self.restored = true;
+        Ok(())
+    }
+    fn state_bytes(&self) -> usize {
+        self.rows.state_bytes() + self.index.state_bytes() + self.matches.as_ref().map_or(0, |m| m.capacity() * 4)
+    }
+    fn state_rows(&self) -> usize {
+        self.rows.live_rows() as usize
+    }
+}

@@ -1,0 +1,122 @@
+//! The incremental plan as text: what each node does, the state that it keeps and whether that is bounded.
+//!
+//! ```text
+//! Aggregate by category: sum(amount)          state: one row per group, unbounded
+//!   Exchange by category
+//!     Map: filter amount > 0
+//!       Import orders (category, amount)      append-only
+//! ```
+
+use std::fmt::Write;
+
+use super::{Node, NodeKind, Plan};
+use crate::operators::map::MapStep;
+
+pub fn explain(plan: &Plan) -> String {
+    let mut lines = Vec::new();
+    tree(plan, plan.nodes.len() - 1, 0, &mut lines);
+    let width = lines.iter().map(|(l, _): &(String, String)| l.chars().count()).max().unwrap_or(0).min(80);
+    let mut text = String::new();
+    for (line, note) in lines {
+        let padding = if note.is_empty() { 0 } else { width.saturating_sub(line.chars().count()) + 2 };
+        writeln!(text, "{line}{:padding$}{note}", "").expect("writing to a string");
+    }
+    text
+}
+
+fn tree(plan: &Plan, index: usize, depth: usize, lines: &mut Vec<(String, String)>) {
+    let node = &plan.nodes[index];
+    let note = note(plan, node);
+    lines.push((format!("{}{}", "  ".repeat(depth), describe(plan, node)), note));
+    for &input in &node.inputs {
+        tree(plan, input, depth + 1, lines);
+    }
+}
+
+fn names(node: &Node, columns: &[usize]) -> String {
+    if columns.is_empty() {
+        return "()".to_string();
+    }
+    columns.iter().map(|&c| node.schema.field(c).name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn describe(plan: &Plan, node: &Node) -> String {
+    let input = |i: usize| &plan.nodes[node.inputs[i]];
+    match &node.kind {
+        NodeKind::Import { name, .. } => {
+            let all: Vec<usize> = (0..node.schema.fields().len()).collect();
+            format!("Import {name} ({})", if all.is_empty() { String::new() } else { names(node, &all) })
+        }
+        NodeKind::Constant(rows) => format!("Constant: {} rows", rows.num_rows()),
+        NodeKind::Map(steps) => {
+            let steps: Vec<String> = steps
+                .iter()
+                .map(|s| match s {
+                    MapStep::Filter(e) => format!("filter {e}"),
+                    MapStep::Project(e, schema) => {
+                        let list: Vec<String> = e
+                            .iter()
+                            .zip(schema.fields())
+                            .map(|(e, f)| {
+                                let text = e.to_string();
+                                let plain = text.split('@').next() == Some(f.name());
+                                if plain { f.name().clone() } else { format!("{text} AS {}", f.name()) }
+                            })
+                            .collect();
+                        format!("project {}", list.join(", "))
+                    }
+                    MapStep::Select(_, schema) => {
+                        format!("select {}", schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "))
+                    }
+                })
+                .collect();
+            format!("Map: {}", steps.join("; "))
+        }
+        NodeKind::Unnest(spec) => format!("Unnest {}", names(input(0), &[spec.list])),
+        NodeKind::Exchange { key } => format!("Exchange by {}", names(node, key)),
+        NodeKind::Join(spec) => {
+            let kind = format!("{:?}", spec.kind);
+            let keys: Vec<String> = spec.sides[0]
+                .key
+                .iter()
+                .zip(&spec.sides[1].key)
+                .map(|(&l, &r)| format!("{} = {}", spec.sides[0].schema.field(l).name(), spec.sides[1].schema.field(r).name()))
+                .collect();
+            let on = if keys.is_empty() { "no key (cross product)".to_string() } else { keys.join(" and ") };
+            let filter = spec.filter.as_ref().map_or(String::new(), |f| format!(", where {f}"));
+            format!("{kind} join on {on}{filter}")
+        }
+        NodeKind::Aggregate(spec) => {
+            let calls: Vec<String> = spec
+                .calls
+                .iter()
+                .map(|c| {
+                    let argument = c.argument.map_or("*".to_string(), |a| spec.input.field(a).name().clone());
+                    let distinct = if c.distinct { "distinct " } else { "" };
+                    let filter = if c.filter.is_some() { " filtered" } else { "" };
+                    format!("{:?}({distinct}{argument}){filter}", c.function).to_lowercase()
+                })
+                .collect();
+            let by = names(input(0), &spec.group);
+            if calls.is_empty() { format!("Distinct by {by}") } else { format!("Aggregate by {by}: {}", calls.join(", ")) }
+        }
+        NodeKind::Union => "Union".to_string(),
+    }
+}
+
+fn note(plan: &Plan, node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Import { .. } if node.append_only => "append-only".into(),
+        NodeKind::Join(_) => {
+            let sides: Vec<&str> = node
+                .inputs
+                .iter()
+                .map(|&i| if plan.nodes[i].append_only { "append-only" } else { "retractable" })
+                .collect();
+            format!("incremental; state: both sides whole ({} left, {} right), unbounded", sides[0], sides[1])
+        }
+        NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),
+        NodeKind::Aggregate(_) => "incremental; state: accumulators per group, unbounded".into(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,554 @@
+//! From DataFusion's optimized logical plan to the incremental plan.
+//!
+//! One arm per SQL construct. What cannot be maintained is refused here, with 0A000 and its name, before
+//! anything is made.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
+
+use super::{Node, NodeKind, Plan};
+use crate::error::{Error, Result};
+use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
+use crate::operators::evaluate::Expression;
+use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
+use crate::operators::map::MapStep;
+use crate::operators::unnest::UnnestSpec;
+use crate::serve::table::RelationTable;
+use crate::sql::bind::error_from;
+
+/// Refuses what no incremental plan can hold: volatile functions, and those that read the clock. To be
+/// asked of the plan before it is optimized, since the optimizer folds the clock into a constant.
+pub fn check_deterministic(plan: &LogicalPlan) -> Result<()> {
+    let mut refused = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|e| {
+            e.apply(|e| {
+                if let Expr::ScalarFunction(f) = e {
+                    let name = f.func.name();
+                    let clock = matches!(name, "now" | "current_date" | "current_time" | "current_timestamp" | "today");
+                    if clock {
+                        refused = Some(Error::unsupported(format!("{name}() in a materialized view")).hint(
+                            "the answer would change without any event; store the time with the row, e.g. a column DEFAULT now()",
+                        ));
+                    } else if f.func.signature().volatility == Volatility::Volatile {
+                        refused = Some(Error::unsupported(format!("volatile function {name}() in a materialized view")));
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map_err(error_from)?;
+    refused.map_or(Ok(()), Err)
+}
+
+/// The relations that a plan reads, by id, each once.
+pub fn relations_read(plan: &LogicalPlan) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            if let Ok(provider) = source_as_provider(&scan.source) {
+                if let Some(table) = provider.downcast_ref::<RelationTable>() {
+                    ids.push(table.relation().id);
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(error_from)?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+pub fn lower(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
+    let mut lowering = Lowering { state, nodes: Vec::new(), dealt_by: Vec::new() };
+    let mut output = lowering.node(plan)?;
+    let names: SchemaRef = relaxed(plan.schema());
+    if *lowering.nodes[output].schema != *names {
+        let columns = (0..names.fields().len()).collect();
+        output = lowering.map(output, MapStep::Select(columns, names.clone()), names);
+    }
+    // A row and its retraction must meet on one worker.
+    if !lowering.nodes[output].append_only && lowering.dealt_by[output].is_none() {
+        let all = (0..lowering.nodes[output].schema.fields().len()).collect();
+        output = lowering.exchange(output, all);
+    }
+    assert_eq!(output, lowering.nodes.len() - 1, "the result is the last node");
+    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: lowering.nodes })
+}
+
+struct Lowering<'a> {
+    state: &'a SessionState,
+    nodes: Vec<Node>,
+    /// Per node: the columns whose hash decides which worker has a row; `None` when nothing in the row does.
+    dealt_by: Vec<Option<Vec<usize>>>,
+}
+
+/// The Arrow schema of a plan node. Everything may be NULL: DataFusion's promises about that are for its
+/// own optimizer.
+fn relaxed(schema: &DFSchema) -> SchemaRef {
+    relax(schema.as_arrow())
+}
+
+fn relax(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>()))
+}
+
+impl Lowering<'_> {
+    fn push(&mut self, kind: NodeKind, inputs: Vec<usize>, schema: SchemaRef, append_only: bool, dealt_by: Option<Vec<usize>>) -> usize {
+        self.nodes.push(Node { kind, inputs, schema, append_only });
+        self.dealt_by.push(dealt_by);
+        self.nodes.len() - 1
+    }
+
+    fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Expression> {
+        if let Some(name) = unsupported_in(expr) {
+            return Err(in_view(name));
+        }
+        self.state.create_physical_expr(expr.clone(), schema).map_err(error_from)
+    }
+
+    fn node(&mut self, plan: &LogicalPlan) -> Result<usize> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            // Rows of a view have no order.
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.node(&sort.input),
+            LogicalPlan::Filter(filter) => {
+                let input = self.node(&filter.input)?;
+                let condition = self.expression(&filter.predicate, filter.input.schema())?;
+                let schema = self.nodes[input].schema.clone();
+                Ok(self.map(input, MapStep::Filter(condition), schema))
+            }
+            LogicalPlan::Projection(projection) => {
+                let input = self.node(&projection.input)?;
+                self.project(input, projection.input.schema(), &projection.expr, relaxed(&projection.schema))
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let input = self.node(input)?;
+                let schema = self.nodes[input].schema.clone();
+                let group = (0..schema.fields().len()).collect();
+                Ok(self.aggregate_node(input, group, Vec::new(), schema))
+            }
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|i| self.node(i)).collect::<Result<Vec<_>>>()?;
+                let schema = relaxed(&union.schema);
+                let inputs: Vec<usize> = inputs.into_iter().map(|i| self.renamed(i, &schema)).collect::<Result<_>>()?;
+                let append_only = inputs.iter().all(|&i| self.nodes[i].append_only);
+                Ok(self.push(NodeKind::Union, inputs, schema, append_only, None))
+            }
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::EmptyRelation(empty) => {
+                let schema = relaxed(&empty.schema);
+                let rows = usize::from(empty.produce_one_row);
+                let columns = schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
+                self.constant(schema, columns, rows)
+            }
+            LogicalPlan::Values(values) => {
+                let schema = relaxed(&values.schema);
+                let one_row = RecordBatch::try_new_with_options(
+                    Arc::new(Schema::empty()),
+                    vec![],
+                    &RecordBatchOptions::new().with_row_count(Some(1)),
+                )
+                .expect("no columns");
+                let mut columns: Vec<ArrayRef> = Vec::new();
+                for c in 0..schema.fields().len() {
+                    let cells = values
+                        .values
+                        .iter()
+                        .map(|row| {
+                            let e = self.expression(&row[c], &DFSchema::empty())?;
+                            let value = e.evaluate(&one_row).and_then(|v| v.into_array(1)).map_err(error_from)?;
+                            arrow::compute::cast(&value, schema.field(c).data_type()).map_err(|e| error_from(e.into()))
+                        })
+                        .collect::<Result<Vec<_>>>()?;
+                    let cells: Vec<&dyn Array> = cells.iter().map(|a| a.as_ref()).collect();
+                    columns.push(arrow::compute::concat(&cells).expect("cast to one type"));
+                }
+                self.constant(schema, columns, values.values.len())
+            }
+            LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Err(in_view("LIMIT")),
+            LogicalPlan::Window(_) => Err(in_view("a window function (OVER)")),
+            LogicalPlan::RecursiveQuery(_) => Err(in_view("WITH RECURSIVE")),
+            LogicalPlan::Distinct(Distinct::On(_)) => Err(in_view("DISTINCT ON")),
+            LogicalPlan::Subquery(_) => Err(in_view("this kind of subquery")),
+            other => Err(in_view(&other.display().to_string())),
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<usize> {
+        let provider = source_as_provider(&scan.source).map_err(error_from)?;
+        let table = provider
+            .downcast_ref::<RelationTable>()
+            .ok_or_else(|| in_view(&format!("reading {}, a system relation or table function,", scan.table_name)))?;
+        if scan.fetch.is_some() {
+            return Err(in_view("LIMIT"));
+        }
+        let relation = table.relation();
+        let schema = relation.arrow_schema();
+        let columns = scan.projection.clone().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let projected = relax(&schema.project(&columns).expect("a projection of the relation's schema"));
+        let kind = NodeKind::Import { relation: relation.id, name: relation.name.clone(), columns };
+        let mut node = self.push(kind, vec![], projected.clone(), table.append_only(), None);
+        for filter in &scan.filters {
+            let condition = self.expression(filter, &scan.projected_schema)?;
+            node = self.map(node, MapStep::Filter(condition), projected.clone());
+        }
+        Ok(node)
+    }
+
+    /// Adds a step, to the input's own chain where it has one.
+    fn map(&mut self, input: usize, step: MapStep, schema: SchemaRef) -> usize {
+        let dealt_by = match (&step, &self.dealt_by[input]) {
+            (MapStep::Filter(_), d) => d.clone(),
+            (_, None) => None,
+            (MapStep::Select(columns, _), Some(d)) => d.iter().map(|k| columns.iter().position(|c| c == k)).collect(),
+            (MapStep::Project(expressions, _), Some(d)) => d
+                .iter()
+                .map(|k| {
+                    expressions.iter().position(|e| {
+                        e.downcast_ref::<datafusion::physical_expr::expressions::Column>().is_some_and(|c| c.index() == *k)
+                    })
+                })
+                .collect(),
+        };
+        if input == self.nodes.len() - 1 {
+            if let NodeKind::Map(steps) = &mut self.nodes[input].kind {
+                steps.push(step);
+                self.nodes[input].schema = schema;
+                self.dealt_by[input] = dealt_by;
+                return input;
+            }
+        }
+        let append_only = self.nodes[input].append_only;
+        self.push(NodeKind::Map(vec![step]), vec![input], schema, append_only, dealt_by)
+    }
+
+    fn project(&mut self, input: usize, input_schema: &DFSchema, exprs: &[Expr], schema: SchemaRef) -> Result<usize> {
+        let expressions = exprs.iter().map(|e| self.expression(e, input_schema)).collect::<Result<Vec<_>>>()?;
+        let plain: Option<Vec<usize>> = expressions
+            .iter()
+            .map(|e| e.downcast_ref::<datafusion::physical_expr::expressions::Column>().map(|c| c.index()))
+            .collect();
+        let step = match plain {
+            Some(columns) => MapStep::Select(columns, schema.clone()),
+            None => MapStep::Project(expressions, schema.clone()),
+        };
+        Ok(self.map(input, step, schema))
+    }
+
+    /// The same rows under another schema of the same types.
+    fn renamed(&mut self, input: usize, schema: &SchemaRef) -> Result<usize> {
+        if self.nodes[input].schema == *schema {
+            return Ok(input);
+        }
+        for (a, b) in self.nodes[input].schema.fields().iter().zip(schema.fields()) {
+            if a.data_type() != b.data_type() {
+                return Err(Error::internal(format!("a union of {} and {}", a.data_type(), b.data_type())));
+            }
+        }
+        let columns = (0..schema.fields().len()).collect();
+        // A node of its own: the input may be a chain that ends in another branch's schema.
+        let append_only = self.nodes[input].append_only;
+        let dealt_by = self.dealt_by[input].clone();
+        Ok(self.push(NodeKind::Map(vec![MapStep::Select(columns, schema.clone())]), vec![input], schema.clone(), append_only, dealt_by))
+    }
+
+    fn exchange(&mut self, input: usize, key: Vec<usize>) -> usize {
+        if self.dealt_by[input].as_ref() == Some(&key) {
+            return input;
+        }
+        let (schema, append_only) = (self.nodes[input].schema.clone(), self.nodes[input].append_only);
+        self.push(NodeKind::Exchange { key: key.clone() }, vec![input], schema, append_only, Some(key))
+    }
+
+    fn constant(&mut self, schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<usize> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns of the schema");
+        Ok(self.push(NodeKind::Constant(batch), vec![], schema, true, None))
+    }
+
+    fn unnest(&mut self, unnest: &Unnest) -> Result<usize> {
+        let input = self.node(&unnest.input)?;
+        let [(list, column)] = &unnest.list_type_columns[..] else { return Err(in_view("UNNEST of several columns")) };
+        if column.depth != 1 || !unnest.struct_type_columns.is_empty() {
+            return Err(in_view("UNNEST of nested lists or of structs"));
+        }
+        if !matches!(self.nodes[input].schema.field(*list).data_type(), DataType::List(_)) {
+            return Err(in_view("UNNEST of this type of list"));
+        }
+        let output = relaxed(&unnest.schema);
+        let spec = UnnestSpec {
+            list: *list,
+            columns: unnest.dependency_indices.clone(),
+            keep_nulls: unnest.options.null_handling == datafusion::common::NullHandling::Preserve,
+            output: output.clone(),
+        };
+        let append_only = self.nodes[input].append_only;
+        let dealt_by = self.dealt_by[input]
+            .as_ref()
+            .filter(|d| !d.contains(list))
+            .and_then(|d| d.iter().map(|k| spec.columns.iter().position(|c| c == k)).collect());
+        Ok(self.push(NodeKind::Unnest(spec), vec![input], output, append_only, dealt_by))
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
+        let input = self.node(&aggregate.input)?;
+        let input_schema = aggregate.input.schema();
+        // The columns that the operator reads, each expression once: groups first, then arguments and filters.
+        let mut exprs: Vec<Expr> = Vec::new();
+        let column = |e: &Expr, exprs: &mut Vec<Expr>| match exprs.iter().position(|x| x == e) {
+            Some(i) => i,
+            None => {
+                exprs.push(e.clone());
+                exprs.len() - 1
+            }
+        };
+        for e in &aggregate.group_expr {
+            if let Expr::GroupingSet(_) = e {
+                return Err(in_view("GROUPING SETS, ROLLUP or CUBE"));
+            }
+        }
+        let group: Vec<usize> = aggregate.group_expr.iter().map(|e| column(e.clone().unalias_ref(), &mut exprs)).collect();
+        let mut calls = Vec::new();
+        for e in &aggregate.aggr_expr {
+            let Expr::AggregateFunction(AggregateExpr { func, params }) = e.unalias_ref() else {
+                return Err(in_view("this aggregate expression"));
+            };
+            let AggregateFunctionParams { args, distinct, filter, .. } = params;
+            let function = match func.name() {
+                "count" => AggregateFunction::Count,
+                "sum" => AggregateFunction::Sum,
+                "avg" => AggregateFunction::Avg,
+                "min" => AggregateFunction::Min,
+                "max" => AggregateFunction::Max,
+                "bool_and" => AggregateFunction::BoolAnd,
+                "bool_or" => AggregateFunction::BoolOr,
+                other => return Err(in_view(&format!("aggregate function {other}()"))),
+            };
+            let argument = match &args[..] {
+                [] => None,
+                [Expr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !distinct => None,
+                [argument] => Some(column(argument, &mut exprs)),
+                _ => return Err(in_view(&format!("{}() of several arguments", func.name()))),
+            };
+            let filter = filter.as_ref().map(|f| column(f, &mut exprs));
+            calls.push(AggregateCall { function, argument, filter, distinct: *distinct });
+        }
+        let fields: Vec<Field> = exprs
+            .iter()
+            .enumerate()
+            .map(|(i, e)| {
+                use datafusion::logical_expr::ExprSchemable;
+                let (_, field) = e.to_field(input_schema.as_ref()).map_err(error_from)?;
+                let name = match e {
+                    Expr::Column(Column { name, .. }) => name.clone(),
+                    _ => format!("{}#{i}", e.schema_name()),
+                };
+                Ok(field.as_ref().clone().with_name(name).with_nullable(true))
+            })
+            .collect::<Result<_>>()?;
+        let prepared = Arc::new(Schema::new(fields));
+        let input = self.project(input, input_schema, &exprs, prepared)?;
+        Ok(self.aggregate_node(input, group, calls, relaxed(&aggregate.schema)))
+    }
+
+    fn aggregate_node(&mut self, input: usize, group: Vec<usize>, calls: Vec<AggregateCall>, output: SchemaRef) -> usize {
+        let groups = group.len();
+        let input = self.exchange(input, group.clone());
+        let append_only_input = self.nodes[input].append_only;
+        let schema = self.nodes[input].schema.clone();
+        // A DISTINCT over rows that only come only grows.
+        let append_only = calls.is_empty() && append_only_input;
+        let spec =
+            AggregateSpec { group, calls, input: schema, output: output.clone(), append_only: append_only_input, owner: false };
+        self.push(NodeKind::Aggregate(Box::new(spec)), vec![input], output, append_only, Some((0..groups).collect()))
+    }
+
+    fn join(&mut self, join: &Join) -> Result<usize> {
+        if join.null_aware {
+            return Err(in_view("NOT IN (subquery)").hint("NOT EXISTS says the same without the special case of NULL"));
+        }
+        let kind = match join.join_type {
+            JoinType::Inner => JoinKind::Inner,
+            JoinType::Left => JoinKind::Left,
+            JoinType::Right => JoinKind::Right,
+            JoinType::Full => JoinKind::Full,
+            JoinType::LeftSemi => JoinKind::LeftSemi,
+            JoinType::RightSemi => JoinKind::RightSemi,
+            JoinType::LeftAnti => JoinKind::LeftAnti,
+            JoinType::RightAnti => JoinKind::RightAnti,
+            JoinType::LeftMark => JoinKind::LeftMark,
+            JoinType::RightMark => JoinKind::RightMark,
+        };
+        let plans = [&join.left, &join.right];
+        let mut inputs = Vec::new();
+        let mut keys: [Vec<usize>; 2] = [vec![], vec![]];
+        let mut widths = Vec::new();
+        for port in 0..2 {
+            let input = self.node(plans[port])?;
+            let width = plans[port].schema().fields().len();
+            let exprs: Vec<&Expr> = join.on.iter().map(|(l, r)| if port == 0 { l } else { r }).collect();
+            let (input, key) = self.key_columns(input, plans[port].schema(), &exprs)?;
+            let input = self.exchange(input, key.clone());
+            inputs.push(input);
+            keys[port] = key;
+            widths.push(width);
+        }
+        let schemas: Vec<SchemaRef> = inputs.iter().map(|&i| self.nodes[i].schema.clone()).collect();
+        for (&l, &r) in keys[0].iter().zip(&keys[1]) {
+            let (l, r) = (schemas[0].field(l).data_type(), schemas[1].field(r).data_type());
+            if l != r {
+                return Err(Error::unsupported(format!("a join of {l} with {r}")));
+            }
+        }
+        let (filter, filter_columns) = self.join_filter(join, schemas[0].fields().len())?;
+        let mut fields: Vec<Field> = Vec::new();
+        for (port, schema) in schemas.iter().enumerate() {
+            if kind.keeps(port) {
+                fields.extend(schema.fields().iter().map(|f| f.as_ref().clone()));
+            }
+        }
+        if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
+            fields.push(Field::new("mark", DataType::Boolean, true));
+        }
+        let output: SchemaRef = Arc::new(Schema::new(fields));
+        let append_only_inputs = inputs.iter().all(|&i| self.nodes[i].append_only);
+        let append_only = append_only_inputs
+            && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
+        let dealt_by = match kind {
+            JoinKind::Full => None,
+            JoinKind::Right => Some(keys[1].iter().map(|k| k + schemas[0].fields().len()).collect()),
+            JoinKind::RightSemi | JoinKind::RightAnti | JoinKind::RightMark => Some(keys[1].clone()),
+            _ => Some(keys[0].clone()),
+        };
+        let side = |port: usize| SideSpec {
+            schema: schemas[port].clone(),
+            key: keys[port].clone(),
+            append_only: self.nodes[inputs[port]].append_only,
+        };
+        let spec = JoinSpec {
+            kind,
+            sides: [side(0), side(1)],
+            nulls_equal: join.null_equality == NullEquality::NullEqualsNull,
+            filter,
+            filter_columns,
+            output: output.clone(),
+        };
+        let node = self.push(NodeKind::Join(Box::new(spec)), inputs, output.clone(), append_only, dealt_by);
+        // Without the columns that were only computed for the key.
+        let named = relaxed(&join.schema);
+        let mut columns = Vec::new();
+        let mut offset = 0;
+        for port in 0..2 {
+            if kind.keeps(port) {
+                columns.extend(offset..offset + widths[port]);
+                offset += schemas[port].fields().len();
+            }
+        }
+        if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
+            columns.push(offset);
+        }
+        if columns.len() == output.fields().len() && *named == *output {
+            return Ok(node);
+        }
+        Ok(self.map(node, MapStep::Select(columns, named.clone()), named))
+    }
+
+    /// The key's columns; expressions that are not columns are computed and added at the end.
+    fn key_columns(&mut self, input: usize, schema: &DFSchema, exprs: &[&Expr]) -> Result<(usize, Vec<usize>)> {
+        let compiled = exprs.iter().map(|e| self.expression(e, schema)).collect::<Result<Vec<_>>>()?;
+        let width = schema.fields().len();
+        let mut fields: Vec<Field> = self.nodes[input].schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut all: Vec<Expression> = fields
+            .iter()
+            .enumerate()
+            .map(|(i, f)| Arc::new(datafusion::physical_expr::expressions::Column::new(f.name(), i)) as Expression)
+            .collect();
+        let mut key = Vec::new();
+        for (expr, e) in exprs.iter().zip(compiled) {
+            match e.downcast_ref::<datafusion::physical_expr::expressions::Column>() {
+                Some(column) => key.push(column.index()),
+                None => {
+                    let data_type = e.data_type(schema.as_arrow()).map_err(error_from)?;
+                    key.push(fields.len());
+                    fields.push(Field::new(expr.schema_name().to_string(), data_type, true));
+                    all.push(e);
+                }
+            }
+        }
+        if fields.len() == width {
+            return Ok((input, key));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Ok((self.map(input, MapStep::Project(all, schema.clone()), schema), key))
+    }
+
+    /// The join's further condition over just the columns that it names, counted in left ++ right, where
+    /// the left is `left_width` columns wide.
+    fn join_filter(&self, join: &Join, left_width: usize) -> Result<(Option<Expression>, Vec<usize>)> {
+        let Some(filter) = &join.filter else { return Ok((None, vec![])) };
+        let (left, right) = (join.left.schema(), join.right.schema());
+        let mut columns: Vec<usize> = Vec::new();
+        let mut fields = Vec::new();
+        let mut names: Vec<Column> = filter.column_refs().into_iter().cloned().collect();
+        names.sort();
+        for name in &names {
+            let (index, (qualifier, field)) = if let Ok(i) = left.index_of_column(name) {
+                (i, left.qualified_field(i))
+            } else {
+                let i = right.index_of_column(name).map_err(error_from)?;
+                (i + left_width, right.qualified_field(i))
+            };
+            columns.push(index);
+            fields.push((qualifier.cloned(), field.clone()));
+        }
+        let schema = DFSchema::new_with_metadata(fields, Default::default()).map_err(error_from)?;
+        Ok((Some(self.expression(filter, &schema)?), columns))
+    }
+}
+
+trait UnaliasRef {
+    fn unalias_ref(&self) -> &Expr;
+}
+impl UnaliasRef for Expr {
+    fn unalias_ref(&self) -> &Expr {
+        match self {
+            Expr::Alias(alias) => alias.expr.unalias_ref(),
+            e => e,
+        }
+    }
+}
+
+/// What an expression may not hold once the optimizer is done.
+fn unsupported_in(expr: &Expr) -> Option<&'static str> {
+    let mut found = None;
+    expr.apply(|e| {
+        found = found.or(match e {
+            Expr::ScalarSubquery(_) => Some("this scalar subquery"),
+            Expr::Exists(_) | Expr::InSubquery(_) => Some("EXISTS or IN (subquery) in this place"),
+            Expr::OuterReferenceColumn(..) => Some("this correlated subquery"),
+            Expr::WindowFunction(_) => Some("a window function (OVER)"),
+            _ => None,
+        });
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .expect("looking does not fail");
+    found
+}
+
+fn in_view(what: &str) -> Error {
+    Error::unsupported(format!("{what} in a materialized view"))
+}

@@ -1,0 +1,80 @@
+//! The incremental plan: nodes in dependency order, every choice already made.
+//!
+//! [`lower`] makes it of DataFusion's optimized logical plan; `dataflow::render` makes a dataflow of it, one
+//! match without conditions; [`explain`] prints it. It knows nothing of Timely, of workers or of state.
+
+pub mod explain;
+pub mod lower;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::catalog::RelationId;
+use crate::operators::aggregate::AggregateSpec;
+use crate::operators::join::JoinSpec;
+use crate::operators::map::MapStep;
+use crate::operators::unnest::UnnestSpec;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Inputs come before their users; the last one is the result.
+    pub nodes: Vec<Node>,
+    /// The columns of the result by whose hash its rows are dealt to workers; `None`: as they come
+    /// (append-only results only).
+    pub output_key: Option<Vec<usize>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub kind: NodeKind,
+    pub inputs: Vec<usize>,
+    pub schema: SchemaRef,
+    /// Never retracts.
+    pub append_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum NodeKind {
+    /// The changes of a relation, these columns of it.
+    Import { relation: RelationId, name: String, columns: Vec<usize> },
+    /// Rows that were always there.
+    Constant(RecordBatch),
+    Map(Vec<MapStep>),
+    Unnest(UnnestSpec),
+    /// To the worker that owns the hash of these columns.
+    Exchange { key: Vec<usize> },
+    Join(Box<JoinSpec>),
+    Aggregate(Box<AggregateSpec>),
+    Union,
+}
+
+impl Plan {
+    pub fn output(&self) -> &Node {
+        self.nodes.last().expect("a plan has a node")
+    }
+    pub fn imports(&self) -> Vec<RelationId> {
+        let mut ids: Vec<RelationId> = self
+            .nodes
+            .iter()
+            .filter_map(|n| match n.kind {
+                NodeKind::Import { relation, .. } => Some(relation),
+                _ => None,
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+    /// Equal for plans whose state is interchangeable.
+    pub fn fingerprint(&self) -> u64 {
+        use std::hash::{BuildHasher, Hash, Hasher};
+        let mut hasher = foldhash::quality::FixedState::with_seed(1).build_hasher();
+        explain::explain(self).hash(&mut hasher);
+        for node in &self.nodes {
+            for field in node.schema.fields() {
+                field.data_type().to_string().hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+}

@@ -1,0 +1,5 @@
+//! Reading: snapshots of relations at one epoch, as tables for DataFusion, and subscriptions to changes.
+
+pub mod snapshot;
+pub mod subscribe;
+pub mod table;

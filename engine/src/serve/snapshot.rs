@@ -1,0 +1,97 @@
+//! A picture of some relations at one closed epoch.
+//!
+//! The epoch is the last committed one when the statement begins, so it holds everything that was
+//! acknowledged to anyone before; views are waited for until they have closed it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::catalog::{Relation, RelationId, RelationKind};
+use crate::core::Core;
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::state::arrangement::{Picture, Pin};
+use crate::time::Epoch;
+
+pub struct Snapshot {
+    pub epoch: Epoch,
+    pub relations: HashMap<RelationId, Scan>,
+}
+
+/// What a relation held.
+#[derive(Clone)]
+pub enum Scan {
+    Rows(Vec<Picture>),
+    /// The stream's log through this epoch.
+    Log(Epoch),
+    /// With a transaction's own changes, which nobody else sees yet.
+    WithOwn(Box<Scan>, Arc<Vec<Delta>>),
+}
+
+impl Snapshot {
+    /// Of `relations`, at the last committed epoch.
+    pub async fn take(core: &Core, relations: &[Arc<Relation>]) -> Result<Snapshot> {
+        loop {
+            let epoch = core.committed.load(Ordering::Acquire);
+            if let Some(snapshot) = Self::at(core, relations, epoch).await? {
+                return Ok(snapshot);
+            }
+            // A later epoch was published between the two looks.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// At `epoch`; `None` when that is no longer to be had.
+    pub async fn at(core: &Core, relations: &[Arc<Relation>], epoch: Epoch) -> Result<Option<Snapshot>> {
+        let mut pins: HashMap<RelationId, Vec<Pin>> = HashMap::new();
+        let mut waited = Vec::new();
+        let mut scans = HashMap::new();
+        for relation in relations {
+            let readers = match relation.kind {
+                RelationKind::Stream => {
+                    scans.insert(relation.id, Scan::Log(epoch));
+                    continue;
+                }
+                RelationKind::Table => vec![core.table(relation.id).ok_or_else(|| Error::undefined_relation(&relation.name))?],
+                RelationKind::MaterializedView => {
+                    let status = core.view(relation.id).ok_or_else(|| Error::undefined_relation(&relation.name))?;
+                    if let Some(reason) = status.failure() {
+                        return Err(suspended(relation, &reason));
+                    }
+                    let readers = status.readers();
+                    waited.push((relation.clone(), status));
+                    readers
+                }
+                RelationKind::View | RelationKind::Sink => unreachable!("views are inlined, sinks hold no rows"),
+            };
+            let mut own = Vec::new();
+            for reader in readers {
+                let Some(pin) = reader.pin(epoch) else { return Ok(None) };
+                own.push(pin);
+            }
+            pins.insert(relation.id, own);
+        }
+        if !waited.is_empty() {
+            let closed = || {
+                waited.iter().all(|(_, v)| {
+                    v.failure().is_some()
+                        || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
+                })
+            };
+            core.progress.wait_until(closed).await;
+            for (relation, status) in &waited {
+                if let Some(reason) = status.failure() {
+                    return Err(suspended(relation, &reason));
+                }
+            }
+        }
+        scans.extend(pins.into_iter().map(|(id, pins)| (id, Scan::Rows(pins.iter().map(Pin::picture).collect()))));
+        Ok(Some(Snapshot { epoch, relations: scans }))
+    }
+}
+
+fn suspended(relation: &Relation, reason: &Error) -> Error {
+    Error::not_in_state(format!("materialized view \"{}\" is suspended: {}", relation.name, reason.message))
+        .hint("Drop it and create it again.")
+}

@@ -1,0 +1,124 @@
+//! The changes of a relation as they happen: first its rows at one epoch, then the net change from one
+//! closed epoch to the next.
+//!
+//! A subscription is a cursor, not a queue: it pins the epoch that it has seen and asks for what came
+//! since. A slow reader gets larger steps, and nothing piles up for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::catalog::{Relation, RelationKind};
+use crate::core::Core;
+use crate::dataflow::view::ViewStatus;
+use crate::delta::Delta;
+use crate::delta::consolidate::consolidate;
+use crate::error::{Error, Result};
+use crate::state::arrangement::Pin;
+use crate::time::Epoch;
+
+pub struct Subscription {
+    relation: Arc<Relation>,
+    view: Option<Arc<ViewStatus>>,
+    /// What has been seen, kept readable.
+    pins: Vec<Pin>,
+    seen: Epoch,
+    /// The rows at `seen` have yet to be given.
+    snapshot: bool,
+    up_to: Option<Epoch>,
+}
+
+impl Subscription {
+    /// From the last committed epoch on. `snapshot`: the rows at that epoch come first.
+    pub async fn start(core: &Core, relation: &Arc<Relation>, snapshot: bool, up_to: Option<Epoch>) -> Result<Subscription> {
+        loop {
+            let seen = core.committed.load(Ordering::Acquire);
+            let view = core.view(relation.id);
+            let readers = match (&view, relation.kind) {
+                (Some(view), _) => view.readers(),
+                (None, RelationKind::Table) => core.table(relation.id).into_iter().collect(),
+                _ => Vec::new(),
+            };
+            let pins: Option<Vec<Pin>> = readers.iter().map(|r| r.pin(seen)).collect();
+            if let Some(pins) = pins {
+                return Ok(Subscription { relation: relation.clone(), view, pins, seen, snapshot, up_to });
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub fn seen(&self) -> Epoch {
+        self.seen
+    }
+    /// Everything up to the last wanted epoch has been given.
+    pub fn ended(&self) -> bool {
+        !self.snapshot && self.up_to.is_some_and(|up_to| self.seen >= up_to)
+    }
+
+    /// The next change, and the epoch at whose end it holds. Waits for one; empty when epochs passed that
+    /// did not touch the relation.
+    pub async fn next(&mut self, core: &Core) -> Result<(Epoch, Vec<Delta>)> {
+        let closed = |epoch: Epoch| match &self.view {
+            None => core.committed.load(Ordering::Acquire) >= epoch,
+            Some(view) => {
+                view.failure().is_some()
+                    || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && view.closed(w, epoch))
+            }
+        };
+        if self.snapshot {
+            core.progress.wait_until(|| closed(self.seen)).await;
+            self.check(core)?;
+            self.snapshot = false;
+            let rows = match self.relation.kind {
+                RelationKind::Stream => {
+                    let rows = core.store.stream_rows(self.relation.id, 0, self.seen, None);
+                    rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
+                }
+                _ => self.pins.iter().flat_map(|p| p.picture().batches().map(Delta::inserts).collect::<Vec<_>>()).collect(),
+            };
+            return Ok((self.seen, rows));
+        }
+        let mut target = self.seen;
+        core.progress
+            .wait_until(|| {
+                target = core.committed.load(Ordering::Acquire).min(self.up_to.unwrap_or(Epoch::MAX));
+                // The view may be some epochs behind: whatever it has closed is worth giving.
+                if let Some(view) = &self.view {
+                    if view.failure().is_some() {
+                        return true;
+                    }
+                    target = view.closed_through(&core.progress, target);
+                }
+                target > self.seen
+            })
+            .await;
+        self.check(core)?;
+        let changes = match self.relation.kind {
+            RelationKind::Stream => {
+                let rows = core.store.stream_rows(self.relation.id, self.seen, target, None);
+                rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
+            }
+            _ => {
+                let deltas: Vec<Delta> = self.pins.iter().flat_map(|p| p.changes(target)).collect();
+                for pin in &mut self.pins {
+                    pin.advance(target);
+                }
+                if deltas.iter().any(|d| d.weights.is_some()) { consolidate(&deltas) } else { deltas }
+            }
+        };
+        self.seen = target;
+        Ok((target, changes))
+    }
+
+    fn check(&self, core: &Core) -> Result<()> {
+        if let Some(error) = self.view.as_ref().and_then(|v| v.failure()) {
+            return Err(Error::not_in_state(format!(
+                "materialized view \"{}\" is suspended: {}",
+                self.relation.name, error.message
+            )));
+        }
+        if core.catalog().get(self.relation.id).is_none() {
+            return Err(Error::new("57P05", format!("relation \"{}\" has been dropped", self.relation.name)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! A relation as a table for DataFusion: to bind against always, to scan once a snapshot has been taken.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::StreamExt;
+
+use super::snapshot::{Scan, Snapshot};
+use crate::catalog::Relation;
+use crate::delta::Delta;
+use crate::delta::consolidate::consolidate;
+use crate::state::store::Store;
+
+/// Where the snapshot of the statement at hand lies while it is planned.
+#[derive(Default)]
+pub struct SnapshotSlot(Mutex<Option<Arc<Snapshot>>>);
+
+impl SnapshotSlot {
+    pub fn set(&self, snapshot: Option<Arc<Snapshot>>) {
+        *self.0.lock().expect("no panic while held") = snapshot;
+    }
+    fn get(&self) -> Option<Arc<Snapshot>> {
+        self.0.lock().expect("no panic while held").clone()
+    }
+}
+
+pub struct RelationTable {
+    relation: Arc<Relation>,
+    append_only: bool,
+    slot: Arc<SnapshotSlot>,
+    store: Arc<Store>,
+}
+
+impl RelationTable {
+    pub fn new(relation: Arc<Relation>, append_only: bool, slot: Arc<SnapshotSlot>, store: Arc<Store>) -> Self {
+        RelationTable { relation, append_only, slot, store }
+    }
+    pub fn relation(&self) -> &Arc<Relation> {
+        &self.relation
+    }
+    /// Whether its rows never change.
+    pub fn append_only(&self) -> bool {
+        self.append_only
+    }
+}
+
+impl fmt::Debug for RelationTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.relation.kind.word(), self.relation.name)
+    }
+}
+
+#[async_trait]
+impl TableProvider for RelationTable {
+    fn schema(&self) -> SchemaRef {
+        self.relation.arrow_schema()
+    }
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let snapshot = self
+            .slot
+            .get()
+            .ok_or_else(|| DataFusionError::Internal(format!("no snapshot of {} was taken", self.relation.name)))?;
+        let scan = snapshot
+            .relations
+            .get(&self.relation.id)
+            .ok_or_else(|| DataFusionError::Internal(format!("{} is not in the snapshot", self.relation.name)))?;
+        let rows = Rows { relation: self.relation.clone(), schema: self.schema(), scan: scan.clone(), store: self.store.clone() };
+        let exec = StreamingTableExec::try_new(self.schema(), vec![Arc::new(rows)], projection, None, false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+struct Rows {
+    relation: Arc<Relation>,
+    schema: SchemaRef,
+    scan: Scan,
+    store: Arc<Store>,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rows of {}", self.relation.name)
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = scan(&self.scan, &self.relation, &self.store);
+        let schema = self.schema.clone();
+        let stream = futures::stream::iter(batches).map(move |batch| {
+            let batch = batch.map_err(|e| DataFusionError::External(Box::new(e)))?;
+            // Chunks may have been written under a schema that says the same in other words.
+            if *batch.schema() == *schema { Ok(batch) } else { Ok(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?) }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream))
+    }
+}
+
+type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + Send>;
+
+/// The rows of a scan, batch by batch as they are asked for.
+pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
+    match scan {
+        Scan::Rows(pictures) => Box::new(
+            pictures
+                .clone()
+                .into_iter()
+                .flat_map(|p| (0..p.segments()).filter_map(move |i| p.batch(i)))
+                .map(Ok),
+        ),
+        Scan::Log(through) => Box::new(store.stream_rows(relation.id, 0, *through, None)),
+        Scan::WithOwn(base, own) => {
+            let base = self::scan(base, relation, store);
+            if own.iter().all(|d| d.weights.is_none()) {
+                return Box::new(base.chain(own.iter().map(|d| Ok(d.rows.clone())).collect::<Vec<_>>()));
+            }
+            match base.collect::<crate::error::Result<Vec<_>>>() {
+                Err(error) => Box::new(std::iter::once(Err(error))),
+                Ok(rows) => {
+                    let mut deltas: Vec<Delta> = rows.into_iter().map(Delta::inserts).collect();
+                    deltas.extend(own.iter().cloned());
+                    Box::new(consolidate(&deltas).into_iter().map(|d| Ok(repeated(&d))))
+                }
+            }
+        }
+    }
+}
+
+/// A delta without retractions as rows.
+fn repeated(delta: &Delta) -> RecordBatch {
+    match &delta.weights {
+        None => delta.rows.clone(),
+        Some(weights) => {
+            let (plus, minus) = crate::state::arrangement::split_weights(weights);
+            assert!(minus.is_empty(), "a transaction retracts only rows that it sees");
+            crate::state::arrangement::take(&delta.rows, &plus)
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Cancelling a statement, by the client or by time.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::RowStream;
+use crate::error::{Error, Result};
+
+/// Cancels the statement that its session is running, if any. Cheap to clone, usable from any thread.
+#[derive(Clone, Default)]
+pub struct CancelHandle(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    cancelled: AtomicBool,
+    changed: Notify,
+}
+
+impl CancelHandle {
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Release);
+        self.0.changed.notify_waiters();
+    }
+    /// A new statement begins.
+    pub(super) fn reset(&self) {
+        self.0.cancelled.store(false, Ordering::Release);
+    }
+    async fn cancelled(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.0.cancelled.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Runs until it ends, is cancelled, or its time is up.
+    pub(super) async fn run<T>(&self, deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancelled() => Err(Error::canceled("canceling statement due to user request")),
+            () = sleep_until(deadline) => Err(Error::canceled("canceling statement due to statement timeout")),
+            result = work => result,
+        }
+    }
+
+    /// The same for each step of a stream.
+    pub(super) fn guard(&self, deadline: Option<Instant>, rows: RowStream) -> RowStream {
+        let handle = self.clone();
+        Box::pin(futures::stream::unfold(Some(rows), move |rows| {
+            let handle = handle.clone();
+            async move {
+                let mut rows = rows?;
+                match handle.run(deadline, async { Ok(rows.next().await) }).await {
+                    Ok(None) => None,
+                    Ok(Some(Ok(batch))) => Some((Ok(batch), Some(rows))),
+                    Ok(Some(Err(error))) | Err(error) => Some((Err(error), None)),
+                }
+            }
+        }))
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.map(|t| Instant::now() + t)
+}

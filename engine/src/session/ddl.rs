@@ -1,0 +1,401 @@
+//! CREATE, DROP, ALTER … RENAME, COMMENT: changes of the catalog, each one epoch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sqlparser::ast;
+
+use super::Session;
+use super::query::{Scope, bind_query, session_state};
+use super::view::{column_names, columns_of};
+use crate::catalog::{Catalog, Column, Relation, RelationId, RelationKind, Watermark};
+use crate::commit::{CatalogEdit, Request};
+use crate::error::{Error, Result};
+use crate::sql::bind::relations_named;
+use crate::sql::statement::{CreateRelation, Name, Options, SinkInput};
+use crate::state::store::CatalogChange;
+
+/// The relations that a query names, directly.
+pub fn dependencies(scope: &Scope, query: &ast::Query) -> Result<Vec<RelationId>> {
+    let ids: BTreeSet<RelationId> = relations_named(query)
+        .into_iter()
+        .filter_map(|name| scope.find(name.schema.as_deref(), &name.name))
+        .map(|r| r.id)
+        .collect();
+    Ok(ids.into_iter().collect())
+}
+
+fn already_exists(name: &str) -> Error {
+    Error::new("42P07", format!("relation \"{name}\" already exists"))
+}
+
+impl Session {
+    pub(super) async fn edit(&self, edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static) -> Result<()> {
+        let edit: CatalogEdit = Box::new(edit);
+        self.core.ask(|reply| Request::Catalog { edit, reply }).await.map(|_| ())
+    }
+
+    /// The relation of this name, if there is one.
+    pub(super) fn existing(&self, name: &Name) -> Option<Arc<Relation>> {
+        self.scope().find(name.schema.as_deref(), &name.name)
+    }
+
+    pub(super) fn relation(&self, name: &Name) -> Result<Arc<Relation>> {
+        self.existing(name).ok_or_else(|| Error::undefined_relation(name))
+    }
+
+    /// The schema that a new relation goes to.
+    fn schema_for(&self, name: &Name) -> Result<String> {
+        let catalog = self.core.catalog();
+        let exists = |s: &str| s == "public" || catalog.schemas.contains_key(s);
+        match &name.schema {
+            Some(schema) if matches!(schema.as_str(), "pg_catalog" | "information_schema") => {
+                Err(Error::new("42501", format!("permission denied for schema {schema}")))
+            }
+            Some(schema) if exists(schema) => Ok(schema.clone()),
+            Some(schema) => Err(Error::new("3F000", format!("schema \"{schema}\" does not exist"))),
+            None => self
+                .search_path()
+                .into_iter()
+                .find(|s| exists(s))
+                .ok_or_else(|| Error::new("3F000", "no schema has been selected to create in")),
+        }
+    }
+
+    /// A relation of this session's making, to be filled in; its id is given last.
+    pub(super) fn new_relation(&self, name: &Name, text: &str) -> Result<Relation> {
+        Ok(Relation {
+            id: 0,
+            schema_name: self.schema_for(name)?,
+            name: name.name.clone(),
+            kind: RelationKind::Table,
+            columns: vec![],
+            primary_key: vec![],
+            sql: text.to_string(),
+            query: None,
+            options: Options::new(),
+            watermark: None,
+            depends_on: vec![],
+            time_zone: self.settings.value("timezone").to_string(),
+            owner: self.user.clone(),
+            comment: None,
+            column_comments: Default::default(),
+            schema: Default::default(),
+        })
+    }
+
+    /// Puts a new relation into the catalog. Returns it, or nothing when it was there already.
+    pub(super) async fn create(&mut self, mut relation: Relation, if_not_exists: bool, or_replace: bool) -> Result<Option<Arc<Relation>>> {
+        let catalog = self.core.catalog();
+        let existing = catalog.find(&relation.schema_name, &relation.name).cloned();
+        if let Some(existing) = &existing {
+            if if_not_exists {
+                self.notice("NOTICE", "42P07", format!("relation \"{}\" already exists, skipping", relation.name));
+                return Ok(None);
+            }
+            if !or_replace {
+                return Err(already_exists(&relation.name));
+            }
+            if existing.kind != relation.kind {
+                return Err(Error::new("42809", format!("\"{}\" is not a {}", existing.name, relation.kind.word())));
+            }
+            // A view in use keeps its columns, as in Postgres.
+            relation.id = existing.id;
+            let kept = existing.columns.len() <= relation.columns.len()
+                && existing.columns.iter().zip(&relation.columns).all(|(a, b)| a.name == b.name && a.sql_type == b.sql_type);
+            if !kept {
+                return Err(Error::new("42P16", format!("cannot change the columns of view \"{}\"", existing.name))
+                    .hint("New columns can be added at the end; for others drop the view first."));
+            }
+            if let Some(dependant) = catalog.dependants(existing.id).find(|d| d.kind != RelationKind::View) {
+                return Err(Error::new("2BP01", format!("cannot replace view \"{}\": {} \"{}\" depends on it",
+                    existing.name, dependant.kind.word(), dependant.name)));
+            }
+            if relation.depends_on.contains(&existing.id) {
+                return Err(Error::new("42P17", format!("view \"{}\" cannot read itself", existing.name)));
+            }
+        } else {
+            relation.id = self.core.store.next_id()?;
+        }
+        let made = Arc::new(relation.clone());
+        let replaced = existing.map(|e| e.id);
+        self.edit(move |catalog| {
+            if catalog.find(&relation.schema_name, &relation.name).is_some_and(|r| Some(r.id) != replaced) {
+                return Err(already_exists(&relation.name));
+            }
+            for id in &relation.depends_on {
+                if catalog.get(*id).is_none() {
+                    return Err(Error::undefined_relation(format!("#{id}")));
+                }
+            }
+            Ok(vec![CatalogChange::Put(Box::new(relation))])
+        })
+        .await?;
+        Ok(Some(made))
+    }
+
+    pub(super) async fn create_base(&mut self, kind: RelationKind, d: &CreateRelation, text: &str) -> Result<()> {
+        let mut columns: Vec<Column> = d
+            .columns
+            .iter()
+            .map(|c| Column {
+                name: c.name.clone(),
+                sql_type: c.sql_type.clone(),
+                nullable: c.nullable && !d.primary_key.contains(&c.name),
+                default: c.default.clone(),
+            })
+            .collect();
+        if d.temporary {
+            return Err(Error::unsupported("CREATE TEMPORARY TABLE"));
+        }
+        crate::connectors::check_options(kind, &d.options)?;
+        if columns.is_empty() {
+            if let Some(defined) = crate::connectors::default_columns(&d.options)? {
+                columns = defined;
+            }
+        }
+        for (i, column) in columns.iter().enumerate() {
+            if columns[..i].iter().any(|c| c.name == column.name) {
+                return Err(Error::new("42701", format!("column \"{}\" specified more than once", column.name)));
+            }
+            crate::sql::types::field(&column.name, &column.sql_type, column.nullable)?;
+            if let Some(default) = &column.default {
+                super::dml::check_default(self, column, default)?;
+            }
+        }
+        let index = |name: &String| {
+            columns.iter().position(|c| c.name == *name).ok_or_else(|| {
+                Error::new("42703", format!("column \"{name}\" named in key does not exist"))
+            })
+        };
+        let primary_key = d.primary_key.iter().map(index).collect::<Result<Vec<_>>>()?;
+        if kind == RelationKind::Stream && !primary_key.is_empty() {
+            return Err(Error::unsupported("PRIMARY KEY on a stream").hint("A stream only grows; CREATE TABLE has keys."));
+        }
+        let watermark = match &d.watermark {
+            None => None,
+            Some(w) => {
+                let column = index(&w.column)?;
+                if !columns[column].sql_type.starts_with("timestamp") {
+                    return Err(Error::new("42804", format!("watermark column \"{}\" is not a timestamp", w.column)));
+                }
+                Some(Watermark { column, delay_us: w.delay_us })
+            }
+        };
+        let relation = Relation {
+            kind,
+            columns,
+            primary_key,
+            options: d.options.clone(),
+            watermark,
+            ..self.new_relation(&d.name, text)?
+        };
+        if kind == RelationKind::Stream && relation.options.contains_key("connector") {
+            // Opened once, so that what is wrong is said before anything is made.
+            crate::connectors::open_source(&relation, None, self.core.clock_us())?;
+        }
+        if let Some(made) = self.create(relation, d.if_not_exists, false).await? {
+            self.engine.sources().start(&made, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn create_view(&mut self, name: &Name, columns: &[String], query: &ast::Query, text: &str, or_replace: bool, if_not_exists: bool) -> Result<()> {
+        let scope = self.scope();
+        let state = session_state(&self.bind_settings(), scope.system.as_ref())?;
+        let bound = bind_query(&state, &scope, query, &[])?;
+        let names = column_names(&bound.names, columns)?;
+        let relation = Relation {
+            kind: RelationKind::View,
+            columns: columns_of(&bound.plan, &names),
+            query: Some(query.to_string()),
+            depends_on: dependencies(&scope, query)?,
+            ..self.new_relation(name, text)?
+        };
+        self.create(relation, if_not_exists, or_replace).await.map(|_| ())
+    }
+
+    pub(super) async fn create_sink(&mut self, name: &Name, input: &SinkInput, options: &Options, text: &str, if_not_exists: bool) -> Result<()> {
+        let SinkInput::From(from) = input else {
+            return Err(Error::unsupported("CREATE SINK … AS SELECT").hint("Make a materialized view and a sink FROM it."));
+        };
+        let input = self.relation(from)?;
+        if matches!(input.kind, RelationKind::View | RelationKind::Sink) {
+            return Err(Error::new("42809", format!("\"{}\" is a {}: a sink reads a stream, table or materialized view", input.name, input.kind.word())));
+        }
+        crate::connectors::check_options(RelationKind::Sink, options)?;
+        let relation = Relation {
+            kind: RelationKind::Sink,
+            columns: input.columns.clone(),
+            options: options.clone(),
+            depends_on: vec![input.id],
+            ..self.new_relation(name, text)?
+        };
+        crate::connectors::open_sink(&relation)?;
+        if let Some(made) = self.create(relation, if_not_exists, false).await? {
+            self.engine.sources().start(&made, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn drop_relations(&mut self, kind: RelationKind, names: &[Name], if_exists: bool, cascade: bool) -> Result<()> {
+        let mut targets: Vec<Arc<Relation>> = Vec::new();
+        for name in names {
+            match self.existing(name) {
+                None if if_exists => {
+                    self.notice("NOTICE", "00000", format!("{} \"{name}\" does not exist, skipping", kind.word()));
+                }
+                None => {
+                    let code = "42P01";
+                    return Err(Error::new(code, format!("{} \"{name}\" does not exist", kind.word())));
+                }
+                Some(found) if found.kind != kind => {
+                    return Err(Error::new("42809", format!("\"{}\" is not a {}", found.name, kind.word()))
+                        .hint(format!("Use DROP {} to remove it.", found.kind.word().to_uppercase())));
+                }
+                Some(found) => targets.push(found),
+            }
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<RelationId> = targets.iter().map(|t| t.id).collect();
+        self.drop_all(wanted, cascade).await
+    }
+
+    /// Drops relations and, with `cascade`, whatever depends on them.
+    async fn drop_all(&mut self, wanted: Vec<RelationId>, cascade: bool) -> Result<()> {
+        let core = self.core.clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        self.edit(move |catalog| {
+            let mut gone: Vec<RelationId> = wanted.clone();
+            let mut next = 0;
+            while next < gone.len() {
+                let id = gone[next];
+                next += 1;
+                for dependant in catalog.dependants(id) {
+                    if gone.contains(&dependant.id) {
+                        continue;
+                    }
+                    if !cascade {
+                        let name = catalog.get(id).map_or("?", |r| r.name.as_str());
+                        let word = catalog.get(id).map_or("relation", |r| r.kind.word());
+                        return Err(Error::new("2BP01", format!("cannot drop {word} {name} because other objects depend on it"))
+                            .detail(format!("{} {} depends on {word} {name}", dependant.kind.word(), dependant.name))
+                            .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+                    }
+                    gone.push(dependant.id);
+                }
+            }
+            for (_, reads) in core.creating.lock().expect("no panic while held").iter() {
+                if reads.iter().any(|id| gone.contains(id)) {
+                    return Err(Error::new("55006", "a materialized view that reads it is being created"));
+                }
+            }
+            // Dependants first.
+            gone.retain(|id| catalog.get(*id).is_some());
+            let names = gone.iter().filter_map(|id| catalog.get(*id)).cloned().collect::<Vec<_>>();
+            let _ = tell.send((names, wanted.len()));
+            gone.reverse();
+            Ok(gone.into_iter().map(CatalogChange::Drop).collect())
+        })
+        .await?;
+        if let Ok((dropped, asked)) = told.try_recv() {
+            for relation in &dropped {
+                self.engine.sources().stop_one(relation.id);
+            }
+            let also: Vec<String> = dropped[asked.min(dropped.len())..].iter().map(|r| format!("{} {}", r.kind.word(), r.name)).collect();
+            match &also[..] {
+                [] => {}
+                [one] => self.notice("NOTICE", "00000", format!("drop cascades to {one}")),
+                many => self.notice("NOTICE", "00000", format!("drop cascades to {} other objects", many.len())),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn rename(&mut self, kind: RelationKind, name: &Name, new_name: &str, if_exists: bool) -> Result<()> {
+        let Some(found) = self.existing(name) else {
+            if if_exists {
+                self.notice("NOTICE", "00000", format!("relation \"{name}\" does not exist, skipping"));
+                return Ok(());
+            }
+            return Err(Error::undefined_relation(name));
+        };
+        // As in Postgres, ALTER TABLE renames any relation.
+        if found.kind != kind && kind != RelationKind::Table {
+            return Err(Error::new("42809", format!("\"{}\" is not a {}", found.name, kind.word())));
+        }
+        let (id, new_name) = (found.id, new_name.to_string());
+        self.edit(move |catalog| {
+            let found = catalog.get(id).ok_or_else(|| Error::undefined_relation(&new_name))?;
+            if catalog.find(&found.schema_name, &new_name).is_some() {
+                return Err(already_exists(&new_name));
+            }
+            // Stored queries name relations; one that others read keeps its name.
+            if let Some(dependant) = catalog.dependants(id).next() {
+                return Err(Error::new("2BP01", format!("cannot rename \"{}\": {} \"{}\" reads it by name", found.name, dependant.kind.word(), dependant.name)));
+            }
+            let mut renamed = (**found).clone();
+            renamed.name = new_name;
+            Ok(vec![CatalogChange::Put(Box::new(renamed))])
+        })
+        .await
+    }
+
+    pub(super) async fn comment(&mut self, name: &Name, column: Option<&str>, text: Option<&str>) -> Result<()> {
+        let found = self.relation(name)?;
+        let mut changed = (*found).clone();
+        match column {
+            None => changed.comment = text.map(str::to_string),
+            Some(column) => {
+                let at = changed.columns.iter().position(|c| c.name == column).ok_or_else(|| {
+                    Error::new("42703", format!("column \"{column}\" of relation \"{}\" does not exist", found.name))
+                })?;
+                match text {
+                    Some(text) => changed.column_comments.insert(at, text.to_string()),
+                    None => changed.column_comments.remove(&at),
+                };
+            }
+        }
+        self.edit(move |_| Ok(vec![CatalogChange::Put(Box::new(changed))])).await
+    }
+
+    pub(super) async fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<()> {
+        let exists = matches!(name, "public" | "pg_catalog" | "information_schema") || self.core.catalog().schemas.contains_key(name);
+        if exists {
+            if if_not_exists {
+                self.notice("NOTICE", "42P06", format!("schema \"{name}\" already exists, skipping"));
+                return Ok(());
+            }
+            return Err(Error::new("42P06", format!("schema \"{name}\" already exists")));
+        }
+        let id = self.core.store.next_id()?;
+        let name = name.to_string();
+        self.edit(move |_| Ok(vec![CatalogChange::PutSchema { name, id }])).await
+    }
+
+    pub(super) async fn drop_schemas(&mut self, names: &[String], if_exists: bool, cascade: bool) -> Result<()> {
+        for name in names {
+            let catalog = self.core.catalog();
+            if !catalog.schemas.contains_key(name) {
+                if if_exists {
+                    self.notice("NOTICE", "00000", format!("schema \"{name}\" does not exist, skipping"));
+                    continue;
+                }
+                return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
+            }
+            let inside: Vec<RelationId> = catalog.relations.values().filter(|r| r.schema_name == *name).map(|r| r.id).collect();
+            if !inside.is_empty() {
+                if !cascade {
+                    return Err(Error::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
+                        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+                }
+                self.drop_all(inside, true).await?;
+            }
+            let name = name.clone();
+            self.edit(move |_| Ok(vec![CatalogChange::DropSchema { name }])).await?;
+        }
+        Ok(())
+    }
+}

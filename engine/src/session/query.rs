@@ -1,0 +1,283 @@
+//! SELECT: bind, take a snapshot of what is read, run as a DataFusion query over it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use sqlparser::ast;
+
+use super::{RowStream, Session};
+use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::plan::lower::relations_read;
+use crate::serve::snapshot::{Scan, Snapshot};
+use crate::serve::table::{RelationTable, SnapshotSlot};
+use crate::sql::bind::{self, Relations, error_from};
+use crate::sql::context::{self, Settings as BindSettings};
+use crate::sql::system::{CatalogView, SystemCatalog};
+
+/// The relations that a statement's names mean.
+pub struct Scope {
+    pub core: Arc<Core>,
+    pub catalog: Arc<Catalog>,
+    pub slot: Arc<SnapshotSlot>,
+    pub search_path: Vec<String>,
+    /// Names that mean batches at hand: rows to be inserted, to be returned.
+    pub extra: HashMap<String, Arc<dyn TableProvider>>,
+    pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
+    /// How deep views are nested so far.
+    pub depth: usize,
+}
+
+const VIEW_DEPTH_MAX: usize = 64;
+
+impl Scope {
+    pub fn find(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
+        match schema {
+            Some(schema) => self.catalog.find(schema, name).cloned(),
+            None => self.search_path.iter().find_map(|s| self.catalog.find(s, name).cloned()),
+        }
+    }
+
+    fn provider(&self, relation: Arc<Relation>) -> Result<Arc<dyn TableProvider>> {
+        match relation.kind {
+            RelationKind::View => {
+                if self.depth >= VIEW_DEPTH_MAX {
+                    return Err(Error::new("54001", format!("view \"{}\" is nested too deep", relation.name)));
+                }
+                let text = relation.query.as_deref().expect("a view has a query");
+                let inner = Scope {
+                    core: self.core.clone(),
+                    catalog: self.catalog.clone(),
+                    slot: self.slot.clone(),
+                    search_path: vec![relation.schema_name.clone(), "public".into()],
+                    extra: HashMap::new(),
+                    system: self.system.clone(),
+                    depth: self.depth + 1,
+                };
+                let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
+                let state = session_state(&settings, self.system.as_ref())?;
+                let plan = bind_text(&state, &inner, text, &relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>())?;
+                Ok(Arc::new(ViewTable::new(plan, Some(text.to_string()))))
+            }
+            RelationKind::Sink => Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name))),
+            _ => {
+                let append_only = match relation.kind {
+                    RelationKind::Stream => true,
+                    RelationKind::MaterializedView => relation.options.get("append_only").is_some_and(|v| v == "true"),
+                    _ => false,
+                };
+                Ok(Arc::new(RelationTable::new(relation, append_only, self.slot.clone(), self.core.store.clone())))
+            }
+        }
+    }
+}
+
+impl Relations for Scope {
+    fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if schema.is_none() {
+            if let Some(table) = self.extra.get(name) {
+                return Ok(Some(table.clone()));
+            }
+        }
+        if let Some(relation) = self.find(schema, name) {
+            return self.provider(relation).map(Some);
+        }
+        if let Some(table) = super::system_tables::table(&self.core, &self.catalog, schema, name) {
+            return Ok(Some(table));
+        }
+        Ok(self.system.as_ref().and_then(|(system, view)| system.table(schema, name, view)))
+    }
+}
+
+/// Functions, types and settings to bind with.
+pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>) -> Result<SessionState> {
+    let mut state = context::session_state(settings);
+    if let Some((system, view)) = system {
+        system.register(&mut state, view)?;
+    }
+    Ok(state)
+}
+
+/// Binds a stored query and gives its columns these names.
+pub fn bind_text(state: &SessionState, scope: &Scope, text: &str, names: &[String]) -> Result<LogicalPlan> {
+    let query = crate::sql::parse::query(text)?;
+    let bound = bind_query(state, scope, &query, &[])?;
+    rename(bound.plan, names)
+}
+
+/// A bound query and the names of its columns, which need not differ.
+pub struct Bound {
+    pub plan: LogicalPlan,
+    pub names: Vec<String>,
+}
+
+pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, parameters: &[Option<DataType>]) -> Result<Bound> {
+    let mut query = query.clone();
+    let system = match &scope.system {
+        Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
+        _ => None,
+    };
+    let bound = bind::bind(state, scope, &query, parameters)?;
+    let plan = match system {
+        Some((system, view)) => system.finish(bound.plan, view)?,
+        None => bound.plan,
+    };
+    Ok(Bound { plan, names: bound.names })
+}
+
+/// The same rows under other column names.
+pub fn rename(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
+    use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+    let columns = plan.schema().columns();
+    if columns.iter().zip(names).all(|(c, n)| c.name == *n) {
+        return Ok(plan);
+    }
+    let exprs: Vec<Expr> = columns.into_iter().zip(names).map(|(c, n)| Expr::Column(c).alias(n)).collect();
+    LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(error_from)
+}
+
+/// The schema of a bound query as clients see it.
+pub fn output_schema(plan: &LogicalPlan, names: &[String]) -> SchemaRef {
+    let fields = plan.schema().fields().iter().zip(names);
+    Arc::new(Schema::new(fields.map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>()))
+}
+
+/// The relations that a plan reads, as the catalog has them.
+pub fn relations_of(catalog: &Catalog, plan: &LogicalPlan) -> Result<Vec<Arc<Relation>>> {
+    relations_read(plan)?
+        .into_iter()
+        .map(|id| catalog.get(id).cloned().ok_or_else(|| Error::undefined_relation(format!("#{id}"))))
+        .collect()
+}
+
+impl Session {
+    pub(super) fn scope(&self) -> Scope {
+        let catalog = self.core.catalog();
+        let system = self.core.system.read().expect("no panic while held").clone();
+        let system = system.map(|system| (system, Arc::new(self.catalog_view(catalog.clone()))));
+        Scope {
+            core: self.core.clone(),
+            catalog,
+            slot: self.slot.clone(),
+            search_path: self.search_path(),
+            extra: HashMap::new(),
+            system,
+            depth: 0,
+        }
+    }
+
+    pub(super) fn search_path(&self) -> Vec<String> {
+        let user = self.user.clone();
+        self.settings.search_path().into_iter().map(|p| if p == "$user" { user.clone() } else { p }).collect()
+    }
+
+    pub(super) fn bind_settings(&self) -> BindSettings {
+        BindSettings {
+            time_zone: self.settings.value("timezone").to_string(),
+            search_path: self.search_path(),
+            ..BindSettings::default()
+        }
+    }
+
+    pub(super) fn state(&self, scope: &Scope) -> Result<SessionState> {
+        session_state(&self.bind_settings(), scope.system.as_ref())
+    }
+
+    /// Runs a bound query over a snapshot: the transaction's, or one of now.
+    pub(super) async fn run_plan(&mut self, scope: &Scope, state: &SessionState, plan: LogicalPlan, names: &[String]) -> Result<(SchemaRef, RowStream)> {
+        let relations = relations_of(&scope.catalog, &plan)?;
+        let snapshot = self.snapshot(&relations).await?;
+        self.warn_of_errors(&scope.catalog, &relations);
+        run_over(scope, state, plan, names, snapshot).await
+    }
+
+    async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(Arc::new(Snapshot::take(&self.core, relations).await?));
+        };
+        // The first read fixes the epoch; relations read later are pictured at it if it can still be had.
+        let missing: Vec<Arc<Relation>> =
+            relations.iter().filter(|r| !transaction.pictures.contains_key(&r.id)).cloned().collect();
+        let snapshot = match transaction.epoch {
+            None => Snapshot::take(&self.core, &missing).await?,
+            Some(epoch) => Snapshot::at(&self.core, &missing, epoch).await?.ok_or_else(|| {
+                Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
+            })?,
+        };
+        transaction.epoch.get_or_insert(snapshot.epoch);
+        transaction.pictures.extend(snapshot.relations);
+        let mut seen = HashMap::new();
+        for relation in relations {
+            let scan = transaction.pictures[&relation.id].clone();
+            let own = transaction.writes.changes.get(&relation.id);
+            let scan = match own {
+                Some(own) if !own.is_empty() => Scan::WithOwn(Box::new(scan), Arc::new(own.clone())),
+                _ => scan,
+            };
+            seen.insert(relation.id, scan);
+        }
+        Ok(Arc::new(Snapshot { epoch: snapshot.epoch, relations: seen }))
+    }
+
+    /// A view with rows set aside says so when it is read.
+    fn warn_of_errors(&mut self, catalog: &Catalog, relations: &[Arc<Relation>]) {
+        let mut above: Vec<Arc<Relation>> = relations.to_vec();
+        while let Some(relation) = above.pop() {
+            if relation.kind != RelationKind::MaterializedView {
+                continue;
+            }
+            let count = self.core.view(relation.id).map_or(0, |v| v.errors());
+            if count > 0 {
+                let message = format!("{count} rows are set aside in materialized view \"{}\"; see mr_errors", relation.name);
+                self.notice("WARNING", "01000", message);
+            }
+            above.extend(relation.depends_on.iter().filter_map(|id| catalog.get(*id).cloned()));
+        }
+    }
+}
+
+pub async fn run_over(
+    scope: &Scope,
+    state: &SessionState,
+    plan: LogicalPlan,
+    names: &[String],
+    snapshot: Arc<Snapshot>,
+) -> Result<(SchemaRef, RowStream)> {
+    scope.slot.set(Some(snapshot));
+    let physical = async {
+        let plan = bind::optimize(state, plan)?;
+        state.query_planner().create_physical_plan(&plan, state).await.map_err(error_from)
+    }
+    .await;
+    scope.slot.set(None);
+    let physical = physical?;
+    let context = Arc::new(TaskContext::from(state));
+    let fields = physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let rows = execute_stream(physical, context).map_err(error_from)?;
+    let out = schema.clone();
+    let rows = rows.map(move |batch| {
+        let batch = batch.map_err(error_from)?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        arrow::array::RecordBatch::try_new_with_options(out.clone(), batch.columns().to_vec(), &options)
+            .map_err(|e| Error::internal(e))
+    });
+    Ok((schema, Box::pin(rows)))
+}
+
+/// Puts the parameters' values in their places.
+pub fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
+    plan.replace_params_with_values(&datafusion::common::ParamValues::from(values.to_vec())).map_err(error_from)
+}

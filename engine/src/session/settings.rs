@@ -1,0 +1,267 @@
+//! Settings that clients of Postgres set and show, with Postgres' defaults where Millrace has no own.
+
+use crate::error::{Error, Result};
+
+struct Setting {
+    name: &'static str,
+    default: &'static str,
+    /// Told to the client when it changes (GUC_REPORT).
+    reported: bool,
+    read_only: bool,
+    description: &'static str,
+}
+
+const fn s(name: &'static str, default: &'static str, description: &'static str) -> Setting {
+    Setting { name, default, reported: false, read_only: false, description }
+}
+const fn r(name: &'static str, default: &'static str, description: &'static str) -> Setting {
+    Setting { name, default, reported: true, read_only: false, description }
+}
+const fn fixed(name: &'static str, default: &'static str, reported: bool, description: &'static str) -> Setting {
+    Setting { name, default, reported, read_only: true, description }
+}
+
+/// `lower case` names; spelled for reports as in [`reported_name`].
+const SETTINGS: &[Setting] = &[
+    r("application_name", "", "Sets the application name to be reported in statistics and logs."),
+    s("bytea_output", "hex", "Sets the output format for bytea."),
+    s("check_function_bodies", "on", "Check routine bodies during CREATE FUNCTION."),
+    r("client_encoding", "UTF8", "Sets the client's character set encoding."),
+    s("client_min_messages", "notice", "Sets the message levels that are sent to the client."),
+    s("compute_query_id", "auto", "Accepted for compatibility."),
+    r("datestyle", "ISO, MDY", "Sets the display format for date and time values."),
+    s("default_table_access_method", "heap", "Accepted for compatibility."),
+    s("default_tablespace", "", "Accepted for compatibility."),
+    s("default_transaction_deferrable", "off", "Accepted for compatibility."),
+    s("default_transaction_isolation", "read committed", "Accepted; every transaction reads one snapshot."),
+    r("default_transaction_read_only", "off", "Sets the default read-only status of new transactions."),
+    s("extra_float_digits", "1", "Sets the number of digits displayed for floating-point values."),
+    s("geqo", "on", "Accepted for compatibility."),
+    s("idle_in_transaction_session_timeout", "0", "Accepted for compatibility."),
+    s("idle_session_timeout", "0", "Accepted for compatibility."),
+    fixed("in_hot_standby", "off", true, "Whether hot standby is active."),
+    fixed("integer_datetimes", "on", true, "Datetimes are integer based."),
+    r("intervalstyle", "postgres", "Sets the display format for interval values."),
+    fixed("is_superuser", "on", true, "Whether the current user is a superuser."),
+    s("jit", "off", "Accepted for compatibility."),
+    s("lc_collate", "C", "Shows the collation order locale."),
+    s("lc_ctype", "C", "Shows the character classification locale."),
+    s("lc_messages", "C", "Sets the language in which messages are displayed."),
+    s("lc_monetary", "C", "Sets the locale for formatting monetary amounts."),
+    s("lc_numeric", "C", "Sets the locale for formatting numbers."),
+    s("lc_time", "C", "Sets the locale for formatting date and time values."),
+    s("lock_timeout", "0", "Accepted for compatibility."),
+    fixed("max_identifier_length", "63", false, "Shows the maximum identifier length."),
+    fixed("max_index_keys", "32", false, "Shows the maximum number of index keys."),
+    s("quote_all_identifiers", "off", "Accepted for compatibility."),
+    s("row_security", "on", "Accepted for compatibility."),
+    r("search_path", "\"$user\", public", "Sets the schema search order for names that are not schema-qualified."),
+    fixed("server_encoding", "UTF8", true, "Shows the server's character set encoding."),
+    fixed("server_version", "15.0", true, "Shows the server version."),
+    fixed("server_version_num", "150000", false, "Shows the server version as an integer."),
+    r("session_authorization", "", "The session's user."),
+    fixed("standard_conforming_strings", "on", true, "Causes '...' strings to treat backslashes literally."),
+    s("statement_timeout", "0", "Sets the maximum allowed duration of any statement, in milliseconds."),
+    s("synchronize_seqscans", "on", "Accepted for compatibility."),
+    s("synchronous_commit", "on", "Accepted; the server decides whether writes are synced."),
+    r("timezone", "UTC", "Sets the time zone for displaying and interpreting time stamps."),
+    s("transaction_deferrable", "off", "Accepted for compatibility."),
+    s("transaction_isolation", "read committed", "The current transaction's isolation level."),
+    s("transaction_read_only", "off", "The current transaction's read-only status."),
+    s("work_mem", "4096", "Accepted for compatibility."),
+    s("xmloption", "content", "Accepted for compatibility."),
+];
+
+#[derive(Clone)]
+pub struct Settings {
+    values: Vec<String>,
+    /// Changed since last reported.
+    unreported: Vec<bool>,
+    /// Counts changes.
+    pub version: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            values: SETTINGS.iter().map(|s| s.default.to_string()).collect(),
+            unreported: SETTINGS.iter().map(|s| s.reported).collect(),
+            version: 0,
+        }
+    }
+}
+
+/// As Postgres spells it in ParameterStatus.
+fn reported_name(name: &str) -> &str {
+    match name {
+        "datestyle" => "DateStyle",
+        "intervalstyle" => "IntervalStyle",
+        "timezone" => "TimeZone",
+        other => other,
+    }
+}
+
+fn find(name: &str) -> Result<usize> {
+    let lower = name.to_ascii_lowercase();
+    SETTINGS
+        .iter()
+        .position(|s| s.name == lower)
+        .ok_or_else(|| Error::undefined_object(format!("unrecognized configuration parameter \"{name}\"")))
+}
+
+impl Settings {
+    pub fn get(&self, name: &str) -> Result<&str> {
+        Ok(&self.values[find(name)?])
+    }
+    /// Of a setting that is known to exist.
+    pub fn value(&self, name: &str) -> &str {
+        self.get(name).expect("a setting of the list")
+    }
+
+    /// `None` is DEFAULT.
+    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        let at = find(name)?;
+        let setting = &SETTINGS[at];
+        if setting.read_only {
+            return Err(Error::new("55P02", format!("parameter \"{name}\" cannot be changed")));
+        }
+        let value = normalised(setting.name, value.unwrap_or(setting.default))?;
+        if self.values[at] != value {
+            self.values[at] = value;
+            self.unreported[at] = setting.reported;
+            self.version += 1;
+        }
+        Ok(())
+    }
+
+    /// Sets what no client may set.
+    pub fn set_fixed(&mut self, name: &str, value: &str) {
+        let at = find(name).expect("a setting of the list");
+        self.values[at] = value.to_string();
+        self.unreported[at] = SETTINGS[at].reported;
+        self.version += 1;
+    }
+
+    pub fn reset_all(&mut self) {
+        for setting in SETTINGS.iter().filter(|s| !s.read_only && s.name != "session_authorization") {
+            self.set(setting.name, None).expect("defaults are valid");
+        }
+    }
+
+    pub fn take_reported(&mut self) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        for (i, setting) in SETTINGS.iter().enumerate() {
+            if std::mem::take(&mut self.unreported[i]) {
+                out.push((reported_name(setting.name).to_string(), self.values[i].clone()));
+            }
+        }
+        out
+    }
+
+    /// Name, value, description; sorted by name.
+    pub fn all(&self) -> Vec<(String, String, String)> {
+        let spelled = |s: &Setting| reported_name(s.name).to_string();
+        SETTINGS.iter().zip(&self.values).map(|(s, v)| (spelled(s), v.clone(), s.description.to_string())).collect()
+    }
+
+    /// The name as SHOW heads its column with it.
+    pub fn title(name: &str) -> String {
+        reported_name(&name.to_ascii_lowercase()).to_string()
+    }
+
+    pub fn search_path(&self) -> Vec<String> {
+        self.value("search_path").split(',').map(|p| p.trim().trim_matches('"').to_string()).filter(|p| !p.is_empty()).collect()
+    }
+
+    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
+        match duration_ms(self.value("statement_timeout")) {
+            Some(0) | None => None,
+            Some(ms) => Some(std::time::Duration::from_millis(ms)),
+        }
+    }
+}
+
+/// `250`, `250ms`, `3s`, `1min`, `2h`.
+fn duration_ms(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+fn normalised(name: &str, value: &str) -> Result<String> {
+    let invalid = || Error::invalid_value(format!("invalid value for parameter \"{name}\": \"{value}\""));
+    Ok(match name {
+        "client_encoding" => match value.trim_matches(['\'', '"']).to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+            "utf8" | "unicode" | "auto" => "UTF8".into(),
+            _ => return Err(invalid().hint("Millrace speaks UTF8.")),
+        },
+        "datestyle" => {
+            let lower = value.to_ascii_lowercase();
+            if lower.contains("sql") || lower.contains("german") || (lower.contains("postgres") && !lower.contains("iso")) {
+                return Err(Error::unsupported(format!("DateStyle \"{value}\"")));
+            }
+            if lower.contains("dmy") {
+                "ISO, DMY".into()
+            } else if lower.contains("ymd") {
+                "ISO, YMD".into()
+            } else {
+                "ISO, MDY".into()
+            }
+        }
+        "intervalstyle" if !value.eq_ignore_ascii_case("postgres") => {
+            return Err(Error::unsupported(format!("IntervalStyle \"{value}\"")));
+        }
+        "timezone" => time_zone(value).ok_or_else(invalid)?,
+        "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" | "idle_session_timeout" => {
+            duration_ms(value).ok_or_else(invalid)?;
+            value.to_string()
+        }
+        "standard_conforming_strings" | "default_transaction_read_only" | "transaction_read_only" | "row_security" | "jit" => {
+            match value.to_ascii_lowercase().as_str() {
+                "on" | "true" | "yes" | "1" | "t" => "on".into(),
+                "off" | "false" | "no" | "0" | "f" => "off".into(),
+                _ => return Err(invalid()),
+            }
+        }
+        "transaction_isolation" | "default_transaction_isolation" => {
+            let lower = value.to_ascii_lowercase();
+            match lower.as_str() {
+                "read uncommitted" | "read committed" | "repeatable read" | "serializable" => lower,
+                _ => return Err(invalid()),
+            }
+        }
+        _ => value.to_string(),
+    })
+}
+
+/// A zone that Arrow knows, as it writes it.
+fn time_zone(value: &str) -> Option<String> {
+    use std::str::FromStr;
+    let value = value.trim();
+    if value.eq_ignore_ascii_case("utc") || value.eq_ignore_ascii_case("gmt") || value.eq_ignore_ascii_case("z") {
+        return Some(if value.eq_ignore_ascii_case("gmt") { "GMT".into() } else { "UTC".into() });
+    }
+    if value.eq_ignore_ascii_case("default") || value.eq_ignore_ascii_case("local") {
+        return Some("UTC".into());
+    }
+    if arrow::array::timezone::Tz::from_str(value).is_ok() {
+        return Some(value.to_string());
+    }
+    // `INTERVAL '+00:00' HOUR TO MINUTE` and plain numbers of hours.
+    let (sign, rest) = match value.strip_prefix('-') {
+        Some(rest) => ('-', rest),
+        None => ('+', value.strip_prefix('+').unwrap_or(value)),
+    };
+    let mut parts = rest.splitn(2, ':');
+    let hours: u32 = parts.next()?.parse().ok()?;
+    let minutes: u32 = parts.next().map_or(Some(0), |m| m.parse().ok())?;
+    (hours <= 14 && minutes < 60).then(|| format!("{sign}{hours:02}:{minutes:02}"))
+}

@@ -1,0 +1,220 @@
+//! CREATE MATERIALIZED VIEW: bound, lowered, filled beside everything else, then put into the catalog.
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use sqlparser::ast;
+
+use super::Session;
+use super::query::{Scope, bind_query, bind_text, rename, session_state};
+use crate::catalog::{Column, Relation, RelationId, RelationKind};
+use crate::commit::Request;
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::plan::lower::{check_deterministic, lower};
+use crate::serve::table::SnapshotSlot;
+use crate::sql::bind;
+use crate::sql::context::Settings as BindSettings;
+use crate::sql::statement::{Emit, Name, Options};
+use crate::sql::types::sql_type_of;
+use crate::state::store::CatalogChange;
+
+/// The incremental plan of a stored materialized view.
+pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relation) -> Result<Plan> {
+    let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
+    let state = session_state(&settings, None)?;
+    let scope = Scope {
+        core: core.clone(),
+        catalog: core.catalog(),
+        slot: slot.clone(),
+        search_path: vec![relation.schema_name.clone(), "public".into()],
+        extra: Default::default(),
+        system: None,
+        depth: 0,
+    };
+    let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
+    let plan = bind_text(&state, &scope, relation.query.as_deref().expect("a view has a query"), &names)?;
+    lower_bound(&state, plan)
+}
+
+fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
+    check_deterministic(&plan)?;
+    lower(state, &bind::optimize(state, plan)?)
+}
+
+/// Options of a materialized view.
+const OPTIONS: &[&str] = &["background", "memory_limit", "on_error"];
+
+/// A view that is being made: taken back unless it is finished.
+struct Making {
+    core: Arc<Core>,
+    id: RelationId,
+    finished: bool,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.core.creating.lock().expect("no panic while held").remove(&self.id);
+        if !self.finished {
+            let core = self.core.clone();
+            let id = self.id;
+            // From a cancelled statement there is no waiting; a full queue is emptied soon.
+            if core.requests.try_send(Request::Abandon(id)).is_err() {
+                std::thread::spawn(move || core.requests.blocking_send(Request::Abandon(id)));
+            }
+        }
+    }
+}
+
+pub(super) struct Definition<'a> {
+    pub name: &'a Name,
+    pub columns: &'a [String],
+    pub query: &'a ast::Query,
+    pub options: &'a Options,
+    pub emit: Emit,
+    pub text: &'a str,
+}
+
+impl Session {
+    /// Binds and lowers, without making anything.
+    pub(super) fn define_view(&self, d: &Definition) -> Result<(Relation, Plan, LogicalPlan)> {
+        if d.emit == Emit::OnWindowClose {
+            return Err(Error::unsupported("EMIT ON WINDOW CLOSE"));
+        }
+        check_options(d.options)?;
+        let scope = Scope { system: None, ..self.scope() };
+        let state = session_state(&self.bind_settings(), None)?;
+        let bound = bind_query(&state, &scope, d.query, &[])?;
+        let names = column_names(&bound.names, d.columns)?;
+        let logical = rename(bound.plan, &names)?;
+        let plan = lower_bound(&state, logical.clone())?;
+        let columns = columns_of(&logical, &names);
+        let depends_on = crate::session::ddl::dependencies(&scope, d.query)?;
+        let mut options = d.options.clone();
+        if plan.output().append_only {
+            options.insert("append_only".into(), "true".into());
+        }
+        let relation = Relation {
+            kind: RelationKind::MaterializedView,
+            columns,
+            query: Some(d.query.to_string()),
+            options,
+            depends_on,
+            ..self.new_relation(d.name, d.text)?
+        };
+        Ok((relation, plan, logical))
+    }
+
+    pub(super) async fn create_materialized_view(&mut self, d: Definition<'_>, or_replace: bool, if_not_exists: bool) -> Result<()> {
+        let existing = self.existing(d.name);
+        if let Some(existing) = &existing {
+            if if_not_exists {
+                self.notice("NOTICE", "42P07", format!("relation \"{}\" already exists, skipping", existing.name));
+                return Ok(());
+            }
+            if !or_replace {
+                return Err(Error::new("42P07", format!("relation \"{}\" already exists", existing.name)));
+            }
+            if existing.kind != RelationKind::MaterializedView {
+                return Err(Error::new("42809", format!("\"{}\" is not a materialized view", existing.name)));
+            }
+        }
+        let (mut relation, plan, _) = self.define_view(&d)?;
+        if let Some(old) = &existing {
+            let catalog = self.core.catalog();
+            if let Some(dependant) = catalog.dependants(old.id).next() {
+                return Err(Error::new("2BP01", format!("cannot replace materialized view \"{}\": {} \"{}\" depends on it",
+                    old.name, dependant.kind.word(), dependant.name)).hint("Drop what depends on it first."));
+            }
+            if relation.depends_on.contains(&old.id) {
+                return Err(Error::new("42P17", format!("materialized view \"{}\" cannot read itself", old.name)));
+            }
+        }
+        relation.id = self.core.store.next_id()?;
+        let id = relation.id;
+        let core = self.core.clone();
+        let mut making = Making { core: core.clone(), id, finished: false };
+        core.creating.lock().expect("no panic while held").insert(id, relation.depends_on.clone());
+        let plan = Arc::new(plan);
+        let status = core.ask(|reply| Request::Hydrate { id, plan, reply }).await?;
+        core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
+        // Live from an epoch that all workers agree on.
+        if status.failure().is_none() {
+            let epoch = core.ask(|reply| Request::Join { id, reply }).await?;
+            core.progress
+                .wait_until(|| {
+                    status.failure().is_some()
+                        || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && status.closed(w, epoch))
+                })
+                .await;
+        }
+        if let Some(error) = status.failure() {
+            return Err(error);
+        }
+        let old = existing.map(|e| e.id);
+        let edit = move |catalog: &crate::catalog::Catalog| {
+            let mut changes = Vec::new();
+            if let Some(old) = old {
+                changes.push(CatalogChange::Drop(old));
+            }
+            let taken = catalog.find(&relation.schema_name, &relation.name).is_some_and(|r| Some(r.id) != old);
+            if taken {
+                return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));
+            }
+            for id in &relation.depends_on {
+                if catalog.get(*id).is_none() {
+                    return Err(Error::undefined_relation(format!("#{id}")).detail("It was dropped while the view was being made."));
+                }
+            }
+            changes.push(CatalogChange::Put(Box::new(relation)));
+            Ok(changes)
+        };
+        core.ask(|reply| Request::Catalog { edit: Box::new(edit), reply }).await?;
+        making.finished = true;
+        Ok(())
+    }
+}
+
+fn check_options(options: &Options) -> Result<()> {
+    for (name, value) in options {
+        if !OPTIONS.contains(&name.as_str()) {
+            return Err(Error::undefined_object(format!("unrecognized option \"{name}\" of a materialized view"))
+                .hint(format!("Options are {}.", OPTIONS.join(", "))));
+        }
+        let fine = match name.as_str() {
+            "on_error" => value == "skip",
+            "background" => value == "false",
+            _ => false,
+        };
+        if !fine {
+            return Err(Error::unsupported(format!("{name} = {value} for a materialized view")));
+        }
+    }
+    Ok(())
+}
+
+/// The names that the statement gives, or those of the query.
+pub fn column_names(bound: &[String], given: &[String]) -> Result<Vec<String>> {
+    if given.len() > bound.len() {
+        return Err(Error::new("42601", format!("{} column names were given for {} columns", given.len(), bound.len())));
+    }
+    let names: Vec<String> = given.iter().chain(&bound[given.len()..]).cloned().collect();
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
+            return Err(Error::new("42701", format!("column \"{name}\" specified more than once")));
+        }
+    }
+    Ok(names)
+}
+
+pub fn columns_of(plan: &LogicalPlan, names: &[String]) -> Vec<Column> {
+    plan.schema()
+        .fields()
+        .iter()
+        .zip(names)
+        .map(|(f, n)| Column { name: n.clone(), sql_type: sql_type_of(f), nullable: true, default: None })
+        .collect()
+}
+

@@ -1,0 +1,93 @@
+//! sqlparser's Postgres dialect, with an end to its patience.
+//!
+//! sqlparser tries one reading after another, so that a mistake deep in `array[array[…` or `position(position(…` costs
+//! time exponential in its depth. Every reading passes through `parse_prefix`, so there the attempts are counted; a text
+//! that needs many times more of them than it has tokens is refused as too deep. For the same reason argument names that
+//! are expressions are left out: with them every argument is read twice.
+
+use std::any::TypeId;
+use std::cell::Cell;
+
+use sqlparser::ast::Expr;
+use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+
+#[derive(Debug)]
+pub struct MillraceDialect;
+
+pub static DIALECT: MillraceDialect = MillraceDialect;
+static POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+thread_local! {
+    /// Attempts left to the parser that runs on this thread.
+    static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// To be called before parsing so many tokens.
+pub fn allow_attempts(tokens: usize) {
+    ATTEMPTS.set(10_000 + 10 * tokens);
+}
+
+/// Answers as Postgres does.
+macro_rules! like_postgres {
+    ($($method:ident),* $(,)?) => { $(fn $method(&self) -> bool { POSTGRES.$method() })* };
+}
+
+impl Dialect for MillraceDialect {
+    /// To sqlparser's own tests for a dialect, this is Postgres.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
+        POSTGRES.identifier_quote_style(identifier)
+    }
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        POSTGRES.is_reserved_for_identifier(keyword)
+    }
+    fn is_custom_operator_part(&self, ch: char) -> bool {
+        POSTGRES.is_custom_operator_part(ch)
+    }
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        POSTGRES.get_next_precedence(parser)
+    }
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+    fn parse_prefix(&self, _: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        match ATTEMPTS.get() {
+            0 => Some(Err(ParserError::RecursionLimitExceeded)),
+            left => {
+                ATTEMPTS.set(left - 1);
+                None
+            }
+        }
+    }
+    like_postgres!(
+        supports_unicode_string_literal,
+        supports_filter_during_aggregation,
+        supports_group_by_expr,
+        allow_extract_custom,
+        allow_extract_single_quotes,
+        supports_factorial_operator,
+        supports_bitwise_shift_operators,
+        supports_empty_projections,
+        supports_nested_comments,
+        supports_string_escape_constant,
+        supports_numeric_literal_underscores,
+        supports_array_typedef_with_brackets,
+        supports_notnull_operator,
+        supports_interval_options,
+        supports_select_wildcard_with_alias,
+        supports_comma_separated_trim,
+    );
+}

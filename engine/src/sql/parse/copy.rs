@@ -1,0 +1,180 @@
+//! COPY, in the spelling of every Postgres: `COPY t FROM STDIN WITH (FORMAT csv, HEADER)`, `COPY t FROM STDIN WITH CSV
+//! HEADER`, `COPY BINARY t TO STDOUT`, `COPY (query) TO STDOUT`.
+
+use sqlparser::tokenizer::Token;
+
+use super::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::sql::statement::{Copy, CopyDirection, CopyFormat, CopySource, StatementKind};
+
+/// Options as given; what is missing depends on the format.
+#[derive(Default)]
+struct Given {
+    format: Option<String>,
+    delimiter: Option<u8>,
+    null: Option<String>,
+    header: bool,
+    quote: Option<u8>,
+    escape: Option<u8>,
+}
+
+impl Cursor<'_> {
+    pub fn copy(&mut self) -> Result<StatementKind> {
+        self.expect("copy")?;
+        let mut given = Given::default();
+        if self.accept("binary") {
+            given.format = Some("binary".into());
+        }
+        let source = if *self.token() == Token::LParen {
+            CopySource::Statement(Box::new(self.parenthesised(|c| c.row_statement())?))
+        } else {
+            let name = self.name()?;
+            let columns = if *self.token() == Token::LParen { self.identifiers()? } else { Vec::new() };
+            CopySource::Relation { name, columns }
+        };
+        let direction = if self.accept("from") {
+            if matches!(source, CopySource::Statement(_)) {
+                return Err(Error::syntax("COPY FROM needs a table, not a query"));
+            }
+            if !self.accept("stdin") {
+                return Err(self
+                    .error_here(Error::unsupported("COPY FROM a file or program"))
+                    .hint("Use COPY … FROM STDIN, or psql's \\copy."));
+            }
+            CopyDirection::FromStdin
+        } else {
+            self.expect("to")?;
+            if !self.accept("stdout") {
+                return Err(self
+                    .error_here(Error::unsupported("COPY TO a file or program"))
+                    .hint("Use COPY … TO STDOUT, or psql's \\copy."));
+            }
+            CopyDirection::ToStdout
+        };
+        let _ = self.accept("using");
+        let _ = self.accept("with");
+        if *self.token() == Token::LParen {
+            self.parenthesised(|c| c.comma_separated(|c| c.copy_option(&mut given)))?;
+        } else {
+            while self.copy_option_old(&mut given)? {}
+        }
+        if self.sees("where") {
+            return Err(self.error_here(Error::unsupported("COPY … WHERE")));
+        }
+        Ok(StatementKind::Copy(Copy { source, direction, format: given.format()? }))
+    }
+
+    fn copy_option(&mut self, given: &mut Given) -> Result<()> {
+        let option = self.word()?;
+        match option.as_str() {
+            "format" => given.format = Some(self.value()?.to_lowercase()),
+            "delimiter" => given.delimiter = Some(single_byte("delimiter", &self.string()?)?),
+            "null" => given.null = Some(self.string()?),
+            "quote" => given.quote = Some(single_byte("quote", &self.string()?)?),
+            "escape" => given.escape = Some(single_byte("escape", &self.string()?)?),
+            "header" => {
+                given.header = match self.token() {
+                    Token::Comma | Token::RParen => true,
+                    _ => match self.value()?.to_lowercase().as_str() {
+                        "true" | "on" | "1" => true,
+                        "false" | "off" | "0" => false,
+                        other => return Err(Error::unsupported(format!("COPY option HEADER {other}"))),
+                    },
+                };
+            }
+            "freeze" => {
+                if !matches!(self.token(), Token::Comma | Token::RParen) {
+                    self.value()?;
+                }
+            }
+            "encoding" => check_encoding(&self.string()?)?,
+            "force_quote" | "force_not_null" | "force_null" | "default" | "on_error" | "log_verbosity" => {
+                return Err(Error::unsupported(format!("COPY option {}", option.to_uppercase())));
+            }
+            _ => return Err(Error::syntax(format!("option \"{option}\" not recognized"))),
+        }
+        Ok(())
+    }
+
+    /// One option in the spelling of before 9.0; false when none comes.
+    fn copy_option_old(&mut self, given: &mut Given) -> Result<bool> {
+        let options = [
+            "binary",
+            "csv",
+            "header",
+            "delimiters",
+            "delimiter",
+            "null",
+            "quote",
+            "escape",
+            "encoding",
+            "freeze",
+            "force",
+        ];
+        let Some(option) = self.accept_one(&options) else { return Ok(false) };
+        if !matches!(option, "binary" | "csv" | "header" | "freeze" | "force") {
+            let _ = self.accept("as");
+        }
+        match option {
+            "binary" | "csv" => given.format = Some(option.into()),
+            "header" => given.header = true,
+            "delimiter" | "delimiters" => given.delimiter = Some(single_byte("delimiter", &self.string()?)?),
+            "null" => given.null = Some(self.string()?),
+            "quote" => given.quote = Some(single_byte("quote", &self.string()?)?),
+            "escape" => given.escape = Some(single_byte("escape", &self.string()?)?),
+            "encoding" => check_encoding(&self.string()?)?,
+            "freeze" => {}
+            _ => return Err(Error::unsupported("COPY option FORCE")),
+        }
+        Ok(true)
+    }
+}
+
+fn check_encoding(name: &str) -> Result<()> {
+    match name.to_lowercase().replace(['-', '_'], "").as_str() {
+        "utf8" | "unicode" => Ok(()),
+        _ => Err(Error::unsupported(format!("COPY in encoding \"{name}\""))),
+    }
+}
+
+fn single_byte(option: &str, text: &str) -> Result<u8> {
+    match text.as_bytes() {
+        [b'\n' | b'\r'] => Err(Error::invalid_value(format!("COPY {option} cannot be newline or carriage return"))),
+        [byte] => Ok(*byte),
+        _ => Err(Error::unsupported(format!("COPY {option} other than a single one-byte character"))),
+    }
+}
+
+impl Given {
+    fn format(self) -> Result<CopyFormat> {
+        let format = self.format.as_deref().unwrap_or("text");
+        let only_csv = |given: bool, option: &str| match given && format != "csv" {
+            true => Err(Error::unsupported(format!("COPY {option} outside of CSV mode"))),
+            false => Ok(()),
+        };
+        only_csv(self.quote.is_some(), "QUOTE")?;
+        only_csv(self.escape.is_some(), "ESCAPE")?;
+        match format {
+            "text" => {
+                let delimiter = self.delimiter.unwrap_or(b'\t');
+                if delimiter.is_ascii_lowercase() || delimiter.is_ascii_digit() || b"\\.".contains(&delimiter) {
+                    return Err(Error::invalid_value(format!("COPY delimiter cannot be \"{}\"", delimiter as char)));
+                }
+                Ok(CopyFormat::Text { delimiter, null: self.null.unwrap_or_else(|| "\\N".into()), header: self.header })
+            }
+            "csv" => {
+                let (delimiter, quote) = (self.delimiter.unwrap_or(b','), self.quote.unwrap_or(b'"'));
+                if delimiter == quote {
+                    return Err(Error::invalid_value("COPY delimiter and quote must be different"));
+                }
+                let (null, escape) = (self.null.unwrap_or_default(), self.escape.unwrap_or(quote));
+                Ok(CopyFormat::Csv { delimiter, null, header: self.header, quote, escape })
+            }
+            "binary" if self.delimiter.is_some() || self.null.is_some() || self.header => {
+                Err(Error::syntax("cannot specify DELIMITER, NULL or HEADER in BINARY mode"))
+            }
+            "binary" => Ok(CopyFormat::Binary),
+            other => Err(Error::invalid_value(format!("COPY format \"{other}\" not recognized"))),
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! CREATE, DROP, ALTER, COMMENT: what makes and changes relations.
+
+use sqlparser::ast;
+use sqlparser::tokenizer::Token;
+
+use super::cursor::{Cursor, fold, interval_literal};
+use crate::catalog::RelationKind;
+use crate::error::{Error, Result};
+use crate::sql::statement::{
+    ColumnDefinition, CreateRelation, Emit, Name, Options, SinkInput, StatementKind, WatermarkDefinition,
+};
+use crate::sql::types::sql_type_from_ast;
+
+impl Cursor<'_> {
+    pub fn create(&mut self) -> Result<StatementKind> {
+        self.expect("create")?;
+        let or_replace = self.accept("or replace");
+        let _ = self.accept("global") || self.accept("local");
+        let temporary = self.accept("temporary") || self.accept("temp");
+        let _ = self.accept("unlogged");
+        let plain = |c: &Self, what: &str| match or_replace {
+            true => Err(c.error_here(Error::unsupported(format!("CREATE OR REPLACE {what}")))),
+            false => Ok(()),
+        };
+        if self.accept("stream") {
+            plain(self, "STREAM")?;
+            return Ok(StatementKind::CreateStream(self.create_stream()?));
+        }
+        if self.accept("source") {
+            plain(self, "SOURCE")?;
+            let mut stream = self.create_stream()?;
+            stream.options.entry("retention".into()).or_insert_with(|| "none".into());
+            return Ok(StatementKind::CreateStream(stream));
+        }
+        if self.accept("table") {
+            plain(self, "TABLE")?;
+            return self.create_table(temporary);
+        }
+        if self.accept("materialized view") {
+            return self.create_materialized_view(or_replace);
+        }
+        if self.sees("recursive view") {
+            return Err(self.error_here(Error::unsupported("CREATE RECURSIVE VIEW")));
+        }
+        if self.accept("view") {
+            return self.create_view(or_replace);
+        }
+        if self.accept("sink") {
+            plain(self, "SINK")?;
+            return self.create_sink();
+        }
+        if self.accept("schema") {
+            let if_not_exists = self.if_not_exists();
+            let name = self.identifier()?;
+            if self.sees("authorization") || self.sees("create") {
+                return Err(self.error_here(Error::unsupported("CREATE SCHEMA with more than a name")));
+            }
+            return Ok(StatementKind::CreateSchema { name, if_not_exists });
+        }
+        self.unsupported_object("CREATE")
+    }
+
+    fn create_stream(&mut self) -> Result<CreateRelation> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.name()?;
+        let mut relation = CreateRelation {
+            name,
+            if_not_exists,
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            watermark: None,
+            options: Options::new(),
+            temporary: false,
+        };
+        if *self.token() == Token::LParen {
+            self.relation_body(&mut relation)?;
+        }
+        if self.sees("include") {
+            return Err(self.error_here(Error::unsupported("INCLUDE")));
+        }
+        relation.options = self.with_options()?;
+        self.format_clause(&mut relation.options)?;
+        Ok(relation)
+    }
+
+    /// `FORMAT PLAIN ENCODE JSON (key = value)`: the same as options `format`, `encode` and `key`.
+    fn format_clause(&mut self, options: &mut Options) -> Result<()> {
+        if !self.accept("format") {
+            return Ok(());
+        }
+        let format = self.word()?;
+        if self.sees("using") {
+            let hint = format!("Write FORMAT PLAIN ENCODE {}, with the rest as options.", format.to_uppercase());
+            return self.unexpected().map_err(|e: Error| e.hint(hint));
+        }
+        self.expect("encode")?;
+        let encode = self.word()?;
+        let more = if *self.token() == Token::LParen { self.options()? } else { Options::new() };
+        for (key, value) in [("format".to_string(), format), ("encode".to_string(), encode)].into_iter().chain(more) {
+            if options.insert(key.clone(), value).is_some() {
+                return Err(Error::syntax(format!("option \"{key}\" is given more than once")));
+            }
+        }
+        Ok(())
+    }
+
+    fn create_table(&mut self, temporary: bool) -> Result<StatementKind> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.name()?;
+        if self.sees("as") {
+            return self.create_table_as(name, Vec::new(), if_not_exists, temporary);
+        }
+        // `CREATE TABLE t (a, b) AS …`: names without types.
+        let next = |c: &Self, n| c.parser.peek_nth_token_ref(n).token.clone();
+        if *self.token() == Token::LParen && matches!(next(self, 2), Token::Comma | Token::RParen) {
+            let columns = self.identifiers()?;
+            return self.create_table_as(name, columns, if_not_exists, temporary);
+        }
+        let mut relation = CreateRelation {
+            name,
+            if_not_exists,
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            watermark: None,
+            options: Options::new(),
+            temporary,
+        };
+        if *self.token() != Token::LParen {
+            return self.unexpected();
+        }
+        self.relation_body(&mut relation)?;
+        for words in ["inherits", "partition by", "using", "tablespace", "on commit drop", "on commit delete rows"] {
+            if self.sees(words) {
+                return Err(self.error_here(Error::unsupported(format!("CREATE TABLE … {}", words.to_uppercase()))));
+            }
+        }
+        let _ = self.accept("on commit preserve rows");
+        relation.options = self.with_options()?;
+        let _ = self.accept("without oids");
+        Ok(StatementKind::CreateTable(relation))
+    }
+
+    fn create_table_as(
+        &mut self,
+        name: Name,
+        columns: Vec<String>,
+        if_not_exists: bool,
+        temporary: bool,
+    ) -> Result<StatementKind> {
+        self.expect("as")?;
+        if !columns.is_empty() {
+            return Err(self
+                .error_here(Error::unsupported("a column list in CREATE TABLE AS"))
+                .hint("Name the columns in the query."));
+        }
+        let query = self.query()?;
+        self.with_data()?;
+        Ok(StatementKind::CreateTableAs { name, if_not_exists, query, temporary })
+    }
+
+    fn with_data(&mut self) -> Result<()> {
+        if self.sees("with no data") {
+            return Err(self.error_here(Error::unsupported("WITH NO DATA")));
+        }
+        let _ = self.accept("with data");
+        Ok(())
+    }
+
+    /// `(column, …, PRIMARY KEY (…), WATERMARK FOR …)`.
+    fn relation_body(&mut self, relation: &mut CreateRelation) -> Result<()> {
+        self.expect_token(&Token::LParen)?;
+        if self.accept_token(&Token::RParen) {
+            return Ok(());
+        }
+        self.comma_separated(|c| c.relation_item(relation))?;
+        self.expect_token(&Token::RParen)?;
+        for (i, column) in relation.columns.iter().enumerate() {
+            if relation.columns[..i].iter().any(|other| other.name == column.name) {
+                return Err(Error::new("42701", format!("column \"{}\" specified more than once", column.name)));
+            }
+        }
+        for (i, key) in relation.primary_key.iter().enumerate() {
+            if relation.primary_key[..i].contains(key) {
+                return Err(Error::new("42701", format!("column \"{key}\" appears twice in primary key constraint")));
+            }
+            match relation.columns.iter_mut().find(|c| c.name == *key) {
+                Some(column) => column.nullable = false,
+                None => return Err(Error::new("42703", format!("column \"{key}\" named in key does not exist"))),
+            }
+        }
+        if let Some(watermark) = &relation.watermark
+            && !relation.columns.iter().any(|c| c.name == watermark.column)
+        {
+            return Err(Error::undefined_column(&watermark.column));
+        }
+        Ok(())
+    }
+
+    fn relation_item(&mut self, relation: &mut CreateRelation) -> Result<()> {
+        if self.accept("watermark for") {
+            let watermark = self.watermark()?;
+            if relation.watermark.replace(watermark).is_some() {
+                return Err(Error::new("42P16", format!("stream \"{}\" has more than one watermark", relation.name)));
+            }
+            return Ok(());
+        }
+        if self.accept("constraint") {
+            self.identifier()?;
+        }
+        if self.accept("primary key") {
+            let key = self.identifiers()?;
+            return self.set_primary_key(relation, key);
+        }
+        self.refuse_constraint()?;
+        if self.sees("like") {
+            return Err(self.error_here(Error::unsupported("LIKE in a column list")));
+        }
+        self.column(relation)
+    }
+
+    fn set_primary_key(&self, relation: &mut CreateRelation, key: Vec<String>) -> Result<()> {
+        if !relation.primary_key.is_empty() {
+            return Err(Error::new(
+                "42P16",
+                format!("multiple primary keys for table \"{}\" are not allowed", relation.name.name),
+            ));
+        }
+        relation.primary_key = key;
+        Ok(())
+    }
+
+    fn refuse_constraint(&self) -> Result<()> {
+        let parenthesis = |n: usize| self.parser.peek_nth_token_ref(n).token == Token::LParen;
+        let what = match () {
+            () if self.sees("unique")
+                && (parenthesis(1) || !matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_))) =>
+            {
+                "a UNIQUE constraint"
+            }
+            () if self.sees("unique nulls") || self.sees("unique using") || self.sees("unique not") => {
+                "a UNIQUE constraint"
+            }
+            () if self.sees("check") && parenthesis(1) => "a CHECK constraint",
+            () if self.sees("foreign key") || self.sees("references") => "a foreign key",
+            () if self.sees("exclude") && (parenthesis(1) || self.sees("exclude using")) => "an EXCLUDE constraint",
+            () => return Ok(()),
+        };
+        Err(self.error_here(Error::unsupported(what)))
+    }
+
+    fn column(&mut self, relation: &mut CreateRelation) -> Result<()> {
+        let name = self.identifier()?;
+        if !matches!(self.token(), Token::Word(_)) {
+            return self.unexpected();
+        }
+        let here = self.parser.peek_token();
+        let data_type = self.sqlparser(|p| p.parse_data_type())?;
+        let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
+        let mut column = ColumnDefinition { name, sql_type, nullable: true, default: None };
+        loop {
+            if self.accept("constraint") {
+                self.identifier()?;
+            }
+            self.refuse_constraint()?;
+            if self.accept("not null") {
+                column.nullable = false;
+            } else if self.accept("null") {
+            } else if self.accept("default") {
+                // One operand, so that a NOT NULL after it is not taken for a part of it.
+                column.default = Some(self.expression()?.to_string());
+            } else if self.accept("primary key") {
+                self.set_primary_key(relation, vec![column.name.clone()])?;
+            } else if self.sees("unique") {
+                return Err(self.error_here(Error::unsupported("a UNIQUE constraint")));
+            } else if self.accept("collate") {
+                let collation = self.name()?;
+                if !["C", "POSIX", "default", "c", "posix"].contains(&collation.name.as_str()) {
+                    return Err(Error::unsupported(format!("collation \"{collation}\"")));
+                }
+            } else if self.sees("generated") || self.sees("as") {
+                return Err(self.error_here(Error::unsupported("a generated column")));
+            } else {
+                break;
+            }
+        }
+        relation.columns.push(column);
+        Ok(())
+    }
+
+    /// After WATERMARK FOR: `ts AS ts - INTERVAL '5 seconds'` or `ts AS ts`.
+    fn watermark(&mut self) -> Result<WatermarkDefinition> {
+        let column = self.identifier()?;
+        self.expect("as")?;
+        let here = self.parser.peek_token();
+        let expression = self.expression()?;
+        let bad = || {
+            let error = Error::unsupported(format!("watermark {expression}"));
+            self.source
+                .at(error.hint(format!("Write WATERMARK FOR {column} AS {column} - INTERVAL '5 seconds'.")), &here)
+        };
+        let is_column = |e: &ast::Expr| matches!(e, ast::Expr::Identifier(ident) if fold(ident) == column);
+        let delay_us = match &expression {
+            e if is_column(e) => 0,
+            ast::Expr::BinaryOp { left, op: ast::BinaryOperator::Minus, right } if is_column(left) => {
+                let interval = interval_literal(right).ok_or_else(bad)??;
+                interval.fixed_us().filter(|&us| us >= 0).ok_or_else(bad)?
+            }
+            _ => return Err(bad()),
+        };
+        for words in ["idle timeout", "late rows"] {
+            if self.sees(words) {
+                return Err(self.error_here(Error::unsupported(words.to_uppercase())));
+            }
+        }
+        Ok(WatermarkDefinition { column, delay_us })
+    }
+
+    fn create_view(&mut self, or_replace: bool) -> Result<StatementKind> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.name()?;
+        let columns = if *self.token() == Token::LParen { self.identifiers()? } else { Vec::new() };
+        // security_barrier, security_invoker: no meaning here, and tools send them.
+        self.with_options()?;
+        self.expect("as")?;
+        let query = self.query()?;
+        if self.sees("with") {
+            return Err(self.error_here(Error::unsupported("WITH CHECK OPTION")));
+        }
+        Ok(StatementKind::CreateView { name, or_replace, if_not_exists, columns, query })
+    }
+
+    fn create_materialized_view(&mut self, or_replace: bool) -> Result<StatementKind> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.name()?;
+        let columns = if *self.token() == Token::LParen { self.identifiers()? } else { Vec::new() };
+        let options = self.with_options()?;
+        self.expect("as")?;
+        let query = self.query()?;
+        self.with_data()?;
+        let emit = self.emit()?.unwrap_or(Emit::Changes);
+        Ok(StatementKind::CreateMaterializedView { name, or_replace, if_not_exists, columns, query, options, emit })
+    }
+
+    /// `EMIT CHANGES | FINAL | ON WINDOW CLOSE`, if it comes next.
+    pub fn emit(&mut self) -> Result<Option<Emit>> {
+        if !self.accept("emit") {
+            return Ok(None);
+        }
+        match self.accept_one(&["changes", "final", "on window close"]) {
+            Some("changes") => Ok(Some(Emit::Changes)),
+            Some(_) => Ok(Some(Emit::OnWindowClose)),
+            None => self.unexpected(),
+        }
+    }
+
+    fn create_sink(&mut self) -> Result<StatementKind> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.name()?;
+        if self.sees("into") {
+            return Err(self.error_here(Error::unsupported("CREATE SINK … INTO")));
+        }
+        let input = if self.accept("from") {
+            SinkInput::From(self.name()?)
+        } else {
+            self.expect("as")?;
+            SinkInput::Query(self.query()?)
+        };
+        let mut options = self.with_options()?;
+        self.format_clause(&mut options)?;
+        Ok(StatementKind::CreateSink { name, if_not_exists, input, options })
+    }
+
+    fn relation_kind(&mut self) -> Option<RelationKind> {
+        let word = self.accept_one(&["materialized view", "stream", "source", "table", "view", "sink"])?;
+        Some(match word {
+            "materialized view" => RelationKind::MaterializedView,
+            "stream" | "source" => RelationKind::Stream,
+            "table" => RelationKind::Table,
+            "view" => RelationKind::View,
+            _ => RelationKind::Sink,
+        })
+    }
+
+    pub fn drop_statement(&mut self) -> Result<StatementKind> {
+        self.expect("drop")?;
+        if self.accept("schema") {
+            let if_exists = self.if_exists();
+            let names = self.comma_separated(Self::identifier)?;
+            let cascade = self.cascade();
+            return Ok(StatementKind::DropSchema { names, if_exists, cascade });
+        }
+        let Some(kind) = self.relation_kind() else { return self.unsupported_object("DROP") };
+        let if_exists = self.if_exists();
+        let names = self.comma_separated(Self::name)?;
+        let cascade = self.cascade();
+        Ok(StatementKind::Drop { kind, names, if_exists, cascade })
+    }
+
+    pub fn alter(&mut self) -> Result<StatementKind> {
+        self.expect("alter")?;
+        let Some(kind) = self.relation_kind() else { return self.unsupported_object("ALTER") };
+        let if_exists = self.if_exists();
+        let _ = self.accept("only");
+        let name = self.name()?;
+        if self.accept("rename to") {
+            return Ok(StatementKind::Rename { kind, name, new_name: self.identifier()?, if_exists });
+        }
+        if self.accept("owner to") {
+            self.word()?;
+            return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
+        }
+        if self.at_end() {
+            return self.unexpected();
+        }
+        let (first, second) = (self.word()?, self.word().unwrap_or_default());
+        let what = format!("ALTER {} … {first} {second}", kind.word()).to_uppercase();
+        Err(Error::unsupported(what.trim_end()))
+    }
+
+    /// Objects that Postgres has and Millrace has not; any other word is a mistake.
+    fn unsupported_object<T>(&mut self, verb: &str) -> Result<T> {
+        match self.token() {
+            Token::Word(word) if OBJECTS.contains(&word.value.to_lowercase().as_str()) => {
+                Err(self.error_here(Error::unsupported(format!("{verb} {}", word.value.to_uppercase()))))
+            }
+            _ => self.unexpected(),
+        }
+    }
+
+    pub fn comment(&mut self) -> Result<StatementKind> {
+        self.expect("comment on")?;
+        let (name, column) = if self.accept("column") {
+            let mut parts = vec![self.identifier()?];
+            while self.accept_token(&Token::Period) {
+                parts.push(self.identifier()?);
+            }
+            let column = parts.pop();
+            match parts.len() {
+                1 => (Name { schema: None, name: parts.remove(0) }, column),
+                2 => (Name { schema: Some(parts.remove(0)), name: parts.remove(0) }, column),
+                _ => return Err(Error::syntax("column name must be qualified")),
+            }
+        } else if self.relation_kind().is_some() {
+            (self.name()?, None)
+        } else {
+            return self.unsupported_object("COMMENT ON");
+        };
+        self.expect("is")?;
+        let text = if self.accept("null") { None } else { Some(self.string()?) };
+        Ok(StatementKind::Comment { name, column, text })
+    }
+}
+
+const OBJECTS: &[&str] = &[
+    "access",
+    "aggregate",
+    "cast",
+    "collation",
+    "connection",
+    "conversion",
+    "database",
+    "default",
+    "domain",
+    "event",
+    "extension",
+    "foreign",
+    "function",
+    "group",
+    "index",
+    "language",
+    "operator",
+    "owned",
+    "policy",
+    "procedural",
+    "procedure",
+    "publication",
+    "role",
+    "routine",
+    "rule",
+    "secret",
+    "sequence",
+    "server",
+    "statistics",
+    "subscription",
+    "system",
+    "tablespace",
+    "text",
+    "transform",
+    "trigger",
+    "type",
+    "unique",
+    "user",
+    "constraint",
+    "large",
+];

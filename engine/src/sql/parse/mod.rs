@@ -1,0 +1,182 @@
+//! Text to statements.
+//!
+//! `source.rs` cuts the text at its semicolons and bounds its size; `cursor.rs` walks one statement's tokens; the other
+//! files read one family of statements each, queries and expressions being left to sqlparser. Nothing is looked up:
+//! names may not exist and options may be unknown.
+//!
+//! ```text
+//!   "SELECT 1; -- one\n COMMIT"   ->   Query "SELECT 1", Commit "COMMIT"
+//!   "selct 1"                     ->   42601 syntax error at or near "selct", position 1
+//! ```
+
+mod copy;
+mod create;
+mod cursor;
+mod dml;
+mod session;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use sqlparser::ast;
+use sqlparser::tokenizer::Token;
+
+use crate::error::{Error, Result};
+use crate::sql::statement::{Name, Statement, StatementKind};
+use cursor::Cursor;
+use source::{Source, significant, split, unquoted};
+
+pub use cursor::{fold, interval_literal};
+
+/// Every statement of a text; one that is [`StatementKind::Empty`] when there is none. All or none: an error anywhere
+/// is the whole text's. Errors: 42601 with its position in `text`, 0A000, 54001.
+pub fn parse(text: &str) -> Result<Vec<Statement>> {
+    let source = Source::new(text);
+    split(&source)?
+        .into_iter()
+        .map(|tokens| {
+            let mut tokens = tokens;
+            // Without white space at the end, so that the last token is the end of the statement's text.
+            while tokens.last().is_some_and(|t| !significant(t)) {
+                tokens.pop();
+            }
+            let mut cursor = Cursor::new(&source, tokens)?;
+            let statement = cursor.statement()?;
+            match cursor.at_end() {
+                true => Ok(statement),
+                false => cursor.unexpected().map_err(|e| hint_for_neighbours(e, text)),
+            }
+        })
+        .map(|result: Result<Statement>| result.map_err(|e| hint_for_neighbours(e, text)))
+        .collect()
+}
+
+/// One statement; 42601 when there are several.
+pub fn parse_one(text: &str) -> Result<Statement> {
+    let mut statements = parse(text)?;
+    match statements.len() {
+        1 => Ok(statements.remove(0)),
+        _ => Err(Error::syntax("cannot insert multiple commands into a prepared statement")),
+    }
+}
+
+/// A query such as a view's stored text.
+pub fn query(text: &str) -> Result<Box<ast::Query>> {
+    match parse_one(text)?.kind {
+        StatementKind::Query(query) => Ok(query),
+        _ => Err(Error::syntax("a query was expected")),
+    }
+}
+
+/// An expression such as a column's stored default.
+pub fn parse_expression(text: &str) -> Result<ast::Expr> {
+    let source = Source::new(text);
+    let tokens = split(&source)?.into_iter().next().unwrap_or_default();
+    let mut cursor = Cursor::new(&source, tokens)?;
+    let expression = cursor.expression()?;
+    if cursor.at_end() { Ok(expression) } else { cursor.unexpected() }
+}
+
+/// The name in a table factor or function call, folded. Errors: 0A000 for another database, 42601 for too many parts.
+pub fn name_of(name: &ast::ObjectName) -> Result<Name> {
+    cursor::fold_name(name)
+}
+
+impl Cursor<'_> {
+    /// One statement, up to where it ends; its text is its part of the source.
+    fn statement(&mut self) -> Result<Statement> {
+        if self.at_end() {
+            return Ok(Statement { text: String::new(), kind: StatementKind::Empty });
+        }
+        let start = self.start();
+        let kind = self.kind()?;
+        Ok(Statement { text: self.text_since(start).to_string(), kind })
+    }
+
+    /// A statement that yields rows, within COPY or DECLARE.
+    fn row_statement(&mut self) -> Result<Statement> {
+        let start = self.start();
+        let kind = match self.sees("subscribe") {
+            true => self.subscribe()?,
+            false => self.query_statement()?,
+        };
+        Ok(Statement { text: self.text_since(start).to_string(), kind })
+    }
+
+    fn kind(&mut self) -> Result<StatementKind> {
+        if *self.token() == Token::LParen {
+            return self.query_statement();
+        }
+        let first = unquoted(self.token()).to_ascii_lowercase();
+        match first.as_str() {
+            "select" | "with" | "values" | "table" => self.query_statement(),
+            "insert" => self.insert(),
+            "update" => self.update(),
+            "delete" => self.delete(),
+            "truncate" => self.truncate(),
+            "copy" => self.copy(),
+            "create" => self.create(),
+            "drop" => self.drop_statement(),
+            "alter" => self.alter(),
+            "comment" => self.comment(),
+            "begin" | "start" => self.begin(),
+            "commit" | "end" => self.commit(),
+            "rollback" | "abort" => self.rollback(),
+            "savepoint" | "release" => self.savepoint(),
+            "set" => self.set(),
+            "reset" => self.reset(),
+            "show" => self.show(),
+            "explain" => self.explain(),
+            "verify" => self.verify(),
+            "subscribe" => self.subscribe(),
+            "prepare" => self.prepare_statement(),
+            "execute" => self.execute(),
+            "deallocate" => self.deallocate(),
+            "discard" => self.discard(),
+            "declare" => self.declare(),
+            "fetch" | "move" => self.fetch(),
+            "close" => self.close(),
+            "listen" => self.no_op("LISTEN"),
+            "unlisten" => self.no_op("UNLISTEN"),
+            "notify" => self.no_op("NOTIFY"),
+            "vacuum" => self.no_op("VACUUM"),
+            "analyze" | "analyse" => self.no_op("ANALYZE"),
+            "checkpoint" => self.no_op("CHECKPOINT"),
+            "lock" => self.no_op("LOCK TABLE"),
+            "grant" | "revoke" | "do" | "call" | "merge" | "reindex" | "cluster" | "refresh" | "import"
+            | "security" | "reassign" | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),
+            _ => self.unexpected(),
+        }
+    }
+}
+
+/// Says how Millrace spells what a neighbour's dialect wrote.
+fn hint_for_neighbours(error: Error, text: &str) -> Error {
+    if error.code != "42601" || error.hint.is_some() {
+        return error;
+    }
+    let lower = text.to_lowercase();
+    let has = |words: &str| {
+        let mut rest = lower.split_whitespace();
+        let first = words.split(' ').next().unwrap_or_default();
+        rest.clone().any(|w| w.starts_with(first)) && {
+            let joined = rest.by_ref().collect::<Vec<_>>().join(" ");
+            joined.contains(words)
+        }
+    };
+    if error.message.contains("near \"`") {
+        error.hint("Quote names with double quotes: \"name\".")
+    } else if has("window tumbling") {
+        error.hint("Write FROM TUMBLE(t, ts, INTERVAL '1 minute') and GROUP BY window_start, window_end.")
+    } else if has("window hopping") {
+        error.hint(
+            "Write FROM HOP(t, ts, INTERVAL '10 seconds', INTERVAL '1 minute') and GROUP BY window_start, window_end.",
+        )
+    } else if has("window session") {
+        error.hint("Session windows are not supported yet; TUMBLE, HOP and CUMULATE are.")
+    } else if has("in cluster") {
+        error.hint("There are no clusters to choose; leave IN CLUSTER out.")
+    } else {
+        error
+    }
+}

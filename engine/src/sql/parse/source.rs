@@ -1,0 +1,225 @@
+//! A text of many statements, cut at its semicolons by the tokenizer, so that those in strings, comments and dollar
+//! quotes stay; and errors with the place where they arose.
+//!
+//! Here too are the bounds that keep a hostile text from overflowing the stack: sqlparser counts the depth of
+//! nesting, but flat chains (`a OR b OR …`, `1 + 1 + …`, `SELECT … UNION SELECT …`) become deep trees without any
+//! nesting, so they are counted on the tokens before anything is parsed.
+
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::ParserError;
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use crate::error::{Error, Result};
+use crate::sql::dialect::DIALECT;
+
+/// Operators in one flat chain.
+const CHAIN_MAX: usize = 1_000;
+/// SELECTs in one statement: each is a plan within a plan.
+const SELECTS_MAX: usize = 500;
+/// Joins and set operations in one statement.
+const JOINS_MAX: usize = 300;
+
+/// The whole text, to find places in it.
+pub struct Source<'a> {
+    pub text: &'a str,
+    /// Byte offset of each line.
+    lines: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(text: &'a str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
+        Source { text, lines }
+    }
+
+    /// Byte offset of a place.
+    pub fn byte(&self, location: Location) -> usize {
+        let Some(&line) = self.lines.get((location.line as usize).wrapping_sub(1)) else { return self.text.len() };
+        let column = (location.column as usize).saturating_sub(1);
+        self.text[line..].char_indices().nth(column).map_or(self.text.len(), |(i, _)| line + i)
+    }
+
+    /// Characters before a byte offset, plus one.
+    fn position(&self, byte: usize) -> usize {
+        self.text[..byte].chars().count() + 1
+    }
+
+    /// `syntax error at or near "x"`, or `… at end of input`, at a token.
+    pub fn unexpected(&self, token: &TokenWithSpan) -> Error {
+        if token.token == Token::EOF || token.span.start.line == 0 {
+            return Error::syntax("syntax error at end of input").position(Some(self.position(self.text.len())));
+        }
+        let (start, end) = (self.byte(token.span.start), self.byte(token.span.end));
+        let near = self.text.get(start..end).filter(|t| !t.is_empty()).unwrap_or(&self.text[start..]);
+        Error::syntax(format!("syntax error at or near \"{near}\"")).position(Some(self.position(start)))
+    }
+
+    /// Places an error at a token.
+    pub fn at(&self, error: Error, token: &TokenWithSpan) -> Error {
+        let position = self.position(self.byte(token.span.start));
+        error.position(Some(position))
+    }
+
+    /// The same in our words for what sqlparser found.
+    pub fn parser_error(&self, error: ParserError) -> Error {
+        let message = match error {
+            ParserError::RecursionLimitExceeded => return too_deep(),
+            ParserError::TokenizerError(message) => return Error::syntax(message),
+            ParserError::ParserError(message) => message,
+        };
+        if let Some(location) = location_in(&message) {
+            // Tokenised again, because the parser owned the tokens: this path is rare.
+            let tokens = Tokenizer::new(&DIALECT, self.text).tokenize_with_location().unwrap_or_default();
+            if let Some(token) = tokens.iter().find(|t| t.span.start == location) {
+                return self.unexpected(token);
+            }
+            return Error::syntax(format!("syntax error: {message}"))
+                .position(Some(self.position(self.byte(location))));
+        }
+        if message.contains("found: EOF") {
+            return Error::syntax("syntax error at end of input").position(Some(self.position(self.text.len())));
+        }
+        Error::syntax(format!("syntax error: {message}"))
+    }
+}
+
+fn too_deep() -> Error {
+    Error::new("54001", "stack depth limit exceeded")
+        .hint("The statement is nested too deeply, or a chain in it is too long.")
+}
+
+/// sqlparser ends its messages with ` at Line: 1, Column: 8`.
+fn location_in(message: &str) -> Option<Location> {
+    let (_, place) = message.rsplit_once(" at Line: ")?;
+    let (line, column) = place.split_once(", Column: ")?;
+    Some(Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
+}
+
+/// The tokens of each statement, without its semicolon. Only white space and comments make no statement, except that
+/// a text without any yields one that is empty.
+pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
+    let tokens = Tokenizer::new(&DIALECT, source.text).tokenize_with_location().map_err(|error| {
+        let byte = source.byte(error.location);
+        let near = source.text[byte..].lines().next().unwrap_or_default();
+        let message = match error.message.as_str() {
+            m if m.starts_with("Unterminated string literal") => "unterminated quoted string",
+            m if m.starts_with("Expected close delimiter") => "unterminated quoted identifier",
+            m if m.contains("comment") => "unterminated /* comment",
+            m if m.contains("dollar") => "unterminated dollar-quoted string",
+            _ => "syntax error",
+        };
+        Error::syntax(format!("{message} at or near \"{near}\"")).position(Some(source.position(byte)))
+    })?;
+    let statements: Vec<Vec<TokenWithSpan>> = tokens
+        .split(|t| t.token == Token::SemiColon)
+        .filter(|tokens| tokens.iter().any(significant))
+        .map(<[_]>::to_vec)
+        .collect();
+    for tokens in &statements {
+        check_bounds(tokens)?;
+    }
+    Ok(if statements.is_empty() { vec![Vec::new()] } else { statements })
+}
+
+pub fn significant(token: &TokenWithSpan) -> bool {
+    !matches!(token.token, Token::Whitespace(_) | Token::EOF)
+}
+
+/// Prepares a statement's tokens for sqlparser, which does not know our words.
+///
+/// After a table, `EMIT …` would be taken for an alias and `WITH (…)` for hints to the optimizer: they are marked as a
+/// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out.
+pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    let words: Vec<usize> = (0..tokens.len()).filter(|&i| significant(&tokens[i])).collect();
+    let word = |n: usize| words.get(n).map_or("", |&i| unquoted(&tokens[i].token));
+    let is = |n: usize, text: &str| word(n).eq_ignore_ascii_case(text);
+    let token = |n: usize| words.get(n).map(|&i| &tokens[i].token);
+    let (mut clauses, mut noise) = (Vec::new(), Vec::new());
+    for n in 0..words.len() {
+        let clause = is(n + 1, "changes")
+            || is(n + 1, "final")
+            || (is(n + 1, "on") && is(n + 2, "window") && is(n + 3, "close"));
+        if (is(n, "emit") && clause) || (is(n, "with") && token(n + 1) == Some(&Token::LParen)) {
+            clauses.push(words[n]);
+        }
+        let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
+        if is(n, "table") && opened && ["tumble", "hop", "cumulate"].iter().any(|f| is(n - 2, f)) {
+            noise.push(words[n]);
+        }
+        if is(n, "table") && opened && is(n - 2, "session") {
+            return Err(Error::unsupported("SESSION window"));
+        }
+        if is(n, "table") && n >= 2 && token(n - 1) == Some(&Token::RArrow) && is(n - 2, "data") {
+            noise.push(words[n]);
+        }
+    }
+    let mut tokens = tokens;
+    for i in clauses {
+        if let Token::Word(word) = &mut tokens[i].token {
+            word.keyword = Keyword::VIEW;
+        }
+    }
+    for i in noise.into_iter().rev() {
+        tokens.remove(i);
+    }
+    Ok(tokens)
+}
+
+/// The text of an unquoted word; nothing for other tokens.
+pub fn unquoted(token: &Token) -> &str {
+    match token {
+        Token::Word(word) if word.quote_style.is_none() => &word.value,
+        _ => "",
+    }
+}
+
+fn check_bounds(tokens: &[TokenWithSpan]) -> Result<()> {
+    // Operators since the last comma or clause, per open parenthesis.
+    let (mut chain, mut outer) = (0usize, Vec::new());
+    let (mut selects, mut joins) = (0, 0);
+    let mut before = "";
+    for token in tokens.iter().filter(|t| significant(t)) {
+        match &token.token {
+            // Nesting without parentheses that sqlparser does not count.
+            Token::Word(_)
+                if before.eq_ignore_ascii_case("interval") && unquoted(&token.token).eq_ignore_ascii_case(before) =>
+            {
+                chain += CHAIN_MAX / 20;
+            }
+            Token::Lt if before.eq_ignore_ascii_case("array") => chain += CHAIN_MAX / 20,
+            Token::LParen | Token::LBracket => outer.push(std::mem::take(&mut chain)),
+            Token::RParen | Token::RBracket => chain = outer.pop().unwrap_or(chain),
+            Token::Comma => chain = 0,
+            Token::Word(word) if word.quote_style.is_none() => match word.value.to_ascii_uppercase().as_str() {
+                "SELECT" => {
+                    selects += 1;
+                    chain = 0;
+                }
+                "FROM" | "WHERE" | "GROUP" | "HAVING" | "ORDER" | "WHEN" | "THEN" | "ELSE" | "ON" | "VALUES"
+                | "SET" => {
+                    chain = 0;
+                }
+                "JOIN" => {
+                    joins += 1;
+                    chain = 0;
+                }
+                "UNION" | "INTERSECT" | "EXCEPT" => joins += 1,
+                "AND" | "OR" | "IS" | "NOT" | "LIKE" | "ILIKE" | "SIMILAR" | "IN" | "BETWEEN" | "COLLATE" | "AT" => {
+                    chain += 1
+                }
+                _ => {}
+            },
+            Token::Word(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::Period => {}
+            _ => chain += 1,
+        }
+        before = unquoted(&token.token);
+        if chain > CHAIN_MAX || selects > SELECTS_MAX || joins > JOINS_MAX {
+            return Err(too_deep());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,407 @@
+//! The log: one entry per epoch, written in one atomic batch with one sync.
+//!
+//! ```text
+//!   (0, 7, 0)      {"header":{"epoch":7,"now_us":…,"touched":[16384]},"chunks":[[16384,1,2]]}  + positions
+//!   (16384, 7, 0)  chunk: rows 40 and 41 of relation 16384
+//! ```
+//!
+//! The header counts the chunks of each relation, so replay notices a missing one. Epochs only rise. An
+//! entry is either there whole or not at all, also after a crash in the middle of the write.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, RwLock};
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{self, CatalogChange};
+use super::chunk::{self, ChunkHead};
+use super::faults::Write;
+use super::frame::{self, Frame, Reader, damaged, put_varint};
+use super::keys::{DROPPED, HEADERS, LOG_END, log_key, log_range, meta_key, meta_range, parse_log_key, u32_at};
+use super::rocks::{Batch, Db, Family};
+use super::schemas::StoredSchema;
+use super::{Inner, Store};
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::time::{Epoch, EpochHeader};
+
+/// All that one epoch makes durable.
+#[derive(Debug, Clone)]
+pub struct LogEntry {
+    /// Its `touched` names at least the relations in `changes`.
+    pub header: EpochHeader,
+    /// Each relation once.
+    pub changes: Vec<(RelationId, Vec<Delta>)>,
+    /// How far each source connector has been read, in its own words.
+    pub positions: Vec<(RelationId, Vec<u8>)>,
+    pub catalog: Vec<CatalogChange>,
+}
+
+/// The header's value, positions aside.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Record<'a> {
+    pub header: Cow<'a, EpochHeader>,
+    /// Relation, chunks, rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<(RelationId, u32, u64)>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub catalog: Cow<'a, [CatalogChange]>,
+}
+
+pub(super) struct LogState {
+    tail: RwLock<Tail>,
+    /// Held while an entry is written: there is one writer at a time.
+    writer: Mutex<Writer>,
+    /// Where each relation's log was last trimmed since the start, so that ranges deleted do not overlap.
+    trimmed: Mutex<HashMap<RelationId, Epoch>>,
+}
+
+struct Tail {
+    last_epoch: Epoch,
+    /// Rows ever logged, of the relations asked for so far.
+    ends: HashMap<RelationId, u64>,
+}
+
+#[derive(Default)]
+struct Writer {
+    /// The schema that a relation's last rows had, to save comparing it again.
+    schemas: HashMap<RelationId, (SchemaRef, Arc<StoredSchema>)>,
+}
+
+impl LogState {
+    pub fn load(db: &Db) -> Result<LogState> {
+        let (lower, upper) = log_range(HEADERS, 0, Epoch::MAX);
+        let last_epoch = db.last(Family::Log, &lower, &upper)?.map_or(0, |(key, _)| parse_log_key(&key).1);
+        Ok(LogState {
+            tail: RwLock::new(Tail { last_epoch, ends: HashMap::new() }),
+            writer: Mutex::default(),
+            trimmed: Mutex::default(),
+        })
+    }
+    pub fn last_epoch(&self) -> Epoch {
+        self.tail.read().expect("no panic under this lock").last_epoch
+    }
+}
+
+impl Store {
+    /// Makes one epoch durable: when this returns it is synced (unless the store was opened without).
+    /// An `Err` with [`Store::failure`] unset refuses the entry, and nothing was written (0A000: types
+    /// that cannot be stored). With it set the write or its sync failed: stop, and recover from the log.
+    pub fn append(&self, entry: &LogEntry) -> Result<()> {
+        self.append_all(std::slice::from_ref(entry))
+    }
+
+    /// Several epochs with one write and one sync; all or none.
+    pub fn append_all(&self, entries: &[LogEntry]) -> Result<()> {
+        self.inner.append(entries)
+    }
+
+    /// 0 when nothing was ever logged.
+    pub fn last_epoch(&self) -> Epoch {
+        self.inner.log.last_epoch()
+    }
+
+    pub fn last_header(&self) -> Result<Option<EpochHeader>> {
+        match self.last_epoch() {
+            0 => Ok(None),
+            epoch => Ok(self.header(epoch)?),
+        }
+    }
+
+    /// `None` when there is no such epoch, or its header has been trimmed.
+    pub fn header(&self, epoch: Epoch) -> Result<Option<EpochHeader>> {
+        let key = log_key(HEADERS, epoch, 0);
+        let Some(value) = self.inner.db.get(Family::Log, &key)? else { return Ok(None) };
+        Ok(Some(read_record(&key, &value)?.0.header.into_owned()))
+    }
+
+    /// Rows ever logged for `relation`, which is the offset of the next one. 0 for an unknown relation.
+    pub fn stream_end(&self, relation: RelationId) -> Result<u64> {
+        self.inner.log_end(relation)
+    }
+
+    /// Deletes a relation's rows through epoch `through`: those of a table that a checkpoint holds, those
+    /// of a stream past its retention. Offsets go on.
+    pub fn trim(&self, relation: RelationId, through: Epoch) -> Result<()> {
+        self.trim_all(&[(relation, through)])
+    }
+
+    /// The same for several relations, with one sync.
+    pub fn trim_all(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
+        self.inner.trim(relations)
+    }
+
+    /// Deletes the headers through epoch `through`, never the last one. Replay then starts after it.
+    pub fn trim_headers(&self, through: Epoch) -> Result<()> {
+        self.inner.trim(&[(HEADERS, through.min(self.last_epoch().saturating_sub(1)))])
+    }
+
+    /// Deletes all rows of a relation that was dropped by a [`CatalogChange::Drop`], once no one reads them.
+    /// If it is never called, [`Store::collect_garbage`] does it at the next start.
+    pub fn drop_relation_log(&self, relation: RelationId) -> Result<()> {
+        self.inner.drop_relation_log(relation)
+    }
+
+    /// At recovery: forgets the epochs after `epoch` as if they had never been (a commit of several epochs
+    /// whose last one is missing). They must not have changed the catalog.
+    pub fn discard_after(&self, epoch: Epoch) -> Result<()> {
+        self.inner.discard_after(epoch)
+    }
+}
+
+impl Inner {
+    fn append(&self, entries: &[LogEntry]) -> Result<()> {
+        let mut writer = self.log.writer.lock().expect("no panic under this lock");
+        let mut batch = self.db.batch();
+        let mut ends: HashMap<RelationId, u64> = HashMap::new();
+        let mut last_epoch = self.log.last_epoch();
+        for entry in entries {
+            assert!(entry.header.epoch > last_epoch, "epoch {} after {last_epoch}", entry.header.epoch);
+            last_epoch = entry.header.epoch;
+            self.stage(&mut writer, &mut batch, &mut ends, entry)?;
+        }
+        self.db.write(Write::Append, batch, self.sync)?;
+        let mut tail = self.log.tail.write().expect("no panic under this lock");
+        tail.last_epoch = last_epoch;
+        tail.ends.extend(ends);
+        drop(tail);
+        if self.sync && !entries.is_empty() {
+            self.directory.acknowledge(last_epoch);
+        }
+        Ok(())
+    }
+
+    fn stage(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch<'_>,
+        ends: &mut HashMap<RelationId, u64>,
+        entry: &LogEntry,
+    ) -> Result<()> {
+        let epoch = entry.header.epoch;
+        let mut chunks: Vec<(RelationId, u32, u64)> = Vec::with_capacity(entry.changes.len());
+        for (relation, deltas) in &entry.changes {
+            assert!(entry.header.touched.contains(relation), "epoch {epoch} changes {relation} but does not say so");
+            assert!(chunks.iter().all(|(r, ..)| r != relation), "epoch {epoch} names relation {relation} twice");
+            let start = match ends.get(relation) {
+                Some(end) => *end,
+                None => self.log_end(*relation)?,
+            };
+            let mut offset = start;
+            let mut part = 0;
+            for delta in chunk::coalesce(deltas)? {
+                let stored = self.stored_schema(writer, *relation, &delta.schema())?;
+                for piece in chunk::split(&delta) {
+                    let key = log_key(*relation, epoch, part);
+                    batch.put(Family::Log, &key, &chunk::encode(&stored, &piece, offset)?.seal(&key));
+                    part += 1;
+                    offset += piece.len() as u64;
+                }
+            }
+            if part > 0 {
+                chunks.push((*relation, part, offset - start));
+                ends.insert(*relation, offset);
+            }
+        }
+        let key = log_key(HEADERS, epoch, 0);
+        let record = Record { header: Cow::Borrowed(&entry.header), chunks, catalog: Cow::Borrowed(&entry.catalog) };
+        batch.put(Family::Log, &key, &write_record(&record, &entry.positions).seal(&key));
+        entry.catalog.iter().for_each(|change| catalog::stage(batch, change));
+        Ok(())
+    }
+
+    fn stored_schema(
+        &self,
+        writer: &mut Writer,
+        relation: RelationId,
+        schema: &SchemaRef,
+    ) -> Result<Arc<StoredSchema>> {
+        if let Some((last, stored)) = writer.schemas.get(&relation)
+            && Arc::ptr_eq(last, schema)
+        {
+            return Ok(stored.clone());
+        }
+        let stored = self.schemas.intern(&self.db, schema)?;
+        writer.schemas.insert(relation, (schema.clone(), stored.clone()));
+        Ok(stored)
+    }
+
+    fn log_end(&self, relation: RelationId) -> Result<u64> {
+        if let Some(end) = self.log.tail.read().expect("no panic under this lock").ends.get(&relation) {
+            return Ok(*end);
+        }
+        let (lower, upper) = log_range(relation, 0, Epoch::MAX);
+        let logged = match self.db.last(Family::Log, &lower, &upper)? {
+            None => 0,
+            Some((key, value)) => {
+                let head = ChunkHead::read(frame::open(&key, &value, || name_chunk(&key))?)?;
+                head.offset + head.rows as u64
+            }
+        };
+        let key = meta_key(LOG_END, &relation.to_be_bytes());
+        let trimmed = match self.db.get(Family::Meta, &key)? {
+            None => 0,
+            Some(value) => {
+                Reader::new(frame::open(&key, &value, || format!("the end of relation {relation}'s log"))?).varint()?
+            }
+        };
+        // An append may have published a later end meanwhile: keep that.
+        let mut tail = self.log.tail.write().expect("no panic under this lock");
+        Ok(*tail.ends.entry(relation).or_insert(logged.max(trimmed)))
+    }
+
+    /// The batch is synced before table files go, so that the note of the log's end outlives its rows.
+    fn trim(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
+        let mut trimmed = self.log.trimmed.lock().expect("no panic under this lock");
+        let mut batch = self.db.batch();
+        let mut ranges = Vec::new();
+        for &(relation, through) in relations {
+            let after = trimmed.get(&relation).copied().unwrap_or(0);
+            if through <= after {
+                continue;
+            }
+            if relation != HEADERS {
+                let key = meta_key(LOG_END, &relation.to_be_bytes());
+                let mut end = Frame::new();
+                put_varint(end.body(), self.log_end(relation)?);
+                batch.put(Family::Meta, &key, &end.seal(&key));
+            }
+            let (lower, upper) = log_range(relation, after, through);
+            batch.delete_range(Family::Log, &lower, &upper);
+            ranges.push((lower, upper));
+        }
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        self.db.write(Write::Delete, batch, self.sync)?;
+        ranges.iter().for_each(|(lower, upper)| self.db.drop_files(Family::Log, lower, upper));
+        for &(relation, through) in relations {
+            let last = trimmed.entry(relation).or_default();
+            *last = through.max(*last);
+        }
+        Ok(())
+    }
+
+    fn drop_relation_log(&self, relation: RelationId) -> Result<()> {
+        let (lower, upper) = log_range(relation, 0, Epoch::MAX);
+        let mut batch = self.db.batch();
+        batch.delete_range(Family::Log, &lower, &upper);
+        batch.delete(Family::Meta, &meta_key(LOG_END, &relation.to_be_bytes()));
+        batch.delete(Family::Meta, &meta_key(DROPPED, &relation.to_be_bytes()));
+        self.db.write(Write::Delete, batch, false)?;
+        self.db.drop_files(Family::Log, &lower, &upper);
+        self.log.tail.write().expect("no panic under this lock").ends.remove(&relation);
+        self.log.trimmed.lock().expect("no panic under this lock").remove(&relation);
+        Ok(())
+    }
+
+    fn discard_after(&self, epoch: Epoch) -> Result<()> {
+        let _writer = self.log.writer.lock().expect("no panic under this lock");
+        let mut batch = self.db.batch();
+        let mut relations = vec![HEADERS];
+        let (lower, upper) = log_range(HEADERS, epoch, Epoch::MAX);
+        self.db.scan(Family::Log, &lower, &upper, |key, value| {
+            let (record, _) = read_record(key, value)?;
+            if !record.catalog.is_empty() {
+                return Err(damaged(format!("epoch {}", record.header.epoch), "it changed the catalog but has no end"));
+            }
+            relations.extend(record.chunks.iter().map(|(relation, ..)| *relation));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        relations.sort_unstable();
+        relations.dedup();
+        for relation in &relations {
+            let (lower, upper) = log_range(*relation, epoch, Epoch::MAX);
+            batch.delete_range(Family::Log, &lower, &upper);
+        }
+        self.directory.retreat(epoch.min(self.log.last_epoch()))?;
+        self.db.write(Write::Delete, batch, self.sync)?;
+        let mut tail = self.log.tail.write().expect("no panic under this lock");
+        tail.last_epoch = tail.last_epoch.min(epoch);
+        tail.ends.retain(|relation, _| !relations.contains(relation));
+        Ok(())
+    }
+
+    /// See [`Store::collect_garbage`].
+    pub(super) fn collect_log(&self) -> Result<()> {
+        let mut dropped = Vec::new();
+        let (lower, upper) = meta_range(DROPPED);
+        self.db.scan(Family::Meta, &lower, &upper, |key, _| {
+            dropped.push(u32_at(key, 1));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        dropped.into_iter().try_for_each(|relation| self.drop_relation_log(relation))?;
+
+        // One seek per relation: does it have chunks after the last header?
+        let last_epoch = self.log.last_epoch();
+        let mut relation = HEADERS + 1;
+        while let Some((found, epoch)) = self.first_chunk(relation, 0)? {
+            relation = found;
+            if epoch > last_epoch || self.first_chunk(relation, last_epoch)?.is_some_and(|(r, _)| r == relation) {
+                tracing::warn!("deleting rows of relation {relation} after the log's last epoch {last_epoch}");
+                let (lower, upper) = log_range(relation, last_epoch, Epoch::MAX);
+                let mut batch = self.db.batch();
+                batch.delete_range(Family::Log, &lower, &upper);
+                self.db.write(Write::Delete, batch, false)?;
+            }
+            relation += 1;
+        }
+        Ok(())
+    }
+
+    /// Relation and epoch of the first chunk after epoch `after` of `relation`, or of a later relation.
+    fn first_chunk(&self, relation: RelationId, after: Epoch) -> Result<Option<(RelationId, Epoch)>> {
+        let (lower, _) = log_range(relation, after, Epoch::MAX);
+        let mut found = None;
+        self.db.scan(Family::Log, &lower, &[0xff; 16], |key, _| {
+            let (relation, epoch, _) = parse_log_key(key);
+            found = Some((relation, epoch));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+}
+
+fn write_record(record: &Record, positions: &[(RelationId, Vec<u8>)]) -> Frame {
+    let mut frame = Frame::new();
+    let json = serde_json::to_vec(record).expect("headers and catalog changes are plain data");
+    put_varint(frame.body(), json.len() as u64);
+    frame.body().extend_from_slice(&json);
+    for (relation, position) in positions {
+        put_varint(frame.body(), u64::from(*relation));
+        put_varint(frame.body(), position.len() as u64);
+        frame.body().extend_from_slice(position);
+    }
+    frame
+}
+
+pub(super) type Positions = Vec<(RelationId, Vec<u8>)>;
+
+pub(super) fn read_record(key: &[u8], value: &[u8]) -> Result<(Record<'static>, Positions)> {
+    let what = || format!("the header of epoch {}", parse_log_key(key).1);
+    let mut reader = Reader::new(frame::open(key, value, what)?);
+    let json_bytes = reader.length()?;
+    let record = serde_json::from_slice(reader.bytes(json_bytes)?).map_err(|e| damaged(what(), e))?;
+    let mut positions = Vec::new();
+    while !reader.is_empty() {
+        let relation = reader.varint()? as RelationId;
+        let bytes = reader.length()?;
+        positions.push((relation, reader.bytes(bytes)?.to_vec()));
+    }
+    Ok((record, positions))
+}
+
+/// For errors: `epoch 7 of relation 16384 (chunk 0)`.
+pub(super) fn name_chunk(key: &[u8]) -> String {
+    let (relation, epoch, part) = parse_log_key(key);
+    format!("epoch {epoch} of relation {relation} (chunk {part})")
+}
+
+/// Adds where it happened to an error about damage.
+pub(super) fn at_chunk(key: &[u8]) -> impl FnOnce(Error) -> Error + '_ {
+    |e| if e.code == "XX001" { damaged(name_chunk(key), e) } else { e }
+}
