@@ -48,11 +48,6 @@ impl Checkpoints {
         Checkpoints { store, workers, parts }
     }
 
-    /// A view starts anew: what it saved before is not its state.
-    pub fn forget(&mut self, relation: RelationId) {
-        self.parts.retain(|key, _| key.0 != relation);
-    }
-
     pub fn write(&mut self, job: Job) -> Result<()> {
         self.parts.retain(|key, part| job.fingerprints.get(&key.0) == Some(&part.fingerprint));
         for (relation, saved) in job.tables {
@@ -82,7 +77,7 @@ impl Checkpoints {
     fn add(&mut self, key: PartKey, fingerprint: u64, saved: Saved) -> Result<()> {
         let mut blocks = Vec::with_capacity(saved.blocks.len());
         for block in &saved.blocks {
-            blocks.push(self.store.write_block(block)?);
+            blocks.extend(self.store.write_blocks(block)?);
         }
         let (relation, worker, node, slot) = key;
         let part = self.parts.entry(key).or_insert(Part { relation, worker, node, slot, fingerprint, blocks: vec![] });

@@ -24,36 +24,31 @@
 //! Equality is that of keys: NULLs are one group, −0 is 0, NaN is NaN.
 
 mod accumulator;
+mod calls;
 mod cells;
 mod journal;
 mod kept;
 mod moments;
 mod order;
+mod output;
 mod save;
 mod sums;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
-use self::accumulator::{Accumulator, Booleans, Counter, Fault, Rows, counts};
-use self::cells::{Cells, ROWS, TOUCHED};
+use self::accumulator::{Accumulator, Rows};
+use self::calls::{Feed, Source};
+use self::cells::{Cells, ROWS};
 use self::journal::Journal;
-use self::kept::{KeptBytes, KeptNumber};
-use self::moments::Moments;
-use self::order::Order;
-use self::sums::{DECIMAL_SUM_WORDS, DecimalSum, FloatSum, INTEGER_SUM_WORDS, IntegerSum};
-use self::values::{HEAPS_MAX, Values, passing};
-use super::{ErrorChange, Operator, Output, Port, Step};
-use crate::delta::{Delta, text};
+use self::output::{Pending, Touched};
+use self::values::{Values, passing};
+use super::{Operator, Output, Port, Step};
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::durable::Durable;
 use crate::state::key_table::KeyTable;
@@ -146,60 +141,6 @@ pub struct Aggregate {
     pending: Pending,
 }
 
-/// Where a call's result comes from.
-enum Source {
-    /// A word of the record.
-    Count {
-        offset: usize,
-    },
-    Accumulator(usize),
-    Heap {
-        values: usize,
-        heap: usize,
-    },
-}
-
-/// Which rows an accumulator sees; with `distinct` not those but the values that come and go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Feed {
-    kind: Kind,
-    argument: Option<usize>,
-    filter: Option<usize>,
-    distinct: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Count,
-    Sum,
-    Booleans,
-    Moments,
-    Min,
-    Max,
-}
-
-/// Groups touched in an epoch.
-#[derive(Default)]
-struct Touched {
-    /// Those that were there before it, with what they showed.
-    old: VecDeque<Old>,
-    /// The others.
-    new: VecDeque<Vec<u32>>,
-}
-
-struct Old {
-    ids: Vec<u32>,
-    columns: Vec<ArrayRef>,
-    faults: Vec<Fault>,
-}
-
-/// Output that is not yet worth a batch.
-#[derive(Default)]
-struct Pending {
-    pieces: Vec<Vec<ArrayRef>>,
-    weights: Vec<i64>,
-}
-
 impl Aggregate {
     /// Errors: 42883 or 0A000 for arguments that a function cannot take.
     pub fn new(spec: AggregateSpec) -> Result<Aggregate> {
@@ -233,242 +174,6 @@ impl Aggregate {
 
     fn is_global(&self) -> bool {
         self.spec.group.is_empty()
-    }
-
-    /// Makes what the calls need, once for calls that can share.
-    fn sources(&mut self) -> Result<Vec<Source>> {
-        let calls = self.spec.calls.clone();
-        for (i, call) in calls.iter().enumerate() {
-            let argument = call.argument.map(|column| self.spec.input.field(column).data_type());
-            let expected = output_type(call.function, argument)?;
-            let given = self.spec.output.field(self.spec.group.len() + i).data_type();
-            if *given != expected {
-                return Err(Error::internal(format!("{:?} gives {expected}, not {given}", call.function)));
-            }
-        }
-        // Counts come last: a sum counts its values anyway.
-        let mut order: Vec<usize> = (0..calls.len()).collect();
-        order.sort_by_key(|i| calls[*i].function == AggregateFunction::Count);
-        let mut sources: Vec<Option<Source>> = (0..calls.len()).map(|_| None).collect();
-        for i in order {
-            sources[i] = Some(self.source(&calls[i])?);
-        }
-        Ok(sources.into_iter().map(|source| source.expect("one for each")).collect())
-    }
-
-    fn source(&mut self, call: &AggregateCall) -> Result<Source> {
-        use AggregateFunction::*;
-        let AggregateCall { function, argument, filter, distinct } = *call;
-        let kind = match function {
-            Count if argument.is_none() && filter.is_none() => return Ok(Source::Count { offset: ROWS }),
-            Count => {
-                let feed = Feed { kind: Kind::Sum, argument, filter, distinct };
-                let sum = self.feeds.iter().position(|known| *known == feed);
-                if let Some(offset) = sum.and_then(|sum| self.accumulators[sum].values_offset()) {
-                    return Ok(Source::Count { offset });
-                }
-                Kind::Count
-            }
-            Sum | Avg => Kind::Sum,
-            BoolAnd | BoolOr => Kind::Booleans,
-            VarPop | VarSamp | StddevPop | StddevSamp => Kind::Moments,
-            Min if self.spec.append_only => Kind::Min,
-            Max if self.spec.append_only => Kind::Max,
-            Min | Max => {
-                let values = self.values_of(argument.expect("min and max have an argument"), true)?;
-                let filter = self.values[values].filter(filter);
-                let heap = self.values[values].heap(filter, function == Max)?;
-                return Ok(Source::Heap { values, heap });
-            }
-        };
-        // To the others it makes no difference whether a value occurs once or twice.
-        let distinct = distinct && matches!(kind, Kind::Count | Kind::Sum | Kind::Moments) && argument.is_some();
-        let feed = Feed { kind, argument, filter, distinct };
-        let accumulator = match self.feeds.iter().position(|known| *known == feed) {
-            Some(known) => known,
-            None => self.add_accumulator(feed)?,
-        };
-        Ok(match self.accumulators[accumulator].values_offset() {
-            Some(offset) if kind == Kind::Count => Source::Count { offset },
-            _ => Source::Accumulator(accumulator),
-        })
-    }
-
-    fn add_accumulator(&mut self, feed: Feed) -> Result<usize> {
-        let number = self.accumulators.len();
-        if feed.distinct {
-            let values = self.values_of(feed.argument.expect("DISTINCT has an argument"), false)?;
-            let filter = self.values[values].filter(feed.filter);
-            self.values[values].feeds.push((filter, number));
-        }
-        let data_type =
-            feed.argument.map_or(DataType::Null, |column| self.spec.input.field(column).data_type().clone());
-        let cells = &mut self.cells;
-        self.accumulators.push(match (feed.kind, &data_type) {
-            (Kind::Count, _) => Box::new(Counter { offset: cells.reserve(1) }),
-            (Kind::Booleans, _) => Box::new(Booleans { offset: cells.reserve(2) }),
-            (Kind::Moments, _) => Box::new(Moments { offset: cells.reserve(1), sums: Vec::new() }),
-            (Kind::Sum, DataType::Float32 | DataType::Float64) => {
-                Box::new(FloatSum { offset: cells.reserve(1), sums: Vec::new() })
-            }
-            (Kind::Sum, DataType::Decimal128(_, scale)) => {
-                Box::new(DecimalSum { offset: cells.reserve(DECIMAL_SUM_WORDS), scale: *scale })
-            }
-            (Kind::Sum, _) => Box::new(IntegerSum { offset: cells.reserve(INTEGER_SUM_WORDS) }),
-            (Kind::Min | Kind::Max, data_type) => {
-                let max = feed.kind == Kind::Max;
-                match order::order_of(data_type)? {
-                    Order::Bytes => Box::new(KeptBytes { max, best: Vec::new() }),
-                    order => Box::new(KeptNumber { offset: cells.reserve(KeptNumber::words(order)), max, order }),
-                }
-            }
-        });
-        self.feeds.push(feed);
-        Ok(number)
-    }
-
-    /// The table of this argument's values.
-    fn values_of(&mut self, argument: usize, for_heap: bool) -> Result<usize> {
-        let free = |values: &Values| !for_heap || values.heaps.len() < HEAPS_MAX;
-        if let Some(known) = self.values.iter().position(|values| values.argument == argument && free(values)) {
-            return Ok(known);
-        }
-        self.values.push(Values::new(argument, self.spec.input.field(argument).data_type())?);
-        Ok(self.values.len() - 1)
-    }
-
-    /// Notes which groups a batch touches, and what those showed before that were there.
-    fn touch(&mut self, ids: &[u32]) {
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        let (global, bound) = (self.is_global(), self.groups.bound());
-        for id in ids {
-            let [rows, touched] = self.cells.at_mut::<2>(*id, ROWS);
-            debug_assert_eq!((ROWS, TOUCHED), (0, 1));
-            if *touched != self.epoch {
-                *touched = self.epoch;
-                let was_there = if global { self.announced } else { *rows as i64 > 0 };
-                if was_there {
-                    old.push(*id)
-                } else {
-                    new.push(*id)
-                }
-                self.journal.changed(*id, bound);
-            }
-        }
-        for ids in old.chunks(OUTPUT_ROWS) {
-            let (columns, faults) = self.results(ids);
-            self.touched.old.push_back(Old { ids: ids.to_vec(), columns, faults });
-        }
-        self.touched.new.extend(new.chunks(OUTPUT_ROWS).map(<[u32]>::to_vec));
-    }
-
-    /// One column per call, and the groups that have no result to show.
-    fn results(&self, ids: &[u32]) -> (Vec<ArrayRef>, Vec<Fault>) {
-        let mut faults = Vec::new();
-        let types = self.spec.output.fields()[self.spec.group.len()..].iter().map(|field| field.data_type());
-        let column = |((source, call), output): ((&Source, &AggregateCall), &DataType)| match source {
-            Source::Count { offset } => counts(&self.cells, *offset, ids),
-            Source::Accumulator(number) => {
-                self.accumulators[*number].results(call.function, output, &self.cells, ids, &mut faults)
-            }
-            Source::Heap { values, heap } => self.values[*values].heaps[*heap].results(output, ids),
-        };
-        let columns = self.calls.iter().zip(&self.spec.calls).zip(types).map(column).collect();
-        (columns, faults)
-    }
-
-    /// Says how the results of some touched groups changed.
-    fn emit(&mut self, ids: &[u32], old: Option<&Old>, out: &mut Output) {
-        let (columns, faults) = self.results(ids);
-        let fault_at = |faults: &[Fault]| {
-            let mut by_place: Vec<Option<&'static str>> = vec![None; if faults.is_empty() { 0 } else { ids.len() }];
-            faults.iter().rev().for_each(|(place, message)| by_place[*place] = Some(message));
-            by_place
-        };
-        let (old_faults, new_faults) = (fault_at(old.map_or(&[], |old| &old.faults)), fault_at(&faults));
-        let same = old.filter(|_| !columns.is_empty()).map(|old| {
-            let pairs = old.columns.iter().zip(&columns);
-            let same = pairs.map(|(old, new)| not_distinct(old, new).expect("columns of one comparable type"));
-            same.map(|same| same.values().clone()).reduce(|a, b| &a & &b).expect("at least one column")
-        });
-
-        // Which row of which column set, 0 the old and 1 the new.
-        let mut places: Vec<(usize, usize)> = Vec::new();
-        for (i, id) in ids.iter().enumerate() {
-            let rows = self.cells.count(*id, ROWS);
-            let there = self.is_global() || rows > 0;
-            if rows == 0 && !self.is_global() {
-                self.dead.push(*id);
-            }
-            let (old_fault, new_fault) = (old_faults.get(i).copied().flatten(), new_faults.get(i).copied().flatten());
-            let new_fault = new_fault.filter(|_| there);
-            if old_fault != new_fault {
-                self.tell_faults(*id, old_fault, new_fault, out);
-            }
-            let before = old.is_some() && old_fault.is_none();
-            let now = there && new_fault.is_none();
-            if before && now && same.as_ref().is_none_or(|same: &BooleanBuffer| same.value(i)) {
-                continue;
-            }
-            if before {
-                places.push((0, i));
-            }
-            if now {
-                places.push((1, i));
-            }
-        }
-        if places.is_empty() {
-            return;
-        }
-        let shown: Vec<u32> = places.iter().map(|(_, i)| ids[*i]).collect();
-        let mut piece = self.groups.keys(&shown);
-        for (i, new) in columns.iter().enumerate() {
-            piece.push(match old {
-                Some(old) => interleave(&[&old.columns[i], new], &places).expect("columns of one type"),
-                None if places.len() == ids.len() => new.clone(),
-                None => {
-                    let rows = UInt32Array::from_iter_values(places.iter().map(|(_, i)| *i as u32));
-                    take(new, &rows, None).expect("rows of this column")
-                }
-            });
-        }
-        self.pending.pieces.push(piece);
-        self.pending.weights.extend(places.iter().map(|(set, _)| if *set == 0 { -1 } else { 1 }));
-        if self.pending.weights.len() >= OUTPUT_ROWS {
-            self.flush(out);
-        }
-    }
-
-    #[cold]
-    fn tell_faults(&self, id: u32, old: Option<&str>, new: Option<&str>, out: &mut Output) {
-        let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let fields = self.spec.output.fields()[..self.spec.group.len()].to_vec();
-        let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-        let keys = RecordBatch::try_new_with_options(schema, self.groups.keys(&[id]), &options);
-        let row = text::format_row(&keys.expect("keys of the group's types"), 0, ", ");
-        for (message, weight) in [(old, -1), (new, 1)] {
-            let Some(message) = message else { continue };
-            out.errors.push(ErrorChange { message: message.to_string(), row: row.clone(), weight });
-        }
-    }
-
-    /// Makes one delta of what is pending.
-    fn flush(&mut self, out: &mut Output) {
-        let Pending { pieces, weights } = std::mem::take(&mut self.pending);
-        if weights.is_empty() {
-            return;
-        }
-        let columns = (0..self.spec.output.fields().len()).map(|i| match &pieces[..] {
-            [piece] => piece[i].clone(),
-            pieces => {
-                let columns: Vec<&dyn Array> = pieces.iter().map(|piece| piece[i].as_ref()).collect();
-                concat(&columns).expect("columns of one type")
-            }
-        });
-        let options = RecordBatchOptions::new().with_row_count(Some(weights.len()));
-        let rows = RecordBatch::try_new_with_options(self.spec.output.clone(), columns.collect(), &options);
-        let weights = weights.iter().any(|w| *w != 1).then(|| Int64Array::from(weights));
-        out.deltas.push(Delta::new(rows.expect("columns of the output's types"), weights));
     }
 
     /// Forgets the groups whose last row went.

@@ -88,7 +88,7 @@ impl Session {
                     super::dml::quoted(&relation.schema_name),
                     super::dml::quoted(&relation.name)
                 );
-                let query = crate::sql::parse::parse_query(&text)?;
+                let query = crate::sql::parse::query(&text)?;
                 self.select(&query, &[]).await?
             }
             CopySource::Statement(statement) => {

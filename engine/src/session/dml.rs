@@ -40,7 +40,7 @@ pub(super) fn check_default(session: &Session, column: &Column, default: &str) -
     let text = format!("SELECT CAST(({default}) AS {})", column.sql_type);
     let scope = session.scope();
     let state = session.state(&scope)?;
-    bind_query(&state, &scope, &*crate::sql::parse::parse_query(&text)?, &[]).map(|_| ())
+    bind_query(&state, &scope, &*crate::sql::parse::query(&text)?, &[]).map(|_| ())
 }
 
 fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
@@ -64,7 +64,7 @@ impl Session {
 
     /// Runs a query given as text, whose names may also mean the batches of `extra`.
     async fn rows_of(&mut self, text: &str, extra: &[(&str, RecordBatch)], parameters: &[ScalarValue]) -> Result<RecordBatch> {
-        let query = crate::sql::parse::parse_query(text)?;
+        let query = crate::sql::parse::query(text)?;
         self.rows_of_query(&query, extra, parameters).await
     }
 
@@ -430,7 +430,7 @@ impl Session {
         parameters: &[ScalarValue],
     ) -> Result<Outcome> {
         let Some(items) = returning else { return Ok(Outcome::Done(format!("{tag} {count}"))) };
-        let query = crate::sql::parse::parse_query(&returning_text(relation, items))?;
+        let query = crate::sql::parse::query(&returning_text(relation, items))?;
         let mut scope = self.scope();
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
         scope.extra.insert(relation.name.clone(), Arc::new(table));
@@ -445,7 +445,7 @@ impl Session {
     /// What RETURNING's rows look like.
     pub(super) fn returning_schema(&self, table: &Name, items: &[ast::SelectItem]) -> Result<SchemaRef> {
         let relation = self.relation(table)?;
-        let query = crate::sql::parse::parse_query(&returning_text(&relation, items))?;
+        let query = crate::sql::parse::query(&returning_text(&relation, items))?;
         let mut scope: Scope = self.scope();
         let empty = MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map_err(error_from)?;
         scope.extra.insert(relation.name.clone(), Arc::new(empty));

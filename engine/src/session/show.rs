@@ -143,7 +143,7 @@ impl Session {
                 };
                 let scope = self.scope();
                 let state = self.state(&scope)?;
-                let bound = bind_query(&state, &scope, &*crate::sql::parse::parse_query(&text)?, &[])?;
+                let bound = bind_query(&state, &scope, &*crate::sql::parse::query(&text)?, &[])?;
                 Ok(bind::optimize(&state, bound.plan)?.display_indent().to_string())
             }
             _ => Err(Error::unsupported("EXPLAIN of this statement")),
@@ -233,7 +233,7 @@ impl Session {
             let parsed;
             let query = match (text, query) {
                 (Some(text), _) => {
-                    parsed = crate::sql::parse::parse_query(&text)?;
+                    parsed = crate::sql::parse::query(&text)?;
                     &*parsed
                 }
                 (None, Some(query)) => query,

@@ -1,17 +1,327 @@
+//! Names to columns: a parsed query becomes DataFusion's logical plan.
+//!
+//! Tables are found through [`Relations`] alone. The plan's columns have the Arrow types that SQL types have (never a
+//! view of strings, nanoseconds or unsigned integers), so that what a SELECT yields can be a table's or view's column.
+//! Their names may carry marks where the query repeats a name; [`Bound::names`] are those that the user sees.
+
 use std::sync::Arc;
-use arrow::datatypes::DataType;
+
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{
+    AggregateUDF, Cast, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
+
 use crate::error::{Error, Result};
+use crate::sql::context::PostgresTypes;
+use crate::sql::parse::name_of;
+use crate::sql::rewrite::{plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-pub trait Relations: Send + Sync { fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>>; }
-pub struct Bound { pub plan: LogicalPlan, pub names: Vec<String> }
-pub fn bind(_: &SessionState, _: &dyn Relations, _: &ast::Query, _: &[Option<DataType>]) -> Result<Bound> { todo!() }
-pub fn optimize(_: &SessionState, _: LogicalPlan) -> Result<LogicalPlan> { todo!() }
-pub fn relations_named(_: &ast::Query) -> Vec<Name> { todo!() }
-pub fn bind_expression(_: &SessionState, _: &DFSchema, _: &ast::Expr) -> Result<Expr> { todo!() }
-pub fn error_from(_: DataFusionError) -> Error { todo!() }
-pub fn parameter_types(_: &LogicalPlan, _: &[Option<DataType>]) -> Result<Vec<DataType>> { todo!() }
+use crate::sql::types::{field, sql_type_of};
+
+pub use crate::sql::errors::error_from;
+
+/// Where table names lead.
+pub trait Relations: Send + Sync {
+    /// `None` when there is no such relation.
+    fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>>;
+    /// Names to suggest for one that is not there.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A bound query.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    pub plan: LogicalPlan,
+    /// Names of its columns, as the user knows them; they may repeat.
+    pub names: Vec<String>,
+}
+
+/// Binds a query. `parameter_types[i]` is the type of `$i+1` where it is known; the others are inferred, see
+/// [`parameter_types`]. Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 0A000 and others, as in Postgres.
+pub fn bind(
+    state: &SessionState,
+    relations: &dyn Relations,
+    query: &ast::Query,
+    parameter_types: &[Option<DataType>],
+) -> Result<Bound> {
+    let first = bind_once(state, relations, query, parameter_types, false);
+    let plan = match first {
+        Err(error) if error.code == "42701" => {
+            bind_once(state, relations, query, parameter_types, true).map_err(|_| error)
+        }
+        other => other,
+    }?;
+    let plan = canonical_types(plan)?;
+    let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
+    Ok(Bound { plan, names })
+}
+
+fn bind_once(
+    state: &SessionState,
+    relations: &dyn Relations,
+    query: &ast::Query,
+    parameter_types: &[Option<DataType>],
+    mark_all: bool,
+) -> Result<LogicalPlan> {
+    let mut query = query.clone();
+    rewrite_query(&mut query, mark_all)?;
+    let context = BindContext { state, relations };
+    let planner = SqlToRel::new_with_options(&context, parser_options());
+    let mut planner_context = planner_context(parameter_types);
+    let statement = ast::Statement::Query(Box::new(query));
+    planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)
+}
+
+fn parser_options() -> ParserOptions {
+    ParserOptions::new().with_parse_float_as_decimal(true).with_map_string_types_to_utf8view(false)
+}
+
+fn planner_context(parameter_types: &[Option<DataType>]) -> PlannerContext {
+    let fields =
+        parameter_types.iter().map(|t| t.clone().map(|t| Arc::new(Field::new("", t, true)) as FieldRef)).collect();
+    PlannerContext::new().with_prepare_param_data_types(fields)
+}
+
+/// The types of `$1, $2, …` in a bound plan: those given, those inferred, and text where nothing says more.
+pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result<Vec<DataType>> {
+    let inferred = plan.get_parameter_types().map_err(error_from)?;
+    let mut types: Vec<DataType> = given.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
+    for (id, data_type) in inferred {
+        let number: usize = id
+            .trim_start_matches('$')
+            .parse()
+            .ok()
+            .filter(|&n| (1..=65_535).contains(&n))
+            .ok_or_else(|| Error::new("42P02", format!("there is no parameter {id}")))?;
+        if types.len() < number {
+            types.resize(number, DataType::Utf8);
+        }
+        if let (Some(data_type), None) = (data_type, given.get(number - 1).and_then(|t| t.as_ref())) {
+            types[number - 1] = canonical_type(&Field::new("", data_type, true))?.data_type().clone();
+        }
+    }
+    Ok(types)
+}
+
+/// Analyzes (types, casts, checks) and optimizes a bound plan.
+pub fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    state.optimize(&plan).map_err(error_from)
+}
+
+/// Binds one expression over columns, its types settled: for DEFAULT, UPDATE SET, ON CONFLICT.
+pub fn bind_expression(state: &SessionState, schema: &DFSchema, expr: &ast::Expr) -> Result<Expr> {
+    bind_expression_with(state, &NoRelations, schema, expr, &[])
+}
+
+/// The same, with relations that its subqueries may name and parameters.
+pub fn bind_expression_with(
+    state: &SessionState,
+    relations: &dyn Relations,
+    schema: &DFSchema,
+    expr: &ast::Expr,
+    parameter_types: &[Option<DataType>],
+) -> Result<Expr> {
+    let mut expr = expr.clone();
+    rewrite_expression(&mut expr)?;
+    let context = BindContext { state, relations };
+    let planner = SqlToRel::new_with_options(&context, parser_options());
+    let expr = planner.sql_to_expr(expr, schema, &mut planner_context(parameter_types)).map_err(error_from)?;
+    let info = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(state.config_options().clone())
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(info);
+    let expr = simplifier.coerce(expr, schema).map_err(error_from)?;
+    let expr = crate::sql::functions::settle(expr, schema).map_err(error_from)?;
+    simplifier.simplify(expr).map_err(error_from)
+}
+
+struct NoRelations;
+impl Relations for NoRelations {
+    fn table(&self, _: Option<&str>, _: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(None)
+    }
+}
+
+/// The relations that a query names, anywhere in it, each once; names of its own WITH queries are left out.
+pub fn relations_named(query: &ast::Query) -> Vec<Name> {
+    use std::ops::ControlFlow;
+    struct Names {
+        found: Vec<Name>,
+        with: Vec<String>,
+    }
+    impl ast::Visitor for Names {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+            let tables = query.with.iter().flat_map(|with| &with.cte_tables);
+            self.with.extend(tables.map(|cte| crate::sql::parse::fold(&cte.alias.name)));
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<()> {
+            if let ast::TableFactor::Table { name, args: None, .. } = factor
+                && let Ok(name) = name_of(name)
+                && !self.found.contains(&name)
+            {
+                self.found.push(name);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut rewritten = query.clone();
+    // Windows name their table in an argument; an error in one will come up when the query is bound.
+    let _ = rewrite_query(&mut rewritten, false);
+    let mut names = Names { found: Vec::new(), with: Vec::new() };
+    let _ = ast::Visit::visit(&rewritten, &mut names);
+    let Names { found, with } = names;
+    found.into_iter().filter(|name| name.schema.is_some() || !with.contains(&name.name)).collect()
+}
+
+/// The field of the SQL type nearest to a field's.
+fn canonical_type(of: &Field) -> Result<Field> {
+    let sql_type = match of.data_type() {
+        // row_number() and count over unsigned: bigint, as in Postgres.
+        DataType::UInt64 => "bigint".to_string(),
+        DataType::Struct(_) | DataType::Map(..) | DataType::Union(..) => return Ok(of.clone()),
+        _ => sql_type_of(of),
+    };
+    if of.data_type() == &DataType::Null {
+        return field(of.name(), "text", true);
+    }
+    match of.data_type() {
+        // numeric(p,s) out of what columns can be, e.g. scale 40 of a Decimal256, is cut by sql_type_of.
+        DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => Ok(of.clone()),
+        _ => field(of.name(), &sql_type, of.is_nullable()),
+    }
+}
+
+/// Casts output columns whose Arrow type no SQL type has.
+fn canonical_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut changed = false;
+    let mut exprs = Vec::with_capacity(plan.schema().fields().len());
+    for (qualifier, column) in plan.schema().iter() {
+        let wanted = canonical_type(column)?;
+        let expr = Expr::Column((qualifier, column).into());
+        if wanted.data_type() == column.data_type() {
+            exprs.push(expr);
+        } else {
+            changed = true;
+            let cast = Expr::Cast(Cast::new(Box::new(expr), wanted.data_type().clone()));
+            exprs.push(cast.alias_qualified(qualifier.cloned(), column.name()));
+        }
+    }
+    if !changed {
+        return Ok(plan);
+    }
+    LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(error_from)
+}
+
+/// DataFusion's view of a session while it binds: functions from the state, tables from [`Relations`].
+struct BindContext<'a> {
+    state: &'a SessionState,
+    relations: &'a dyn Relations,
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl ContextProvider for BindContext<'_> {
+    fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
+        let (schema, table) = (name.schema(), name.table());
+        let found = self.relations.table(schema, table).map_err(external)?;
+        match found {
+            Some(provider) => Ok(provider_as_source(provider)),
+            None => {
+                let shown = schema.map_or_else(|| table.to_string(), |schema| format!("{schema}.{table}"));
+                let error = Error::undefined_relation(shown);
+                Err(external(match nearest(table, self.relations.names().iter().map(String::as_str)) {
+                    Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
+                    None => error,
+                }))
+            }
+        }
+    }
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
+        let function = self
+            .state
+            .table_functions()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| external(Error::new("42883", format!("function {name} does not exist in FROM"))))?;
+        let info = SimplifyContext::builder()
+            .with_config_options(self.state.config_options().clone())
+            .with_query_execution_start_time(self.state.execution_props().query_execution_start_time)
+            .build();
+        let simplifier = ExprSimplifier::new(info);
+        let schema = DFSchema::empty();
+        let args = args
+            .into_iter()
+            .map(|arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg)))
+            .collect::<DataFusionResult<Vec<_>>>()?;
+        let arguments = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
+        Ok(provider_as_source(function.create_table_provider_with_args(arguments)?))
+    }
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(PostgresTypes))
+    }
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// The name that differs least from `name`, if it is near.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|candidate| (datafusion::common::utils::datafusion_strsim::levenshtein(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= 1 + name.chars().count() / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}

@@ -1,4 +1,127 @@
-use datafusion::execution::SessionState;
-#[derive(Clone, Default)]
-pub struct Settings { pub time_zone: String, pub search_path: Vec<String> }
-pub fn session_state(_: &Settings) -> SessionState { todo!() }
+//! DataFusion set up as Millrace's binder, optimizer and ad-hoc executor: one set of functions, types and rules for
+//! SELECTs and views, so that a SELECT is the oracle for a view of the same text.
+//!
+//! What differs from DataFusion's defaults, and why:
+//! - microseconds, Utf8 rather than views of it, `7.0` a numeric: as stored and as in Postgres;
+//! - no pushing or removing of limits: a limit is a top-k that the incremental plan must see;
+//! - uncorrelated scalar subqueries are joins, because an incremental plan has joins;
+//! - NULL keys are filtered before inner joins, so that they do not fill join state;
+//! - integer overflow and division by zero are errors, casts are Postgres' (`functions/`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Fields};
+use chrono::{DateTime, Utc};
+use datafusion::common::config::Dialect;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::prelude::SessionConfig;
+use sqlparser::ast;
+
+use crate::sql::{functions, types};
+
+/// What of a session bears on the meaning of a statement.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// An IANA name or an offset such as `+02:00`.
+    pub time_zone: String,
+    pub search_path: Vec<String>,
+    /// What `now()` answers; without one it is an error.
+    pub now: Option<DateTime<Utc>>,
+    /// Partitions of an ad-hoc query.
+    pub target_partitions: usize,
+    /// Memory pool and disk manager of an ad-hoc query; DataFusion's unbounded one when `None`.
+    pub runtime: Option<Arc<RuntimeEnv>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            time_zone: "UTC".into(),
+            search_path: vec!["public".into()],
+            now: Some(Utc::now()),
+            target_partitions: 1,
+            runtime: None,
+        }
+    }
+}
+
+/// Optimizer rules left out.
+const RULES_OFF: &[&str] = &["push_down_limit", "eliminate_limit"];
+
+pub fn session_state(settings: &Settings) -> SessionState {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(settings.target_partitions)
+        .with_batch_size(8192)
+        .with_information_schema(false)
+        .with_create_default_catalog_and_schema(false);
+    let options = config.options_mut();
+    options.execution.time_zone = Some(settings.time_zone.clone());
+    options.sql_parser.dialect = Dialect::PostgreSQL;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.optimizer.filter_null_join_keys = true;
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    options.optimizer.enable_leaf_expression_pushdown = false;
+    options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
+
+    let mut props = ExecutionProps::new();
+    if let Some(now) = settings.now {
+        props = props.with_query_execution_start_time(now);
+    }
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        Optimizer::new().rules.into_iter().filter(|rule| !RULES_OFF.contains(&rule.name())).collect();
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_execution_props(props)
+        .with_optimizer_rules(rules)
+        .with_analyzer_rules(functions::analyzer_rules())
+        .with_expr_planners(
+            functions::planners().into_iter().chain(SessionStateDefaults::default_expr_planners()).collect(),
+        )
+        .with_type_planner(Arc::new(PostgresTypes))
+        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
+        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_window_functions(SessionStateDefaults::default_window_functions())
+        .with_table_function_list(SessionStateDefaults::default_table_functions());
+    if let Some(runtime) = &settings.runtime {
+        builder = builder.with_runtime_env(runtime.clone());
+    }
+    let mut state = builder.build();
+    functions::register(&mut state);
+    state
+}
+
+/// SQL types in queries are those of columns.
+#[derive(Debug)]
+pub(crate) struct PostgresTypes;
+
+impl TypePlanner for PostgresTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        if let ast::DataType::Struct(fields, _) = sql_type {
+            let fields: DataFusionResult<Fields> = fields
+                .iter()
+                .enumerate()
+                .map(|(i, field)| {
+                    let name = field.field_name.as_ref().map_or_else(|| format!("f{}", i + 1), crate::sql::parse::fold);
+                    let inner = self.plan_type_field(&field.field_type)?.expect("always answers");
+                    Ok(inner.as_ref().clone().with_name(name))
+                })
+                .collect();
+            return Ok(Some(Arc::new(arrow::datatypes::Field::new(
+                "",
+                arrow::datatypes::DataType::Struct(fields?),
+                true,
+            ))));
+        }
+        types::field_from_ast("", sql_type, true)
+            .map(|field| Some(Arc::new(field)))
+            .map_err(|e| DataFusionError::External(Box::new(e)))
+    }
+}

@@ -1,13 +1,17 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
 pub mod bind;
-pub mod cast;
 pub mod context;
 mod dialect;
+mod errors;
 pub mod exact_float;
+pub mod functions;
 pub mod interval;
 pub mod parse;
+mod rewrite;
 pub mod statement;
 pub mod system;
-pub mod text;
 pub mod types;
+mod window;
+pub mod cast;
+pub mod text;

@@ -152,39 +152,42 @@ fn decimal_results(
     faults: &mut Vec<Fault>,
 ) -> ArrayRef {
     let nulls = nulls_where_empty(ids, |id| total(id).1 <= 0);
-    let mut each = |value: &dyn Fn(i256, i64) -> Option<i128>, message: &'static str| -> Vec<i128> {
-        let mut values = Vec::with_capacity(ids.len());
-        for (i, id) in ids.iter().enumerate() {
-            let value = match total(*id) {
-                (_, count) if count <= 0 => Some(0),
-                (sum, count) => value(sum, count),
-            };
-            if value.is_none() {
-                faults.push((i, message));
-            }
-            values.push(value.unwrap_or(0));
-        }
-        values
-    };
     match output {
         DataType::Int64 => {
             let sum = |sum: i256, _| sum.to_i128().filter(|sum| i64::try_from(*sum).is_ok());
-            let values = each(&sum, BIGINT_OUT_OF_RANGE);
+            let values = each(ids, total, sum, BIGINT_OUT_OF_RANGE, faults);
             Arc::new(Int64Array::new(values.into_iter().map(|v| v as i64).collect(), nulls))
         }
         DataType::Decimal128(precision, output_scale) => {
-            let values = match function {
-                AggregateFunction::Avg => {
-                    let digits = (*output_scale - scale) as u32;
-                    each(&|sum, count| average(sum, count, digits).filter(fits), NUMERIC_OVERFLOW)
-                }
-                _ => each(&|sum, _| sum.to_i128().filter(fits), NUMERIC_OVERFLOW),
+            let values = if function == AggregateFunction::Avg {
+                let digits = (*output_scale - scale) as u32;
+                each(ids, total, |sum, count| average(sum, count, digits).filter(fits), NUMERIC_OVERFLOW, faults)
+            } else {
+                each(ids, total, |sum, _| sum.to_i128().filter(fits), NUMERIC_OVERFLOW, faults)
             };
             let array = Decimal128Array::new(values.into(), nulls);
             Arc::new(array.with_precision_and_scale(*precision, *output_scale).expect("a scale that was checked"))
         }
         other => unreachable!("no sum or average of exact numbers is a {other}"),
     }
+}
+
+/// `value(sum, count)` of each group that has values, 0 of the others; a fault where it is `None`.
+fn each(
+    ids: &[u32],
+    total: impl Fn(u32) -> (i256, i64),
+    value: impl Fn(i256, i64) -> Option<i128>,
+    message: &'static str,
+    faults: &mut Vec<Fault>,
+) -> Vec<i128> {
+    let value_at = |(i, id): (usize, &u32)| match total(*id) {
+        (_, count) if count <= 0 => 0,
+        (sum, count) => value(sum, count).unwrap_or_else(|| {
+            faults.push((i, message));
+            0
+        }),
+    };
+    ids.iter().enumerate().map(value_at).collect()
 }
 
 fn fits(value: &i128) -> bool {

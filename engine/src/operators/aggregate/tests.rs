@@ -1,5 +1,9 @@
 //! Aggregates by example, then against a naive recompute.
 
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+
 use super::*;
 use crate::delta::text::schema;
 use crate::operators::check::{Checker, Disk, check};

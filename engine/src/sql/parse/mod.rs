@@ -61,7 +61,7 @@ pub fn parse_one(text: &str) -> Result<Statement> {
 }
 
 /// A query such as a view's stored text.
-pub fn parse_query(text: &str) -> Result<Box<ast::Query>> {
+pub fn query(text: &str) -> Result<Box<ast::Query>> {
     match parse_one(text)?.kind {
         StatementKind::Query(query) => Ok(query),
         _ => Err(Error::syntax("a query was expected")),

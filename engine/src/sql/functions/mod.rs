@@ -1,0 +1,32 @@
+//! The functions that make DataFusion answer as Postgres does, and where they are put in: one function to register
+//! them all, one list of planners, one list of analyzer rules.
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchema;
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::Analyzer;
+
+/// Puts all functions in; those of the same name as DataFusion's replace them.
+pub fn register(state: &mut SessionState) {
+    datafusion_functions_json::register_all(state).expect("the registry takes any function");
+}
+
+/// Planners of operators, to be asked before DataFusion's.
+pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
+    Vec::new()
+}
+
+/// DataFusion's analyzer, and after it what needs the types that it settled.
+pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    Analyzer::new().rules
+}
+
+/// What the analyzer's rules do to an expression that stands alone, its types being settled.
+pub fn settle(expr: Expr, _schema: &DFSchema) -> Result<Expr> {
+    Ok(expr)
+}

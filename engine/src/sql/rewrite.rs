@@ -1,0 +1,385 @@
+//! What is changed in a parsed query before DataFusion sees it, so that it means what it means in Postgres.
+//!
+//! ```text
+//!   SELECT count(*), 1, 1        SELECT count(*) AS count, 1 AS "?column?", 1 AS "?column?␁2"
+//!   TUMBLE(t, ts, …) in FROM     a derived table (window.rs)
+//!   a = ANY (SELECT …)           a IN (SELECT …)
+//!   TABLE t                      SELECT * FROM t
+//!   ts AT TIME ZONE 'x'          timezone('x', ts)
+//!   INTERVAL '1:30'              INTERVAL '0 months 0 days 5400000000 microseconds'
+//! ```
+//!
+//! DataFusion wants different names in one SELECT, Postgres does not: what repeats a name gets a mark and a number at
+//! its end, which [`plain_name`] takes off again.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableAliasColumnDef,
+    TableFactor, Value, VisitMut, VisitorMut,
+};
+
+use crate::error::{Error, Result};
+use crate::sql::parse::{fold, interval_literal};
+use crate::sql::{types, window};
+
+/// Stands between a name and the number that makes it differ.
+const MARK: char = '\u{1}';
+
+/// A column's name as the user knows it.
+pub fn plain_name(name: &str) -> &str {
+    name.split(MARK).next().unwrap_or(name)
+}
+
+/// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
+/// own, as the last resort against repeated names.
+pub fn rewrite_query(query: &mut Query, mark_all: bool) -> Result<()> {
+    if mark_all {
+        mark_outermost(&mut query.body);
+    }
+    match query.visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+pub fn rewrite_expression(expr: &mut Expr) -> Result<()> {
+    match expr.visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Rewriter;
+
+impl VisitorMut for Rewriter {
+    type Break = Box<Error>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
+        if !query.locks.is_empty() {
+            return refuse("FOR UPDATE or FOR SHARE");
+        }
+        replace_table_command(&mut query.body)
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Box<Error>> {
+        if select.into.is_some() {
+            return ControlFlow::Break(Box::new(
+                Error::unsupported("SELECT INTO").hint("Use CREATE TABLE … AS or CREATE MATERIALIZED VIEW."),
+            ));
+        }
+        name_items(select);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Box<Error>> {
+        match window::rewrite(factor) {
+            Ok(Some(derived)) => *factor = derived,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(Box::new(error)),
+        }
+        match factor {
+            TableFactor::Table { version: Some(_), .. } => return refuse("AS OF in FROM"),
+            TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
+            TableFactor::Table { name, alias, args: Some(_), .. } => name_function_column(name, alias),
+            TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality: false, .. }
+                if array_exprs.len() == 1 =>
+            {
+                name_single_column(alias);
+            }
+            TableFactor::UNNEST { with_ordinality: true, .. } => return refuse("WITH ORDINALITY"),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+        if let Expr::Interval(_) = expr {
+            return match interval_literal(expr) {
+                Some(Ok(interval)) => {
+                    *expr = interval_expr(&interval.to_string());
+                    ControlFlow::Continue(())
+                }
+                Some(Err(error)) => ControlFlow::Break(Box::new(error)),
+                None => refuse("INTERVAL of anything but a literal"),
+            };
+        }
+        let taken = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+        *expr = rewrite_expr(taken);
+        ControlFlow::Continue(())
+    }
+}
+
+fn refuse(what: &str) -> ControlFlow<Box<Error>> {
+    ControlFlow::Break(Box::new(Error::unsupported(what)))
+}
+
+fn rewrite_expr(expr: Expr) -> Expr {
+    match expr {
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match *right {
+            Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: false },
+            right => Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right: Box::new(right), is_some },
+        },
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => match *right {
+            Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: true },
+            right => Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right: Box::new(right) },
+        },
+        Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
+        Expr::Function(mut function) => {
+            // pg_catalog.lower(x) is lower(x).
+            if let [schema, _] = function.name.0.as_slice()
+                && schema.as_ident().is_some_and(|s| fold(s) == "pg_catalog")
+            {
+                function.name.0.remove(0);
+            }
+            let name = function.name.to_string().to_lowercase();
+            if matches!(name.as_str(), "localtimestamp" | "localtime")
+                && matches!(function.args, FunctionArguments::None)
+            {
+                let data_type = match name.as_str() {
+                    "localtimestamp" => ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
+                    _ => ast::DataType::Time(None, ast::TimezoneInfo::None),
+                };
+                return cast(call("now", Vec::new()), data_type);
+            }
+            Expr::Function(function)
+        }
+        other => other,
+    }
+}
+
+fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
+    Expr::Cast { kind: ast::CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+fn interval_expr(text: &str) -> Expr {
+    Expr::Interval(ast::Interval {
+        value: Box::new(Expr::Value(Value::SingleQuotedString(text.to_string()).into())),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    })
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {
+    match body {
+        SetExpr::Table(table) => {
+            let name = [table.schema_name.as_deref(), table.table_name.as_deref()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(".");
+            match crate::sql::parse::query(&format!("SELECT * FROM {name}")) {
+                Ok(query) => *body = *query.body,
+                Err(error) => return ControlFlow::Break(Box::new(error)),
+            }
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            replace_table_command(left)?;
+            replace_table_command(right)?;
+        }
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            return refuse("INSERT, UPDATE or DELETE in WITH or as a subquery");
+        }
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => {}
+    }
+    ControlFlow::Continue(())
+}
+
+/// `generate_series(1, 3) AS i` has a column i.
+fn name_function_column(name: &ObjectName, alias: &mut Option<TableAlias>) {
+    if name.0.len() != 1 {
+        return;
+    }
+    let function = name.0[0].as_ident().map(fold).unwrap_or_default();
+    if function != "generate_series" {
+        return;
+    }
+    let alias = alias.get_or_insert_with(|| TableAlias {
+        explicit: true,
+        name: Ident::new(function),
+        columns: Vec::new(),
+        at: None,
+    });
+    name_single_column(alias);
+}
+
+fn name_single_column(alias: &mut TableAlias) {
+    if alias.columns.is_empty() {
+        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    }
+}
+
+/// Gives each item of a SELECT the name that Postgres gives it, and a mark to one that repeats a name.
+fn name_items(select: &mut Select) {
+    let star = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
+    let starred: Vec<String> = select
+        .projection
+        .iter()
+        .filter_map(|item| match item {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                name.0.last().and_then(|part| part.as_ident()).map(fold)
+            }
+            _ => None,
+        })
+        .collect();
+    let mut used = HashSet::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let (name, in_star) = match item {
+            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => (fold(ident), star),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+                let qualifier = parts.iter().rev().nth(1).map(fold);
+                let name = parts.last().map(fold).unwrap_or_default();
+                (name, star || qualifier.is_some_and(|q| starred.contains(&q)))
+            }
+            SelectItem::UnnamedExpr(expr) => {
+                let name = name_of_expr(expr).unwrap_or_else(|| "?column?".into());
+                let given = if used.contains(&name) { marked(&name, i) } else { name.clone() };
+                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', given) };
+                used.insert(name);
+                continue;
+            }
+            SelectItem::ExprWithAlias { alias, .. } => {
+                let name = fold(alias);
+                if !used.insert(name.clone()) && !name.contains(MARK) {
+                    *alias = Ident::with_quote('"', marked(&name, i));
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if !used.insert(name.clone()) || in_star {
+            mark(item, &name, i);
+        }
+    }
+}
+
+fn marked(name: &str, i: usize) -> String {
+    format!("{name}{MARK}{i}")
+}
+
+fn mark(item: &mut SelectItem, name: &str, i: usize) {
+    if let SelectItem::UnnamedExpr(expr) = item {
+        let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', marked(name, i)) };
+    }
+}
+
+fn mark_outermost(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            for (i, item) in select.projection.iter_mut().enumerate() {
+                match item {
+                    SelectItem::UnnamedExpr(expr) => {
+                        let name = name_of_expr(expr).unwrap_or_else(|| "?column?".into());
+                        mark(item, &name, i);
+                    }
+                    SelectItem::ExprWithAlias { alias, .. } => *alias = Ident::with_quote('"', marked(&fold(alias), i)),
+                    _ => {}
+                }
+            }
+        }
+        SetExpr::Query(query) => mark_outermost(&mut query.body),
+        SetExpr::SetOperation { left, .. } => mark_outermost(left),
+        _ => {}
+    }
+}
+
+/// The name that Postgres gives a column (`FigureColname`); `None` is `?column?`.
+fn name_of_expr(expr: &Expr) -> Option<String> {
+    let name = match expr {
+        Expr::Identifier(ident) => return Some(fold(ident)),
+        Expr::CompoundIdentifier(parts) => return parts.last().map(fold),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                ast::AccessExpr::Dot(Expr::Identifier(ident)) => Some(fold(ident)),
+                _ => None,
+            });
+            return field.or_else(|| name_of_expr(root));
+        }
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of_expr(inner),
+        Expr::Function(function) => return function.name.0.last().and_then(|part| part.as_ident()).map(fold),
+        Expr::Cast { expr, data_type, .. } => {
+            let inner = name_of_expr(expr).filter(|_| !matches!(expr.as_ref(), Expr::Case { .. } | Expr::Cast { .. }));
+            return inner.or_else(|| type_name(data_type));
+        }
+        Expr::TypedString(typed) => return type_name(&typed.data_type),
+        Expr::Case { else_result, .. } => {
+            let from_else = else_result.as_deref().filter(|e| !matches!(e, Expr::Cast { .. } | Expr::Case { .. }));
+            return from_else.and_then(name_of_expr).or(Some("case".into()));
+        }
+        Expr::Subquery(query) => return name_of_subquery(&query.body),
+        Expr::Exists { .. } => "exists",
+        Expr::Array(_) => "array",
+        Expr::Interval(_) => "interval",
+        Expr::Extract { .. } => "extract",
+        Expr::Substring { .. } => "substring",
+        Expr::Position { .. } => "position",
+        Expr::Overlay { .. } => "overlay",
+        Expr::Ceil { .. } => "ceil",
+        Expr::Floor { .. } => "floor",
+        Expr::Trim { trim_where: Some(ast::TrimWhereField::Leading), .. } => "ltrim",
+        Expr::Trim { trim_where: Some(ast::TrimWhereField::Trailing), .. } => "rtrim",
+        Expr::Trim { .. } => "btrim",
+        Expr::AtTimeZone { .. } => "timezone",
+        Expr::Tuple(_) => "row",
+        Expr::Value(value) => match &value.value {
+            Value::Boolean(_) => "bool",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(name.to_string())
+}
+
+fn name_of_subquery(body: &SetExpr) -> Option<String> {
+    match body {
+        SetExpr::Select(select) => match select.projection.as_slice() {
+            [SelectItem::UnnamedExpr(expr)] => name_of_expr(expr),
+            [SelectItem::ExprWithAlias { alias, .. }] => Some(fold(alias)),
+            _ => None,
+        },
+        SetExpr::Query(query) => name_of_subquery(&query.body),
+        SetExpr::SetOperation { left, .. } => name_of_subquery(left),
+        _ => None,
+    }
+}
+
+/// Types as pg_type names them.
+fn type_name(data_type: &ast::DataType) -> Option<String> {
+    let canonical = types::sql_type_from_ast(data_type).ok()?;
+    let plain = canonical.split('(').next().unwrap_or_default().trim_end_matches("[]");
+    let name = match plain {
+        "integer" => "int4",
+        "bigint" => "int8",
+        "smallint" => "int2",
+        "real" => "float4",
+        "double precision" => "float8",
+        "boolean" => "bool",
+        "timestamp with time zone" => "timestamptz",
+        "timestamp without time zone" => "timestamp",
+        "time without time zone" => "time",
+        "character varying" => "varchar",
+        "character" => "bpchar",
+        other => other.trim_matches('"'),
+    };
+    Some(name.to_string())
+}
