@@ -136,6 +136,9 @@ fn view() -> Arc<CatalogView> {
             setting("server_version_num", "150000"),
             setting("work_mem", "4MB"),
             setting("jit", "on"),
+            setting("default_table_access_method", "heap"),
+            setting("server_encoding", "UTF8"),
+            setting("server_version", "15.0"),
             setting("max_index_keys", "32"),
         ],
         search_path: vec!["public".into()],
@@ -264,4 +267,26 @@ async fn asyncpg() {
 #[tokio::test]
 async fn tools() {
     check("tools", include_str!("testdata/tools.txt")).await;
+}
+
+#[tokio::test]
+async fn names_of_columns() {
+    let view = view();
+    for (sql, names) in [
+        ("SELECT n.oid, n.* FROM pg_namespace n", "oid,oid,nspname,nspowner,nspacl"),
+        ("SELECT count(*), max(oid), oid::regclass, 1, current_user FROM pg_class GROUP BY oid", "count,max,oid,?column?,current_user"),
+        ("SELECT pg_catalog.version(), 'x'::name, CASE WHEN true THEN 1 END", "version,name,case"),
+    ] {
+        let (found, _) = answer(sql, &view).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_eq!(found.join(","), names, "{sql}");
+    }
+}
+
+#[test]
+fn dump_names() {
+    let mut v: Vec<String> = session_state(&Settings::default()).scalar_functions().keys().cloned().collect();
+    v.extend(session_state(&Settings::default()).aggregate_functions().keys().cloned());
+    v.extend(session_state(&Settings::default()).window_functions().keys().cloned());
+    v.extend(functions::bind(&view()).iter().map(|f| f.name().to_string()));
+    std::fs::write("/tmp/pgcat/names.txt", v.join("\n")).expect("dump");
 }

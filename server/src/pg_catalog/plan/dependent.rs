@@ -31,6 +31,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Subquery, SubqueryAlias, Volatility, lit,
@@ -56,25 +57,47 @@ pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<Logic
     let names = NamePreserver::new(&node);
     let changed = node.map_expressions(|e| {
         let name = names.save(&e);
-        let changed = e.transform_up(|e| replace_expression(e, &schema, in_filter, context))?;
+        let changed = if in_filter {
+            replace_in_filter(e, &schema, context)?
+        } else {
+            e.transform_up(|e| replace_expression(e, &schema, context))?
+        };
         Ok(if changed.transformed { changed.update_data(|e| name.restore(e)) } else { changed })
     })?;
     changed.transform_data(|node| node.recompute_schema().map(Transformed::yes))
 }
 
-fn replace_expression(expr: Expr, schema: &DFSchema, in_filter: bool, context: &Context) -> Result<Transformed<Expr>> {
-    let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty() && of_system(&s.subquery);
-    // DataFusion makes semi, anti and mark joins of these.
-    let is_join = |s: &Subquery| {
-        in_filter && s.subquery.all_out_ref_exprs().iter().all(|e| matches!(e, Expr::OuterReferenceColumn(_, c) if schema.has_column(c)))
+/// DataFusion makes semi and anti joins of the EXISTS and IN that a condition consists of.
+fn replace_in_filter(condition: Expr, schema: &DFSchema, context: &Context) -> Result<Transformed<Expr>> {
+    let known = |s: &Subquery| {
+        s.subquery.all_out_ref_exprs().iter().all(|e| matches!(e, Expr::OuterReferenceColumn(_, c) if schema.has_column(c)))
     };
+    let is_join = |e: &Expr| match e {
+        Expr::Exists(exists) => known(&exists.subquery),
+        Expr::InSubquery(inside) => known(&inside.subquery),
+        _ => false,
+    };
+    let mut changed = false;
+    let mut conjuncts = Vec::new();
+    for e in split_conjunction_owned(condition) {
+        let joins = is_join(&e) || matches!(&e, Expr::Not(inner) if is_join(inner));
+        let e = if joins { Transformed::no(e) } else { e.transform_up(|e| replace_expression(e, schema, context))? };
+        changed |= e.transformed;
+        conjuncts.push(e.data);
+    }
+    let condition = conjuncts.into_iter().reduce(Expr::and).expect("a condition has a conjunct");
+    Ok(Transformed::new_transformed(condition, changed))
+}
+
+fn replace_expression(expr: Expr, schema: &DFSchema, context: &Context) -> Result<Transformed<Expr>> {
+    let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty() && of_system(&s.subquery);
     Ok(match expr {
         Expr::ScalarSubquery(s) if is_correlated(&s) => Transformed::yes(dependent(&s, Shape::Scalar, schema)?),
-        Expr::Exists(Exists { subquery, negated }) if is_correlated(&subquery) && !is_join(&subquery) => {
+        Expr::Exists(Exists { subquery, negated }) if of_system(&subquery.subquery) => {
             let exists = dependent(&subquery, Shape::Exists, schema)?;
             Transformed::yes(if negated { !exists } else { exists })
         }
-        Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_correlated(&subquery) && !is_join(&subquery) => {
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if of_system(&subquery.subquery) => {
             let values = dependent(&subquery, Shape::Column, schema)?;
             let found = context.call(functions::ANY_OF, vec![lit("="), *expr, values]);
             Transformed::yes(if negated { !found } else { found })

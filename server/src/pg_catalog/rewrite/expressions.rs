@@ -4,6 +4,7 @@ use millrace_engine::{Error, Result};
 use sqlparser::ast::{
     AccessExpr, ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
     GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Subscript, Value as Literal,
+    ValueWithSpan,
 };
 
 use super::{Rewriter, call, fold, parse_expr, parse_query, parser, parts, text};
@@ -102,6 +103,9 @@ pub fn rewrite(expr: &mut Expr, rewriter: &Rewriter) -> Result<()> {
                 }
             }
             *expr = parse_expr(&format!("{}({})", if *negated { "NOT " } else { "" }, alternatives.join(" OR ")))?;
+        }
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            plain_escape(pattern, escape_char);
         }
         Expr::Collate { expr: inner, .. } => *expr = (**inner).clone(),
         Expr::AnyOp { left, compare_op, right, .. } => {
@@ -221,8 +225,8 @@ fn function_call(function: &mut Function) -> Result<Option<Expr>> {
 }
 
 /// Functions of ours that stand in a select list for many rows.
-fn returns_set(name: &str) -> bool {
-    name == "generate_subscripts" || functions::find(name).is_some_and(|d| functions::row_columns(d).is_some())
+pub fn returns_set(name: &str) -> bool {
+    matches!(name, "generate_subscripts" | "generate_series") || functions::find(name).is_some_and(|d| functions::row_columns(d).is_some())
 }
 
 fn is_transaction_id(argument: &Expr) -> bool {
@@ -289,6 +293,24 @@ fn system_column(column: &str, qualifier: Option<&str>, rewriter: &Rewriter) -> 
         }
         _ => call("xid", vec![text("0")]),
     }
+}
+
+/// LIKE 'a/_b' ESCAPE '/' to LIKE 'a\_b', the one escape that DataFusion knows.
+fn plain_escape(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    let Some(Literal::SingleQuotedString(by)) = escape.as_ref().map(|e| &e.value) else { return };
+    let Expr::Value(ValueWithSpan { value: Literal::SingleQuotedString(text), .. }) = pattern else { return };
+    let (Some(by), 1) = (by.chars().next(), by.chars().count()) else { return };
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c == by => out.extend(std::iter::once('\\').chain(chars.next())),
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    *text = out;
+    *escape = None;
 }
 
 /// OPERATOR(pg_catalog.~) to ~.
