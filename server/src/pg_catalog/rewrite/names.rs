@@ -11,7 +11,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, visit_expressions,
+    DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    visit_expressions,
 };
 
 use super::{fold, from, parts};
@@ -82,7 +83,9 @@ fn name_select(select: &mut Select, view: &CatalogView) {
                 SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{name}{MARK}")) }
             }
             (0, true) => SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) },
-            (n, _) => SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{name}{MARK}{}", n + 1)) },
+            (n, _) => {
+                SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{name}{MARK}{}", n + 1)) }
+            }
         });
     }
 }
@@ -164,7 +167,9 @@ fn column_name(expr: &Expr) -> Option<String> {
 
 /// CASE has the name of its ELSE where that is a column or a call.
 fn named_else(expr: &Expr) -> Option<String> {
-    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Function(_)).then(|| column_name(expr)).flatten()
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Function(_))
+        .then(|| column_name(expr))
+        .flatten()
 }
 
 fn type_name(data_type: &DataType) -> Option<String> {
