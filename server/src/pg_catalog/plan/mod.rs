@@ -52,7 +52,9 @@ impl Context {
             .map(|(qualifier, field)| {
                 let column = Expr::Column(Column::from((qualifier, field)));
                 match reg(field) {
-                    Some(_) => self.call(functions::REG_OUT, vec![column]).alias_qualified(qualifier.cloned(), field.name()),
+                    Some(_) => {
+                        self.call(functions::REG_OUT, vec![column]).alias_qualified(qualifier.cloned(), field.name())
+                    }
                     None => column,
                 }
             })
@@ -107,8 +109,12 @@ impl Context {
                 }
                 let kind = |e: &Expr| field(e).and_then(|f| reg(&f).map(str::to_string));
                 let (left, right, changed) = match (kind(&left), kind(&right)) {
-                    (Some(kind), None) if is_text_literal(&right) => (left, Box::new(self.call(&kind, vec![*right])), true),
-                    (None, Some(kind)) if is_text_literal(&left) => (Box::new(self.call(&kind, vec![*left])), right, true),
+                    (Some(kind), None) if is_text_literal(&right) => {
+                        (left, Box::new(self.call(&kind, vec![*right])), true)
+                    }
+                    (None, Some(kind)) if is_text_literal(&left) => {
+                        (Box::new(self.call(&kind, vec![*left])), right, true)
+                    }
                     _ => (left, right, false),
                 };
                 Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
@@ -160,7 +166,20 @@ fn is_text_literal(expr: &Expr) -> bool {
 fn takes_text(function: &str) -> bool {
     matches!(
         function,
-        "format" | "concat" | "concat_ws" | "quote_ident" | "quote_literal" | "quote_nullable" | "lower" | "upper" | "replace"
-            | "split_part" | "substr" | "json_build_object" | "jsonb_build_object" | "json_build_array" | "jsonb_build_array"
+        "format"
+            | "concat"
+            | "concat_ws"
+            | "quote_ident"
+            | "quote_literal"
+            | "quote_nullable"
+            | "lower"
+            | "upper"
+            | "replace"
+            | "split_part"
+            | "substr"
+            | "json_build_object"
+            | "jsonb_build_object"
+            | "json_build_array"
+            | "jsonb_build_array"
     )
 }
