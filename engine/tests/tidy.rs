@@ -306,7 +306,8 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
 fn expand(rest: &str, before: &str, at: usize, found: &mut Vec<(usize, String)>) {
     let end = rest.find(|c| !is_name(c) && c != ':').unwrap_or(rest.len());
     let path = format!("{before}{}", &rest[..end]);
-    if !path.ends_with("::") || !rest[end..].starts_with('{') {
+    let opens = path.is_empty() || path.ends_with("::");
+    if !opens || !rest[end..].starts_with('{') {
         found.push((at, path.trim_end_matches(':').to_string()));
         return;
     }
@@ -440,10 +441,10 @@ fn comments_and_strings_do_not_count() {
     assert_eq!(places(&code, "todo!").count(), 1);
     assert_eq!(places(&code, "dbg!").count(), 0);
     assert!(code.contains("let c =") && code.contains("fn f<'a>() {}"));
-    let tested = "use crate::a;\n#[cfg(test)]\nmod tests { use crate::b; fn f() { } }\nuse crate::c::{d::e, f};";
+    let tested = "use crate::a;\n#[cfg(test)]\nmod tests { use crate::b; fn f() { } }\nuse crate::c::{d::e, f};\nuse crate::{g, h::i};";
     let source = Source { path: "engine/src/x/y.rs".into(), text: String::new(), code: tested.into() };
     let paths: Vec<String> = crate_paths(&source).into_iter().map(|(_, path)| path).collect();
-    assert_eq!(paths, ["a", "c::d::e", "c::f"]);
+    assert_eq!(paths, ["a", "c::d::e", "c::f", "g", "h::i"]);
     let climbing = Source { code: "use super::z; use super::super::a::B;".into(), ..source };
     assert_eq!(crate_paths(&climbing).into_iter().map(|(_, path)| path).collect::<Vec<_>>(), ["a::B"]);
 }
