@@ -48,11 +48,6 @@ impl Checkpoints {
         Checkpoints { store, workers, parts }
     }
 
-    /// A view starts anew: what it saved before is not its state.
-    pub fn forget(&mut self, relation: RelationId) {
-        self.parts.retain(|key, _| key.0 != relation);
-    }
-
     pub fn write(&mut self, job: Job) -> Result<()> {
         self.parts.retain(|key, part| job.fingerprints.get(&key.0) == Some(&part.fingerprint));
         for (relation, saved) in job.tables {

@@ -74,6 +74,8 @@ pub struct Commit {
     /// Views that recovery took from the checkpoint.
     pub restored: BTreeSet<RelationId>,
     pub checkpoint_interval: Option<Duration>,
+    /// Rows are logged.
+    log: bool,
     checkpointed: (Epoch, Instant),
     /// Committed, not yet handed to the workers: answers go first.
     unforwarded: Option<EpochInput>,
@@ -90,6 +92,7 @@ impl Commit {
         header: Arc<EpochHeader>,
         checkpoints: Checkpoints,
         checkpoint_interval: Option<Duration>,
+        log: bool,
     ) -> Result<Self> {
         let (jobs, receiver) = job_channel::<(Job, Option<Reply<Epoch>>)>();
         let busy = Arc::new(Mutex::new(()));
@@ -128,6 +131,7 @@ impl Commit {
             plans: BTreeMap::new(),
             restored: BTreeSet::new(),
             checkpoint_interval,
+            log,
             jobs,
             writer: Some(writer),
             busy,
@@ -204,7 +208,7 @@ impl Commit {
             }
             Request::Checkpoint { reply } => self.checkpoint(Some(reply)),
             Request::Stop { checkpoint, reply } => {
-                if checkpoint && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
+                if checkpoint && self.log && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
                     let (done, wait) = oneshot::channel();
                     self.checkpoint(Some(done));
                     let _ = wait.blocking_recv();
@@ -308,7 +312,8 @@ impl Commit {
 
     /// Logs an epoch and shows it.
     fn commit(&mut self, entry: LogEntry) -> Result<Epoch> {
-        if let Err(error) = self.core.store.append(&entry) {
+        let logged = if self.log || !entry.catalog.is_empty() { self.core.store.append(&entry) } else { Ok(()) };
+        if let Err(error) = logged {
             tracing::error!(%error, "the log cannot be written; no more writes are taken");
             self.core.fail(error.clone());
             return Err(error);

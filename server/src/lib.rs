@@ -8,4 +8,5 @@ pub mod encoding;
 pub mod http;
 pub mod logging;
 pub mod pg;
+pub mod pg_catalog;
 pub mod serve;

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::operators::{ErrorChange, Operator};
 use crate::plan::Plan;
 use crate::state::arrangement::{Arrangement, Pin, Shared};
-use crate::state::durable::{Durable, Saved, Share};
+use crate::state::durable::{Saved, Share};
 use crate::state::store::Store;
 use crate::time::{Epoch, EpochHeader};
 
@@ -167,7 +167,6 @@ struct Hydration {
 type Feed = Box<dyn Iterator<Item = Result<(usize, Delta)>>>;
 
 pub struct View {
-    pub id: RelationId,
     pub status: Arc<ViewStatus>,
     pub bases: BTreeSet<RelationId>,
     pub sources: Vec<RelationId>,
@@ -218,7 +217,8 @@ impl View {
             changes: BTreeMap::new(),
             keep_changes: false,
             errors: BTreeMap::new(),
-            errors_changed: false,
+            // The first checkpoint of this view says that there are none.
+            errors_changed: true,
         }));
         let start = match &setup.start {
             Start::Hydrate { header, .. } => Some(header.epoch),
@@ -244,7 +244,6 @@ impl View {
             table_keys.insert(id, (KeyEncoder::new(&types)?, key.clone()));
         }
         let mut view = View {
-            id: setup.id,
             status: setup.status.clone(),
             bases: setup.bases.clone(),
             sources: plan.imports(),

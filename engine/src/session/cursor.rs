@@ -1,6 +1,6 @@
 //! DECLARE, FETCH, MOVE, CLOSE, and statements prepared by name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -17,7 +17,8 @@ use crate::sql::statement::{FetchCount, Statement};
 pub(super) struct Cursor {
     pub hold: bool,
     schema: SchemaRef,
-    rows: RowStream,
+    /// Never locked: the mutex only makes a session shareable between the points where it waits.
+    rows: Mutex<RowStream>,
     /// Taken from the stream, not yet fetched.
     rest: Option<RecordBatch>,
 }
@@ -26,7 +27,7 @@ impl Cursor {
     async fn next(&mut self, wanted: usize) -> Result<Option<RecordBatch>> {
         let batch = match self.rest.take() {
             Some(batch) => batch,
-            None => match self.rows.next().await {
+            None => match self.rows.get_mut().expect("never locked").next().await {
                 None => return Ok(None),
                 Some(batch) => batch?,
             },
@@ -51,7 +52,7 @@ impl Session {
         let Outcome::Rows { schema, rows, .. } = Box::pin(self.run(&statement, parameters)).await? else {
             return Err(Error::new("42P11", "a cursor's statement must return rows"));
         };
-        self.cursors.insert(name.to_string(), Cursor { hold, schema, rows, rest: None });
+        self.cursors.insert(name.to_string(), Cursor { hold, schema, rows: Mutex::new(rows), rest: None });
         Ok(Outcome::Done("DECLARE CURSOR".into()))
     }
 

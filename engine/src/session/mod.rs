@@ -8,6 +8,7 @@ mod copy;
 mod cursor;
 pub mod ddl;
 mod dml;
+mod live;
 pub mod query;
 mod settings;
 mod show;
@@ -95,6 +96,8 @@ pub struct Session {
     slot: Arc<SnapshotSlot>,
     prepared: HashMap<String, Prepared>,
     cursors: HashMap<String, Cursor>,
+    /// What set_config() asked for while a statement ran.
+    asked_settings: live::AskedSettings,
 }
 
 /// Messages kept for a client that does not ask for them.
@@ -119,6 +122,7 @@ impl Session {
             slot: Arc::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
+            asked_settings: Default::default(),
         }
     }
 
@@ -129,6 +133,7 @@ impl Session {
 
     /// Binds: finds the types of parameters and columns. `given[i]` is the client's type for `$i+1`.
     pub async fn prepare(&mut self, statement: Statement, given: &[Option<DataType>]) -> Result<Prepared> {
+        self.apply_asked_settings()?;
         let (parameters, columns) = self.describe(&statement, given)?;
         Ok(Prepared { statement: Arc::new(statement), parameters, columns })
     }
@@ -146,6 +151,7 @@ impl Session {
                 format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len());
             return Err(Error::new("08P01", message));
         }
+        self.apply_asked_settings()?;
         self.cancel.reset();
         let cancel = self.cancel.clone();
         let deadline = cancel::deadline(self.settings.statement_timeout());
@@ -348,6 +354,7 @@ impl Session {
             pid: self.pid,
             settings: self.settings.all(),
             search_path: self.search_path(),
+            live: Arc::new(live::SessionLive::new(self)),
         }
     }
 

@@ -32,7 +32,7 @@ pub struct Scope {
     pub search_path: Vec<String>,
     /// Names that mean batches at hand: rows to be inserted, to be returned.
     pub extra: HashMap<String, Arc<dyn TableProvider>>,
-    pub system: Option<(Arc<dyn SystemCatalog>, CatalogView)>,
+    pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
 }
@@ -99,7 +99,7 @@ impl Relations for Scope {
 }
 
 /// Functions, types and settings to bind with.
-pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, CatalogView)>) -> Result<SessionState> {
+pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>) -> Result<SessionState> {
     let mut state = context::session_state(settings);
     if let Some((system, view)) = system {
         system.register(&mut state, view)?;
@@ -122,11 +122,16 @@ pub struct Bound {
 
 pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, parameters: &[Option<DataType>]) -> Result<Bound> {
     let mut query = query.clone();
-    if let Some((system, view)) = &scope.system {
-        system.rewrite(&mut query, view)?;
-    }
+    let system = match &scope.system {
+        Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
+        _ => None,
+    };
     let bound = bind::bind(state, scope, &query, parameters)?;
-    Ok(Bound { plan: bound.plan, names: bound.names })
+    let plan = match system {
+        Some((system, view)) => system.finish(bound.plan, view)?,
+        None => bound.plan,
+    };
+    Ok(Bound { plan, names: bound.names })
 }
 
 /// The same rows under other column names.
@@ -158,7 +163,7 @@ impl Session {
     pub(super) fn scope(&self) -> Scope {
         let catalog = self.core.catalog();
         let system = self.core.system.read().expect("no panic while held").clone();
-        let system = system.map(|system| (system, self.catalog_view(catalog.clone())));
+        let system = system.map(|system| (system, Arc::new(self.catalog_view(catalog.clone()))));
         Scope {
             core: self.core.clone(),
             catalog,

@@ -1,7 +1,6 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
 pub mod bind;
-pub mod cast;
 pub mod context;
 mod dialect;
 mod errors;
@@ -12,6 +11,5 @@ pub mod parse;
 mod rewrite;
 pub mod statement;
 pub mod system;
-pub mod text;
 pub mod types;
 mod window;

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use catalog::CatalogChange;
-pub use checkpoint::{BlockId, Manifest, Part, RELATION_ROWS};
+pub use checkpoint::{Manifest, Part, RELATION_ROWS};
 pub use faults::{Faults, Write};
 pub use log::LogEntry;
 pub use replay::Replay;

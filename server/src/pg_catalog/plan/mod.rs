@@ -1,0 +1,166 @@
+//! What a bound plan needs before DataFusion's optimizer sees it: what depends on types, which the
+//! syntax tree does not have, and subqueries that DataFusion cannot decorrelate.
+//!
+//! ```text
+//! CAST(conrelid::regclass AS text)     -> CAST(regout(…) AS text)          prints the name
+//! typreceive = 'array_recv'            -> typreceive = regproc('array_recv')
+//! CAST(indkey AS text)                 -> array_text(indkey)               prints `1 2`
+//! (SELECT … WHERE adrelid = a.attrelid) -> subquery(a.attrelid)             see dependent.rs
+//! output columns of a reg* type        -> text
+//! ```
+
+mod dependent;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, ScalarUDF};
+
+use super::{CatalogView, functions};
+
+pub fn finish(plan: LogicalPlan, view: &Arc<CatalogView>) -> Result<LogicalPlan> {
+    let context = Context { functions: functions::bind(view).into_iter().map(|f| (f.name().to_string(), f)).collect() };
+    let plan = plan.transform_up_with_subqueries(|node| {
+        let node = context.types(node)?;
+        node.transform_data(|node| dependent::replace(node, &context))
+    })?;
+    context.print_output(plan.data)
+}
+
+struct Context {
+    functions: HashMap<String, Arc<ScalarUDF>>,
+}
+
+impl Context {
+    fn call(&self, name: &str, arguments: Vec<Expr>) -> Expr {
+        self.functions.get(name).expect("a function of this folder").call(arguments)
+    }
+
+    /// Reg* columns of the result print as names.
+    fn print_output(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if matches!(plan, LogicalPlan::Explain(_)) || !plan.schema().fields().iter().any(|f| reg(f).is_some()) {
+            return Ok(plan);
+        }
+        let columns: Vec<Expr> = plan
+            .schema()
+            .iter()
+            .map(|(qualifier, field)| {
+                let column = Expr::Column(Column::from((qualifier, field)));
+                match reg(field) {
+                    Some(_) => self.call(functions::REG_OUT, vec![column]).alias_qualified(qualifier.cloned(), field.name()),
+                    None => column,
+                }
+            })
+            .collect();
+        LogicalPlanBuilder::new(plan).project(columns)?.build()
+    }
+
+    fn types(&self, node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        let schema = input_schema(&node);
+        let names = NamePreserver::new(&node);
+        let changed = node.map_expressions(|e| {
+            let name = names.save(&e);
+            let changed = e.transform_up(|e| self.type_of_expression(e, &schema))?;
+            Ok(if changed.transformed { changed.update_data(|e| name.restore(e)) } else { changed })
+        })?;
+        changed.transform_data(|node| node.recompute_schema().map(Transformed::yes))
+    }
+
+    fn type_of_expression(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        let field = |e: &Expr| e.to_field(schema).ok().map(|(_, f)| f);
+        Ok(match expr {
+            Expr::Cast(mut cast) if is_text(cast.field.data_type()) => {
+                let Some(inner) = field(&cast.expr) else { return Ok(Transformed::no(Expr::Cast(cast))) };
+                let print = if reg(&inner).is_some() {
+                    functions::REG_OUT
+                } else if matches!(inner.data_type(), DataType::List(_)) {
+                    functions::ARRAY_TEXT
+                } else {
+                    return Ok(Transformed::no(Expr::Cast(cast)));
+                };
+                cast.expr = Box::new(self.call(print, vec![*cast.expr]));
+                Transformed::yes(Expr::Cast(cast))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+                let mut changed = false;
+                let mut side = |e: Box<Expr>| match field(&e) {
+                    Some(f) if reg(&f).is_some() => {
+                        changed = true;
+                        Box::new(self.call(functions::REG_OUT, vec![*e]))
+                    }
+                    _ => e,
+                };
+                let binary = BinaryExpr { left: side(left), op: Operator::StringConcat, right: side(right) };
+                Transformed::new_transformed(Expr::BinaryExpr(binary), changed)
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if matches!(op, Operator::Eq | Operator::NotEq) => {
+                // conkey = '{1}': arrays are compared as they are written.
+                let list = |e: &Expr| field(e).is_some_and(|f| matches!(f.data_type(), DataType::List(_)));
+                if is_text_literal(&right) && list(&left) {
+                    let left = Box::new(self.call(functions::ARRAY_TEXT, vec![*left]));
+                    return Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+                }
+                let kind = |e: &Expr| field(e).and_then(|f| reg(&f).map(str::to_string));
+                let (left, right, changed) = match (kind(&left), kind(&right)) {
+                    (Some(kind), None) if is_text_literal(&right) => (left, Box::new(self.call(&kind, vec![*right])), true),
+                    (None, Some(kind)) if is_text_literal(&left) => (Box::new(self.call(&kind, vec![*left])), right, true),
+                    _ => (left, right, false),
+                };
+                Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
+            }
+            Expr::InList(mut list) => {
+                let kind = field(&list.expr).and_then(|f| reg(&f).map(str::to_string));
+                let Some(kind) = kind.filter(|_| list.list.iter().any(is_text_literal)) else {
+                    return Ok(Transformed::no(Expr::InList(list)));
+                };
+                let cast = |e: Expr| if is_text_literal(&e) { self.call(&kind, vec![e]) } else { e };
+                list.list = list.list.into_iter().map(cast).collect();
+                Transformed::yes(Expr::InList(list))
+            }
+            Expr::ScalarFunction(mut function) if takes_text(function.name()) => {
+                let mut changed = false;
+                let print = |e: Expr| match field(&e) {
+                    Some(f) if reg(&f).is_some() => {
+                        changed = true;
+                        self.call(functions::REG_OUT, vec![e])
+                    }
+                    _ => e,
+                };
+                function.args = function.args.into_iter().map(print).collect();
+                Transformed::new_transformed(Expr::ScalarFunction(function), changed)
+            }
+            other => Transformed::no(other),
+        })
+    }
+}
+
+/// What a node's expressions may name.
+fn input_schema(node: &LogicalPlan) -> DFSchema {
+    let inputs = node.inputs();
+    if inputs.is_empty() { node.schema().as_ref().clone() } else { merge_schema(&inputs) }
+}
+
+fn reg(field: &FieldRef) -> Option<&str> {
+    functions::meaning(field).filter(|m| functions::is_reg(m))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
+}
+
+fn is_text_literal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Utf8View(_) | ScalarValue::LargeUtf8(_), _))
+}
+
+fn takes_text(function: &str) -> bool {
+    matches!(
+        function,
+        "format" | "concat" | "concat_ws" | "quote_ident" | "quote_literal" | "quote_nullable" | "lower" | "upper" | "replace"
+            | "split_part" | "substr" | "json_build_object" | "jsonb_build_object" | "json_build_array" | "jsonb_build_array"
+    )
+}
