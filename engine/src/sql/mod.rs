@@ -13,3 +13,5 @@ pub mod statement;
 pub mod system;
 pub mod types;
 mod window;
+pub mod cast;
+pub mod text;
