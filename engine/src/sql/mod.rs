@@ -11,5 +11,7 @@ pub mod parse;
 mod rewrite;
 pub mod statement;
 pub mod system;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod window;
