@@ -44,6 +44,19 @@ pub enum Failure {
     End(End),
 }
 
+impl Failure {
+    /// The error's position, if it has one, counted from so many characters earlier.
+    pub fn moved(self, characters: usize) -> Failure {
+        match self {
+            Failure::Error(mut error) => {
+                error.position = error.position.map(|p| p + characters);
+                Failure::Error(error)
+            }
+            end => end,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(e: Error) -> Failure {
         Failure::Error(e)
