@@ -16,8 +16,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use millrace_server::config::Options;
-use millrace_server::serve::Server;
+mod common;
 
 struct Client {
     socket: TcpStream,
@@ -246,19 +245,6 @@ fn differences(client: &mut Client, text: &str) -> Vec<String> {
     wrong
 }
 
-async fn start() -> (Server, tempfile::TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let options = Options {
-        data_dir: Some(directory.path().to_path_buf()),
-        pg_addr: Some("127.0.0.1:0".into()),
-        http_addr: Some("127.0.0.1:0".into()),
-        workers: Some(1),
-        no_sync: Some(true),
-        ..Options::default()
-    };
-    (Server::start(&options.into_config().unwrap()).await.unwrap(), directory)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn conversations() {
     let text = include_str!("conversations.txt");
@@ -266,10 +252,10 @@ async fn conversations() {
         let mut client = Client::connect(address.parse().unwrap());
         differences(&mut client, text)
     } else {
-        let (server, _directory) = start().await;
-        let address = server.pg_addr;
+        let running = common::start(|_| ()).await;
+        let address = running.server.pg_addr;
         let wrong = tokio::task::spawn_blocking(move || differences(&mut Client::connect(address), text)).await.unwrap();
-        server.shutdown().await.unwrap();
+        running.server.shutdown().await.unwrap();
         wrong
     };
     assert!(wrong.is_empty(), "{} differ:\n\n{}", wrong.len(), wrong.join("\n\n"));

@@ -166,7 +166,7 @@ impl Connection {
     pub(super) async fn execute_portal(&mut self, name: &str, rows_max: i32) -> Result<(), Failure> {
         let portal = self.portals.remove(name).ok_or_else(|| no_portal(name))?;
         let was = self.session.transaction_status();
-        if was == TransactionStatus::Idle && !self.in_pipeline && !self.io.sync_is_next() {
+        if was == TransactionStatus::Idle && (self.in_pipeline || !self.io.sync_is_next()) {
             self.session.begin_implicit().await;
             self.in_pipeline = true;
         }
