@@ -10,10 +10,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
@@ -65,7 +67,7 @@ pub fn bind(
         }
         other => other,
     }?;
-    let plan = canonical_types(plan)?;
+    let plan = canonical_types(cast_parameters(plan)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
 }
@@ -207,6 +209,29 @@ fn canonical_type(of: &Field) -> Result<Field> {
         DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => Ok(of.clone()),
         _ => field(of.name(), &sql_type, of.is_nullable()),
     }
+}
+
+/// A parameter that is cast has the type that it is cast to, as in Postgres: `$1::int` is an integer.
+fn cast_parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let typed = plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let typed = expr.transform_up(|mut expr| {
+                if let Expr::Cast(cast) = &mut expr
+                    && let Expr::Placeholder(parameter) = cast.expr.as_mut()
+                    && parameter.field.is_none()
+                {
+                    parameter.field = Some(cast.field.clone());
+                    return Ok(Transformed::yes(expr));
+                }
+                Ok(Transformed::no(expr))
+            })?;
+            Ok(if typed.transformed { typed.update_data(|e| name.restore(e)) } else { typed })
+        })?;
+        if node.transformed { node.transform_data(|n| n.recompute_schema().map(Transformed::yes)) } else { Ok(node) }
+    });
+    typed.map(|t| t.data).map_err(error_from)
 }
 
 /// Casts output columns whose Arrow type no SQL type has.

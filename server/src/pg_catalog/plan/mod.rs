@@ -14,14 +14,16 @@ mod dependent;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, ScalarUDF};
 
-use super::{CatalogView, functions};
+use millrace_engine::sql::types::with_sql_type;
+
+use super::{CatalogView, functions, types};
 
 pub fn finish(plan: LogicalPlan, view: &Arc<CatalogView>) -> Result<LogicalPlan> {
     let context = Context { functions: functions::bind(view).into_iter().map(|f| (f.name().to_string(), f)).collect() };
@@ -128,6 +130,16 @@ impl Context {
                 list.list = list.list.into_iter().map(cast).collect();
                 Transformed::yes(Expr::InList(list))
             }
+            Expr::ScalarFunction(mut function) if function.args.iter().any(is_untyped_parameter) => {
+                let of = function.args.iter().map(field).collect::<Vec<_>>();
+                let name = function.name().to_string();
+                for (i, argument) in function.args.iter_mut().enumerate() {
+                    if let (Expr::Placeholder(parameter), Some(f)) = (argument, parameter_field(&name, i, &of)) {
+                        parameter.field = parameter.field.take().or(Some(f));
+                    }
+                }
+                Transformed::yes(Expr::ScalarFunction(function))
+            }
             Expr::ScalarFunction(mut function) if takes_text(function.name()) => {
                 let mut changed = false;
                 let print = |e: Expr| match field(&e) {
@@ -143,6 +155,37 @@ impl Context {
             other => Transformed::no(other),
         })
     }
+}
+
+fn is_untyped_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Placeholder(p) if p.field.is_none())
+}
+
+/// What a parameter is as argument `i` of one of our functions, where it is not text.
+fn parameter_field(function: &str, i: usize, arguments: &[Option<FieldRef>]) -> Option<FieldRef> {
+    let typname = match (function, i) {
+        (functions::ANY_OF | functions::ALL_OF, 2) => {
+            let of = arguments[1].as_ref()?;
+            let list = Field::new("", types::list(of.data_type().clone()), true);
+            let meaning = functions::meaning(of).map(|m| format!("{m}[]"));
+            return Some(Arc::new(match meaning {
+                Some(m) => with_sql_type(list, &m),
+                None => list,
+            }));
+        }
+        ("oid" | "xid" | "name" | "oid_array" | "name_array" | "char_array", 0) => match function {
+            "oid_array" => "_oid",
+            "name_array" => "_name",
+            "char_array" => "_char",
+            other => other,
+        },
+        ("format_type" | "obj_description" | "col_description" | "shobj_description", 0) => "oid",
+        (f, 0) if f.ends_with("_is_visible") || (f.starts_with("pg_get_") && f != "pg_get_expr" && f != "pg_get_serial_sequence") => {
+            "oid"
+        }
+        _ => return None,
+    };
+    Some(Arc::new(types::field("", typname, true)))
 }
 
 /// What a node's expressions may name.

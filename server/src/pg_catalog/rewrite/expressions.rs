@@ -173,7 +173,15 @@ fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
             _ => return Ok(None),
         },
         Expr::Array(array) => array.elem.clone(),
-        other => return Ok(is_system_type(element).then(|| other.clone())),
+        other => {
+            return Ok(match typname(element) {
+                Some("oid" | "xid" | "cid") => Some(call("oid_array", vec![other.clone()])),
+                Some("name") => Some(call("name_array", vec![other.clone()])),
+                Some("char") => Some(call("char_array", vec![other.clone()])),
+                Some(_) => Some(other.clone()),
+                None => None,
+            });
+        }
     };
     let mut element = element.clone();
     let casts: Result<Vec<String>> = items
