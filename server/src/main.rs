@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use millrace_server::config::Options;
+use millrace_server::config::{LogFormat, Options};
 use millrace_server::serve::{self, Problem};
-use millrace_server::logging;
+use millrace_server::{demo, logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,11 +29,13 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Watch views follow a made-up shop's orders and payments
+    Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(problem) => {
             eprintln!("millrace: {}", problem.message());
             ExitCode::from(problem.exit_code())
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Problem> {
+fn run(cli: Cli) -> Result<ExitCode, Problem> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Problem::Other(format!("cannot start threads: {e}")))?;
     match cli.command {
@@ -49,7 +51,14 @@ fn run(cli: Cli) -> Result<(), Problem> {
             let file = config.map(|path| Options::from_file(&path)).transpose().map_err(Problem::Usage)?;
             let config = options.or(file.unwrap_or_default()).into_config().map_err(Problem::Usage)?;
             logging::start(&config.log, &config.log_format).map_err(Problem::Usage)?;
-            runtime.block_on(serve::run(config))
+            runtime.block_on(serve::run(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(args) => {
+            // What the demo prints is the point; the log only speaks up when something is wrong.
+            let filter = std::env::var("MILLRACE_LOG").unwrap_or_else(|_| "warn".into());
+            logging::start(&filter, &LogFormat::Text).map_err(Problem::Usage)?;
+            runtime.block_on(demo::run(args))
         }
     }
 }

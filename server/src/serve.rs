@@ -169,9 +169,9 @@ impl Signals {
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
     let problem = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            Problem::AddressInUse(format!("{address} is in use. Is another Millrace running? Choose another port, or 0."))
-        }
+        std::io::ErrorKind::AddrInUse => Problem::AddressInUse(format!(
+            "{address} is in use. Is another Millrace running? Choose another port, or 0."
+        )),
         _ => Problem::Other(format!("cannot listen on {address}: {e}")),
     };
     let listener = TcpListener::bind(address).await.map_err(problem)?;

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
 use millrace_engine::session::{Session, TransactionStatus};
 use millrace_engine::sql::statement::{Statement, StatementKind};
 use millrace_engine::sql::text::{Style, Zone};
@@ -66,9 +68,10 @@ pub async fn serve_connection(socket: TcpStream, shared: Arc<Shared>) {
                 skipping: false,
                 in_pipeline: false,
             };
-            let end = connection.run(&shared).await;
+            // A statement that panics costs its client the connection, and nobody else anything.
+            let end = AssertUnwindSafe(connection.run(&shared)).catch_unwind().await;
             io = connection.io;
-            end
+            end.unwrap_or_else(|_| End::Fatal(Error::internal("the session failed; see the server's log")))
         }
         // A cancel request gets no answer.
         Ok(Ok(None)) | Err(_) => End::Gone,
