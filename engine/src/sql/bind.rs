@@ -30,7 +30,7 @@ use crate::sql::context::PostgresTypes;
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-use crate::sql::types::{field, sql_type_of};
+use crate::sql::types::{TYPE_KEY, field, sql_type_of, with_sql_type};
 
 pub use crate::sql::errors::error_from;
 
@@ -113,7 +113,10 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result
             types.resize(number, DataType::Utf8);
         }
         if let (Some(data_type), None) = (data_type, given.get(number - 1).and_then(|t| t.as_ref())) {
-            types[number - 1] = canonical_type(&Field::new("", data_type, true))?.data_type().clone();
+            // What an array's elements are stays with them: an oid[] is more than a bigint[].
+            let told = matches!(&data_type, DataType::List(item) if item.metadata().contains_key(TYPE_KEY));
+            types[number - 1] =
+                if told { data_type } else { canonical_type(&Field::new("", data_type, true))?.data_type().clone() };
         }
     }
     Ok(types)
@@ -222,7 +225,7 @@ fn cast_parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
                     && let Expr::Placeholder(parameter) = cast.expr.as_mut()
                     && parameter.field.is_none()
                 {
-                    parameter.field = Some(cast.field.clone());
+                    parameter.field = Some(Arc::new(told_by_elements(&cast.field)));
                     return Ok(Transformed::yes(expr));
                 }
                 Ok(Transformed::no(expr))
@@ -232,6 +235,18 @@ fn cast_parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
         if node.transformed { node.transform_data(|n| n.recompute_schema().map(Transformed::yes)) } else { Ok(node) }
     });
     typed.map(|t| t.data).map_err(error_from)
+}
+
+/// The type of a parameter is told without its field: so an array's elements say what they are.
+fn told_by_elements(field: &Field) -> Field {
+    let told = field.metadata().get(TYPE_KEY).and_then(|t| t.strip_suffix("[]"));
+    match (told, field.data_type()) {
+        (Some(element), DataType::List(item)) => {
+            let item = with_sql_type(item.as_ref().clone(), element);
+            Field::new(field.name(), DataType::List(Arc::new(item)), field.is_nullable())
+        }
+        _ => field.clone(),
+    }
 }
 
 /// Casts output columns whose Arrow type no SQL type has.
