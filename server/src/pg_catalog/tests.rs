@@ -22,7 +22,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 use millrace_engine::catalog::{Catalog, Column, Relation, RelationKind};
-use millrace_engine::sql::bind::{Relations, bind, error_from, optimize};
+use millrace_engine::sql::bind::{Relations, bind, error_from, optimize, parameter_types};
 use millrace_engine::sql::context::{Settings, session_state};
 use millrace_engine::sql::system::{Live, SessionInfo};
 
@@ -309,5 +309,30 @@ async fn names_of_columns() {
     ] {
         let (found, _) = answer(sql, &view).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(found.join(","), names, "{sql}");
+    }
+}
+
+#[test]
+fn parameters_have_the_types_of_their_places() {
+    let view = view();
+    for (sql, types) in [
+        ("SELECT 1 FROM pg_class WHERE oid = any($1::oid[])", "oid[]"),
+        ("SELECT 1 FROM pg_class WHERE relname = any($1)", "name[]"),
+        ("SELECT $1::int, $2::uuid[], $3::regclass", "integer, uuid[], text"),
+        ("SELECT format_type($1, null), pg_table_is_visible($2), $3::name", "bigint, bigint, text"),
+        (
+            "SELECT (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > $1) FROM pg_class c",
+            "smallint",
+        ),
+    ] {
+        let mut query = *millrace_engine::sql::parse::query(sql).expect(sql);
+        let mut state = session_state(&Settings::default());
+        PgCatalog.register(&mut state, &view).expect("functions register");
+        assert!(PgCatalog.rewrite(&mut query, &view).expect(sql), "{sql} concerns the system");
+        let bound = bind(&state, &Scope(view.clone()), &query, &[]).expect(sql);
+        let plan = PgCatalog.finish(bound.plan, &view).expect(sql);
+        let found = parameter_types(&plan, &[]).expect(sql);
+        let found: Vec<String> = found.iter().map(millrace_engine::sql::types::sql_type_of_arrow).collect();
+        assert_eq!(found.join(", "), types, "{sql}");
     }
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::Field;
 use datafusion::common::Result;
 use millrace_engine::Error;
 
+use super::arrays::parse_array;
 use super::{Call, Declaration, called_on_null, failed, meaning, strict};
 use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::contents::{function_name, function_oid};
@@ -35,6 +36,9 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("regproc", 1..=1, "regproc", |c| cast(c, "regproc")),
     strict("regprocedure", 1..=1, "regprocedure", |c| cast(c, "regproc")),
     strict("regcollation", 1..=1, "regcollation", |c| cast(c, "regcollation")),
+    strict("oid_array", 1..=1, "_oid", array),
+    strict("name_array", 1..=1, "_name", array),
+    strict("char_array", 1..=1, "_char", array),
     // There are no operators or configurations in the catalogs: numbers stay numbers.
     strict("regoper", 1..=1, "regoper", |c| cast(c, "regoper")),
     strict("regoperator", 1..=1, "regoperator", |c| cast(c, "regoperator")),
@@ -88,6 +92,13 @@ fn oid(c: &Call) -> Result<Value> {
             None => invalid("oid", other),
         },
     }
+}
+
+fn array(c: &Call) -> Result<Value> {
+    Ok(match &c.arguments[0] {
+        Value::Text(text) => Value::List(parse_array(text)),
+        other => other.clone(),
+    })
 }
 
 fn invalid(kind: &str, value: &Value) -> Result<Value> {

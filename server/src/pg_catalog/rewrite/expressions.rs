@@ -71,7 +71,7 @@ pub fn rewrite(expr: &mut Expr, rewriter: &Rewriter) -> Result<()> {
             }
         }
         Expr::Function(function) => {
-            if let Some(replacement) = function_call(function)? {
+            if let Some(replacement) = function_call(function, rewriter.of_system)? {
                 *expr = replacement;
             }
         }
@@ -162,7 +162,7 @@ fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>> {
 /// when its elements' type is of the catalogs only.
 fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
     let items: Vec<Expr> = match inner {
-        Expr::Value(v) => match &v.value {
+        Expr::Value(v) if !matches!(v.value, Literal::Placeholder(_)) => match &v.value {
             Literal::SingleQuotedString(s) => functions::parse_array(s)
                 .iter()
                 .map(|item| match item {
@@ -173,7 +173,15 @@ fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
             _ => return Ok(None),
         },
         Expr::Array(array) => array.elem.clone(),
-        other => return Ok(is_system_type(element).then(|| other.clone())),
+        other => {
+            return Ok(match typname(element) {
+                Some("oid" | "xid" | "cid") => Some(call("oid_array", vec![other.clone()])),
+                Some("name") => Some(call("name_array", vec![other.clone()])),
+                Some("char") => Some(call("char_array", vec![other.clone()])),
+                Some(_) => Some(other.clone()),
+                None => None,
+            });
+        }
     };
     let mut element = element.clone();
     let casts: Result<Vec<String>> = items
@@ -192,7 +200,7 @@ fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
     parse_expr(&format!("make_array({})", casts.join(", "))).map(Some)
 }
 
-fn function_call(function: &mut Function) -> Result<Option<Expr>> {
+fn function_call(function: &mut Function, of_system: bool) -> Result<Option<Expr>> {
     let mut parts = parts(&function.name);
     let name = parts.pop().unwrap_or_default();
     let qualified = matches!(parts.last().map(String::as_str), Some("pg_catalog" | "information_schema"));
@@ -209,7 +217,7 @@ fn function_call(function: &mut Function) -> Result<Option<Expr>> {
     }
     let FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     match name.as_str() {
-        "generate_series" => {
+        "generate_series" if of_system => {
             function.name = ObjectName::from(vec![Ident::new("series")]);
             return Ok(Some(call("unnest", vec![Expr::Function(function.clone())])));
         }

@@ -35,7 +35,17 @@ pub fn tables(from: &[TableWithJoins]) -> HashMap<String, ObjectName> {
     found
 }
 
-pub fn rewrite(factor: &mut TableFactor) -> Result<()> {
+/// `of_system`: the query reads a system relation, so that plain generate_series is ours too.
+pub fn rewrite(factor: &mut TableFactor, of_system: bool) -> Result<()> {
+    let is_series = |name: &ObjectName| function_name(name) == "generate_series";
+    match factor {
+        TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. }
+            if !of_system && is_series(name) =>
+        {
+            return Ok(());
+        }
+        _ => {}
+    }
     let replacement = match factor {
         TableFactor::Function { name, args, with_ordinality, alias, .. } => {
             derived(&function_name(name), arguments(args)?, *with_ordinality, alias)?

@@ -149,7 +149,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> Visit {
-        done(from::rewrite(factor))
+        done(from::rewrite(factor, self.of_system))
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {
