@@ -10,10 +10,13 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
@@ -26,9 +29,9 @@ use sqlparser::ast;
 use crate::error::{Error, Result};
 use crate::sql::context::PostgresTypes;
 use crate::sql::parse::name_of;
-use crate::sql::rewrite::{plain_name, rewrite_expression, rewrite_query};
+use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-use crate::sql::types::{field, sql_type_of};
+use crate::sql::types::{field, field_from_ast, sql_type_of};
 
 pub use crate::sql::errors::error_from;
 
@@ -50,6 +53,9 @@ pub struct Bound {
     pub names: Vec<String>,
 }
 
+/// As many as a Bind message can carry.
+const PARAMETERS_MAX: usize = 65_535;
+
 /// Binds a query. `parameter_types[i]` is the type of `$i+1` where it is known; the others are inferred, see
 /// [`parameter_types`]. Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 0A000 and others, as in Postgres.
 pub fn bind(
@@ -65,9 +71,31 @@ pub fn bind(
         }
         other => other,
     }?;
-    let plan = canonical_types(plan)?;
+    let plan = canonical_types(analyze(state, plan)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
+}
+
+/// Settles types, so that those of columns are final; a parameter that nothing gives a type is text.
+fn analyze(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let typed = plan
+        .transform_up_with_subqueries(|plan| {
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| match expr {
+                    Expr::Placeholder(Placeholder { id, field: None }) => {
+                        let text = Arc::new(Field::new("", DataType::Utf8, true));
+                        Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(id, Some(text)))))
+                    }
+                    other => Ok(Transformed::no(other)),
+                })?;
+                Ok(expr.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(|plan| plan.recompute_schema())
+        })
+        .map_err(error_from)?;
+    state.analyzer().execute_and_check(typed.data, state.config_options(), |_, _| {}).map_err(error_from)
 }
 
 fn bind_once(
@@ -81,7 +109,19 @@ fn bind_once(
     rewrite_query(&mut query, mark_all)?;
     let context = BindContext { state, relations };
     let planner = SqlToRel::new_with_options(&context, parser_options());
-    let mut planner_context = planner_context(parameter_types);
+    let mut parameter_types = parameter_types.to_vec();
+    for (number, data_type) in cast_parameters(&query) {
+        if !(1..=PARAMETERS_MAX).contains(&number) {
+            continue;
+        }
+        if parameter_types.len() < number {
+            parameter_types.resize(number, None);
+        }
+        if parameter_types[number - 1].is_none() {
+            parameter_types[number - 1] = Some(field_from_ast("", &data_type, true)?.data_type().clone());
+        }
+    }
+    let mut planner_context = planner_context(&parameter_types);
     let statement = ast::Statement::Query(Box::new(query));
     planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)
 }
@@ -105,7 +145,7 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result
             .trim_start_matches('$')
             .parse()
             .ok()
-            .filter(|&n| (1..=65_535).contains(&n))
+            .filter(|&n| (1..=PARAMETERS_MAX).contains(&n))
             .ok_or_else(|| Error::new("42P02", format!("there is no parameter {id}")))?;
         if types.len() < number {
             types.resize(number, DataType::Utf8);
@@ -146,6 +186,7 @@ pub fn bind_expression_with(
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(info);
+    let expr = crate::sql::functions::prepare(expr, schema).map_err(error_from)?;
     let expr = simplifier.coerce(expr, schema).map_err(error_from)?;
     let expr = crate::sql::functions::settle(expr, schema).map_err(error_from)?;
     simplifier.simplify(expr).map_err(error_from)
