@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod context;
+pub mod datetime;
 mod dialect;
 mod errors;
 pub mod exact_float;
@@ -13,6 +14,7 @@ pub mod statement;
 pub mod system;
 #[cfg(test)]
 mod tests;
+pub mod text;
 pub mod types;
 mod window;
 pub mod cast;
