@@ -62,7 +62,7 @@ pub fn bind(
 ) -> Result<Bound> {
     let first = bind_once(state, relations, query, parameter_types, false);
     let plan = match first {
-        Err(error) if error.code == "42701" => {
+        Err(error) if error.code == "42701" || error.code == "42702" => {
             bind_once(state, relations, query, parameter_types, true).map_err(|_| error)
         }
         other => other,

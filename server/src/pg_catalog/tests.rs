@@ -52,6 +52,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         watermark: None,
         depends_on: Vec::new(),
         time_zone: "UTC".into(),
+        search_path: vec![],
         owner: "millrace".into(),
         comment: None,
         column_comments: BTreeMap::new(),
