@@ -1,7 +1,8 @@
 //! Millrace's server: the engine behind Postgres' protocol and HTTP.
 //!
 //! `config` says how it is to run, `serve` runs it; `pg` speaks to Postgres clients, `encoding` turns Arrow into
-//! their rows; `http` answers health checks and metrics. This is the only crate that knows the wire.
+//! their rows; `pg_catalog` is what they ask about the server itself; `http` answers health checks and metrics;
+//! `demo` shows it all. This is the only crate that knows the wire.
 
 pub mod config;
 pub mod demo;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use millrace_server::config::Options;
+use millrace_server::config::{LogFormat, Options};
 use millrace_server::serve::{self, Problem};
 use millrace_server::{demo, logging};
 
@@ -29,7 +29,7 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// A shop's orders and payments, made up as they go, and the views that follow them
+    /// Watch views follow a made-up shop's orders and payments
     Demo(demo::Args),
 }
 
@@ -51,8 +51,14 @@ fn run(cli: Cli) -> Result<ExitCode, Problem> {
             let file = config.map(|path| Options::from_file(&path)).transpose().map_err(Problem::Usage)?;
             let config = options.or(file.unwrap_or_default()).into_config().map_err(Problem::Usage)?;
             logging::start(&config.log, &config.log_format).map_err(Problem::Usage)?;
-            runtime.block_on(serve::run(config)).map(|()| ExitCode::SUCCESS)
+            runtime.block_on(serve::run(config))?;
+            Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(args) => runtime.block_on(demo::run(args)),
+        Command::Demo(args) => {
+            // What the demo prints is the point; the log only speaks up when something is wrong.
+            let filter = std::env::var("MILLRACE_LOG").unwrap_or_else(|_| "warn".into());
+            logging::start(&filter, &LogFormat::Text).map_err(Problem::Usage)?;
+            runtime.block_on(demo::run(args))
+        }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::http::{self, Pages};
 use crate::pg::{self, Sessions, Shared};
+use crate::pg_catalog::PgCatalog;
 
 /// Running statements may take so long to end once the server stops …
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -93,6 +94,7 @@ impl Server {
         };
         let opening = tokio::task::spawn_blocking(move || Engine::open(engine_config)).await;
         let engine = opening.map_err(|e| Problem::Other(e.to_string()))?.map_err(Problem::of_engine)?;
+        engine.set_system_catalog(Arc::new(PgCatalog));
         let shared = Arc::new(Shared {
             open_session: {
                 let engine = engine.clone();
@@ -167,9 +169,9 @@ impl Signals {
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
     let problem = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            Problem::AddressInUse(format!("{address} is in use. Is another Millrace running? Choose another port, or 0."))
-        }
+        std::io::ErrorKind::AddrInUse => Problem::AddressInUse(format!(
+            "{address} is in use. Is another Millrace running? Choose another port, or 0."
+        )),
         _ => Problem::Other(format!("cannot listen on {address}: {e}")),
     };
     let listener = TcpListener::bind(address).await.map_err(problem)?;

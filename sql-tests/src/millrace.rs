@@ -142,8 +142,8 @@ async fn run_all(session: &mut Session, sql: &str) -> Result<Answer, SqlError> {
             }
             Outcome::CopyIn(mut copy) => {
                 let data = data.clone().unwrap_or_default();
-                copy.push(Bytes::from(data)).await.inspect_err(|_| session.note_failure())?;
-                let count = copy.finish().await.inspect_err(|_| session.note_failure())?;
+                copy.push(Bytes::from(data)).inspect_err(|_| session.note_failure())?;
+                let count = session.finish_copy(copy).await?;
                 Answer { count, ..Answer::default() }
             }
             Outcome::CopyOut { data: mut chunks, .. } => {

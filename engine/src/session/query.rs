@@ -58,7 +58,7 @@ impl Scope {
                     core: self.core.clone(),
                     catalog: self.catalog.clone(),
                     slot: self.slot.clone(),
-                    search_path: vec![relation.schema_name.clone(), "public".into()],
+                    search_path: relation.names_in(),
                     extra: HashMap::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
@@ -126,6 +126,7 @@ pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, param
         Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
         _ => None,
     };
+    refuse_multiset_operations(&query)?;
     let bound = bind::bind(state, scope, &query, parameters)?;
     let plan = match system {
         Some((system, view)) => system.finish(bound.plan, view)?,
@@ -209,11 +210,22 @@ impl Session {
             relations.iter().filter(|r| !transaction.pictures.contains_key(&r.id)).cloned().collect();
         let snapshot = match transaction.epoch {
             None => Snapshot::take(&self.core, &missing).await?,
-            Some(epoch) => Snapshot::at(&self.core, &missing, epoch).await?.ok_or_else(|| {
-                Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
-            })?,
+            Some(epoch) => {
+                // What was made after the first read is seen as it is now.
+                let (new, old): (Vec<_>, Vec<_>) = missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
+                let mut snapshot = Snapshot::at(&self.core, &old, epoch).await?.ok_or_else(|| {
+                    Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
+                })?;
+                if !new.is_empty() {
+                    snapshot.relations.extend(Snapshot::take(&self.core, &new).await?.relations);
+                }
+                snapshot
+            }
         };
-        transaction.epoch.get_or_insert(snapshot.epoch);
+        if transaction.epoch.is_none() {
+            transaction.epoch = Some(snapshot.epoch);
+            transaction.known = self.core.catalog().relations.keys().copied().collect();
+        }
         transaction.pictures.extend(snapshot.relations);
         let mut seen = HashMap::new();
         for relation in relations {
@@ -280,4 +292,28 @@ pub fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Result<Logi
         return Ok(plan);
     }
     plan.replace_params_with_values(&datafusion::common::ParamValues::from(values.to_vec())).map_err(error_from)
+}
+
+/// EXCEPT ALL and INTERSECT ALL count duplicates; DataFusion plans them as joins that do not.
+fn refuse_multiset_operations(query: &ast::Query) -> Result<()> {
+    struct Find(Option<String>);
+    impl ast::Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &ast::Query) -> std::ops::ControlFlow<()> {
+            let mut bodies = vec![query.body.as_ref()];
+            while let Some(body) = bodies.pop() {
+                if let ast::SetExpr::SetOperation { op, set_quantifier, left, right } = body {
+                    let counts = matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
+                    if counts && matches!(set_quantifier, ast::SetQuantifier::All) {
+                        self.0 = Some(format!("{op} ALL"));
+                    }
+                    bodies.extend([left.as_ref(), right.as_ref()]);
+                }
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(None);
+    let _ = ast::Visit::visit(query, &mut find);
+    find.0.map_or(Ok(()), |what| Err(Error::unsupported(what)))
 }

@@ -190,7 +190,7 @@ impl Session {
     async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Vec<Delta>)> {
         let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
         let state = session_state(&settings, None)?;
-        let scope = super::query::Scope { system: None, search_path: vec![relation.schema_name.clone(), "public".into()], ..self.scope() };
+        let scope = super::query::Scope { system: None, search_path: relation.names_in(), ..self.scope() };
         let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
         let query = relation.query.as_deref().expect("a view has a query");
         let plan = bind_text(&state, &scope, query, &names)?;

@@ -1,6 +1,7 @@
 //! Transactions: writes are kept until COMMIT makes them one epoch; reads see one snapshot plus them.
 //!
-//! Savepoints are marks in the list of writes. Definitions take effect at once, and say so.
+//! Savepoints are marks in the list of writes. Definitions take effect at once, whatever becomes of the
+//! transaction.
 
 use std::collections::HashMap;
 
@@ -21,6 +22,8 @@ pub(super) struct Transaction {
     pub read_only: bool,
     /// Fixed by the first read.
     pub epoch: Option<Epoch>,
+    /// The relations that there were then.
+    pub known: std::collections::HashSet<RelationId>,
     pub pictures: HashMap<RelationId, Scan>,
     pub writes: Writes,
     /// Name, and how many changes each relation had.

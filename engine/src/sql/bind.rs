@@ -10,10 +10,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
@@ -28,7 +30,7 @@ use crate::sql::context::PostgresTypes;
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-use crate::sql::types::{field, sql_type_of};
+use crate::sql::types::{TYPE_KEY, field, sql_type_of, with_sql_type};
 
 pub use crate::sql::errors::error_from;
 
@@ -60,12 +62,12 @@ pub fn bind(
 ) -> Result<Bound> {
     let first = bind_once(state, relations, query, parameter_types, false);
     let plan = match first {
-        Err(error) if error.code == "42701" => {
+        Err(error) if error.code == "42701" || error.code == "42702" => {
             bind_once(state, relations, query, parameter_types, true).map_err(|_| error)
         }
         other => other,
     }?;
-    let plan = canonical_types(plan)?;
+    let plan = canonical_types(cast_parameters(plan)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
 }
@@ -111,7 +113,10 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result
             types.resize(number, DataType::Utf8);
         }
         if let (Some(data_type), None) = (data_type, given.get(number - 1).and_then(|t| t.as_ref())) {
-            types[number - 1] = canonical_type(&Field::new("", data_type, true))?.data_type().clone();
+            // What an array's elements are stays with them: an oid[] is more than a bigint[].
+            let told = matches!(&data_type, DataType::List(item) if item.metadata().contains_key(TYPE_KEY));
+            types[number - 1] =
+                if told { data_type } else { canonical_type(&Field::new("", data_type, true))?.data_type().clone() };
         }
     }
     Ok(types)
@@ -206,6 +211,41 @@ fn canonical_type(of: &Field) -> Result<Field> {
         // numeric(p,s) out of what columns can be, e.g. scale 40 of a Decimal256, is cut by sql_type_of.
         DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => Ok(of.clone()),
         _ => field(of.name(), &sql_type, of.is_nullable()),
+    }
+}
+
+/// A parameter that is cast has the type that it is cast to, as in Postgres: `$1::int` is an integer.
+fn cast_parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let typed = plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let typed = expr.transform_up(|mut expr| {
+                if let Expr::Cast(cast) = &mut expr
+                    && let Expr::Placeholder(parameter) = cast.expr.as_mut()
+                    && parameter.field.is_none()
+                {
+                    parameter.field = Some(Arc::new(told_by_elements(&cast.field)));
+                    return Ok(Transformed::yes(expr));
+                }
+                Ok(Transformed::no(expr))
+            })?;
+            Ok(if typed.transformed { typed.update_data(|e| name.restore(e)) } else { typed })
+        })?;
+        if node.transformed { node.transform_data(|n| n.recompute_schema().map(Transformed::yes)) } else { Ok(node) }
+    });
+    typed.map(|t| t.data).map_err(error_from)
+}
+
+/// The type of a parameter is told without its field: so an array's elements say what they are.
+fn told_by_elements(field: &Field) -> Field {
+    let told = field.metadata().get(TYPE_KEY).and_then(|t| t.strip_suffix("[]"));
+    match (told, field.data_type()) {
+        (Some(element), DataType::List(item)) => {
+            let item = with_sql_type(item.as_ref().clone(), element);
+            Field::new(field.name(), DataType::List(Arc::new(item)), field.is_nullable())
+        }
+        _ => field.clone(),
     }
 }
 

@@ -11,6 +11,8 @@ pub mod parse;
 mod rewrite;
 pub mod statement;
 pub mod system;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod window;
 pub mod cast;

@@ -61,6 +61,22 @@ impl VisitorMut for Rewriter {
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE or FOR SHARE");
         }
+        if let Some(fetch) = query.fetch.take() {
+            if fetch.with_ties || fetch.percent {
+                return refuse("FETCH … WITH TIES or PERCENT");
+            }
+            let rows = fetch.quantity.unwrap_or_else(|| Expr::Value(Value::Number("1".into(), false).into()));
+            let offset = match query.limit_clause.take() {
+                Some(ast::LimitClause::LimitOffset { offset, limit: None, .. }) => offset,
+                None => None,
+                Some(_) => return ControlFlow::Break(Box::new(Error::syntax("multiple LIMIT clauses not allowed"))),
+            };
+            query.limit_clause =
+                Some(ast::LimitClause::LimitOffset { limit: Some(rows), offset, limit_by: Vec::new() });
+        }
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_literal);
+        }
         replace_table_command(&mut query.body)
     }
 
@@ -71,6 +87,11 @@ impl VisitorMut for Rewriter {
             ));
         }
         name_items(select);
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                type_literal(expr);
+            }
+        }
         ControlFlow::Continue(())
     }
 
@@ -92,6 +113,11 @@ impl VisitorMut for Rewriter {
             TableFactor::UNNEST { with_ordinality: true, .. } => return refuse("WITH ORDINALITY"),
             _ => {}
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+        type_literals_within(expr);
         ControlFlow::Continue(())
     }
 
@@ -147,6 +173,45 @@ fn rewrite_expr(expr: Expr) -> Expr {
             Expr::Function(function)
         }
         other => other,
+    }
+}
+
+/// A whole number that fits is an integer in Postgres, and a bigint to DataFusion. That shows where it is a column of
+/// its own or decides the type of one: in a SELECT list, in VALUES, in CASE, and in the arguments of some functions. In
+/// arithmetic the planner of operators sees to it.
+fn type_literal(expr: &mut Expr) {
+    fn is_small(expr: &Expr) -> bool {
+        match expr {
+            Expr::Value(value) => matches!(&value.value, Value::Number(digits, _) if digits.parse::<i32>().is_ok()),
+            Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => is_small(expr),
+            _ => false,
+        }
+    }
+    if is_small(expr) {
+        let literal = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+        *expr = cast(literal, ast::DataType::Integer(None));
+    }
+}
+
+fn type_literals_within(expr: &mut Expr) {
+    match expr {
+        Expr::Case { conditions, else_result, .. } => {
+            conditions.iter_mut().for_each(|when| type_literal(&mut when.result));
+            else_result.iter_mut().for_each(|otherwise| type_literal(otherwise));
+        }
+        Expr::Array(array) => array.elem.iter_mut().for_each(type_literal),
+        Expr::Function(function) => {
+            let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+            let typed = ["coalesce", "nullif", "greatest", "least", "sum", "avg", "min", "max", "array_agg"];
+            if let (true, FunctionArguments::List(list)) = (typed.contains(&name.as_str()), &mut function.args) {
+                for argument in &mut list.args {
+                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+                        type_literal(expr);
+                    }
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
 use millrace_engine::session::{Session, TransactionStatus};
 use millrace_engine::sql::statement::{Statement, StatementKind};
 use millrace_engine::sql::text::{Style, Zone};
@@ -42,6 +44,19 @@ pub enum Failure {
     End(End),
 }
 
+impl Failure {
+    /// The error's position, if it has one, counted from so many characters earlier.
+    pub fn moved(self, characters: usize) -> Failure {
+        match self {
+            Failure::Error(mut error) => {
+                error.position = error.position.map(|p| p + characters);
+                Failure::Error(error)
+            }
+            end => end,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(e: Error) -> Failure {
         Failure::Error(e)
@@ -66,9 +81,10 @@ pub async fn serve_connection(socket: TcpStream, shared: Arc<Shared>) {
                 skipping: false,
                 in_pipeline: false,
             };
-            let end = connection.run(&shared).await;
+            // A statement that panics costs its client the connection, and nobody else anything.
+            let end = AssertUnwindSafe(connection.run(&shared)).catch_unwind().await;
             io = connection.io;
-            end
+            end.unwrap_or_else(|_| End::Fatal(Error::internal("the session failed; see the server's log")))
         }
         // A cancel request gets no answer.
         Ok(Ok(None)) | Err(_) => End::Gone,
@@ -91,9 +107,6 @@ impl Connection {
         wire::put_key_data(&mut self.io.out, self.registration.pid, &self.registration.secret);
         self.ready();
         loop {
-            if let Err(end) = self.io.flush().await {
-                return end;
-            }
             let message = tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => {
@@ -114,8 +127,7 @@ impl Connection {
         }
     }
 
-    /// Answers one message. Nothing needs to be flushed here except to keep memory bounded, because the loop
-    /// flushes before it waits; the extended protocol flushes on Sync and Flush only.
+    /// Answers one message. What is answered is sent when the client's next message has not come yet.
     async fn handle(&mut self, message: Result<Message>) -> Result<(), End> {
         if self.skipping {
             return match message {
@@ -128,7 +140,7 @@ impl Connection {
             Ok(Message::Query(sql)) => return self.simple_query(&sql).await,
             Ok(Message::Sync) => return self.sync().await,
             Ok(Message::Terminate) => return Err(End::Gone),
-            // What is left of a COPY that failed; and Flush, because the loop flushes anyway.
+            // What is left of a COPY that failed; and Flush, because nothing is held back anyway.
             Ok(Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) | Message::Flush) => Ok(()),
             Ok(Message::Parse { name, query, types }) => self.parse(name, &query, types).await,
             Ok(Message::Bind(bind)) => self.bind(bind),
@@ -163,8 +175,18 @@ impl Connection {
     }
 
     pub(super) fn put_notices(&mut self) {
-        for notice in self.session.take_notices() {
-            wire::put_notice(&mut self.io.out, &notice);
+        let notices = self.session.take_notices();
+        if notices.is_empty() {
+            return;
+        }
+        let least = self.session.setting("client_min_messages").unwrap_or_default();
+        let wanted = |severity: &str| match severity {
+            "NOTICE" => !matches!(least.as_str(), "warning" | "error"),
+            "WARNING" => least != "error",
+            _ => true,
+        };
+        for notice in notices.iter().filter(|n| wanted(n.severity)) {
+            wire::put_notice(&mut self.io.out, notice);
         }
     }
 

@@ -19,7 +19,6 @@ impl Connection {
     pub(super) async fn copy_in(&mut self, mut copy: CopyIn, deadline: Option<Instant>) -> Result<String, Failure> {
         let running = self.registration.running.clone();
         wire::put_copy_response(&mut self.io.out, b'G', copy.format == CopyFormat::Binary, copy.columns);
-        self.io.flush().await?;
         loop {
             let message = tokio::select! {
                 biased;

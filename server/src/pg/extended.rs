@@ -18,6 +18,7 @@ use millrace_engine::{Error, Result};
 use super::connection::{Connection, Failure, supervise};
 use super::io::End;
 use super::rows::{Cursor, command_tag};
+use super::simple::Places;
 use super::wire::{self, Bind, Target};
 use crate::encoding::{RowEncoder, spread_formats};
 
@@ -70,12 +71,13 @@ impl Connection {
             Some(statement) => {
                 self.check_not_failed(&statement)?;
                 let given = types.iter().map(|oid| Parameter::declared_type(*oid)).collect::<Result<Vec<_>>>()?;
+                let before = Places::in_text(query).before(&statement);
                 let (running, deadline) = (self.registration.running.clone(), self.deadline());
                 running.begin();
                 let work = self.session.prepare(statement, &given);
                 let statement = supervise(work, &mut self.io, &running, deadline).await;
                 running.end();
-                let statement = statement?;
+                let statement = statement.map_err(|e| e.moved(before))?;
                 let declared = |i: usize| types.get(i).copied().unwrap_or(0);
                 let parameters = statement.parameters.iter().enumerate();
                 let parameters =
@@ -164,7 +166,7 @@ impl Connection {
     pub(super) async fn execute_portal(&mut self, name: &str, rows_max: i32) -> Result<(), Failure> {
         let portal = self.portals.remove(name).ok_or_else(|| no_portal(name))?;
         let was = self.session.transaction_status();
-        if was == TransactionStatus::Idle && !self.in_pipeline && !self.io.sync_is_next() {
+        if was == TransactionStatus::Idle && (self.in_pipeline || !self.io.sync_is_next()) {
             self.session.begin_implicit().await;
             self.in_pipeline = true;
         }

@@ -71,12 +71,17 @@ impl Io {
         !self.input.is_empty()
     }
 
-    /// The next message; the inner error is one that only concerns it.
+    /// The next message; the inner error is one that only concerns it. Answers wait in the buffer as long as
+    /// there are messages, and are sent before waiting for more.
     pub async fn message(&mut self) -> Result<Result<Message>, End> {
         loop {
+            if self.is_full() {
+                self.flush().await?;
+            }
             if let Some(message) = wire::take_message(&mut self.input, self.message_bytes_max).map_err(End::Fatal)? {
                 return Ok(message);
             }
+            self.flush().await?;
             self.fill().await?;
         }
     }

@@ -13,6 +13,26 @@ use super::rows::Cursor;
 use super::wire;
 use crate::encoding::RowEncoder;
 
+/// Where statements stand in the text that they came in: an error's position counts from the text's beginning.
+pub struct Places<'a> {
+    text: &'a str,
+    /// Bytes up to the end of the last statement.
+    at: usize,
+}
+
+impl<'a> Places<'a> {
+    pub fn in_text(text: &'a str) -> Places<'a> {
+        Places { text, at: 0 }
+    }
+    /// How many characters come before the next statement.
+    pub fn before(&mut self, statement: &Statement) -> usize {
+        let Some(found) = self.text[self.at..].find(&statement.text) else { return 0 };
+        let start = self.at + found;
+        self.at = start + statement.text.len();
+        self.text[..start].chars().count()
+    }
+}
+
 impl Connection {
     pub(super) async fn simple_query(&mut self, sql: &str) -> Result<(), End> {
         self.statements.remove("");
@@ -37,13 +57,15 @@ impl Connection {
             wire::put_plain(&mut self.io.out, wire::EMPTY_QUERY);
             return Ok(());
         };
+        let mut places = Places::in_text(sql);
         if statements.is_empty() {
-            let tag = self.run_one(last).await?;
+            let before = places.before(&last);
+            let tag = self.run_one(last).await.map_err(|e| e.moved(before))?;
             self.complete(&tag);
             return Ok(());
         }
         self.session.begin_implicit().await;
-        let result = self.run_each(statements, last).await;
+        let result = self.run_each(statements, last, places).await;
         let ended = self.session.end_implicit(result.is_ok()).await;
         let tag = result?;
         ended?;
@@ -51,12 +73,19 @@ impl Connection {
         Ok(())
     }
 
-    async fn run_each(&mut self, statements: Vec<Statement>, last: Statement) -> Result<String, Failure> {
+    async fn run_each(
+        &mut self,
+        statements: Vec<Statement>,
+        last: Statement,
+        mut places: Places<'_>,
+    ) -> Result<String, Failure> {
         for statement in statements {
-            let tag = self.run_one(statement).await?;
+            let before = places.before(&statement);
+            let tag = self.run_one(statement).await.map_err(|e| e.moved(before))?;
             self.complete(&tag);
         }
-        self.run_one(last).await
+        let before = places.before(&last);
+        self.run_one(last).await.map_err(|e| e.moved(before))
     }
 
     fn complete(&mut self, tag: &str) {

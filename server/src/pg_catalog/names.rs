@@ -138,10 +138,7 @@ impl Names for CatalogView {
     }
 
     fn constraint(&self, oid: u32) -> Option<&Arc<Relation>> {
-        (oid & TAG == CONSTRAINT)
-            .then(|| self.catalog.get(oid & !TAG))
-            .flatten()
-            .filter(|r| !r.primary_key.is_empty())
+        (oid & TAG == CONSTRAINT).then(|| self.catalog.get(oid & !TAG)).flatten().filter(|r| !r.primary_key.is_empty())
     }
 
     fn find_in(&self, schema_name: &str, name: &str) -> Option<u32> {
@@ -191,9 +188,14 @@ impl Names for CatalogView {
     }
 
     fn schemas(&self) -> Vec<(u32, String)> {
-        let mut all =
-            vec![(PG_CATALOG, "pg_catalog".to_string()), (PUBLIC, "public".into()), (INFORMATION_SCHEMA, "information_schema".into())];
-        all.extend(self.catalog.schemas.iter().filter(|(n, _)| n.as_str() != "public").map(|(n, oid)| (*oid, n.clone())));
+        let mut all = vec![
+            (PG_CATALOG, "pg_catalog".to_string()),
+            (PUBLIC, "public".into()),
+            (INFORMATION_SCHEMA, "information_schema".into()),
+        ];
+        all.extend(
+            self.catalog.schemas.iter().filter(|(n, _)| n.as_str() != "public").map(|(n, oid)| (*oid, n.clone())),
+        );
         all
     }
     fn schema_oid(&self, name: &str) -> Option<u32> {
@@ -246,7 +248,11 @@ pub fn quote_ident(name: &str) -> String {
 /// `'it''s'`, or `E'a\\b'` with a backslash.
 pub fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")).trim_start().to_string() } else { format!("'{quoted}'") }
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\")).trim_start().to_string()
+    } else {
+        format!("'{quoted}'")
+    }
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::CatalogView;
 use super::types;
 use super::value::{Value, array_of};
-use super::CatalogView;
 
 pub struct SystemColumn {
     pub name: &'static str,
@@ -63,9 +63,8 @@ pub static RELATIONS: LazyLock<SystemRelations> = LazyLock::new(|| {
                 SystemColumn { name, type_, not_null }
             })
             .collect();
-        let schema = Arc::new(Schema::new(
-            columns.iter().map(|c| types::field(c.name, c.type_.name, true)).collect::<Vec<_>>(),
-        ));
+        let schema =
+            Arc::new(Schema::new(columns.iter().map(|c| types::field(c.name, c.type_.name, true)).collect::<Vec<_>>()));
         let index = relations.all.len();
         relations.by_name.insert((schema_name, name), index);
         relations.by_oid.insert(oid, index);

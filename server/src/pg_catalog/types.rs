@@ -90,7 +90,9 @@ pub static TYPES: LazyLock<Types> = LazyLock::new(|| {
             display: words[20],
         });
     }
-    for (alias, name) in [("decimal", "numeric"), ("int", "int4"), ("float", "float8"), ("char", "bpchar"), ("string", "text")] {
+    for (alias, name) in
+        [("decimal", "numeric"), ("int", "int4"), ("float", "float8"), ("char", "bpchar"), ("string", "text")]
+    {
         let index = types.by_name[name];
         types.by_name.insert(alias, index);
     }
@@ -221,10 +223,32 @@ mod tests {
     #[test]
     fn types_round_trip() {
         for text in [
-            "integer", "bigint", "numeric", "numeric(12,2)", "numeric(5,-2)", "character varying(20)", "character varying",
-            "character(3)", "text[]", "character varying(20)[]", "timestamp with time zone", "timestamp(3) with time zone",
-            "timestamp without time zone", "time without time zone", "interval", "uuid", "jsonb", "\"char\"", "name", "oid",
-            "double precision", "double precision[]", "boolean", "bytea", "regclass", "int2vector",
+            "integer",
+            "bigint",
+            "numeric",
+            "numeric(12,2)",
+            "numeric(5,-2)",
+            "character varying(20)",
+            "character varying",
+            "character(3)",
+            "text[]",
+            "character varying(20)[]",
+            "timestamp with time zone",
+            "timestamp(3) with time zone",
+            "timestamp without time zone",
+            "time without time zone",
+            "interval",
+            "uuid",
+            "jsonb",
+            "\"char\"",
+            "name",
+            "oid",
+            "double precision",
+            "double precision[]",
+            "boolean",
+            "bytea",
+            "regclass",
+            "int2vector",
         ] {
             let (found, typmod) = parse(text).unwrap_or_else(|| panic!("no type {text}"));
             assert_eq!(format(found.oid, typmod), text);

@@ -134,7 +134,9 @@ impl From<ScalarValue> for Value {
             ScalarValue::UInt64(Some(i)) => Value::Int(i as i64),
             ScalarValue::Float32(Some(f)) => Value::Float(f.into()),
             ScalarValue::Float64(Some(f)) => Value::Float(f),
-            ScalarValue::Utf8(Some(t)) | ScalarValue::LargeUtf8(Some(t)) | ScalarValue::Utf8View(Some(t)) => Value::Text(t),
+            ScalarValue::Utf8(Some(t)) | ScalarValue::LargeUtf8(Some(t)) | ScalarValue::Utf8View(Some(t)) => {
+                Value::Text(t)
+            }
             ScalarValue::List(l) => Value::List(elements(&l.value(0))),
             ScalarValue::LargeList(l) => Value::List(elements(&l.value(0))),
             ScalarValue::FixedSizeList(l) => Value::List(elements(&l.value(0))),
@@ -178,7 +180,11 @@ pub fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
         DataType::List(element) => {
             let lengths: Vec<usize> = values.iter().map(|v| v.list().map_or(0, <[Value]>::len)).collect();
             let valid: Vec<bool> = values.iter().map(|v| matches!(v, Value::List(_))).collect();
-            let inner: Vec<Value> = values.into_iter().filter_map(|v| if let Value::List(l) = v { Some(l) } else { None }).flatten().collect();
+            let inner: Vec<Value> = values
+                .into_iter()
+                .filter_map(|v| if let Value::List(l) = v { Some(l) } else { None })
+                .flatten()
+                .collect();
             let inner = array_of(element.data_type(), inner)?;
             let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
             Arc::new(ListArray::new(element.clone(), OffsetBuffer::from_lengths(lengths), inner, nulls))
@@ -190,7 +196,8 @@ pub fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
                     column.push(value.list().map_or(Value::Null, |l| l[i].clone()));
                 }
             }
-            let columns: Result<Vec<ArrayRef>> = fields.iter().zip(columns).map(|(f, c)| array_of(f.data_type(), c)).collect();
+            let columns: Result<Vec<ArrayRef>> =
+                fields.iter().zip(columns).map(|(f, c)| array_of(f.data_type(), c)).collect();
             Arc::new(StructArray::new(fields.clone(), columns?, None))
         }
         DataType::Null => Arc::new(NullArray::new(n)),

@@ -14,6 +14,8 @@
 mod decode;
 mod encode;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub use decode::CopyDecoder;
 pub use encode::{CopyEncoder, CopyRows};

@@ -22,6 +22,8 @@ pub mod number;
 pub mod parameter;
 pub mod pg_type;
 pub mod read;
+#[cfg(test)]
+mod tests;
 pub mod write;
 pub mod zone;
 

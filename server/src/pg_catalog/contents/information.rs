@@ -38,7 +38,14 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             let mut rows = make("table_catalog table_schema table_name table_type is_insertable_into is_typed");
             for r in view.user_relations() {
                 let type_ = if r.kind == RelationKind::View { "VIEW" } else { "BASE TABLE" };
-                rows.add([database(), r.schema_name.as_str().into(), r.name.as_str().into(), type_.into(), yes_or_no(writable(r)), "NO".into()]);
+                rows.add([
+                    database(),
+                    r.schema_name.as_str().into(),
+                    r.name.as_str().into(),
+                    type_.into(),
+                    yes_or_no(writable(r)),
+                    "NO".into(),
+                ]);
             }
             for r in &RELATIONS.all {
                 let type_ = if r.kind == "v" { "VIEW" } else { "BASE TABLE" };
@@ -103,7 +110,16 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                     let column = Value::from(r.columns[*column].name.as_str());
                     let (name, key) = (Value::from(r.name.as_str()), Value::from(index_name(r)));
                     if ordered {
-                        rows.add([database(), schema(), key, database(), schema(), name, column, (i as i64 + 1).into()]);
+                        rows.add([
+                            database(),
+                            schema(),
+                            key,
+                            database(),
+                            schema(),
+                            name,
+                            column,
+                            (i as i64 + 1).into(),
+                        ]);
                     } else {
                         rows.add([database(), schema(), key, database(), schema(), name, column]);
                     }
@@ -112,7 +128,8 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             rows
         }
         "constraint_table_usage" => {
-            let mut rows = make("table_catalog table_schema table_name constraint_catalog constraint_schema constraint_name");
+            let mut rows =
+                make("table_catalog table_schema table_name constraint_catalog constraint_schema constraint_name");
             for r in keyed() {
                 let schema = || Value::from(r.schema_name.as_str());
                 rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), index_name(r).into()]);
@@ -151,8 +168,9 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             rows
         }
         "table_privileges" | "role_table_grants" => {
-            let mut rows =
-                make("grantor grantee table_catalog table_schema table_name privilege_type is_grantable with_hierarchy");
+            let mut rows = make(
+                "grantor grantee table_catalog table_schema table_name privilege_type is_grantable with_hierarchy",
+            );
             for r in view.user_relations() {
                 for privilege in ["INSERT", "SELECT", "UPDATE", "DELETE"] {
                     rows.add([
@@ -197,7 +215,15 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
          datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity identity_cycle \
          is_generated is_updatable",
     );
-    let mut add = |schema: &str, table: &str, position: usize, name: &str, type_: &Type, typmod: i32, default: Option<&str>, null: bool, updatable: bool| {
+    let mut add = |schema: &str,
+                   table: &str,
+                   position: usize,
+                   name: &str,
+                   type_: &Type,
+                   typmod: i32,
+                   default: Option<&str>,
+                   null: bool,
+                   updatable: bool| {
         let measures = measures(type_, typmod);
         let [length, octets, precision, radix, scale, datetime] = measures.map(Value::from);
         rows.add([
@@ -252,13 +278,17 @@ fn measures(type_: &Type, typmod: i32) -> [Option<i64>; 6] {
     let modifier = (typmod >= 4).then(|| i64::from(typmod) - 4);
     match type_.name {
         "varchar" | "bpchar" => [modifier, modifier.map(|n| n * 4).or(Some(1 << 30)), None, None, None, None],
-        "text" | "name" | "char" => [None, if type_.name == "text" { Some(1 << 30) } else { None }, None, None, None, None],
+        "text" | "name" | "char" => {
+            [None, if type_.name == "text" { Some(1 << 30) } else { None }, None, None, None, None]
+        }
         "int2" => [None, None, Some(16), Some(2), Some(0), None],
         "int4" => [None, None, Some(32), Some(2), Some(0), None],
         "int8" => [None, None, Some(64), Some(2), Some(0), None],
         "float4" => [None, None, Some(24), Some(2), None, None],
         "float8" => [None, None, Some(53), Some(2), None, None],
-        "numeric" => [None, None, modifier.map(|m| m >> 16), Some(10), modifier.map(|m| ((m & 0x7ff) ^ 1024) - 1024), None],
+        "numeric" => {
+            [None, None, modifier.map(|m| m >> 16), Some(10), modifier.map(|m| ((m & 0x7ff) ^ 1024) - 1024), None]
+        }
         "date" => [None, None, None, None, None, Some(0)],
         "time" | "timetz" | "timestamp" | "timestamptz" | "interval" => {
             [None, None, None, None, None, Some(if typmod < 0 { 6 } else { i64::from(typmod) })]

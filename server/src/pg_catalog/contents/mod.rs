@@ -16,7 +16,7 @@ use datafusion::common::Result;
 
 pub use objects::{constraint_definition, definition, description, index_definition};
 pub use server::UTF8;
-pub use statics::{FUNCTIONS, function_name, function_oid};
+pub use statics::{function, function_name, function_oid};
 
 use super::CatalogView;
 use super::relations::{SystemRelation, find};

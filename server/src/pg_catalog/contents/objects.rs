@@ -212,7 +212,12 @@ pub fn defaults(view: &CatalogView) -> Result<RecordBatch> {
     for r in view.user_relations() {
         for (i, c) in r.columns.iter().enumerate() {
             if let Some(default) = &c.default {
-                rows.add([default_oid(r.id, i + 1).into(), r.id.into(), (i as i64 + 1).into(), default.as_str().into()]);
+                rows.add([
+                    default_oid(r.id, i + 1).into(),
+                    r.id.into(),
+                    (i as i64 + 1).into(),
+                    default.as_str().into(),
+                ]);
             }
         }
     }
@@ -244,10 +249,20 @@ pub fn descriptions(view: &CatalogView) -> Result<RecordBatch> {
 }
 
 pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
-    let mut rows = Rows::new(declared("pg_rewrite"), "oid rulename ev_class ev_type ev_enabled is_instead ev_qual ev_action");
+    let mut rows =
+        Rows::new(declared("pg_rewrite"), "oid rulename ev_class ev_type ev_enabled is_instead ev_qual ev_action");
     for r in view.user_relations() {
         if let Some(text) = definition(r) {
-            rows.add([rule_oid(r.id).into(), "_RETURN".into(), r.id.into(), "1".into(), "O".into(), true.into(), "<>".into(), text.into()]);
+            rows.add([
+                rule_oid(r.id).into(),
+                "_RETURN".into(),
+                r.id.into(),
+                "1".into(),
+                "O".into(),
+                true.into(),
+                "<>".into(),
+                text.into(),
+            ]);
         }
     }
     rows.finish()

@@ -1,6 +1,7 @@
 //! What is the same in every database: built-in types, their functions, access methods, and the system
 //! relations' own rows in pg_class and pg_attribute.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use arrow::array::RecordBatch;
@@ -40,11 +41,19 @@ pub static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(|| {
 
 /// The OID of the first function of that name; 0 for `-`.
 pub fn function_oid(name: &str) -> Option<u32> {
-    if name == "-" { Some(0) } else { FUNCTIONS.iter().find(|f| f.name == name).map(|f| f.oid) }
+    static OIDS: LazyLock<HashMap<&'static str, u32>> =
+        LazyLock::new(|| FUNCTIONS.iter().rev().map(|f| (f.name, f.oid)).collect());
+    if name == "-" { Some(0) } else { OIDS.get(name).copied() }
+}
+
+pub fn function(oid: u32) -> Option<&'static Function> {
+    static BY_OID: LazyLock<HashMap<u32, &'static Function>> =
+        LazyLock::new(|| FUNCTIONS.iter().map(|f| (f.oid, f)).collect());
+    BY_OID.get(&oid).copied()
 }
 
 pub fn function_name(oid: u32) -> Option<&'static str> {
-    if oid == 0 { Some("-") } else { FUNCTIONS.iter().find(|f| f.oid == oid).map(|f| f.name) }
+    if oid == 0 { Some("-") } else { function(oid).map(|f| f.name) }
 }
 
 pub fn functions() -> &'static RecordBatch {
@@ -58,9 +67,23 @@ pub fn functions() -> &'static RecordBatch {
             let w = &f.words;
             let number = |i: usize| Value::from(w[i].parse::<i64>().expect("functions.txt holds a number here"));
             rows.add([
-                f.oid.into(), f.name.into(), PG_CATALOG.into(), BOOTSTRAP_ROLE_OID.into(), 12.into(), Value::Float(1.0),
-                w[2].into(), (w[3] == "t").into(), (w[4] == "t").into(), w[5].into(), w[6].into(), number(7), number(8),
-                number(9), (f.arguments.len() as i64).into(), f.arguments.clone().into(), f.name.into(),
+                f.oid.into(),
+                f.name.into(),
+                PG_CATALOG.into(),
+                BOOTSTRAP_ROLE_OID.into(),
+                12.into(),
+                Value::Float(1.0),
+                w[2].into(),
+                (w[3] == "t").into(),
+                (w[4] == "t").into(),
+                w[5].into(),
+                w[6].into(),
+                number(7),
+                number(8),
+                number(9),
+                (f.arguments.len() as i64).into(),
+                f.arguments.clone().into(),
+                f.name.into(),
                 Value::Float(if w[4] == "t" { 1000.0 } else { 0.0 }),
             ]);
         }
@@ -78,13 +101,34 @@ pub fn types() -> &'static RecordBatch {
              typtypmod typcollation",
         );
         for t in &TYPES.all {
-            let f: Vec<u32> = t.functions().map(|n| function_oid(n).expect("functions.txt has every type's functions")).collect();
+            let f: Vec<u32> =
+                t.functions().map(|n| function_oid(n).expect("functions.txt has every type's functions")).collect();
             let flag = |i: usize| Value::Bool(t.attributes[i] == "t");
             rows.add([
-                t.oid.into(), t.name.into(), PG_CATALOG.into(), BOOTSTRAP_ROLE_OID.into(), t.length().into(),
-                t.by_value().into(), t.kind().into(), t.category().into(), flag(4), true.into(), t.attributes[5].into(),
-                f[0].into(), t.element.into(), t.array.into(), f[1].into(), f[2].into(), f[3].into(), f[4].into(),
-                f[5].into(), f[6].into(), t.alignment().into(), t.storage().into(), (-1).into(), t.collation().into(),
+                t.oid.into(),
+                t.name.into(),
+                PG_CATALOG.into(),
+                BOOTSTRAP_ROLE_OID.into(),
+                t.length().into(),
+                t.by_value().into(),
+                t.kind().into(),
+                t.category().into(),
+                flag(4),
+                true.into(),
+                t.attributes[5].into(),
+                f[0].into(),
+                t.element.into(),
+                t.array.into(),
+                f[1].into(),
+                f[2].into(),
+                f[3].into(),
+                f[4].into(),
+                f[5].into(),
+                f[6].into(),
+                t.alignment().into(),
+                t.storage().into(),
+                (-1).into(),
+                t.collation().into(),
             ]);
         }
         rows.finish().expect(CHECKED)
@@ -103,8 +147,17 @@ pub fn classes() -> &'static RecordBatch {
             let namespace = if r.schema_name == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA };
             let table = r.kind == "r";
             rows.add([
-                r.oid.into(), r.name.into(), namespace.into(), BOOTSTRAP_ROLE_OID.into(), (if table { 2 } else { 0 }).into(),
-                r.kind.into(), (r.columns.len() as i64).into(), (!table).into(), "p".into(), true.into(), "n".into(),
+                r.oid.into(),
+                r.name.into(),
+                namespace.into(),
+                BOOTSTRAP_ROLE_OID.into(),
+                (if table { 2 } else { 0 }).into(),
+                r.kind.into(),
+                (r.columns.len() as i64).into(),
+                (!table).into(),
+                "p".into(),
+                true.into(),
+                "n".into(),
                 Value::Float(-1.0),
             ]);
         }
@@ -147,9 +200,22 @@ pub fn add_attribute(
 ) {
     let dimensions = if type_.name.starts_with('_') { 1 } else { 0 };
     rows.add([
-        relation.into(), name.into(), type_.oid.into(), (-1).into(), type_.length().into(), (position as i64 + 1).into(),
-        dimensions.into(), (-1).into(), typmod.into(), type_.by_value().into(), type_.alignment().into(),
-        type_.storage().into(), not_null.into(), has_default.into(), true.into(), type_.collation().into(),
+        relation.into(),
+        name.into(),
+        type_.oid.into(),
+        (-1).into(),
+        type_.length().into(),
+        (position as i64 + 1).into(),
+        dimensions.into(),
+        (-1).into(),
+        typmod.into(),
+        type_.by_value().into(),
+        type_.alignment().into(),
+        type_.storage().into(),
+        not_null.into(),
+        has_default.into(),
+        true.into(),
+        type_.collation().into(),
     ]);
 }
 
@@ -179,12 +245,20 @@ pub static OPERATOR_CLASSES: LazyLock<Vec<(u32, &'static str, u32, u32)>> = Lazy
 
 pub fn operator_classes() -> &'static RecordBatch {
     static ROWS: LazyLock<RecordBatch> = LazyLock::new(|| {
-        let mut rows =
-            Rows::new(declared("pg_opclass"), "oid opcmethod opcname opcnamespace opcowner opcfamily opcintype opcdefault");
+        let mut rows = Rows::new(
+            declared("pg_opclass"),
+            "oid opcmethod opcname opcnamespace opcowner opcfamily opcintype opcdefault",
+        );
         for (oid, name, family, input) in OPERATOR_CLASSES.iter() {
             rows.add([
-                (*oid).into(), 403.into(), (*name).into(), PG_CATALOG.into(), BOOTSTRAP_ROLE_OID.into(), (*family).into(),
-                (*input).into(), true.into(),
+                (*oid).into(),
+                403.into(),
+                (*name).into(),
+                PG_CATALOG.into(),
+                BOOTSTRAP_ROLE_OID.into(),
+                (*family).into(),
+                (*input).into(),
+                true.into(),
             ]);
         }
         rows.finish().expect(CHECKED)
@@ -208,8 +282,15 @@ pub fn collations() -> Result<RecordBatch> {
         [(100, "default", "d", None), (950, "C", "c", Some("C")), (951, "POSIX", "c", Some("POSIX"))]
     {
         rows.add([
-            oid.into(), name.into(), PG_CATALOG.into(), BOOTSTRAP_ROLE_OID.into(), provider.into(), true.into(), (-1).into(),
-            locale.into(), locale.into(),
+            oid.into(),
+            name.into(),
+            PG_CATALOG.into(),
+            BOOTSTRAP_ROLE_OID.into(),
+            provider.into(),
+            true.into(),
+            (-1).into(),
+            locale.into(),
+            locale.into(),
         ]);
     }
     rows.finish()
@@ -224,9 +305,11 @@ pub fn languages() -> Result<RecordBatch> {
 }
 
 impl Function {
-    /// The OID of the result's type.
-    pub fn result(&self) -> u32 {
-        self.words[7].parse().expect("functions.txt holds an OID here")
+    /// The result's type, as pg_get_function_result prints it.
+    pub fn result(&self) -> String {
+        let oid = self.words[7].parse().expect("functions.txt holds an OID here");
+        let set = if self.words[4] == "t" { "SETOF " } else { "" };
+        format!("{set}{}", crate::pg_catalog::types::format(oid, -1))
     }
     pub fn arguments(&self) -> &[u32] {
         &self.arguments

@@ -23,7 +23,8 @@ fn of_kind<'a>(view: &'a CatalogView, kind: &'a str) -> impl Iterator<Item = &'a
 }
 
 pub fn tables(view: &CatalogView) -> Result<RecordBatch> {
-    let mut rows = Rows::new(declared("pg_tables"), "schemaname tablename tableowner hasindexes hasrules hastriggers rowsecurity");
+    let mut rows =
+        Rows::new(declared("pg_tables"), "schemaname tablename tableowner hasindexes hasrules hastriggers rowsecurity");
     let none = || Value::Bool(false);
     for r in of_kind(view, "r") {
         rows.add([
@@ -45,7 +46,12 @@ pub fn tables(view: &CatalogView) -> Result<RecordBatch> {
 pub fn views(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_views"), "schemaname viewname viewowner definition");
     for r in of_kind(view, "v") {
-        rows.add([r.schema_name.as_str().into(), r.name.as_str().into(), owner(r).into(), objects::definition(r).into()]);
+        rows.add([
+            r.schema_name.as_str().into(),
+            r.name.as_str().into(),
+            owner(r).into(),
+            objects::definition(r).into(),
+        ]);
     }
     for r in RELATIONS.all.iter().filter(|r| r.kind == "v") {
         rows.add([r.schema_name.into(), r.name.into(), BOOTSTRAP_ROLE.into(), Value::Null]);
@@ -90,7 +96,17 @@ pub fn table_statistics(relation: &'static SystemRelation, view: &CatalogView) -
         let mut rows = Rows::new(relation, &format!("relid schemaname relname {zeros}"));
         for (r, _) in counted(view) {
             let zero = || Value::Int(0);
-            rows.add([r.id.into(), r.schema_name.as_str().into(), r.name.as_str().into(), zero(), zero(), zero(), zero(), zero(), zero()]);
+            rows.add([
+                r.id.into(),
+                r.schema_name.as_str().into(),
+                r.name.as_str().into(),
+                zero(),
+                zero(),
+                zero(),
+                zero(),
+                zero(),
+                zero(),
+            ]);
         }
         return rows.finish();
     }

@@ -32,7 +32,9 @@ pub const FUNCTIONS: &[Declaration] = &[
     }),
     strict("series", 2..=3, "_int4", |c| {
         let (Some(from), Some(to)) = (c.int(0), c.int(1)) else {
-            return failed(Error::unsupported("generate_series over a type other than integer in a query on the catalogs"));
+            return failed(Error::unsupported(
+                "generate_series over a type other than integer in a query on the catalogs",
+            ));
         };
         let step = c.int(2).unwrap_or(1);
         if step == 0 {
@@ -41,7 +43,10 @@ pub const FUNCTIONS: &[Declaration] = &[
         let count = ((to - from) / step + 1).max(0);
         if count > SERIES_MAX || (to - from).signum() * step.signum() < 0 {
             if count > SERIES_MAX {
-                return failed(Error::new("54000", format!("generate_series of {count} values in a query on the catalogs")));
+                return failed(Error::new(
+                    "54000",
+                    format!("generate_series of {count} values in a query on the catalogs"),
+                ));
             }
             return Ok(Value::List(Vec::new()));
         }
@@ -164,7 +169,11 @@ pub fn parse_array(text: &str) -> Vec<Value> {
     let mut push = |item: &mut String, was_quoted: &mut bool| {
         let text = std::mem::take(item);
         let null = !*was_quoted && text.trim().eq_ignore_ascii_case("null");
-        items.push(if null { Value::Null } else { Value::Text(if *was_quoted { text } else { text.trim().to_string() }) });
+        items.push(if null {
+            Value::Null
+        } else {
+            Value::Text(if *was_quoted { text } else { text.trim().to_string() })
+        });
         *was_quoted = false;
     };
     while let Some(c) = chars.next() {
@@ -190,6 +199,9 @@ mod tests {
     #[test]
     fn arrays_parse() {
         assert_eq!(parse_array("{}"), []);
-        assert_eq!(parse_array("{r, \"a,b\",NULL,\"NULL\"}"), ["r".into(), "a,b".into(), Value::Null, Value::from("NULL")]);
+        assert_eq!(
+            parse_array("{r, \"a,b\",NULL,\"NULL\"}"),
+            ["r".into(), "a,b".into(), Value::Null, Value::from("NULL")]
+        );
     }
 }

@@ -8,10 +8,11 @@ use arrow::datatypes::Field;
 use datafusion::common::Result;
 use millrace_engine::Error;
 
+use super::arrays::parse_array;
 use super::{Call, Declaration, called_on_null, failed, meaning, strict};
 use crate::pg_catalog::CatalogView;
-use crate::pg_catalog::names::Names;
 use crate::pg_catalog::contents::{function_name, function_oid};
+use crate::pg_catalog::names::Names;
 use crate::pg_catalog::names::{quote_ident, split_name};
 use crate::pg_catalog::types;
 use crate::pg_catalog::value::Value;
@@ -23,7 +24,9 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("oid", 1..=1, "oid", oid),
     strict("xid", 1..=1, "xid", oid),
     strict("cid", 1..=1, "cid", oid),
-    strict("name", 1..=1, "name", |c| Ok(c.arguments[0].print().map(|t| t.chars().take(63).collect::<String>()).into())),
+    strict("name", 1..=1, "name", |c| {
+        Ok(c.arguments[0].print().map(|t| t.chars().take(63).collect::<String>()).into())
+    }),
     // Casting to "char" keeps the first byte.
     strict("char", 1..=1, "char", |c| Ok(c.arguments[0].print().map(|t| t.chars().take(1).collect::<String>()).into())),
     strict("regclass", 1..=1, "regclass", |c| cast(c, "regclass")),
@@ -33,6 +36,9 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("regproc", 1..=1, "regproc", |c| cast(c, "regproc")),
     strict("regprocedure", 1..=1, "regprocedure", |c| cast(c, "regproc")),
     strict("regcollation", 1..=1, "regcollation", |c| cast(c, "regcollation")),
+    strict("oid_array", 1..=1, "_oid", array),
+    strict("name_array", 1..=1, "_name", array),
+    strict("char_array", 1..=1, "_char", array),
     // There are no operators or configurations in the catalogs: numbers stay numbers.
     strict("regoper", 1..=1, "regoper", |c| cast(c, "regoper")),
     strict("regoperator", 1..=1, "regoperator", |c| cast(c, "regoperator")),
@@ -63,8 +69,17 @@ pub fn is_type_cast(name: &str) -> bool {
 pub fn is_reg(name: &str) -> bool {
     matches!(
         name,
-        "regclass" | "regtype" | "regnamespace" | "regrole" | "regproc" | "regprocedure" | "regcollation" | "regoper"
-            | "regoperator" | "regconfig" | "regdictionary"
+        "regclass"
+            | "regtype"
+            | "regnamespace"
+            | "regrole"
+            | "regproc"
+            | "regprocedure"
+            | "regcollation"
+            | "regoper"
+            | "regoperator"
+            | "regconfig"
+            | "regdictionary"
     )
 }
 
@@ -77,6 +92,13 @@ fn oid(c: &Call) -> Result<Value> {
             None => invalid("oid", other),
         },
     }
+}
+
+fn array(c: &Call) -> Result<Value> {
+    Ok(match &c.arguments[0] {
+        Value::Text(text) => Value::List(parse_array(text)),
+        other => other.clone(),
+    })
 }
 
 fn invalid(kind: &str, value: &Value) -> Result<Value> {
@@ -115,7 +137,9 @@ fn look_up(view: &CatalogView, kind: &str, text: Option<&str>) -> Option<u32> {
         "regnamespace" => view.schema_oid(&last()),
         "regrole" => view.roles().contains(&last()).then(|| crate::pg_catalog::names::role_oid(&last())),
         "regproc" => function_oid(text.split('(').next().unwrap_or(text).trim_start_matches("pg_catalog.")),
-        "regcollation" => [("default", 100), ("C", 950), ("POSIX", 951)].iter().find(|(n, _)| *n == last()).map(|(_, o)| *o),
+        "regcollation" => {
+            [("default", 100), ("C", 950), ("POSIX", 951)].iter().find(|(n, _)| *n == last()).map(|(_, o)| *o)
+        }
         _ => None,
     }
 }

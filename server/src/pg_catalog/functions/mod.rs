@@ -89,22 +89,44 @@ pub enum Returns {
     Expanded,
 }
 
-pub const fn strict(name: &'static str, arguments: RangeInclusive<usize>, returns: &'static str, body: Body) -> Declaration {
+pub const fn strict(
+    name: &'static str,
+    arguments: RangeInclusive<usize>,
+    returns: &'static str,
+    body: Body,
+) -> Declaration {
     Declaration { name, arguments, returns: Returns::Type(returns), strict: true, body }
 }
 
-pub const fn called_on_null(name: &'static str, arguments: RangeInclusive<usize>, returns: &'static str, body: Body) -> Declaration {
+pub const fn called_on_null(
+    name: &'static str,
+    arguments: RangeInclusive<usize>,
+    returns: &'static str,
+    body: Body,
+) -> Declaration {
     Declaration { name, arguments, returns: Returns::Type(returns), strict: false, body }
 }
 
-pub const fn rows(name: &'static str, arguments: RangeInclusive<usize>, columns: &'static str, body: Body) -> Declaration {
+pub const fn rows(
+    name: &'static str,
+    arguments: RangeInclusive<usize>,
+    columns: &'static str,
+    body: Body,
+) -> Declaration {
     Declaration { name, arguments, returns: Returns::Rows(columns), strict: true, body }
 }
 
 fn declarations() -> impl Iterator<Item = &'static Declaration> {
-    [session::FUNCTIONS, objects::FUNCTIONS, privileges::FUNCTIONS, text::FUNCTIONS, arrays::FUNCTIONS, casts::FUNCTIONS]
-        .into_iter()
-        .flatten()
+    [
+        session::FUNCTIONS,
+        objects::FUNCTIONS,
+        privileges::FUNCTIONS,
+        text::FUNCTIONS,
+        arrays::FUNCTIONS,
+        casts::FUNCTIONS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 pub fn find(name: &str) -> Option<&'static Declaration> {
@@ -139,7 +161,8 @@ struct Bound {
 impl Bound {
     fn new(declaration: &'static Declaration, view: Arc<CatalogView>) -> Self {
         let (least, most) = (*declaration.arguments.start(), *declaration.arguments.end());
-        let counts = (least..=most.min(least + 8)).map(|n| if n == 0 { TypeSignature::Nullary } else { TypeSignature::Any(n) });
+        let counts =
+            (least..=most.min(least + 8)).map(|n| if n == 0 { TypeSignature::Nullary } else { TypeSignature::Any(n) });
         let mut choices: Vec<TypeSignature> = counts.collect();
         if most == usize::MAX {
             choices.push(TypeSignature::VariadicAny);
@@ -163,7 +186,8 @@ impl Bound {
             Returns::Element => Field::new(name, element_of(&fields[0]), true),
             Returns::ListOf => Field::new(name, types::list(fields[0].data_type().clone()), true),
             Returns::Expanded => {
-                let fields = vec![Field::new("x", element_of(&fields[0]), true), Field::new("n", DataType::Int32, true)];
+                let fields =
+                    vec![Field::new("x", element_of(&fields[0]), true), Field::new("n", DataType::Int32, true)];
                 Field::new(name, types::list(DataType::Struct(fields.into())), true)
             }
         }
@@ -226,6 +250,10 @@ impl ScalarUDFImpl for Bound {
             values.push(if null { Value::Null } else { (self.declaration.body)(&call)? });
         }
         let array = array_of(args.return_field.data_type(), values)?;
-        Ok(if constant { ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?) } else { ColumnarValue::Array(array) })
+        Ok(if constant {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
+        } else {
+            ColumnarValue::Array(array)
+        })
     }
 }

@@ -4,7 +4,9 @@ use datafusion::common::Result;
 use millrace_engine::catalog::RelationKind;
 
 use super::{Call, Declaration, called_on_null, rows, strict};
-use crate::pg_catalog::contents::{FUNCTIONS as LISTED, constraint_definition, definition, description, function_name, index_definition};
+use crate::pg_catalog::contents::{
+    constraint_definition, definition, description, function, function_name, index_definition,
+};
 use crate::pg_catalog::names::*;
 use crate::pg_catalog::types;
 use crate::pg_catalog::value::Value;
@@ -78,10 +80,7 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_get_function_sqlbody", 1..=1, "text", nothing),
     strict("pg_get_function_arguments", 1..=1, "text", function_arguments),
     strict("pg_get_function_identity_arguments", 1..=1, "text", function_arguments),
-    strict("pg_get_function_result", 1..=1, "text", |c| {
-        let function = LISTED.iter().find(|f| Some(f.oid) == c.oid(0));
-        Ok(function.map(|f| types::format(f.result(), -1)).into())
-    }),
+    strict("pg_get_function_result", 1..=1, "text", |c| Ok(c.oid(0).and_then(function).map(|f| f.result()).into())),
     strict("pg_relation_is_publishable", 1..=1, "bool", |_| Ok(false.into())),
     strict("pg_relation_is_updatable", 2..=2, "int4", |c| {
         // Bits of CmdType: insert 8, update 4, delete 16.
@@ -137,7 +136,9 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("acldefault", 2..=2, "_text", nothing),
     rows("aclexplode", 1..=1, "grantor:oid grantee:oid privilege_type:text is_grantable:bool", no_rows),
     rows("pg_options_to_table", 1..=1, "option_name:text option_value:text", no_rows),
-    rows("pg_partition_ancestors", 1..=1, "relid:regclass", |c| Ok(Value::List(vec![Value::List(vec![c.arguments[0].clone()])]))),
+    rows("pg_partition_ancestors", 1..=1, "relid:regclass", |c| {
+        Ok(Value::List(vec![Value::List(vec![c.arguments[0].clone()])]))
+    }),
     rows("pg_partition_tree", 1..=1, "relid:regclass parentrelid:regclass isleaf:bool level:int4", no_rows),
     rows("pg_get_publication_tables", 1..=1, "relid:oid attrs:int2vector qual:text", no_rows),
     rows("pg_tablespace_databases", 1..=1, "pg_tablespace_databases:oid", no_rows),
@@ -156,9 +157,8 @@ fn no_rows(_: &Call) -> Result<Value> {
 }
 
 fn function_arguments(c: &Call) -> Result<Value> {
-    let function = LISTED.iter().find(|f| Some(f.oid) == c.oid(0));
     let names = |arguments: &[u32]| arguments.iter().map(|oid| types::format(*oid, -1)).collect::<Vec<_>>().join(", ");
-    Ok(function.map(|f| names(f.arguments())).into())
+    Ok(c.oid(0).and_then(function).map(|f| names(f.arguments())).into())
 }
 
 fn size(c: &Call) -> Result<Value> {
@@ -198,9 +198,14 @@ mod tests {
 
     #[test]
     fn sizes_are_rounded_as_in_postgres() {
-        for (bytes, text) in
-            [(0, "0 bytes"), (10239, "10239 bytes"), (10240, "10 kB"), (16384, "16 kB"), (10485247, "10239 kB"), (10485248, "10 MB")]
-        {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (10239, "10239 bytes"),
+            (10240, "10 kB"),
+            (16384, "16 kB"),
+            (10485247, "10239 kB"),
+            (10485248, "10 MB"),
+        ] {
             assert_eq!(pretty_size(bytes), text);
         }
     }

@@ -39,8 +39,12 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("mxid_age", 1..=1, "int4", |_| Ok(0.into())),
     strict("inet_server_addr", 0..=0, "text", |c| Ok(c.view.live.server_address().map(|a| a.ip().to_string()).into())),
     strict("inet_server_port", 0..=0, "int4", |c| Ok(c.view.live.server_address().map(|a| i64::from(a.port())).into())),
-    strict("inet_client_addr", 0..=0, "text", |c| Ok(own(c).and_then(|s| s.client_address).map(|a| a.ip().to_string()).into())),
-    strict("inet_client_port", 0..=0, "int4", |c| Ok(own(c).and_then(|s| s.client_address).map(|a| i64::from(a.port())).into())),
+    strict("inet_client_addr", 0..=0, "text", |c| {
+        Ok(own(c).and_then(|s| s.client_address).map(|a| a.ip().to_string()).into())
+    }),
+    strict("inet_client_port", 0..=0, "int4", |c| {
+        Ok(own(c).and_then(|s| s.client_address).map(|a| i64::from(a.port())).into())
+    }),
     strict("pg_postmaster_start_time", 0..=0, "timestamptz", |c| Ok(c.view.live.server_started_us().into())),
     strict("pg_conf_load_time", 0..=0, "timestamptz", |c| Ok(c.view.live.server_started_us().into())),
     strict("current_setting", 1..=2, "text", current_setting),
@@ -52,7 +56,16 @@ pub const FUNCTIONS: &[Declaration] = &[
         |c| {
             let row = |(name, value, description): &(String, String, String)| {
                 let text = |t: &str| Value::from(t);
-                vec![text(name), text(value), Value::Null, text("Millrace"), text(description), Value::Null, text("user"), text("string")]
+                vec![
+                    text(name),
+                    text(value),
+                    Value::Null,
+                    text("Millrace"),
+                    text(description),
+                    Value::Null,
+                    text("user"),
+                    text("string"),
+                ]
             };
             Ok(c.view.settings.iter().map(row).collect::<Vec<_>>().into())
         },
@@ -62,7 +75,13 @@ pub const FUNCTIONS: &[Declaration] = &[
         words.sort_by_key(|(word, _)| **word);
         let bare = |yes: bool| if yes { "can be bare label" } else { "requires AS" };
         let row = |(word, k): (&&'static str, &crate::pg_catalog::keywords::Keyword)| -> Vec<Value> {
-            vec![(*word).into(), k.category.into(), k.bare_label.into(), k.description().into(), bare(k.bare_label).into()]
+            vec![
+                (*word).into(),
+                k.category.into(),
+                k.bare_label.into(),
+                k.description().into(),
+                bare(k.bare_label).into(),
+            ]
         };
         Ok(words.into_iter().map(row).collect::<Vec<_>>().into())
     }),

@@ -15,12 +15,32 @@ pub const FUNCTIONS: &[Declaration] = &[
         Ok(c.arguments[0].print().map_or_else(|| "NULL".to_string(), |t| quote_literal(&t)).into())
     }),
     called_on_null("format", 1..=usize::MAX, "text", format),
+    strict("like_escape", 2..=2, "text", |c| {
+        Ok(like_escape(c.text(0).unwrap_or_default(), c.text(1).unwrap_or_default()).into())
+    }),
     strict("parse_ident", 1..=2, "_text", |c| Ok(split_name(c.text(0).unwrap_or_default()).into())),
     called_on_null("json_build_object", 0..=usize::MAX, "json", object),
     called_on_null("jsonb_build_object", 0..=usize::MAX, "jsonb", object),
     called_on_null("json_build_array", 0..=usize::MAX, "json", array),
     called_on_null("jsonb_build_array", 0..=usize::MAX, "jsonb", array),
 ];
+
+/// A LIKE pattern with the backslash as its escape in place of `by`; no escape at all where `by` is empty.
+fn like_escape(pattern: &str, by: &str) -> String {
+    let mut out = String::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        if by.starts_with(c) {
+            out.push('\\');
+            out.extend(chars.next());
+        } else if c == '\\' {
+            out.push_str("\\\\");
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
 
 /// `format('%I.%I = %L', …)`: %s text, %I identifier, %L literal, %% percent, with positions (`%1$s`),
 /// widths and `-`.
@@ -46,7 +66,9 @@ fn format(c: &Call) -> Result<Value> {
                 Some('$') => {
                     next = digits.parse().unwrap_or(0);
                     if next == 0 {
-                        return failed(Error::invalid_value("format specifies argument 0, but arguments are numbered from 1"));
+                        return failed(Error::invalid_value(
+                            "format specifies argument 0, but arguments are numbered from 1",
+                        ));
                     }
                     digits.clear();
                 }
@@ -54,8 +76,10 @@ fn format(c: &Call) -> Result<Value> {
                 Some(d) if d.is_ascii_digit() => digits.push(d),
                 Some(conversion @ ('s' | 'I' | 'L')) => break conversion,
                 Some(other) => {
-                    return failed(Error::invalid_value(format!("unrecognized format() type specifier \"{other}\""))
-                        .hint("For a single \"%\" use \"%%\"."));
+                    return failed(
+                        Error::invalid_value(format!("unrecognized format() type specifier \"{other}\""))
+                            .hint("For a single \"%\" use \"%%\"."),
+                    );
                 }
                 None => return failed(Error::invalid_value("unterminated format() type specifier")),
             }

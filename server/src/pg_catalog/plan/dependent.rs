@@ -22,8 +22,8 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray, new_empty_array};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue, UnnestOptions};
@@ -31,9 +31,10 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Subquery, SubqueryAlias, Volatility, lit,
+    ColumnarValue, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Subquery, SubqueryAlias, Volatility, lit,
 };
 use datafusion::physical_plan::collect;
 use millrace_engine::Error;
@@ -56,25 +57,50 @@ pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<Logic
     let names = NamePreserver::new(&node);
     let changed = node.map_expressions(|e| {
         let name = names.save(&e);
-        let changed = e.transform_up(|e| replace_expression(e, &schema, in_filter, context))?;
+        let changed = if in_filter {
+            replace_in_filter(e, &schema, context)?
+        } else {
+            e.transform_up(|e| replace_expression(e, &schema, context))?
+        };
         Ok(if changed.transformed { changed.update_data(|e| name.restore(e)) } else { changed })
     })?;
     changed.transform_data(|node| node.recompute_schema().map(Transformed::yes))
 }
 
-fn replace_expression(expr: Expr, schema: &DFSchema, in_filter: bool, context: &Context) -> Result<Transformed<Expr>> {
-    let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty() && of_system(&s.subquery);
-    // DataFusion makes semi, anti and mark joins of these.
-    let is_join = |s: &Subquery| {
-        in_filter && s.subquery.all_out_ref_exprs().iter().all(|e| matches!(e, Expr::OuterReferenceColumn(_, c) if schema.has_column(c)))
+/// DataFusion makes semi and anti joins of the EXISTS and IN that a condition consists of.
+fn replace_in_filter(condition: Expr, schema: &DFSchema, context: &Context) -> Result<Transformed<Expr>> {
+    let known = |s: &Subquery| {
+        s.subquery
+            .all_out_ref_exprs()
+            .iter()
+            .all(|e| matches!(e, Expr::OuterReferenceColumn(_, c) if schema.has_column(c)))
     };
+    let is_join = |e: &Expr| match e {
+        Expr::Exists(exists) => known(&exists.subquery),
+        Expr::InSubquery(inside) => known(&inside.subquery),
+        _ => false,
+    };
+    let mut changed = false;
+    let mut conjuncts = Vec::new();
+    for e in split_conjunction_owned(condition) {
+        let joins = is_join(&e) || matches!(&e, Expr::Not(inner) if is_join(inner));
+        let e = if joins { Transformed::no(e) } else { e.transform_up(|e| replace_expression(e, schema, context))? };
+        changed |= e.transformed;
+        conjuncts.push(e.data);
+    }
+    let condition = conjuncts.into_iter().reduce(Expr::and).expect("a condition has a conjunct");
+    Ok(Transformed::new_transformed(condition, changed))
+}
+
+fn replace_expression(expr: Expr, schema: &DFSchema, context: &Context) -> Result<Transformed<Expr>> {
+    let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty() && of_system(&s.subquery);
     Ok(match expr {
         Expr::ScalarSubquery(s) if is_correlated(&s) => Transformed::yes(dependent(&s, Shape::Scalar, schema)?),
-        Expr::Exists(Exists { subquery, negated }) if is_correlated(&subquery) && !is_join(&subquery) => {
+        Expr::Exists(Exists { subquery, negated }) if of_system(&subquery.subquery) => {
             let exists = dependent(&subquery, Shape::Exists, schema)?;
             Transformed::yes(if negated { !exists } else { exists })
         }
-        Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_correlated(&subquery) && !is_join(&subquery) => {
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if of_system(&subquery.subquery) => {
             let values = dependent(&subquery, Shape::Column, schema)?;
             let found = context.call(functions::ANY_OF, vec![lit("="), *expr, values]);
             Transformed::yes(if negated { !found } else { found })
@@ -126,7 +152,8 @@ fn replace_lateral(join: &Join, subquery: &Subquery, alias: Option<&SubqueryAlia
     const ROWS: &str = "lateral rows";
     let left = join.left.as_ref().clone();
     let rows = dependent(subquery, Shape::Rows, left.schema())?.alias(ROWS);
-    let columns = |plan: &LogicalPlan| plan.schema().iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect::<Vec<_>>();
+    let columns =
+        |plan: &LogicalPlan| plan.schema().iter().map(|(q, f)| Expr::Column(Column::from((q, f)))).collect::<Vec<_>>();
     let mut with_rows = columns(&left);
     with_rows.push(rows);
     let get_field = datafusion::functions::core::get_field();
@@ -239,7 +266,12 @@ struct Dependent {
 impl Dependent {
     fn new(plan: LogicalPlan, arguments: usize, shape: Shape) -> Result<Self> {
         let fields = plan.schema().fields();
-        let first = || fields.first().map(|f| f.as_ref().clone()).ok_or_else(|| DataFusionError::Plan("subquery without columns".into()));
+        let first = || {
+            fields
+                .first()
+                .map(|f| f.as_ref().clone())
+                .ok_or_else(|| DataFusionError::Plan("subquery without columns".into()))
+        };
         let returns = match shape {
             Shape::Scalar => first()?.with_nullable(true),
             Shape::Exists => Field::new("exists", DataType::Boolean, false),
@@ -253,8 +285,18 @@ impl Dependent {
                 Field::new_list("rows", Field::new_list_field(DataType::Struct(fields.into()), true), true)
             }
         };
-        let signature = if arguments == 0 { Signature::nullary(Volatility::Stable) } else { Signature::any(arguments, Volatility::Stable) };
-        Ok(Dependent { plan, shape, returns: Arc::new(returns.with_name("subquery")), signature, optimized: OnceLock::new() })
+        let signature = if arguments == 0 {
+            Signature::nullary(Volatility::Stable)
+        } else {
+            Signature::any(arguments, Volatility::Stable)
+        };
+        Ok(Dependent {
+            plan,
+            shape,
+            returns: Arc::new(returns.with_name("subquery")),
+            signature,
+            optimized: OnceLock::new(),
+        })
     }
 
     /// The subquery's value for one tuple of outer values.
@@ -281,7 +323,10 @@ impl Dependent {
             Shape::Scalar => match rows.num_rows() {
                 0 => ScalarValue::try_from(data_type),
                 1 => ScalarValue::try_from_array(rows.column(0), 0)?.cast_to(data_type),
-                _ => functions::failed(Error::new("21000", "more than one row returned by a subquery used as an expression")),
+                _ => functions::failed(Error::new(
+                    "21000",
+                    "more than one row returned by a subquery used as an expression",
+                )),
             },
             Shape::Column => list(rows.column(0).clone(), data_type),
             Shape::Rows if rows.num_rows() == 0 => ScalarValue::try_from(data_type),
@@ -355,7 +400,8 @@ impl ScalarUDFImpl for Dependent {
         if keys.is_empty() {
             return Ok(ColumnarValue::Array(new_empty_array(self.returns.data_type())));
         }
-        let values: Vec<ArrayRef> = self.evaluate_all(&keys)?.into_iter().map(|v| v.to_array()).collect::<Result<_>>()?;
+        let values: Vec<ArrayRef> =
+            self.evaluate_all(&keys)?.into_iter().map(|v| v.to_array()).collect::<Result<_>>()?;
         let values: Vec<&dyn Array> = of_row.into_iter().map(|i| values[i].as_ref()).collect();
         Ok(ColumnarValue::Array(concat(&values)?))
     }
@@ -367,7 +413,8 @@ impl Dependent {
     fn evaluate_all(&self, keys: &[Vec<ScalarValue>]) -> Result<Vec<ScalarValue>> {
         std::thread::scope(|scope| {
             let run = || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(DataFusionError::IoError)?;
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().build().map_err(DataFusionError::IoError)?;
                 let state = state();
                 keys.iter().map(|key| runtime.block_on(self.evaluate(key, &state))).collect()
             };

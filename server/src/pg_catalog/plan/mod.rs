@@ -14,14 +14,17 @@ mod dependent;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, ScalarUDF};
 
-use super::{CatalogView, functions};
+use millrace_engine::sql::types::{TYPE_KEY, with_sql_type};
+
+use super::{CatalogView, functions, types};
 
 pub fn finish(plan: LogicalPlan, view: &Arc<CatalogView>) -> Result<LogicalPlan> {
     let context = Context { functions: functions::bind(view).into_iter().map(|f| (f.name().to_string(), f)).collect() };
@@ -52,7 +55,9 @@ impl Context {
             .map(|(qualifier, field)| {
                 let column = Expr::Column(Column::from((qualifier, field)));
                 match reg(field) {
-                    Some(_) => self.call(functions::REG_OUT, vec![column]).alias_qualified(qualifier.cloned(), field.name()),
+                    Some(_) => {
+                        self.call(functions::REG_OUT, vec![column]).alias_qualified(qualifier.cloned(), field.name())
+                    }
                     None => column,
                 }
             })
@@ -63,10 +68,22 @@ impl Context {
     fn types(&self, node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         let schema = input_schema(&node);
         let names = NamePreserver::new(&node);
+        let makes_columns = matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
         let changed = node.map_expressions(|e| {
             let name = names.save(&e);
-            let changed = e.transform_up(|e| self.type_of_expression(e, &schema))?;
-            Ok(if changed.transformed { changed.update_data(|e| name.restore(e)) } else { changed })
+            let mut changed = e.transform_up(|e| self.type_of_expression(e, &schema))?;
+            if changed.transformed {
+                changed = changed.update_data(|e| name.restore(e));
+            }
+            if makes_columns
+                && changed.data.to_field(&schema).is_ok_and(|(_, f)| functions::meaning(&f).is_none())
+                && let Some(meaning) = meaning_of(&changed.data, &schema)
+            {
+                let (qualifier, name) = changed.data.qualified_name();
+                let metadata = FieldMetadata::from(HashMap::from([(TYPE_KEY.to_string(), meaning)]));
+                changed = Transformed::yes(changed.data.alias_qualified_with_metadata(qualifier, name, Some(metadata)));
+            }
+            Ok(changed)
         })?;
         changed.transform_data(|node| node.recompute_schema().map(Transformed::yes))
     }
@@ -107,8 +124,12 @@ impl Context {
                 }
                 let kind = |e: &Expr| field(e).and_then(|f| reg(&f).map(str::to_string));
                 let (left, right, changed) = match (kind(&left), kind(&right)) {
-                    (Some(kind), None) if is_text_literal(&right) => (left, Box::new(self.call(&kind, vec![*right])), true),
-                    (None, Some(kind)) if is_text_literal(&left) => (Box::new(self.call(&kind, vec![*left])), right, true),
+                    (Some(kind), None) if is_text_literal(&right) => {
+                        (left, Box::new(self.call(&kind, vec![*right])), true)
+                    }
+                    (None, Some(kind)) if is_text_literal(&left) => {
+                        (Box::new(self.call(&kind, vec![*left])), right, true)
+                    }
                     _ => (left, right, false),
                 };
                 Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
@@ -121,6 +142,16 @@ impl Context {
                 let cast = |e: Expr| if is_text_literal(&e) { self.call(&kind, vec![e]) } else { e };
                 list.list = list.list.into_iter().map(cast).collect();
                 Transformed::yes(Expr::InList(list))
+            }
+            Expr::ScalarFunction(mut function) if function.args.iter().any(is_untyped_parameter) => {
+                let of = function.args.iter().map(field).collect::<Vec<_>>();
+                let name = function.name().to_string();
+                for (i, argument) in function.args.iter_mut().enumerate() {
+                    if let (Expr::Placeholder(parameter), Some(f)) = (argument, parameter_field(&name, i, &of)) {
+                        parameter.field = parameter.field.take().or(Some(f));
+                    }
+                }
+                Transformed::yes(Expr::ScalarFunction(function))
             }
             Expr::ScalarFunction(mut function) if takes_text(function.name()) => {
                 let mut changed = false;
@@ -137,6 +168,65 @@ impl Context {
             other => Transformed::no(other),
         })
     }
+}
+
+/// What an expression's values mean where DataFusion does not pass it on: through CASE and coalesce, and
+/// from elements to their array.
+fn meaning_of(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    match expr {
+        Expr::Alias(alias) => meaning_of(&alias.expr, schema),
+        Expr::Case(case) => case.when_then_expr.iter().find_map(|(_, then)| meaning_of(then, schema)),
+        Expr::ScalarFunction(f) if matches!(f.name(), "coalesce" | "nullif") => meaning_of(f.args.first()?, schema),
+        Expr::AggregateFunction(f) if f.func.name() == "array_agg" => {
+            meaning_of(f.params.args.first()?, schema).map(|m| format!("{m}[]"))
+        }
+        Expr::AggregateFunction(f) if matches!(f.func.name(), "min" | "max") => {
+            meaning_of(f.params.args.first()?, schema)
+        }
+        other => other.to_field(schema).ok().and_then(|(_, f)| functions::meaning(&f).map(str::to_string)),
+    }
+}
+
+fn is_untyped_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Placeholder(p) if p.field.is_none())
+}
+
+/// What a parameter is as argument `i` of one of our functions, where it is not text.
+fn parameter_field(function: &str, i: usize, arguments: &[Option<FieldRef>]) -> Option<FieldRef> {
+    let typname = match (function, i) {
+        (functions::ANY_OF | functions::ALL_OF, 2) => {
+            let of = arguments[1].as_ref()?;
+            let item = Field::new_list_field(of.data_type().clone(), true);
+            let item = match functions::meaning(of) {
+                Some(meaning) => with_sql_type(item, meaning),
+                None => item,
+            };
+            return Some(Arc::new(Field::new("", DataType::List(Arc::new(item)), true)));
+        }
+        ("oid" | "xid" | "name" | "oid_array" | "name_array" | "char_array", 0) => match function {
+            "oid_array" => "_oid",
+            "name_array" => "_name",
+            "char_array" => "_char",
+            other => other,
+        },
+        ("format_type" | "obj_description" | "col_description" | "shobj_description", 0) => "oid",
+        (f, 0)
+            if f.ends_with("_is_visible")
+                || (f.starts_with("pg_get_") && f != "pg_get_expr" && f != "pg_get_serial_sequence") =>
+        {
+            "oid"
+        }
+        _ => return None,
+    };
+    let field = match typname.strip_prefix('_') {
+        // The type of a parameter is told without its field: so the elements say what they are.
+        Some(element) => {
+            let item = types::field(Field::LIST_FIELD_DEFAULT_NAME, element, true);
+            Field::new("", DataType::List(Arc::new(item)), true)
+        }
+        None => types::field("", typname, true),
+    };
+    Some(Arc::new(field))
 }
 
 /// What a node's expressions may name.
@@ -160,7 +250,20 @@ fn is_text_literal(expr: &Expr) -> bool {
 fn takes_text(function: &str) -> bool {
     matches!(
         function,
-        "format" | "concat" | "concat_ws" | "quote_ident" | "quote_literal" | "quote_nullable" | "lower" | "upper" | "replace"
-            | "split_part" | "substr" | "json_build_object" | "jsonb_build_object" | "json_build_array" | "jsonb_build_array"
+        "format"
+            | "concat"
+            | "concat_ws"
+            | "quote_ident"
+            | "quote_literal"
+            | "quote_nullable"
+            | "lower"
+            | "upper"
+            | "replace"
+            | "split_part"
+            | "substr"
+            | "json_build_object"
+            | "jsonb_build_object"
+            | "json_build_array"
+            | "jsonb_build_array"
     )
 }

@@ -2,8 +2,9 @@
 
 use millrace_engine::{Error, Result};
 use sqlparser::ast::{
-    AccessExpr, ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Subscript, Value as Literal,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, Subscript, Value as Literal,
+    ValueWithSpan,
 };
 
 use super::{Rewriter, call, fold, parse_expr, parse_query, parser, parts, text};
@@ -35,7 +36,9 @@ pub fn is_system_type(data_type: &DataType) -> bool {
 
 fn element_type(element: &ArrayElemTypeDef) -> Option<&DataType> {
     match element {
-        ArrayElemTypeDef::SquareBracket(t, _) | ArrayElemTypeDef::AngleBracket(t) | ArrayElemTypeDef::Parenthesis(t) => Some(t),
+        ArrayElemTypeDef::SquareBracket(t, _)
+        | ArrayElemTypeDef::AngleBracket(t)
+        | ArrayElemTypeDef::Parenthesis(t) => Some(t),
         ArrayElemTypeDef::None => None,
     }
 }
@@ -68,7 +71,7 @@ pub fn rewrite(expr: &mut Expr, rewriter: &Rewriter) -> Result<()> {
             }
         }
         Expr::Function(function) => {
-            if let Some(replacement) = function_call(function)? {
+            if let Some(replacement) = function_call(function, rewriter.of_system)? {
                 *expr = replacement;
             }
         }
@@ -97,11 +100,16 @@ pub fn rewrite(expr: &mut Expr, rewriter: &Rewriter) -> Result<()> {
             let mut alternatives = Vec::new();
             for item in list {
                 match item {
-                    Expr::Tuple(item) => alternatives.push(format!("({})", row_comparison(row, &BinaryOperator::Eq, item)?)),
+                    Expr::Tuple(item) => {
+                        alternatives.push(format!("({})", row_comparison(row, &BinaryOperator::Eq, item)?))
+                    }
                     _ => return Err(Error::new("42804", "a row is compared with something that is no row")),
                 }
             }
             *expr = parse_expr(&format!("{}({})", if *negated { "NOT " } else { "" }, alternatives.join(" OR ")))?;
+        }
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            plain_escape(pattern, escape_char);
         }
         Expr::Collate { expr: inner, .. } => *expr = (**inner).clone(),
         Expr::AnyOp { left, compare_op, right, .. } => {
@@ -154,7 +162,7 @@ fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>> {
 /// when its elements' type is of the catalogs only.
 fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
     let items: Vec<Expr> = match inner {
-        Expr::Value(v) => match &v.value {
+        Expr::Value(v) if !matches!(v.value, Literal::Placeholder(_)) => match &v.value {
             Literal::SingleQuotedString(s) => functions::parse_array(s)
                 .iter()
                 .map(|item| match item {
@@ -165,7 +173,15 @@ fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
             _ => return Ok(None),
         },
         Expr::Array(array) => array.elem.clone(),
-        other => return Ok(is_system_type(element).then(|| other.clone())),
+        other => {
+            return Ok(match typname(element) {
+                Some("oid" | "xid" | "cid") => Some(call("oid_array", vec![other.clone()])),
+                Some("name") => Some(call("name_array", vec![other.clone()])),
+                Some("char") => Some(call("char_array", vec![other.clone()])),
+                Some(_) => Some(other.clone()),
+                None => None,
+            });
+        }
     };
     let mut element = element.clone();
     let casts: Result<Vec<String>> = items
@@ -184,7 +200,7 @@ fn array_cast(inner: &Expr, element: &DataType) -> Result<Option<Expr>> {
     parse_expr(&format!("make_array({})", casts.join(", "))).map(Some)
 }
 
-fn function_call(function: &mut Function) -> Result<Option<Expr>> {
+fn function_call(function: &mut Function, of_system: bool) -> Result<Option<Expr>> {
     let mut parts = parts(&function.name);
     let name = parts.pop().unwrap_or_default();
     let qualified = matches!(parts.last().map(String::as_str), Some("pg_catalog" | "information_schema"));
@@ -201,7 +217,7 @@ fn function_call(function: &mut Function) -> Result<Option<Expr>> {
     }
     let FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     match name.as_str() {
-        "generate_series" => {
+        "generate_series" if of_system => {
             function.name = ObjectName::from(vec![Ident::new("series")]);
             return Ok(Some(call("unnest", vec![Expr::Function(function.clone())])));
         }
@@ -221,8 +237,9 @@ fn function_call(function: &mut Function) -> Result<Option<Expr>> {
 }
 
 /// Functions of ours that stand in a select list for many rows.
-fn returns_set(name: &str) -> bool {
-    name == "generate_subscripts" || functions::find(name).is_some_and(|d| functions::row_columns(d).is_some())
+pub fn returns_set(name: &str) -> bool {
+    matches!(name, "generate_subscripts" | "generate_series")
+        || functions::find(name).is_some_and(|d| functions::row_columns(d).is_some())
 }
 
 fn is_transaction_id(argument: &Expr) -> bool {
@@ -234,7 +251,10 @@ fn is_transaction_id(argument: &Expr) -> bool {
         Expr::Nested(inner) => return is_transaction_id(inner),
         _ => return false,
     };
-    matches!(column.as_str(), "xmin" | "relfrozenxid" | "datfrozenxid" | "backend_xmin" | "backend_xid" | "transactionid")
+    matches!(
+        column.as_str(),
+        "xmin" | "relfrozenxid" | "datfrozenxid" | "backend_xmin" | "backend_xid" | "transactionid"
+    )
 }
 
 /// ARRAY(SELECT e FROM … ORDER BY o): the order goes into the aggregate, where it is kept.
@@ -243,7 +263,11 @@ fn array_of_query(query: &Query) -> Result<Expr> {
         SetExpr::Select(select) if query.with.is_none() && query.limit_clause.is_none() && query.fetch.is_none() => {
             let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(e, _) if e.is_empty());
             let unnests = select.projection.iter().any(|i| i.to_string().contains("unnest("));
-            (select.distinct.is_none() && select.having.is_none() && !grouped && !unnests && select.projection.len() == 1)
+            (select.distinct.is_none()
+                && select.having.is_none()
+                && !grouped
+                && !unnests
+                && select.projection.len() == 1)
                 .then_some(select)
         }
         _ => None,
@@ -258,7 +282,9 @@ fn array_of_query(query: &Query) -> Result<Expr> {
             // ORDER BY 1 and ORDER BY of the column's own name mean the item.
             let order = match (order.strip_prefix("ORDER BY ").map(str::trim), &select.projection[0]) {
                 (Some("1"), _) => format!("ORDER BY {item}"),
-                (Some(name), SelectItem::ExprWithAlias { alias, .. }) if name == alias.value => format!("ORDER BY {item}"),
+                (Some(name), SelectItem::ExprWithAlias { alias, .. }) if name == alias.value => {
+                    format!("ORDER BY {item}")
+                }
                 _ => order,
             };
             let mut outer = select.clone();
@@ -283,11 +309,23 @@ fn system_column(column: &str, qualifier: Option<&str>, rewriter: &Rewriter) -> 
             let oid = table.and_then(|name| {
                 let parts = parts(name);
                 let schema = parts.len().checked_sub(2).map(|i| parts[i].as_str());
-                relations::find(schema, parts.last()?).map(|r| r.oid).or_else(|| rewriter.view.find_relation(&name.to_string()))
+                relations::find(schema, parts.last()?)
+                    .map(|r| r.oid)
+                    .or_else(|| rewriter.view.find_relation(&name.to_string()))
             });
             call("oid", vec![Expr::value(Literal::Number(oid.unwrap_or(0).to_string(), false))])
         }
         _ => call("xid", vec![text("0")]),
+    }
+}
+
+/// LIKE p ESCAPE '/' to LIKE like_escape(p, '/'), whose escape is the backslash, the one that DataFusion knows.
+fn plain_escape(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    if let Some(ValueWithSpan { value: Literal::SingleQuotedString(by), .. }) = escape
+        && by != "\\"
+    {
+        *pattern = call("like_escape", vec![pattern.clone(), text(by)]);
+        *escape = None;
     }
 }
 

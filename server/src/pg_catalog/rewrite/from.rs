@@ -35,7 +35,17 @@ pub fn tables(from: &[TableWithJoins]) -> HashMap<String, ObjectName> {
     found
 }
 
-pub fn rewrite(factor: &mut TableFactor) -> Result<()> {
+/// `of_system`: the query reads a system relation, so that plain generate_series is ours too.
+pub fn rewrite(factor: &mut TableFactor, of_system: bool) -> Result<()> {
+    let is_series = |name: &ObjectName| function_name(name) == "generate_series";
+    match factor {
+        TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. }
+            if !of_system && is_series(name) =>
+        {
+            return Ok(());
+        }
+        _ => {}
+    }
     let replacement = match factor {
         TableFactor::Function { name, args, with_ordinality, alias, .. } => {
             derived(&function_name(name), arguments(args)?, *with_ordinality, alias)?
@@ -78,7 +88,12 @@ fn arguments(args: &[FunctionArg]) -> Result<Vec<String>> {
 }
 
 /// The derived table for a function; None for one that is DataFusion's or the engine's own.
-fn derived(name: &str, arguments: Vec<String>, ordinality: bool, alias: &Option<TableAlias>) -> Result<Option<TableFactor>> {
+fn derived(
+    name: &str,
+    arguments: Vec<String>,
+    ordinality: bool,
+    alias: &Option<TableAlias>,
+) -> Result<Option<TableFactor>> {
     let declared = functions::find(name);
     let list = arguments.join(", ");
     // Expressions of the columns, with the names that they have unless the alias says otherwise.
@@ -88,7 +103,10 @@ fn derived(name: &str, arguments: Vec<String>, ordinality: bool, alias: &Option<
                 return Err(Error::unsupported("unnest of several arrays WITH ORDINALITY"));
             };
             let rows = format!("unnest(with_ordinality({array}))");
-            vec![(format!("get_field({rows}, 'x')"), "unnest".into()), (format!("get_field({rows}, 'n')"), "ordinality".into())]
+            vec![
+                (format!("get_field({rows}, 'x')"), "unnest".into()),
+                (format!("get_field({rows}, 'n')"), "ordinality".into()),
+            ]
         }
         ("unnest", _) => arguments.iter().map(|a| (format!("unnest({a})"), "unnest".into())).collect(),
         ("generate_series", _) => vec![(format!("unnest(series({list}))"), name.into())],

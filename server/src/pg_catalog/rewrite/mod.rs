@@ -92,7 +92,9 @@ impl ast::Visitor for Search {
             Expr::Function(f) => {
                 let parts = parts(&f.name);
                 let name = parts.last().map_or("", String::as_str);
-                parts.len() > 1 || functions::find(name).is_some() || matches!(f.args, ast::FunctionArguments::Subquery(_))
+                parts.len() > 1
+                    || functions::find(name).is_some()
+                    || matches!(f.args, ast::FunctionArguments::Subquery(_))
             }
             Expr::Cast { data_type, .. } => expressions::is_system_type(data_type),
             Expr::TypedString(t) => expressions::is_system_type(&t.data_type),
@@ -147,7 +149,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> Visit {
-        done(from::rewrite(factor))
+        done(from::rewrite(factor, self.of_system))
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {

@@ -8,7 +8,12 @@
 //! DataFusion wants distinct names, so the second `oid` becomes `oid` + MARK + `2`, as in the engine's binder, which
 //! takes the marks off again.
 
-use sqlparser::ast::{DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr};
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    visit_expressions,
+};
 
 use super::{fold, from, parts};
 use crate::pg_catalog::names::Names;
@@ -50,8 +55,11 @@ fn name_select(select: &mut Select, view: &CatalogView) {
             _ => items.push(item),
         }
     }
+    // Around unnest, DataFusion takes a name that an input column has too for that column.
+    let sets = items.iter().any(returns_set);
     let mut seen: Vec<String> = Vec::new();
     for item in items {
+        let named = matches!(item, SelectItem::ExprWithAlias { .. });
         let (expr, name, given) = match item {
             SelectItem::ExprWithAlias { expr, alias } => {
                 let name = fold(&alias);
@@ -71,10 +79,26 @@ fn name_select(select: &mut Select, view: &CatalogView) {
         seen.push(name.clone());
         select.projection.push(match (count, given) {
             (0, false) => SelectItem::UnnamedExpr(expr),
+            (0, true) if sets && !named => {
+                SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{name}{MARK}")) }
+            }
             (0, true) => SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) },
-            (n, _) => SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{name}{MARK}{}", n + 1)) },
+            (n, _) => {
+                SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{name}{MARK}{}", n + 1)) }
+            }
         });
     }
+}
+
+fn returns_set(item: &SelectItem) -> bool {
+    let mut found = false;
+    let _ = visit_expressions(item, |e| {
+        if let Expr::Function(f) = e {
+            found |= parts(&f.name).last().is_some_and(|n| n == "unnest" || super::expressions::returns_set(n));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
 }
 
 /// Columns that the rewrite turns into something else and that need their name kept.
@@ -143,7 +167,9 @@ fn column_name(expr: &Expr) -> Option<String> {
 
 /// CASE has the name of its ELSE where that is a column or a call.
 fn named_else(expr: &Expr) -> Option<String> {
-    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Function(_)).then(|| column_name(expr)).flatten()
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Function(_))
+        .then(|| column_name(expr))
+        .flatten()
 }
 
 fn type_name(data_type: &DataType) -> Option<String> {

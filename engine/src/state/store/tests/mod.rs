@@ -71,6 +71,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         watermark: None,
         depends_on: Vec::new(),
         time_zone: "UTC".into(),
+        search_path: vec![],
         owner: "millrace".into(),
         comment: None,
         column_comments: [(0, "of a column".to_string())].into(),
