@@ -12,6 +12,8 @@ use crate::events::Error;
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub workers: usize,
+    /// Log what is written. Without it rows live only in the view.
+    pub log: bool,
     /// Sync the log before an epoch is acknowledged.
     pub sync: bool,
     /// Checkpoint every few seconds.
@@ -29,6 +31,7 @@ impl Embedded {
         let directory = tempfile::tempdir()?;
         let mut config = Config::new(directory.path());
         config.workers = settings.workers;
+        config.log = settings.log;
         config.sync = settings.sync;
         config.checkpoint_interval = settings.checkpoint.then_some(Duration::from_secs(5));
         Ok(Embedded { engine: Engine::open(config)?, directory })

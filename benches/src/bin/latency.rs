@@ -65,7 +65,7 @@ fn main() -> Result<(), Error> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for sync in [true, false] {
-        let engine = Embedded::open(Settings { workers: 1, sync, checkpoint: true })?;
+        let engine = Embedded::open(Settings { workers: 1, log: true, sync, checkpoint: true })?;
         runtime.block_on(async {
             let connect = async || Ok(Client::embedded(engine.session()));
             for loaded in [false, true] {

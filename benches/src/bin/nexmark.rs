@@ -42,10 +42,10 @@ struct Args {
     /// Checkpoint meanwhile.
     #[arg(long)]
     checkpoint: bool,
-    /// Sync the log before each epoch counts as taken, as a server does.
+    /// Log the events, each epoch synced before it counts as taken, as a server does.
     #[arg(long, overrides_with = "no_log")]
     log: bool,
-    /// Never wait for the disk (the default).
+    /// Keep no log: the events live only in the view (the default).
     #[arg(long)]
     no_log: bool,
     /// One JSON object per query instead of a table.
@@ -156,7 +156,7 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
             }))
         }
         Side::Maintain => {
-            let settings = Settings { workers: args.workers, sync: args.log, checkpoint: args.checkpoint };
+            let settings = Settings { workers: args.workers, log: args.log, sync: args.log, checkpoint: args.checkpoint };
             let events: u64 = files.iter().map(|file| file.rows).sum();
             let all_events =
                 files.iter().map(|file| file.table.event_of(file.rows.saturating_sub(1)) + 1).max().unwrap_or(0);
