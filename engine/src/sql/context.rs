@@ -156,7 +156,8 @@ impl TypePlanner for PostgresTypes {
                 true,
             ))));
         }
-        types::field_from_ast("", sql_type, true)
+        // A field without a name would be a type only: the cast's input would keep its metadata.
+        types::field_from_ast("cast", sql_type, true)
             .map(|field| Some(Arc::new(field)))
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }
