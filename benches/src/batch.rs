@@ -15,6 +15,7 @@ pub struct BatchRun {
     pub sums: Sums,
     pub wall_s: f64,
     pub cpu_s: f64,
+    pub peak_rss_bytes: u64,
 }
 
 /// Runs `query` once. Measured: planning, reading the files, and everything until the rows are in memory.
@@ -37,13 +38,20 @@ pub fn run(query: &Query, files: &[TableFile]) -> Result<BatchRun, Error> {
                 }
             }
         }
+        for file in files.iter().filter(|file| file.rows < file.rows_in_file) {
+            let name = file.table.name();
+            let head = context.table(name).await?.limit(0, Some(file.rows as usize))?.into_view();
+            context.deregister_table(name)?;
+            context.register_table(name, head)?;
+        }
         let result = context.sql(query.batch_sql()).await?.collect().await?;
         let (wall_s, cpu_s) = (began.0.elapsed().as_secs_f64(), usage::process_cpu_s() - began.1);
+        let peak_rss_bytes = usage::peak_rss_bytes();
         let mut sums = Sums::default();
         for batch in &result {
             sums.add(batch)?;
         }
-        Ok(BatchRun { sums, wall_s, cpu_s })
+        Ok(BatchRun { sums, wall_s, cpu_s, peak_rss_bytes })
     })
 }
 

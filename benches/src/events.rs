@@ -38,6 +38,8 @@ pub struct TableFile {
     pub table: Table,
     pub path: PathBuf,
     pub format: Format,
+    pub rows_in_file: u64,
+    /// How many of them to take, from the first on.
     pub rows: u64,
 }
 
@@ -87,7 +89,13 @@ pub fn find(directory: &Path, table: Table) -> Result<TableFile, Error> {
     if parquet.exists() {
         let rows =
             ParquetRecordBatchReaderBuilder::try_new(File::open(&parquet)?)?.metadata().file_metadata().num_rows();
-        return Ok(TableFile { table, path: parquet, format: Format::Parquet, rows: rows as u64 });
+        return Ok(TableFile {
+            table,
+            path: parquet,
+            format: Format::Parquet,
+            rows_in_file: rows as u64,
+            rows: rows as u64,
+        });
     }
     let csv = directory.join(format!("{}.csv", table.name()));
     if csv.exists() {
@@ -95,7 +103,7 @@ pub fn find(directory: &Path, table: Table) -> Result<TableFile, Error> {
         for batch in open_csv(&csv, table, 65_536)? {
             rows += batch?.num_rows() as u64;
         }
-        return Ok(TableFile { table, path: csv, format: Format::Csv, rows });
+        return Ok(TableFile { table, path: csv, format: Format::Csv, rows_in_file: rows, rows });
     }
     Err(format!("{} has neither {}.parquet nor {}.csv", directory.display(), table.name(), table.name()).into())
 }

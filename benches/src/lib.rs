@@ -2,7 +2,11 @@
 //! figures are made.
 
 pub mod batch;
+pub mod clients;
+pub mod embedded;
 pub mod events;
+pub mod maintain;
 pub mod queries;
+pub mod server;
 pub mod sums;
 pub mod usage;

@@ -76,6 +76,9 @@ pub struct Relation {
     pub depends_on: Vec<RelationId>,
     /// Session settings under which the query was bound.
     pub time_zone: String,
+    /// Schemas in which its query's names are looked up, in order; empty means `public`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search_path: Vec<String>,
     pub owner: String,
     pub comment: Option<String>,
     pub column_comments: BTreeMap<usize, String>,
@@ -105,6 +108,10 @@ impl Relation {
                 Arc::new(Schema::new(fields))
             })
             .clone()
+    }
+    /// Where its query's names are looked up.
+    pub fn names_in(&self) -> Vec<String> {
+        if self.search_path.is_empty() { vec!["public".into()] } else { self.search_path.clone() }
     }
     /// Streams never retract.
     pub fn append_only(&self) -> bool {

@@ -48,41 +48,43 @@ impl Checkpoints {
         Checkpoints { store, workers, parts }
     }
 
-    /// A view starts anew: what it saved before is not its state.
-    pub fn forget(&mut self, relation: RelationId) {
-        self.parts.retain(|key, _| key.0 != relation);
-    }
-
-    pub fn write(&mut self, job: Job) -> Result<()> {
+    /// Returns whether it counts: not when the workers were stopped meanwhile.
+    pub fn write(&mut self, job: Job) -> Result<bool> {
         self.parts.retain(|key, part| job.fingerprints.get(&key.0) == Some(&part.fingerprint));
         for (relation, saved) in job.tables {
             self.add((relation, 0, RELATION_ROWS, 0), 0, saved)?;
         }
+        let mut reported: BTreeMap<RelationId, usize> = BTreeMap::new();
         for _ in 0..self.workers {
             let Ok(from) = job.workers.recv() else {
                 // The workers have been stopped; the checkpoint before this one stands.
-                return Ok(());
+                return Ok(false);
             };
             for (relation, parts) in from.views {
+                *reported.entry(relation).or_insert(0) += 1;
                 let Some(&fingerprint) = job.fingerprints.get(&relation) else { continue };
                 for ((node, slot), saved) in parts {
                     self.add((relation, from.worker, node, slot), fingerprint, saved)?;
                 }
             }
         }
+        // A view that is suspended somewhere has no state as of this epoch.
+        let workers = self.workers;
+        self.parts.retain(|key, part| part.fingerprint == 0 || reported.get(&key.0) == Some(&workers));
         let manifest = Manifest {
             epoch: job.epoch,
             workers: self.workers,
             positions: job.positions,
             parts: self.parts.values().cloned().collect(),
         };
-        self.store.commit_manifest(&manifest)
+        self.store.commit_manifest(&manifest)?;
+        Ok(true)
     }
 
     fn add(&mut self, key: PartKey, fingerprint: u64, saved: Saved) -> Result<()> {
         let mut blocks = Vec::with_capacity(saved.blocks.len());
         for block in &saved.blocks {
-            blocks.push(self.store.write_block(block)?);
+            blocks.extend(self.store.write_blocks(block)?);
         }
         let (relation, worker, node, slot) = key;
         let part = self.parts.entry(key).or_insert(Part { relation, worker, node, slot, fingerprint, blocks: vec![] });

@@ -55,8 +55,8 @@ pub enum Request {
     Catalog { edit: CatalogEdit, reply: Reply<Epoch> },
     /// Starts to fill a view; it is in no catalog yet.
     Hydrate { id: RelationId, plan: Arc<Plan>, reply: Reply<Arc<ViewStatus>> },
-    /// Makes it live from this epoch on.
-    Join { id: RelationId, reply: Reply<Epoch> },
+    /// Lets it catch up to this epoch and then, with `join`, go live.
+    CatchUp { id: RelationId, join: bool, reply: Reply<Epoch> },
     /// Takes back a view that never came into the catalog.
     Abandon(RelationId),
     Checkpoint { reply: Reply<Epoch> },
@@ -74,6 +74,8 @@ pub struct Commit {
     /// Views that recovery took from the checkpoint.
     pub restored: BTreeSet<RelationId>,
     pub checkpoint_interval: Option<Duration>,
+    /// Rows are logged.
+    log: bool,
     checkpointed: (Epoch, Instant),
     /// Committed, not yet handed to the workers: answers go first.
     unforwarded: Option<EpochInput>,
@@ -90,6 +92,7 @@ impl Commit {
         header: Arc<EpochHeader>,
         checkpoints: Checkpoints,
         checkpoint_interval: Option<Duration>,
+        log: bool,
     ) -> Result<Self> {
         let (jobs, receiver) = job_channel::<(Job, Option<Reply<Epoch>>)>();
         let busy = Arc::new(Mutex::new(()));
@@ -101,10 +104,12 @@ impl Commit {
                     let _busy = busy.lock().expect("no panic while held");
                     let epoch = job.epoch;
                     let tables: Vec<RelationId> = job.tables.iter().map(|t| t.0).collect();
-                    let result = checkpoints.write(job).and_then(|()| {
-                        for table in tables {
-                            core.store.trim(table, epoch)?;
+                    let result = checkpoints.write(job).and_then(|counts| {
+                        if !counts {
+                            return Ok(epoch);
                         }
+                        let covered: Vec<(RelationId, Epoch)> = tables.into_iter().map(|id| (id, epoch)).collect();
+                        core.store.trim_all(&covered)?;
                         core.store.trim_headers(epoch.saturating_sub(1))?;
                         Ok(epoch)
                     });
@@ -129,6 +134,7 @@ impl Commit {
             plans: BTreeMap::new(),
             restored: BTreeSet::new(),
             checkpoint_interval,
+            log,
             jobs,
             writer: Some(writer),
             busy,
@@ -194,10 +200,12 @@ impl Commit {
                 let result = self.hydrate(id, plan);
                 let _ = reply.send(result);
             }
-            Request::Join { id, reply } => {
-                self.workers.send(Command::Join(id));
+            Request::CatchUp { id, join, reply } => {
+                self.workers.send(Command::CatchUp { id, join });
                 let _ = reply.send(Ok(self.header.epoch));
             }
+            // A statement may be cancelled when its view is in the catalog already: then the view stays.
+            Request::Abandon(id) if self.core.catalog().get(id).is_some() => {}
             Request::Abandon(id) => {
                 self.plans.remove(&id);
                 self.core.views.write().expect("no panic while held").remove(&id);
@@ -205,7 +213,7 @@ impl Commit {
             }
             Request::Checkpoint { reply } => self.checkpoint(Some(reply)),
             Request::Stop { checkpoint, reply } => {
-                if checkpoint && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
+                if checkpoint && self.log && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
                     let (done, wait) = oneshot::channel();
                     self.checkpoint(Some(done));
                     let _ = wait.blocking_recv();
@@ -284,23 +292,22 @@ impl Commit {
             let Some(relation) = catalog.get(*id) else { return Err(Error::undefined_relation(format!("#{id}"))) };
             assert!(matches!(relation.kind, RelationKind::Stream | RelationKind::Table), "only these are written");
         }
-        let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
+        // All are checked before any is changed.
+        let mut checked = Vec::new();
         for (&id, deltas) in &writes.changes {
-            match self.tables.get_mut(&id) {
-                None => logged.push((id, deltas.clone())),
-                Some(table) => match table.change(deltas, epoch) {
-                    Ok(net) => logged.push((id, net)),
-                    Err(error) => {
-                        // Undo what this request has done to other tables.
-                        for (id, net) in logged {
-                            if let Some(table) = self.tables.get_mut(&id) {
-                                let inverse: Vec<Delta> = net.iter().map(Delta::negate).collect();
-                                table.change(&inverse, epoch).expect("just done");
-                            }
-                        }
-                        return Err(error);
-                    }
-                },
+            checked.push(match self.tables.get_mut(&id) {
+                None => (id, None),
+                Some(table) => (id, Some(table.check(deltas)?)),
+            });
+        }
+        let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
+        for (id, checked) in checked {
+            match checked {
+                None => logged.push((id, writes.changes[&id].clone())),
+                Some(checked) => {
+                    let table = self.tables.get_mut(&id).expect("checked just now");
+                    logged.push((id, table.change(checked, epoch)));
+                }
             }
         }
         logged.retain(|(_, deltas)| deltas.iter().any(|d| !d.is_empty()));
@@ -309,7 +316,8 @@ impl Commit {
 
     /// Logs an epoch and shows it.
     fn commit(&mut self, entry: LogEntry) -> Result<Epoch> {
-        if let Err(error) = self.core.store.append(&entry) {
+        let logged = if self.log || !entry.catalog.is_empty() { self.core.store.append(&entry) } else { Ok(()) };
+        if let Err(error) = logged {
             tracing::error!(%error, "the log cannot be written; no more writes are taken");
             self.core.fail(error.clone());
             return Err(error);
@@ -374,14 +382,8 @@ impl Commit {
             self.core.tables.write().expect("no panic while held").insert(id, table.reader());
             self.tables.insert(id, table);
         }
+        let epoch = self.commit(entry)?;
         self.core.set_catalog(Arc::new(after));
-        let epoch = match self.commit(entry) {
-            Ok(epoch) => epoch,
-            Err(error) => {
-                self.core.set_catalog(before);
-                return Err(error);
-            }
-        };
         self.forward();
         for change in &changes {
             if let CatalogChange::Drop(id) = change {
@@ -467,8 +469,10 @@ impl Commit {
 
     fn checkpoint(&mut self, reply: Option<Reply<Epoch>>) {
         let (sender, receiver) = job_channel();
-        self.workers.send(Command::Checkpoint(sender));
         let catalog = self.core.catalog();
+        // A view that is not in the catalog yet keeps what it has to save.
+        let views = catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView).map(|r| r.id).collect();
+        self.workers.send(Command::Checkpoint(Arc::new(views), sender));
         let tables = self.tables.iter_mut().map(|(id, table)| (*id, table.save())).collect();
         let mut fingerprints: BTreeMap<RelationId, u64> = BTreeMap::new();
         for relation in catalog.relations.values() {

@@ -16,7 +16,7 @@ use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::checkpoint::Checkpoints;
 use crate::commit::{Commit, REQUESTS_MAX, Request, Writes};
 use crate::core::Core;
-use crate::dataflow::view::{Parts, Start};
+use crate::dataflow::view::{Parts, Start, ViewStatus};
 use crate::dataflow::worker::{Command, EpochInput, Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -43,13 +43,16 @@ pub struct Config {
     pub sync: bool,
     /// `None`: only at a graceful stop.
     pub checkpoint_interval: Option<Duration>,
+    /// Log what is written. Without it rows live only in the views that exist when they come, streams hold
+    /// nothing that could be read, and a restart finds the definitions alone: for measuring what the log costs.
+    pub log: bool,
 }
 
 impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let checkpoint_interval = Some(Duration::from_secs(10));
-        Config { data_dir: data_dir.into(), workers, memory: None, sync: true, checkpoint_interval }
+        Config { data_dir: data_dir.into(), workers, memory: None, sync: true, checkpoint_interval, log: true }
     }
 }
 
@@ -115,7 +118,8 @@ impl Engine {
             BTreeMap::new(),
             header,
             checkpoints,
-            config.checkpoint_interval,
+            config.checkpoint_interval.filter(|_| config.log),
+            config.log,
         )?;
         let recovered = recover(&mut commit, manifest.as_deref()).and_then(|()| wait_live(&mut commit, &runtime));
         if let Err(error) = recovered {
@@ -292,7 +296,22 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         commit.tables.insert(relation.id, table);
     }
     for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView) {
-        let plan = plan_view(&core, relation)?;
+        // A view that cannot be planned any more, or that reads one, starts suspended: it can be seen and dropped.
+        let below = relation.depends_on.iter().find_map(|id| core.view(*id).and_then(|v| v.failure()));
+        let plan = match below {
+            Some(error) => Err(Error::not_in_state(format!("a view that it reads is suspended: {}", error.message))),
+            None => plan_view(&core, relation),
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::error!(%error, view = relation.name, "a materialized view starts suspended");
+                let status = ViewStatus::new(core.workers);
+                status.fail(error);
+                core.views.write().expect("no panic while held").insert(relation.id, Arc::new(status));
+                continue;
+            }
+        };
         let fingerprint = plan.fingerprint();
         let own = manifest
             .map(|m| m.parts.iter().filter(|p| p.relation == relation.id && p.fingerprint == fingerprint).collect::<Vec<_>>())
@@ -371,10 +390,12 @@ fn wait_live(commit: &mut Commit, runtime: &tokio::runtime::Runtime) -> Result<(
             tracing::error!(%error, id, "a view could not be filled");
             continue;
         }
-        commit.workers.send(Command::Join(id));
+        commit.workers.send(Command::CatchUp { id, join: true });
     }
     runtime.block_on(core.progress.wait_until(|| {
-        views.values().all(|v| v.failure().is_some() || (0..core.workers).all(|w| v.closed(w, epoch)))
+        views.values().all(|v| {
+            v.failure().is_some() || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
+        })
     }));
     Ok(())
 }

@@ -14,13 +14,23 @@
 //! 10. Checkpoints make state durable; recovery loads the newest and replays the log after it.
 
 pub mod catalog;
+mod checkpoint;
+mod commit;
 pub mod connectors;
+mod core;
+mod dataflow;
 pub mod delta;
+pub mod engine;
 pub mod error;
-pub mod operators;
+mod operators;
+mod plan;
+mod serve;
 pub mod session;
+mod sources;
 pub mod sql;
-pub mod state;
+mod state;
 pub mod time;
 
+pub use engine::{Config, Engine};
 pub use error::{Error, Result};
+pub use session::Session;

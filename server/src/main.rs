@@ -1,1 +1,64 @@
-fn main(){}
+//! `millrace`: the command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use millrace_server::config::{LogFormat, Options};
+use millrace_server::serve::{self, Problem};
+use millrace_server::{demo, logging};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A streaming SQL database that speaks Postgres.
+#[derive(Parser)]
+#[command(name = "millrace", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve Postgres clients from a data directory
+    Serve {
+        /// Read options from a TOML file
+        #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Watch views follow a made-up shop's orders and payments
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("millrace: {}", problem.message());
+            ExitCode::from(problem.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Problem> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Problem::Other(format!("cannot start threads: {e}")))?;
+    match cli.command {
+        Command::Serve { config, options } => {
+            let file = config.map(|path| Options::from_file(&path)).transpose().map_err(Problem::Usage)?;
+            let config = options.or(file.unwrap_or_default()).into_config().map_err(Problem::Usage)?;
+            logging::start(&config.log, &config.log_format).map_err(Problem::Usage)?;
+            runtime.block_on(serve::run(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(args) => {
+            // What the demo prints is the point; the log only speaks up when something is wrong.
+            let filter = std::env::var("MILLRACE_LOG").unwrap_or_else(|_| "warn".into());
+            logging::start(&filter, &LogFormat::Text).map_err(Problem::Usage)?;
+            runtime.block_on(demo::run(args))
+        }
+    }
+}

@@ -14,6 +14,7 @@
 //! values against the columns when the connector is opened, before any row is taken.
 
 mod blackhole;
+pub mod copy;
 mod datagen;
 pub mod nexmark;
 pub mod options;

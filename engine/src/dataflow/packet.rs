@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use arrow::array::{Array, Int64Array};
+use arrow::array::Int64Array;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

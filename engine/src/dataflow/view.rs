@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::operators::{ErrorChange, Operator};
 use crate::plan::Plan;
 use crate::state::arrangement::{Arrangement, Pin, Shared};
-use crate::state::durable::{Durable, Saved, Share};
+use crate::state::durable::{Saved, Share};
 use crate::state::store::Store;
 use crate::time::{Epoch, EpochHeader};
 
@@ -81,8 +81,8 @@ pub struct WorkerStatus {
     pub live: AtomicBool,
     pub state_bytes: AtomicU64,
     pub state_rows: AtomicU64,
-    /// Rows that are set aside.
-    pub errors: AtomicU64,
+    /// Rows that are set aside; what one worker set aside another may take back, so only the sum counts.
+    pub errors: AtomicI64,
     /// The first of them: message, row, how often.
     error_rows: Mutex<Vec<(String, String, i64)>>,
     reader: OnceLock<Arc<Shared>>,
@@ -118,10 +118,17 @@ impl ViewStatus {
     }
     /// Rows that are set aside, the first thousand of each worker: message, row, how often.
     pub fn error_rows(&self) -> Vec<(String, String, i64)> {
-        self.workers.iter().flat_map(|w| w.error_rows.lock().expect("no panic while held").clone()).collect()
+        let mut sum: BTreeMap<(String, String), i64> = BTreeMap::new();
+        for worker in &self.workers {
+            for (message, row, count) in worker.error_rows.lock().expect("no panic while held").iter() {
+                *sum.entry((message.clone(), row.clone())).or_insert(0) += count;
+            }
+        }
+        sum.into_iter().filter(|(_, n)| *n > 0).map(|((message, row), n)| (message, row, n)).collect()
     }
     pub fn errors(&self) -> u64 {
-        self.workers.iter().map(|w| w.errors.load(Ordering::Relaxed)).sum()
+        let total: i64 = self.workers.iter().map(|w| w.errors.load(Ordering::Relaxed)).sum();
+        total.max(0) as u64
     }
     /// The epoch up to which all workers have taken everything in; `None` before the first.
     pub fn hydrated(&self) -> Option<Epoch> {
@@ -160,14 +167,15 @@ struct Hydration {
     first: bool,
     /// Epochs below this are closed.
     closed_below: Epoch,
-    /// The agreed epoch after which it is live.
-    join_at: Option<Epoch>,
+    /// The epoch to catch up to, the same on all workers: they cut a stream's log into the same batches.
+    target: Option<Epoch>,
+    /// It is live after the target.
+    join: bool,
 }
 
 type Feed = Box<dyn Iterator<Item = Result<(usize, Delta)>>>;
 
 pub struct View {
-    pub id: RelationId,
     pub status: Arc<ViewStatus>,
     pub bases: BTreeSet<RelationId>,
     pub sources: Vec<RelationId>,
@@ -196,6 +204,8 @@ pub trait Sources {
     /// The net change of a view in an epoch, as far as this worker holds it.
     fn view_changes(&self, id: RelationId, epoch: Epoch) -> Rc<Vec<Delta>>;
     fn view_reader(&self, id: RelationId) -> Option<Arc<Shared>>;
+    /// Why a view goes no further.
+    fn view_failure(&self, id: RelationId) -> Option<Error>;
     /// The change of a stream or table in an epoch.
     fn base_changes(&self, id: RelationId, epoch: Epoch) -> Vec<Delta>;
     fn store(&self) -> &Arc<Store>;
@@ -218,7 +228,8 @@ impl View {
             changes: BTreeMap::new(),
             keep_changes: false,
             errors: BTreeMap::new(),
-            errors_changed: false,
+            // The first checkpoint of this view says that there are none.
+            errors_changed: true,
         }));
         let start = match &setup.start {
             Start::Hydrate { header, .. } => Some(header.epoch),
@@ -244,7 +255,6 @@ impl View {
             table_keys.insert(id, (KeyEncoder::new(&types)?, key.clone()));
         }
         let mut view = View {
-            id: setup.id,
             status: setup.status.clone(),
             bases: setup.bases.clone(),
             sources: plan.imports(),
@@ -262,6 +272,7 @@ impl View {
             worker: index,
             workers,
         };
+        view.status.workers[index].reader.set(view.reader()).ok().expect("one view, one reader");
         match &setup.start {
             Start::Hydrate { header, tables } => {
                 let mut pins = std::mem::take(&mut *tables[index].lock().expect("no panic while held"));
@@ -273,7 +284,7 @@ impl View {
                 }
                 view.advance_inputs(header.epoch);
                 view.mode =
-                    Mode::Hydrating(Hydration { pins, fed: header.epoch, feed: None, first: true, closed_below: 0, join_at: None });
+                    Mode::Hydrating(Hydration { pins, fed: header.epoch, feed: None, first: true, closed_below: 0, target: None, join: false });
             }
             Start::Restore { at, parts } => {
                 view.restore(*at, &parts.lock().expect("no panic while held"))?;
@@ -282,7 +293,6 @@ impl View {
                 setup.status.workers[index].live.store(true, Ordering::Release);
             }
         }
-        view.status.workers[index].reader.set(view.published.borrow().rows.reader()).ok().expect("one view, one reader");
         Ok(view)
     }
 
@@ -297,6 +307,12 @@ impl View {
 
     pub fn reader(&self) -> Arc<Shared> {
         self.published.borrow().rows.reader()
+    }
+    pub fn failure(&self) -> Option<Error> {
+        match self.mode {
+            Mode::Failed => self.status.failure(),
+            _ => None,
+        }
     }
     pub fn dataflow(&self) -> usize {
         self.dataflow
@@ -345,7 +361,7 @@ impl View {
     /// The next epoch to be fed, for which sources must keep their changes.
     pub fn next_wanted(&self) -> Option<Epoch> {
         match &self.mode {
-            Mode::Hydrating(h) => h.join_at.map(|j| j + 1),
+            Mode::Hydrating(h) => h.target.filter(|_| h.join).map(|t| t + 1),
             _ => self.pending.front().copied(),
         }
     }
@@ -354,7 +370,7 @@ impl View {
     pub fn announce(&mut self, epoch: Epoch) -> bool {
         let wanted = match &self.mode {
             Mode::Live => true,
-            Mode::Hydrating(h) => h.join_at.is_some(),
+            Mode::Hydrating(h) => h.join,
             Mode::Failed => false,
         };
         if wanted {
@@ -366,9 +382,11 @@ impl View {
         wanted
     }
 
-    pub fn join_at(&mut self, epoch: Epoch) {
+    /// Catch up to `epoch` and then, with `join`, go live.
+    pub fn catch_up(&mut self, epoch: Epoch, join: bool) {
         if let Mode::Hydrating(h) = &mut self.mode {
-            h.join_at = Some(epoch);
+            h.target = Some(epoch);
+            h.join = join;
         }
     }
 
@@ -385,6 +403,9 @@ impl View {
     /// is no longer wanted).
     pub fn pump(&mut self, sources: &dyn Sources) -> (bool, Vec<Epoch>) {
         let mut released = Vec::new();
+        if let Some(error) = self.sources.iter().find_map(|&s| sources.view_failure(s)) {
+            self.context.fail(Error::not_in_state(format!("a view that it reads is suspended: {}", error.message)));
+        }
         if let Some(error) = self.context.failure.borrow().clone() {
             self.status.fail(error);
             released.extend(self.pending.drain(..));
@@ -454,7 +475,7 @@ impl View {
         let total: i64 = published.errors.values().sum();
         let first = published.errors.iter().take(ERRORS_SHOWN_MAX).map(|((m, r), n)| (m.clone(), r.clone(), *n)).collect();
         *self.my_status().error_rows.lock().expect("no panic while held") = first;
-        self.my_status().errors.store(total.max(0) as u64, Ordering::Release);
+        self.my_status().errors.store(total, Ordering::Release);
     }
 
     fn feed_epoch(&mut self, epoch: Epoch, sources: &dyn Sources) {
@@ -527,7 +548,7 @@ impl View {
             if !h.first {
                 h.closed_below = h.fed + 1;
                 self.my_status().hydrated.store(h.fed + 1, Ordering::Release);
-                if h.join_at == Some(h.fed) {
+                if h.join && h.target == Some(h.fed) {
                     let first_open = self.pending.front().copied().unwrap_or(Epoch::MAX);
                     self.my_status().first_open.store(first_open, Ordering::Release);
                     self.my_status().live.store(true, Ordering::Release);
@@ -552,12 +573,7 @@ impl View {
                 h.feed = Some(self.snapshot_feed(&h, sources));
                 continue;
             }
-            let target = match h.join_at {
-                Some(at) if reached > at => at,
-                Some(_) => break,
-                None if reached > h.fed + 1 => reached - 1,
-                None => break,
-            };
+            let Some(target) = h.target.filter(|&t| t > h.fed && reached > t) else { break };
             h.feed = Some(self.changes_feed(&mut h, target, sources));
             h.fed = target;
             self.advance_inputs(target);
@@ -652,11 +668,14 @@ impl View {
         published.rows.restore(parts.get(&(NODE_OUTPUT, 0)).unwrap_or(&nothing), &encoder, &self.output_key, &share, at);
         published.frontier = at + 1;
         if let Some(blocks) = parts.get(&(NODE_ERRORS, 0)) {
-            if self.worker == 0 {
-                for block in blocks.iter().flatten() {
-                    add_errors(&mut published.errors, block);
-                }
-                published.errors_changed = true;
+            // Each its own; dealt to another number of workers, the first takes them all.
+            let own: Vec<&RecordBatch> = match blocks.len() == self.workers {
+                true => blocks[self.worker].iter().collect(),
+                false if self.worker == 0 => blocks.iter().flatten().collect(),
+                false => vec![],
+            };
+            for block in own {
+                add_errors(&mut published.errors, block);
             }
         }
         self.show_errors(&published);
@@ -688,7 +707,7 @@ fn stream_feed(
     worker: usize,
     workers: usize,
 ) -> Feed {
-    let batches = store.stream_rows(relation, after, through);
+    let batches = store.stream_rows(relation, after, through, None);
     Box::new(batches.enumerate().filter_map(move |(n, rows)| match rows {
         Ok(rows) => share_of(None, &Delta::inserts(rows), n as u64, worker, workers).map(|d| Ok((import, d))),
         Err(error) => Some(Err(error)),

@@ -1,7 +1,7 @@
 //! A worker: takes commands in their order, feeds its views, steps Timely, parks when there is nothing to do.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
@@ -35,11 +35,11 @@ pub struct EpochInput {
 pub enum Command {
     Epoch(Arc<EpochInput>),
     Create(Arc<ViewSetup>),
-    /// The view goes live after the epoch that was given last.
-    Join(RelationId),
+    /// A hydrating view catches up to the epoch that was given last and then, with `join`, goes live.
+    CatchUp { id: RelationId, join: bool },
     Drop(RelationId),
-    /// Save every live view's state as of the epoch that was given last.
-    Checkpoint(Sender<WorkerParts>),
+    /// Save these views' state as of the epoch that was given last.
+    Checkpoint(Arc<BTreeSet<RelationId>>, Sender<WorkerParts>),
     Stop,
 }
 
@@ -48,9 +48,9 @@ impl Clone for Command {
         match self {
             Command::Epoch(e) => Command::Epoch(e.clone()),
             Command::Create(s) => Command::Create(s.clone()),
-            Command::Join(id) => Command::Join(*id),
+            Command::CatchUp { id, join } => Command::CatchUp { id: *id, join: *join },
             Command::Drop(id) => Command::Drop(*id),
-            Command::Checkpoint(reply) => Command::Checkpoint(reply.clone()),
+            Command::Checkpoint(views, reply) => Command::Checkpoint(views.clone(), reply.clone()),
             Command::Stop => Command::Stop,
         }
     }
@@ -183,6 +183,9 @@ impl Sources for State {
     fn view_reader(&self, id: RelationId) -> Option<Arc<Shared>> {
         self.views.get(&id).map(|v| v.borrow().reader())
     }
+    fn view_failure(&self, id: RelationId) -> Option<Error> {
+        self.views.get(&id).and_then(|v| v.borrow().failure())
+    }
     fn base_changes(&self, id: RelationId, epoch: Epoch) -> Vec<Delta> {
         self.inputs.get(&epoch).and_then(|(input, _)| input.changes.get(&id)).cloned().unwrap_or_default()
     }
@@ -202,19 +205,20 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
         headers: Rc::new(RefCell::new(BTreeMap::new())),
         inputs: BTreeMap::new(),
     };
-    let mut checkpoint: Option<Sender<WorkerParts>> = None;
+    let mut checkpoint = None;
     'running: loop {
         while checkpoint.is_none() && !state.too_far_ahead() {
             match commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break 'running,
-                Ok(Command::Checkpoint(reply)) => checkpoint = Some(reply),
+                Ok(Command::Checkpoint(views, reply)) => checkpoint = Some((views, reply)),
                 Ok(command) => state.take(command, worker),
                 Err(TryRecvError::Empty) => break,
             }
         }
         let mut moved = state.pump();
         if checkpoint.is_some() && state.settled() {
-            state.save(checkpoint.take().expect("just looked"));
+            let (views, reply) = checkpoint.take().expect("just looked");
+            state.save(&views, reply);
             moved = true;
         }
         if moved {
@@ -274,13 +278,13 @@ impl State {
                     Err(error) => setup.status.fail(error),
                 }
             }
-            Command::Join(id) => {
+            Command::CatchUp { id, join } => {
                 if let Some(view) = self.views.get(&id) {
-                    view.borrow_mut().join_at(self.processed);
+                    view.borrow_mut().catch_up(self.processed, join);
                 }
             }
             Command::Drop(id) => self.drop_view(id, worker),
-            Command::Checkpoint(_) | Command::Stop => unreachable!("taken by the loop"),
+            Command::Checkpoint(..) | Command::Stop => unreachable!("taken by the loop"),
         }
         self.progress.tick();
     }
@@ -348,11 +352,11 @@ impl State {
         }
     }
 
-    fn save(&mut self, reply: Sender<WorkerParts>) {
+    fn save(&mut self, wanted: &BTreeSet<RelationId>, reply: Sender<WorkerParts>) {
         let mut views = Vec::new();
         for (id, view) in &self.views {
             let mut view = view.borrow_mut();
-            if view.is_live() {
+            if view.is_live() && wanted.contains(id) {
                 views.push((*id, view.save()));
                 view.measure();
             }

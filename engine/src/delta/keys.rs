@@ -23,16 +23,16 @@
 //! Limits: arrays, structs and other nested columns go through arrow-row, where −0 differs from 0
 //! inside a list; the bytes of all keys of one batch stay under 2 GB.
 
-use std::sync::Arc;
+mod bytes;
+mod words;
 
-use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, NullArray, StringArray, make_array,
-};
+use arrow::array::{Array, ArrayRef};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{ArrowNativeType, ByteArrayType, ByteViewType, DataType, IntervalUnit};
-use arrow::datatypes::{BinaryType, BinaryViewType, LargeBinaryType, LargeUtf8Type, StringViewType, Utf8Type};
+use arrow::datatypes::{DataType, IntervalUnit};
 use arrow::row::{RowConverter, SortField};
 
+pub(crate) use self::bytes::{raw_bytes, var_array};
+use self::words::{masks, pack_u64, pack_words, unpack_words};
 pub use super::hash::route;
 use super::hash::{hash_bytes, hash_u64, hash_u128, hash_with_nulls};
 use crate::error::{Error, Result};
@@ -191,7 +191,7 @@ impl KeyEncoder {
             _ => Some(masks(&nulls, rows)),
         };
         let values = match self.form {
-            KeyForm::U64 => KeyValues::U64(self.pack_u64(columns, &nulls, rows)),
+            KeyForm::U64 => KeyValues::U64(pack_u64(&self.kinds, columns, &nulls, rows)),
             KeyForm::U128 => KeyValues::U128(pack_words(&self.kinds, columns, &nulls, rows)),
             KeyForm::Raw => KeyValues::Bytes(raw_bytes(&columns[0], nulls[0].as_ref())),
             KeyForm::Packed => KeyValues::Bytes(self.pack_bytes(columns, &nulls, rows)),
@@ -227,341 +227,12 @@ impl KeyEncoder {
             KeyValues::Bytes(bytes) => self.unpack_bytes(bytes, rows),
         }
     }
-
-    fn pack_u64(&self, columns: &[ArrayRef], nulls: &[Option<NullBuffer>], rows: usize) -> ScalarBuffer<u64> {
-        if let ([Kind::Fixed { bytes: 8 }], [None]) = (&self.kinds[..], nulls) {
-            let data = columns[0].to_data();
-            let buffer = &data.buffers()[0];
-            if buffer.as_ptr().cast::<u64>().is_aligned() {
-                return ScalarBuffer::new(buffer.clone(), data.offset(), rows);
-            }
-        }
-        pack_words::<u64>(&self.kinds, columns, nulls, rows).into()
-    }
-
-    /// Per row: NULL bits, fixed-width columns (zeros where NULL), then length and bytes of each other
-    /// column. One pass per column over all rows, each row with its own write position.
-    fn pack_bytes(&self, columns: &[ArrayRef], nulls: &[Option<NullBuffer>], rows: usize) -> ByteKeys {
-        let var: Vec<Option<ByteKeys>> = self
-            .kinds
-            .iter()
-            .zip(columns)
-            .zip(nulls)
-            .map(|((kind, column), nulls)| match kind {
-                Kind::Var => Some(raw_bytes(column, nulls.as_ref())),
-                Kind::Row(converter) => Some(row_bytes(converter, column)),
-                _ => None,
-            })
-            .collect();
-        let mask_bytes = self.kinds.len().div_ceil(8);
-        let base: usize = mask_bytes + self.kinds.iter().map(|k| k.width().unwrap_or(4)).sum::<usize>();
-        let mut lengths = vec![base; rows];
-        for bytes in var.iter().flatten() {
-            lengths.iter_mut().zip(bytes.offsets.lengths()).for_each(|(length, n)| *length += n);
-        }
-        let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
-        let mut data = vec![0u8; offsets[rows] as usize];
-        let mut positions: Vec<usize> = offsets[..rows].iter().map(|start| *start as usize + mask_bytes).collect();
-        for (i, nulls) in nulls.iter().enumerate() {
-            let Some(nulls) = nulls else { continue };
-            for row in (0..rows).filter(|row| nulls.is_null(*row)) {
-                data[offsets[row] as usize + i / 8] |= 1 << (i % 8);
-            }
-        }
-        // Fixed-width columns first, through the word that a key of their own would be.
-        for (i, kind) in self.kinds.iter().enumerate() {
-            let Some(width) = kind.width().filter(|width| *width > 0) else { continue };
-            let words: Vec<u128> = pack_words(&self.kinds[i..=i], &columns[i..=i], &nulls[i..=i], rows);
-            for (position, word) in positions.iter_mut().zip(words) {
-                data[*position..*position + width].copy_from_slice(&word.to_le_bytes()[..width]);
-                *position += width;
-            }
-        }
-        for bytes in var.iter().flatten() {
-            for (row, position) in positions.iter_mut().enumerate() {
-                let value = bytes.get(row);
-                data[*position..*position + 4].copy_from_slice(&(value.len() as u32).to_le_bytes());
-                data[*position + 4..*position + 4 + value.len()].copy_from_slice(value);
-                *position += 4 + value.len();
-            }
-        }
-        ByteKeys { offsets, data: data.into() }
-    }
-
-    fn unpack_bytes(&self, keys: &ByteKeys, rows: usize) -> Vec<ArrayRef> {
-        let mask_bytes = self.kinds.len().div_ceil(8);
-        let mut positions: Vec<usize> = keys.offsets[..rows].iter().map(|start| *start as usize + mask_bytes).collect();
-        let nulls = |i: usize| {
-            let null = |row: usize| keys.data[keys.offsets[row] as usize + i / 8] & 1 << (i % 8) != 0;
-            Some(NullBuffer::new(BooleanBuffer::collect_bool(rows, |row| !null(row)))).filter(|n| n.null_count() > 0)
-        };
-        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.kinds.len()];
-        for (i, kind) in self.kinds.iter().enumerate() {
-            let Some(width) = kind.width() else { continue };
-            let word = |position: &mut usize| {
-                let mut bytes = [0; 16];
-                bytes[..width].copy_from_slice(&keys.data[*position..*position + width]);
-                *position += width;
-                u128::from_le_bytes(bytes)
-            };
-            let words: Vec<u128> = positions.iter_mut().map(word).collect();
-            columns[i] = unpack_words(&self.kinds[i..=i], &self.types[i..=i], &words, |_| nulls(i), rows).pop();
-        }
-        for (i, kind) in self.kinds.iter().enumerate().filter(|(_, kind)| kind.width().is_none()) {
-            let mut data = Vec::new();
-            let mut lengths = Vec::with_capacity(rows);
-            for position in &mut positions {
-                let length = u32::from_le_bytes(keys.data[*position..*position + 4].try_into().expect("four bytes"));
-                data.extend_from_slice(&keys.data[*position + 4..*position + 4 + length as usize]);
-                lengths.push(length as usize);
-                *position += 4 + length as usize;
-            }
-            columns[i] = Some(match kind {
-                Kind::Row(converter) => row_array(converter, &self.types[i], &lengths, &data),
-                _ => var_array(&self.types[i], OffsetBuffer::from_lengths(lengths), data.into(), nulls(i)),
-            });
-        }
-        columns.into_iter().map(|column| column.expect("each column is of fixed or variable width")).collect()
-    }
-}
-
-/// The two native keys.
-trait Word: Copy + Default + std::ops::BitOrAssign {
-    fn shifted(value: u64, shift: u32) -> Self;
-    fn part(self, shift: u32) -> u64;
-    fn from_u128(value: u128) -> Self;
-    fn to_u128(self) -> u128;
-}
-impl Word for u64 {
-    #[inline(always)]
-    fn shifted(value: u64, shift: u32) -> u64 {
-        value << shift
-    }
-    #[inline(always)]
-    fn part(self, shift: u32) -> u64 {
-        self >> shift
-    }
-    fn from_u128(_: u128) -> u64 {
-        unreachable!("a 16-byte column makes a U128 key")
-    }
-    fn to_u128(self) -> u128 {
-        self as u128
-    }
-}
-impl Word for u128 {
-    #[inline(always)]
-    fn shifted(value: u64, shift: u32) -> u128 {
-        (value as u128) << shift
-    }
-    #[inline(always)]
-    fn part(self, shift: u32) -> u64 {
-        (self >> shift) as u64
-    }
-    #[inline(always)]
-    fn from_u128(value: u128) -> u128 {
-        value
-    }
-    #[inline(always)]
-    fn to_u128(self) -> u128 {
-        self
-    }
-}
-
-/// Columns side by side in a word, the first in the lowest bits.
-fn pack_words<W: Word>(kinds: &[Kind], columns: &[ArrayRef], nulls: &[Option<NullBuffer>], rows: usize) -> Vec<W> {
-    let mut words = vec![W::default(); rows];
-    let mut shift = 0;
-    for ((kind, column), nulls) in kinds.iter().zip(columns).zip(nulls) {
-        let (words, nulls, data) = (&mut words[..], nulls.as_ref(), column.to_data());
-        match kind {
-            Kind::Null => {}
-            Kind::Bool => {
-                let values = column.as_boolean().values();
-                put(words, nulls, |row| W::shifted(values.value(row) as u64, shift))
-            }
-            Kind::Fixed { bytes: 1 } => put_raw::<W, 1>(words, nulls, &data, |v| W::shifted(v[0] as u64, shift)),
-            Kind::Fixed { bytes: 2 } => {
-                put_raw(words, nulls, &data, |v| W::shifted(u16::from_le_bytes(v) as u64, shift))
-            }
-            Kind::Fixed { bytes: 4 } => {
-                put_raw(words, nulls, &data, |v| W::shifted(u32::from_le_bytes(v) as u64, shift))
-            }
-            Kind::Fixed { bytes: 8 } => put_raw(words, nulls, &data, |v| W::shifted(u64::from_le_bytes(v), shift)),
-            Kind::Fixed { .. } => put_raw(words, nulls, &data, |v| W::from_u128(u128::from_le_bytes(v))),
-            Kind::Float32 => put_raw(words, nulls, &data, |v| W::shifted(float32_bits(v) as u64, shift)),
-            Kind::Float64 => put_raw(words, nulls, &data, |v| W::shifted(float64_bits(v), shift)),
-            Kind::Var | Kind::Row(_) => unreachable!("native forms hold only fixed-width columns"),
-        }
-        shift += 8 * kind.width().expect("fixed") as u32;
-    }
-    words
-}
-
-fn unpack_words<W: Word>(
-    kinds: &[Kind],
-    types: &[DataType],
-    words: &[W],
-    nulls: impl Fn(usize) -> Option<NullBuffer>,
-    rows: usize,
-) -> Vec<ArrayRef> {
-    let mut shift = 0;
-    let mut columns = Vec::with_capacity(kinds.len());
-    for (i, (kind, data_type)) in kinds.iter().zip(types).enumerate() {
-        let width = kind.width().expect("native forms hold only fixed-width columns");
-        columns.push(match width {
-            0 => Arc::new(NullArray::new(rows)) as ArrayRef,
-            _ if matches!(kind, Kind::Bool) => {
-                let values = BooleanBuffer::collect_bool(rows, |row| words[row].part(shift) as u8 != 0);
-                Arc::new(BooleanArray::new(values, nulls(i)))
-            }
-            1 => fixed_array(data_type, words.iter().map(|w| w.part(shift) as u8).collect(), rows, nulls(i)),
-            2 => fixed_array(data_type, words.iter().map(|w| w.part(shift) as u16).collect(), rows, nulls(i)),
-            4 => fixed_array(data_type, words.iter().map(|w| w.part(shift) as u32).collect(), rows, nulls(i)),
-            8 => fixed_array(data_type, words.iter().map(|w| w.part(shift)).collect(), rows, nulls(i)),
-            _ => fixed_array(data_type, words.iter().map(|w| w.to_u128()).collect(), rows, nulls(i)),
-        });
-        shift += 8 * width as u32;
-    }
-    columns
-}
-
-/// Adds a column's part to each word, but for its NULLs.
-#[inline(always)]
-fn put<W: Word>(words: &mut [W], nulls: Option<&NullBuffer>, value: impl Fn(usize) -> W) {
-    match nulls {
-        None => words.iter_mut().enumerate().for_each(|(row, word)| *word |= value(row)),
-        Some(nulls) => nulls.valid_indices().for_each(|row| words[row] |= value(row)),
-    }
-}
-
-#[inline(always)]
-fn put_raw<W: Word, const N: usize>(
-    words: &mut [W],
-    nulls: Option<&NullBuffer>,
-    data: &ArrayData,
-    value: impl Fn([u8; N]) -> W,
-) {
-    let raw = &data.buffers()[0].as_chunks::<N>().0[data.offset()..][..words.len()];
-    put(words, nulls, |row| value(raw[row]))
-}
-
-fn float32_bits(bytes: [u8; 4]) -> u32 {
-    let value = f32::from_le_bytes(bytes);
-    if value == 0.0 {
-        0
-    } else if value.is_nan() {
-        f32::NAN.to_bits()
-    } else {
-        value.to_bits()
-    }
-}
-fn float64_bits(bytes: [u8; 8]) -> u64 {
-    let value = f64::from_le_bytes(bytes);
-    if value == 0.0 {
-        0
-    } else if value.is_nan() {
-        f64::NAN.to_bits()
-    } else {
-        value.to_bits()
-    }
-}
-
-fn masks(nulls: &[Option<NullBuffer>], rows: usize) -> Vec<u8> {
-    let mut masks = vec![0u8; rows];
-    for (i, nulls) in nulls.iter().enumerate() {
-        let Some(nulls) = nulls else { continue };
-        masks.iter_mut().enumerate().for_each(|(row, mask)| *mask |= (nulls.is_null(row) as u8) << i);
-    }
-    masks
-}
-
-/// The bytes of a text or binary column; NULLs are empty.
-fn raw_bytes(column: &ArrayRef, nulls: Option<&NullBuffer>) -> ByteKeys {
-    fn share<T: ByteArrayType<Offset = i32>>(column: &ArrayRef) -> ByteKeys {
-        let array = column.as_bytes::<T>();
-        ByteKeys { offsets: array.offsets().clone(), data: array.values().clone() }
-    }
-    fn copy<'a>(rows: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> &'a [u8]) -> ByteKeys {
-        let mut data = Vec::new();
-        let lengths = (0..rows).map(|row| {
-            let value = if nulls.is_some_and(|n| n.is_null(row)) { &[] } else { value(row) };
-            data.extend_from_slice(value);
-            value.len()
-        });
-        ByteKeys { offsets: OffsetBuffer::from_lengths(lengths.collect::<Vec<_>>()), data: data.into() }
-    }
-    fn view<T: ByteViewType>(column: &ArrayRef, nulls: Option<&NullBuffer>) -> ByteKeys {
-        let array = column.as_byte_view::<T>();
-        copy(array.len(), nulls, |row| array.value(row).as_ref())
-    }
-    fn bytes<T: ByteArrayType>(column: &ArrayRef, nulls: Option<&NullBuffer>) -> ByteKeys {
-        let array = column.as_bytes::<T>();
-        copy(array.len(), nulls, |row| array.value(row).as_ref())
-    }
-    match (column.data_type(), nulls) {
-        (DataType::Utf8, None) => share::<Utf8Type>(column),
-        (DataType::Binary, None) => share::<BinaryType>(column),
-        // What lies under a NULL may not be empty.
-        (DataType::Utf8, _) => bytes::<Utf8Type>(column, nulls),
-        (DataType::Binary, _) => bytes::<BinaryType>(column, nulls),
-        (DataType::LargeUtf8, _) => bytes::<LargeUtf8Type>(column, nulls),
-        (DataType::LargeBinary, _) => bytes::<LargeBinaryType>(column, nulls),
-        (DataType::Utf8View, _) => view::<StringViewType>(column, nulls),
-        (DataType::BinaryView, _) => view::<BinaryViewType>(column, nulls),
-        (other, _) => unreachable!("{other} is not a text or binary type"),
-    }
-}
-
-fn var_array(data_type: &DataType, offsets: OffsetBuffer<i32>, data: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
-    let array: ArrayRef = match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            // SAFETY: the bytes are those of strings of a text column, cut where that column cut them.
-            Arc::new(unsafe { StringArray::new_unchecked(offsets, data, nulls) })
-        }
-        _ => Arc::new(BinaryArray::new(offsets, data, nulls)),
-    };
-    cast(array, data_type)
-}
-
-/// Each value of a nested column as arrow-row writes it, its NULLs included.
-fn row_bytes(converter: &RowConverter, column: &ArrayRef) -> ByteKeys {
-    let rows = converter.convert_columns(std::slice::from_ref(column)).expect("the column has the converter's type");
-    let mut data = Vec::with_capacity(rows.size());
-    rows.iter().for_each(|row| data.extend_from_slice(row.data()));
-    ByteKeys { offsets: OffsetBuffer::from_lengths(rows.iter().map(|row| row.data().len())), data: data.into() }
-}
-
-fn row_array(converter: &RowConverter, data_type: &DataType, lengths: &[usize], data: &[u8]) -> ArrayRef {
-    let parser = converter.parser();
-    let mut start = 0;
-    let rows = lengths.iter().map(|length| {
-        start += length;
-        parser.parse(&data[start - length..start])
-    });
-    let mut columns = converter.convert_rows(rows).expect("these bytes came from this converter");
-    cast(columns.pop().expect("one column"), data_type)
-}
-
-/// To the very type: arrow-row returns dictionaries unpacked, and strings are built as Utf8.
-fn cast(array: ArrayRef, data_type: &DataType) -> ArrayRef {
-    if array.data_type() == data_type {
-        return array;
-    }
-    arrow::compute::cast(&array, data_type).expect("a cast between forms of one type")
-}
-
-fn fixed_array<T: ArrowNativeType>(
-    data_type: &DataType,
-    values: Vec<T>,
-    rows: usize,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
-    let data = ArrayData::builder(data_type.clone()).len(rows).add_buffer(Buffer::from_vec(values)).nulls(nulls);
-    make_array(data.build().expect("as many values of the type's width as rows"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use arrow::array::*;
     use arrow::datatypes::Int32Type;

@@ -10,8 +10,14 @@
 //!            out: deltas of epoch 7        out: the rest of them
 //! ```
 
+pub mod aggregate;
 #[cfg(test)]
 pub mod check;
+pub mod evaluate;
+pub mod join;
+pub mod map;
+pub mod union;
+pub mod unnest;
 
 use crate::delta::Delta;
 use crate::error::Result;

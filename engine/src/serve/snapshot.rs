@@ -72,6 +72,9 @@ impl Snapshot {
             }
             pins.insert(relation.id, own);
         }
+        if let Some(error) = suspended_below(core, relations) {
+            return Err(error);
+        }
         if !waited.is_empty() {
             let closed = || {
                 waited.iter().all(|(_, v)| {
@@ -89,6 +92,21 @@ impl Snapshot {
         scans.extend(pins.into_iter().map(|(id, pins)| (id, Scan::Rows(pins.iter().map(Pin::picture).collect()))));
         Ok(Some(Snapshot { epoch, relations: scans }))
     }
+}
+
+/// A suspended view among the views that `relations` rest on: what is above it no longer follows.
+fn suspended_below(core: &Core, relations: &[Arc<Relation>]) -> Option<Error> {
+    let catalog = core.catalog();
+    let mut below: Vec<Arc<Relation>> = relations.to_vec();
+    while let Some(relation) = below.pop() {
+        if relation.kind == RelationKind::MaterializedView {
+            if let Some(reason) = core.view(relation.id).and_then(|v| v.failure()) {
+                return Some(suspended(&relation, &reason));
+            }
+            below.extend(relation.depends_on.iter().filter_map(|id| catalog.get(*id).cloned()));
+        }
+    }
+    None
 }
 
 fn suspended(relation: &Relation, reason: &Error) -> Error {

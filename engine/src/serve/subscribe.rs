@@ -46,9 +46,6 @@ impl Subscription {
         }
     }
 
-    pub fn seen(&self) -> Epoch {
-        self.seen
-    }
     /// Everything up to the last wanted epoch has been given.
     pub fn ended(&self) -> bool {
         !self.snapshot && self.up_to.is_some_and(|up_to| self.seen >= up_to)

@@ -25,6 +25,20 @@ pub fn dependencies(scope: &Scope, query: &ast::Query) -> Result<Vec<RelationId>
     Ok(ids.into_iter().collect())
 }
 
+/// What is kept up to date from a view, directly or through other views.
+fn maintained_above(catalog: &Catalog, id: RelationId) -> Option<Arc<Relation>> {
+    let mut above = vec![id];
+    while let Some(id) = above.pop() {
+        for dependant in catalog.dependants(id) {
+            if dependant.kind != RelationKind::View {
+                return Some(dependant.clone());
+            }
+            above.push(dependant.id);
+        }
+    }
+    None
+}
+
 fn already_exists(name: &str) -> Error {
     Error::new("42P07", format!("relation \"{name}\" already exists"))
 }
@@ -77,6 +91,7 @@ impl Session {
             watermark: None,
             depends_on: vec![],
             time_zone: self.settings.value("timezone").to_string(),
+            search_path: self.search_path(),
             owner: self.user.clone(),
             comment: None,
             column_comments: Default::default(),
@@ -107,7 +122,7 @@ impl Session {
                 return Err(Error::new("42P16", format!("cannot change the columns of view \"{}\"", existing.name))
                     .hint("New columns can be added at the end; for others drop the view first."));
             }
-            if let Some(dependant) = catalog.dependants(existing.id).find(|d| d.kind != RelationKind::View) {
+            if let Some(dependant) = maintained_above(&catalog, existing.id) {
                 return Err(Error::new("2BP01", format!("cannot replace view \"{}\": {} \"{}\" depends on it",
                     existing.name, dependant.kind.word(), dependant.name)));
             }

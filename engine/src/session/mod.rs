@@ -1,8 +1,26 @@
 //! A client's conversation with the engine: settings, transaction, prepared statements, cursors.
-//! (The signatures of the public API; see each item.)
+//!
+//! Text goes in through [`Session::parse`] and [`Session::prepare`]; [`Session::execute`] runs a bound
+//! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
+pub mod cancel;
+mod copy;
+mod cursor;
+pub mod ddl;
+mod dml;
+mod live;
+pub mod query;
+mod settings;
+mod show;
+mod subscribe;
+mod system_tables;
+mod transaction;
+pub mod view;
+
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -10,8 +28,19 @@ use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use futures::Stream;
 
+pub use cancel::CancelHandle;
+pub use copy::CopyIn;
+use cursor::Cursor;
+use settings::Settings;
+use transaction::Transaction;
+
+use crate::catalog::{Catalog, RelationKind};
+use crate::core::Core;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::sql::statement::{CopyFormat, Statement};
+use crate::serve::table::SnapshotSlot;
+use crate::sql::statement::{CopyDirection, CopyFormat, Statement, StatementKind};
+use crate::sql::system::CatalogView;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionStatus {
@@ -53,81 +82,322 @@ pub enum Outcome {
     CopyOut { columns: usize, format: CopyFormat, data: ByteStream },
 }
 
-/// COPY … FROM STDIN under way: `push` the bytes as they come, then `finish`; dropping it abandons all.
-pub struct CopyIn {
-    pub columns: usize,
-    pub format: CopyFormat,
-}
-
-impl CopyIn {
-    pub async fn push(&mut self, _bytes: Bytes) -> Result<()> {
-        Err(Error::internal("stub"))
-    }
-    /// Commits; returns the number of rows.
-    pub async fn finish(self) -> Result<u64> {
-        Err(Error::internal("stub"))
-    }
-}
-
 /// One client's session. Not shared: one statement at a time.
-pub struct Session {}
+pub struct Session {
+    engine: Arc<Engine>,
+    core: Arc<Core>,
+    user: String,
+    database: String,
+    pid: i32,
+    settings: Settings,
+    transaction: Option<Transaction>,
+    notices: VecDeque<Notice>,
+    cancel: CancelHandle,
+    slot: Arc<SnapshotSlot>,
+    prepared: HashMap<String, Prepared>,
+    cursors: HashMap<String, Cursor>,
+    /// What set_config() asked for while a statement ran.
+    asked_settings: live::AskedSettings,
+}
+
+/// Messages kept for a client that does not ask for them.
+const NOTICES_MAX: usize = 1000;
 
 impl Session {
+    pub(crate) fn new(engine: Arc<Engine>, user: &str, database: &str) -> Session {
+        let core = engine.core().clone();
+        let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
+        let mut settings = Settings::default();
+        settings.set_fixed("session_authorization", user);
+        Session {
+            engine,
+            core,
+            user: user.to_string(),
+            database: database.to_string(),
+            pid,
+            settings,
+            transaction: None,
+            notices: VecDeque::new(),
+            cancel: CancelHandle::default(),
+            slot: Arc::default(),
+            prepared: HashMap::new(),
+            cursors: HashMap::new(),
+            asked_settings: Default::default(),
+        }
+    }
+
     /// Splits and parses a text of any number of statements.
-    pub fn parse(&self, _sql: &str) -> Result<Vec<Statement>> {
-        Err(Error::internal("stub"))
+    pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
+        crate::sql::parse::parse(sql)
     }
+
     /// Binds: finds the types of parameters and columns. `given[i]` is the client's type for `$i+1`.
-    pub async fn prepare(&mut self, _statement: Statement, _given: &[Option<DataType>]) -> Result<Prepared> {
-        Err(Error::internal("stub"))
+    pub async fn prepare(&mut self, statement: Statement, given: &[Option<DataType>]) -> Result<Prepared> {
+        self.apply_asked_settings()?;
+        let (parameters, columns) = self.describe(&statement, given)?;
+        Ok(Prepared { statement: Arc::new(statement), parameters, columns })
     }
+
     /// Runs; `parameters` as many as `prepared.parameters`. In a failed transaction answers 25P02 to all
-    /// but COMMIT/ROLLBACK. Cancelling (see [`Session::cancel_handle`]) ends it, and the streams it
+    /// but COMMIT and ROLLBACK. Cancelling (see [`Session::cancel_handle`]) ends it, and the streams it
     /// returned, with 57014.
-    pub async fn execute(&mut self, _prepared: &Prepared, _parameters: Vec<ScalarValue>) -> Result<Outcome> {
-        Err(Error::internal("stub"))
+    pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        let kind = &prepared.statement.kind;
+        if self.transaction.as_ref().is_some_and(|t| t.failed) && !transaction::allowed_when_failed(kind) {
+            return Err(Error::new("25P02", "current transaction is aborted, commands ignored until end of transaction block"));
+        }
+        if parameters.len() != prepared.parameters.len() {
+            let message =
+                format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len());
+            return Err(Error::new("08P01", message));
+        }
+        self.apply_asked_settings()?;
+        self.cancel.reset();
+        let cancel = self.cancel.clone();
+        let deadline = cancel::deadline(self.settings.statement_timeout());
+        let statement = prepared.statement.clone();
+        let result = cancel.run(deadline, self.run(&statement, &parameters)).await;
+        match result {
+            Ok(Outcome::Rows { schema, rows, tag }) => Ok(Outcome::Rows { schema, rows: cancel.guard(deadline, rows), tag }),
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                self.note_failure();
+                Err(error)
+            }
+        }
     }
+
+    async fn run(&mut self, statement: &Arc<Statement>, parameters: &[ScalarValue]) -> Result<Outcome> {
+        use StatementKind::*;
+        let text = &statement.text;
+        if let Some(tag) = writes_tag(&statement.kind) {
+            self.check_writable(tag)?;
+        }
+        let done = |tag: &str| Ok(Outcome::Done(tag.to_string()));
+        match &statement.kind {
+            Empty => Ok(Outcome::Empty),
+            Query(query) => self.select(query, parameters).await,
+            CreateStream(d) => {
+                self.create_base(RelationKind::Stream, d, text).await?;
+                done("CREATE STREAM")
+            }
+            CreateTable(d) => {
+                self.create_base(RelationKind::Table, d, text).await?;
+                done("CREATE TABLE")
+            }
+            CreateTableAs { name, if_not_exists, query, temporary } => {
+                let rows = self.create_table_as(name, query, *if_not_exists, *temporary, text).await?;
+                Ok(Outcome::Done(rows.map_or("CREATE TABLE AS".into(), |n| format!("SELECT {n}"))))
+            }
+            CreateView { name, or_replace, if_not_exists, columns, query } => {
+                self.create_view(name, columns, query, text, *or_replace, *if_not_exists).await?;
+                done("CREATE VIEW")
+            }
+            CreateMaterializedView { name, or_replace, if_not_exists, columns, query, options, emit } => {
+                let definition = view::Definition { name, columns, query, options, emit: *emit, text };
+                self.create_materialized_view(definition, *or_replace, *if_not_exists).await?;
+                done("CREATE MATERIALIZED VIEW")
+            }
+            CreateSink { name, if_not_exists, input, options } => {
+                self.create_sink(name, input, options, text, *if_not_exists).await?;
+                done("CREATE SINK")
+            }
+            CreateSchema { name, if_not_exists } => {
+                self.create_schema(name, *if_not_exists).await?;
+                done("CREATE SCHEMA")
+            }
+            DropSchema { names, if_exists, cascade } => {
+                self.drop_schemas(names, *if_exists, *cascade).await?;
+                done("DROP SCHEMA")
+            }
+            Drop { kind, names, if_exists, cascade } => {
+                self.drop_relations(*kind, names, *if_exists, *cascade).await?;
+                Ok(Outcome::Done(format!("DROP {}", kind.word().to_uppercase())))
+            }
+            Rename { kind, name, new_name, if_exists } => {
+                self.rename(*kind, name, new_name, *if_exists).await?;
+                Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
+            }
+            Comment { name, column, text } => {
+                self.comment(name, column.as_deref(), text.as_deref()).await?;
+                done("COMMENT")
+            }
+            Insert(insert) => self.insert(insert, parameters).await,
+            Update(update) => self.update(update, parameters).await,
+            Delete(delete) => self.delete(delete, parameters).await,
+            Truncate { names } => {
+                self.truncate(names).await?;
+                done("TRUNCATE TABLE")
+            }
+            Copy(copy) => match copy.direction {
+                CopyDirection::FromStdin => self.copy_in(copy),
+                CopyDirection::ToStdout => self.copy_out(copy).await,
+            },
+            Begin { read_only } => self.begin(*read_only),
+            Commit => self.commit().await,
+            Rollback => self.rollback(),
+            Savepoint(name) => self.savepoint(name),
+            ReleaseSavepoint(name) => self.release_savepoint(name),
+            RollbackToSavepoint(name) => self.rollback_to_savepoint(name),
+            Set { local, assignments } => {
+                self.set(*local, assignments)?;
+                done("SET")
+            }
+            Reset(name) => {
+                match name {
+                    Some(name) => self.settings.set(name, None)?,
+                    None => self.settings.reset_all(),
+                }
+                done("RESET")
+            }
+            Show(show) => self.show(show),
+            Explain(explain) => self.explain(explain).await,
+            Verify(name) => self.verify(name).await,
+            Subscribe(subscribe) => self.subscribe(subscribe).await,
+            Prepare { name, types, statement } => {
+                self.prepare_named(name, types, statement)?;
+                done("PREPARE")
+            }
+            Execute { name, arguments } => {
+                let prepared = self.prepared_named(name)?;
+                let values = self.argument_values(&prepared, arguments)?;
+                // One level: what is prepared is never EXECUTE itself.
+                Box::pin(self.run(&prepared.statement, &values)).await
+            }
+            Deallocate(name) => {
+                match name {
+                    None => self.prepared.clear(),
+                    Some(name) => {
+                        self.prepared_named(name)?;
+                        self.prepared.remove(name);
+                    }
+                }
+                Ok(Outcome::Done(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }.into()))
+            }
+            DeclareCursor { name, hold, statement } => self.declare(name, *hold, statement, parameters).await,
+            Fetch { cursor, count, is_move } => self.fetch(cursor, *count, *is_move).await,
+            CloseCursor(name) => self.close_cursor(name.as_deref()),
+            DiscardAll => {
+                if self.transaction.is_some() {
+                    return Err(Error::new("25001", "DISCARD ALL cannot run inside a transaction block"));
+                }
+                self.settings.reset_all();
+                self.prepared.clear();
+                self.cursors.clear();
+                done("DISCARD ALL")
+            }
+            NoOp { tag } => done(tag),
+        }
+    }
+
+    async fn select(&mut self, query: &sqlparser::ast::Query, parameters: &[ScalarValue]) -> Result<Outcome> {
+        let scope = self.scope();
+        let state = self.state(&scope)?;
+        let types: Vec<Option<DataType>> = parameters.iter().map(|p| Some(p.data_type())).collect();
+        let bound = query::bind_query(&state, &scope, query, &types)?;
+        let plan = query::with_parameters(bound.plan, parameters)?;
+        let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
+        Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
+    }
+
     pub fn transaction_status(&self) -> TransactionStatus {
-        TransactionStatus::Idle
+        match &self.transaction {
+            Some(t) if t.failed => TransactionStatus::Failed,
+            Some(t) if !t.implicit => TransactionStatus::Open,
+            _ => TransactionStatus::Idle,
+        }
     }
+
     /// The server calls this when a stream that `execute` returned has failed, so that an open
     /// transaction becomes failed.
-    pub fn note_failure(&mut self) {}
-    /// Several statements in one simple query message are one implicit transaction: `begin_implicit`
-    /// before the first (a no-op inside BEGIN), `end_implicit(ok)` after the last or the failed one.
-    pub async fn begin_implicit(&mut self) {}
-    pub async fn end_implicit(&mut self, _ok: bool) -> Result<()> {
-        Ok(())
+    pub fn note_failure(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.failed = true;
+        }
     }
+
     /// Messages since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        Vec::new()
+        self.notices.drain(..).collect()
     }
+
+    fn notice(&mut self, severity: &'static str, code: &'static str, message: String) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push_back(Notice { severity, code, message });
+        }
+    }
+
     /// Settings with GUC_REPORT that changed since the last call (all of them at first): name, value.
     pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
-        Vec::new()
+        self.settings.take_reported()
     }
-    pub fn setting(&self, _name: &str) -> Option<String> {
-        None
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.settings.get(name).ok().map(str::to_string)
     }
     /// Sets a setting from the startup packet; unknown names give 42704.
-    pub fn set_startup(&mut self, _name: &str, _value: &str) -> Result<()> {
-        Ok(())
+    pub fn set_startup(&mut self, name: &str, value: &str) -> Result<()> {
+        self.settings.set(name, Some(value))
     }
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle(Arc::new(|| ()))
+        self.cancel.clone()
     }
     /// The session's process id as clients see it (pg_backend_pid, BackendKeyData).
     pub fn pid(&self) -> i32 {
-        0
+        self.pid
+    }
+
+    fn catalog_view(&self, catalog: Arc<Catalog>) -> CatalogView {
+        CatalogView {
+            catalog,
+            user: self.user.clone(),
+            database: self.database.clone(),
+            pid: self.pid,
+            settings: self.settings.all(),
+            search_path: self.search_path(),
+            live: Arc::new(live::SessionLive::new(self)),
+        }
+    }
+
+    fn set(&mut self, local: bool, assignments: &[(String, Option<String>)]) -> Result<()> {
+        if local && self.transaction.is_none() {
+            self.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks".into());
+            return Ok(());
+        }
+        for (name, value) in assignments {
+            let before = self.settings.get(name)?.to_string();
+            self.settings.set(name, value.as_deref())?;
+            if let Some(transaction) = &mut self.transaction {
+                let name = name.to_ascii_lowercase();
+                if name == "transaction_read_only" {
+                    transaction.read_only = self.settings.value("transaction_read_only") == "on";
+                }
+                // SET LOCAL ends with the transaction; SET is taken back when it rolls back.
+                let per_transaction = local || name.starts_with("transaction_");
+                transaction.settings.push((name, before, per_transaction));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Cancels the statement that its session is running, if any. Cheap to clone, usable from any thread.
-#[derive(Clone)]
-pub struct CancelHandle(pub Arc<dyn Fn() + Send + Sync>);
-impl CancelHandle {
-    pub fn cancel(&self) {
-        (self.0)()
-    }
+/// The statement's name in messages, when it changes something.
+fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
+    use StatementKind::*;
+    Some(match kind {
+        CreateStream(_) => "CREATE STREAM",
+        CreateTable(_) | CreateTableAs { .. } => "CREATE TABLE",
+        CreateView { .. } => "CREATE VIEW",
+        CreateMaterializedView { .. } => "CREATE MATERIALIZED VIEW",
+        CreateSink { .. } => "CREATE SINK",
+        CreateSchema { .. } => "CREATE SCHEMA",
+        DropSchema { .. } | Drop { .. } => "DROP",
+        Rename { .. } => "ALTER",
+        Comment { .. } => "COMMENT",
+        Insert(_) => "INSERT",
+        Update(_) => "UPDATE",
+        Delete(_) => "DELETE",
+        Truncate { .. } => "TRUNCATE TABLE",
+        Copy(c) if c.direction == CopyDirection::FromStdin => "COPY FROM",
+        _ => return None,
+    })
 }

@@ -32,7 +32,7 @@ pub struct Scope {
     pub search_path: Vec<String>,
     /// Names that mean batches at hand: rows to be inserted, to be returned.
     pub extra: HashMap<String, Arc<dyn TableProvider>>,
-    pub system: Option<(Arc<dyn SystemCatalog>, CatalogView)>,
+    pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
 }
@@ -58,7 +58,7 @@ impl Scope {
                     core: self.core.clone(),
                     catalog: self.catalog.clone(),
                     slot: self.slot.clone(),
-                    search_path: vec![relation.schema_name.clone(), "public".into()],
+                    search_path: relation.names_in(),
                     extra: HashMap::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
@@ -99,7 +99,7 @@ impl Relations for Scope {
 }
 
 /// Functions, types and settings to bind with.
-pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, CatalogView)>) -> Result<SessionState> {
+pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>) -> Result<SessionState> {
     let mut state = context::session_state(settings);
     if let Some((system, view)) = system {
         system.register(&mut state, view)?;
@@ -122,11 +122,17 @@ pub struct Bound {
 
 pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, parameters: &[Option<DataType>]) -> Result<Bound> {
     let mut query = query.clone();
-    if let Some((system, view)) = &scope.system {
-        system.rewrite(&mut query, view)?;
-    }
+    let system = match &scope.system {
+        Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
+        _ => None,
+    };
+    refuse_multiset_operations(&query)?;
     let bound = bind::bind(state, scope, &query, parameters)?;
-    Ok(Bound { plan: bound.plan, names: bound.names })
+    let plan = match system {
+        Some((system, view)) => system.finish(bound.plan, view)?,
+        None => bound.plan,
+    };
+    Ok(Bound { plan, names: bound.names })
 }
 
 /// The same rows under other column names.
@@ -158,7 +164,7 @@ impl Session {
     pub(super) fn scope(&self) -> Scope {
         let catalog = self.core.catalog();
         let system = self.core.system.read().expect("no panic while held").clone();
-        let system = system.map(|system| (system, self.catalog_view(catalog.clone())));
+        let system = system.map(|system| (system, Arc::new(self.catalog_view(catalog.clone()))));
         Scope {
             core: self.core.clone(),
             catalog,
@@ -204,11 +210,22 @@ impl Session {
             relations.iter().filter(|r| !transaction.pictures.contains_key(&r.id)).cloned().collect();
         let snapshot = match transaction.epoch {
             None => Snapshot::take(&self.core, &missing).await?,
-            Some(epoch) => Snapshot::at(&self.core, &missing, epoch).await?.ok_or_else(|| {
-                Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
-            })?,
+            Some(epoch) => {
+                // What was made after the first read is seen as it is now.
+                let (new, old): (Vec<_>, Vec<_>) = missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
+                let mut snapshot = Snapshot::at(&self.core, &old, epoch).await?.ok_or_else(|| {
+                    Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
+                })?;
+                if !new.is_empty() {
+                    snapshot.relations.extend(Snapshot::take(&self.core, &new).await?.relations);
+                }
+                snapshot
+            }
         };
-        transaction.epoch.get_or_insert(snapshot.epoch);
+        if transaction.epoch.is_none() {
+            transaction.epoch = Some(snapshot.epoch);
+            transaction.known = self.core.catalog().relations.keys().copied().collect();
+        }
         transaction.pictures.extend(snapshot.relations);
         let mut seen = HashMap::new();
         for relation in relations {
@@ -275,4 +292,28 @@ pub fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Result<Logi
         return Ok(plan);
     }
     plan.replace_params_with_values(&datafusion::common::ParamValues::from(values.to_vec())).map_err(error_from)
+}
+
+/// EXCEPT ALL and INTERSECT ALL count duplicates; DataFusion plans them as joins that do not.
+fn refuse_multiset_operations(query: &ast::Query) -> Result<()> {
+    struct Find(Option<String>);
+    impl ast::Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &ast::Query) -> std::ops::ControlFlow<()> {
+            let mut bodies = vec![query.body.as_ref()];
+            while let Some(body) = bodies.pop() {
+                if let ast::SetExpr::SetOperation { op, set_quantifier, left, right } = body {
+                    let counts = matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
+                    if counts && matches!(set_quantifier, ast::SetQuantifier::All) {
+                        self.0 = Some(format!("{op} ALL"));
+                    }
+                    bodies.extend([left.as_ref(), right.as_ref()]);
+                }
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(None);
+    let _ = ast::Visit::visit(query, &mut find);
+    find.0.map_or(Ok(()), |what| Err(Error::unsupported(what)))
 }

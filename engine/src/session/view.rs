@@ -29,7 +29,7 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
         core: core.clone(),
         catalog: core.catalog(),
         slot: slot.clone(),
-        search_path: vec![relation.schema_name.clone(), "public".into()],
+        search_path: relation.names_in(),
         extra: Default::default(),
         system: None,
         depth: 0,
@@ -43,6 +43,9 @@ fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
     check_deterministic(&plan)?;
     lower(state, &bind::optimize(state, plan)?)
 }
+
+/// A view that is so many epochs behind may go live.
+const CATCH_UP_EPOCHS: u64 = 64;
 
 /// Options of a materialized view.
 const OPTIONS: &[&str] = &["background", "memory_limit", "on_error"];
@@ -140,9 +143,17 @@ impl Session {
         let plan = Arc::new(plan);
         let status = core.ask(|reply| Request::Hydrate { id, plan, reply }).await?;
         core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
+        // A long hydration leaves much to catch up with; the others wait only for the last step.
+        while let Some(hydrated) = status.hydrated().filter(|_| status.failure().is_none()) {
+            if core.committed.load(std::sync::atomic::Ordering::Acquire) - hydrated <= CATCH_UP_EPOCHS {
+                break;
+            }
+            let epoch = core.ask(|reply| Request::CatchUp { id, join: false, reply }).await?;
+            core.progress.wait_until(|| status.failure().is_some() || status.hydrated() >= Some(epoch)).await;
+        }
         // Live from an epoch that all workers agree on.
         if status.failure().is_none() {
-            let epoch = core.ask(|reply| Request::Join { id, reply }).await?;
+            let epoch = core.ask(|reply| Request::CatchUp { id, join: true, reply }).await?;
             core.progress
                 .wait_until(|| {
                     status.failure().is_some()

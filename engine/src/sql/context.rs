@@ -156,7 +156,8 @@ impl TypePlanner for PostgresTypes {
                 true,
             ))));
         }
-        // A field without a name would be a type only: the cast's input would keep its metadata.
+        // A field without a name would be taken for a bare Arrow type, and a cast to that keeps the metadata of
+        // what is cast: uuid::text would still say uuid.
         types::field_from_ast("cast", sql_type, true)
             .map(|field| Some(Arc::new(field)))
             .map_err(|e| DataFusionError::External(Box::new(e)))

@@ -2,16 +2,18 @@
 //! `version()`. The server provides them, since what clients ask is its business; the engine calls it when
 //! it binds a query.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use sqlparser::ast;
 
-use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::catalog::{Catalog, RelationId};
+use crate::error::{Error, Result};
 
 /// What a session looks like to the system catalog.
-#[derive(Clone)]
 pub struct CatalogView {
     pub catalog: Arc<Catalog>,
     pub user: String,
@@ -20,13 +22,67 @@ pub struct CatalogView {
     /// Name, value, description.
     pub settings: Vec<(String, String, String)>,
     pub search_path: Vec<String>,
+    pub live: Arc<dyn Live>,
+}
+
+/// What changes while a statement runs; asked for only where it is needed.
+pub trait Live: Send + Sync {
+    fn sessions(&self) -> Vec<SessionInfo> {
+        Vec::new()
+    }
+    /// None where nobody counts.
+    fn size(&self, _relation: RelationId) -> Option<RelationSize> {
+        None
+    }
+    fn server_address(&self) -> Option<SocketAddr> {
+        None
+    }
+    /// Microseconds since 1970-01-01 UTC.
+    fn server_started_us(&self) -> Option<i64> {
+        None
+    }
+    /// set_config(name, value, is_local): takes effect after the statement; gives the value as set.
+    fn set_config(&self, _name: &str, _value: Option<&str>, _local: bool) -> Result<String> {
+        Err(Error::unsupported("set_config() here"))
+    }
+    /// pg_cancel_backend(pid), with `terminate` pg_terminate_backend(pid): whether there is such a session.
+    fn signal(&self, _pid: i32, _terminate: bool) -> Result<bool> {
+        Err(Error::unsupported("signalling a session here"))
+    }
+}
+
+/// A row of pg_stat_activity. Times are microseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    pub pid: i32,
+    pub user: String,
+    pub database: String,
+    pub application_name: String,
+    pub client_address: Option<SocketAddr>,
+    pub started_us: Option<i64>,
+    pub transaction_started_us: Option<i64>,
+    pub statement_started_us: Option<i64>,
+    pub state_changed_us: Option<i64>,
+    /// `active`, `idle`, `idle in transaction`, `idle in transaction (aborted)`.
+    pub state: &'static str,
+    /// The statement that runs, or the last one.
+    pub statement: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct RelationSize {
+    pub rows: u64,
+    pub bytes: u64,
 }
 
 pub trait SystemCatalog: Send + Sync {
     /// `schema` is `None` for an unqualified name.
-    fn table(&self, schema: Option<&str>, name: &str, view: &CatalogView) -> Option<Arc<dyn TableProvider>>;
+    fn table(&self, schema: Option<&str>, name: &str, view: &Arc<CatalogView>) -> Option<Arc<dyn TableProvider>>;
     /// Adds the functions, bound to this session's view.
-    fn register(&self, state: &mut SessionState, view: &CatalogView) -> Result<()>;
-    /// Rewrites a query that uses what DataFusion cannot say, before it is bound.
-    fn rewrite(&self, query: &mut sqlparser::ast::Query, view: &CatalogView) -> Result<()>;
+    fn register(&self, state: &mut SessionState, view: &Arc<CatalogView>) -> Result<()>;
+    /// Rewrites a query that uses what DataFusion cannot say, before it is bound. Answers whether it concerns
+    /// the system: then its plan goes through [`SystemCatalog::finish`].
+    fn rewrite(&self, query: &mut ast::Query, view: &CatalogView) -> Result<bool>;
+    /// Does to the bound, not yet optimized plan of such a query what needs the types of its columns.
+    fn finish(&self, plan: LogicalPlan, view: &Arc<CatalogView>) -> Result<LogicalPlan>;
 }

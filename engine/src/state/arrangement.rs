@@ -19,7 +19,7 @@
 //! Cost: appending by reference is constant per batch; an index entry costs 20 to 30 ns a row; a
 //! retraction one probe, one gather and one compare.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -40,6 +40,8 @@ pub const SEGMENT_ROWS_MIN: usize = 4096;
 pub const SEGMENT_ROWS_MAX: usize = 65536;
 /// So many neighbouring small segments of one size class are merged into one.
 const MERGE_FAN_IN: usize = 16;
+/// Wide rows stay in small segments: a merged string column must stay under 2 GiB.
+const MERGE_BYTES_MAX: usize = 256 << 20;
 const DIRECTORY_SHIFT: u32 = 10;
 
 /// Rows at positions `first .. first + rows.num_rows()`.
@@ -372,7 +374,9 @@ impl Arrangement {
             while start > 0 && self.segments[start - 1].rows.num_rows() < class {
                 start -= 1;
             }
-            if self.segments.len() - start >= MERGE_FAN_IN {
+            let bytes = |s: &Arc<Segment>| s.rows.get_array_memory_size();
+            let many = self.segments.len() - start >= MERGE_FAN_IN;
+            if many && self.segments[start..].iter().map(bytes).sum::<usize>() <= MERGE_BYTES_MAX {
                 self.merge(start);
             }
             class *= MERGE_FAN_IN;
@@ -481,19 +485,30 @@ impl Arrangement {
 
     /// Which of `rows` are there (for each, at least as many live ones as it occurs up to it in `rows`).
     pub fn contains(&self, rows: &RecordBatch) -> Vec<bool> {
-        let hashes = row_hashes(rows);
         let index = self.rows_by_hash.as_ref().expect("a retractable arrangement");
-        let mut used: Vec<u32> = Vec::new();
-        hashes
+        // The n-th row of a hash is held against the n-th position of its chain.
+        let mut next: HashMap<u64, Option<u32>> = HashMap::with_capacity(rows.num_rows());
+        let hashes = row_hashes(rows);
+        let candidates: Vec<Option<u32>> = hashes
             .iter()
-            .enumerate()
-            .map(|(i, &hash)| {
-                let wanted = rows.slice(i, 1);
-                let hit = index.chain(hash).find(|p| !used.contains(p) && equal_rows(&wanted, &self.rows_at(&[*p]))[0]);
-                used.extend(hit);
-                hit.is_some()
+            .map(|&hash| {
+                let at = next.entry(hash).or_insert_with(|| index.head(hash));
+                let candidate = *at;
+                *at = candidate.and_then(|p| index.older(p));
+                candidate
             })
-            .collect()
+            .collect();
+        let (ask, positions): (Vec<u32>, Vec<u32>) =
+            candidates.iter().enumerate().filter_map(|(i, p)| p.map(|p| (i as u32, p))).unzip();
+        let mut there = vec![false; rows.num_rows()];
+        for (&i, same) in ask.iter().zip(equal_rows(&take(rows, &ask), &self.rows_at(&positions))) {
+            // Different rows of one hash: look through the chain.
+            there[i as usize] = same || {
+                let wanted = rows.slice(i as usize, 1);
+                index.chain(hashes[i as usize]).any(|p| equal_rows(&wanted, &self.rows_at(&[p]))[0])
+            };
+        }
+        there
     }
 
     /// Applies a change as of `epoch`: insertions first, then retractions. Returns the retracted rows that
@@ -510,10 +525,9 @@ impl Arrangement {
 
     /// Makes everything up to `epoch` visible to readers, and forgets what nobody can read any more.
     pub fn publish(&mut self, epoch: Epoch) {
-        let horizon = {
-            let pins = self.shared.pins.lock().expect("no panic while held");
-            pins.keys().next().copied().unwrap_or(epoch).min(epoch)
-        };
+        // Held until the horizon is written, so that no one pins an epoch that is just being forgotten.
+        let pins = self.shared.pins.lock().expect("no panic while held");
+        let horizon = pins.keys().next().copied().unwrap_or(epoch).min(epoch);
         let mut state = self.shared.state.lock().expect("no panic while held");
         assert!(epoch >= state.closed, "epochs into an arrangement rise");
         state.segments.truncate(self.published);
@@ -538,6 +552,7 @@ impl Arrangement {
         }
         let garbage = self.dead_rows - state.deaths.len() as u64;
         drop(state);
+        drop(pins);
         if garbage > 1024 && garbage * 2 > self.end as u64 {
             self.rewrite();
         }
@@ -545,7 +560,8 @@ impl Arrangement {
 
     /// Drops the dead rows that nobody can see. Positions change.
     fn rewrite(&mut self) {
-        let mut state = self.shared.state.lock().expect("no panic while held");
+        let shared = self.shared.clone();
+        let mut state = shared.state.lock().expect("no panic while held");
         let horizon = state.horizon;
         let mut moved: Vec<u32> = Vec::with_capacity(self.end as usize + 1);
         let mut batches: Vec<(RecordBatch, Vec<Epoch>)> = Vec::new();

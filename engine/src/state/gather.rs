@@ -12,7 +12,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
-use arrow::downcast_primitive;
+use arrow::array::downcast_primitive;
 
 /// Where a row is: the segment's index in the list given to [`gather`], and the row in it.
 pub type Place = (u32, u32);

@@ -71,6 +71,16 @@ impl RowIndex {
         })
     }
 
+    /// The newest position of `hash`.
+    pub fn head(&self, hash: u64) -> Option<u32> {
+        self.heads.find(hash, |e| e.0 == hash).map(|e| e.1)
+    }
+
+    /// The next older position of the same hash.
+    pub fn older(&self, position: u32) -> Option<u32> {
+        Some(self.next[position as usize]).filter(|&p| p != NONE)
+    }
+
     pub fn remove(&mut self, hash: u64, position: u32) {
         let mut entry = self.heads.find_entry(hash, |e| e.0 == hash).ok().expect("an indexed position");
         let older = self.next[position as usize];

@@ -19,6 +19,12 @@ use crate::state::key_index::{KeyIndex, NONE};
 use crate::state::key_table::KeyTable;
 use crate::time::Epoch;
 
+/// A change that fits the table as it stands.
+pub struct Checked {
+    plus: RecordBatch,
+    minus: RecordBatch,
+}
+
 pub struct Table {
     relation: Arc<Relation>,
     rows: Arrangement,
@@ -62,14 +68,18 @@ impl Table {
         (concat(&plus), concat(&minus))
     }
 
-    /// Checks and applies a change as of `epoch`; on an error nothing has changed. Returns what is to be
-    /// logged.
-    pub fn change(&mut self, change: &[Delta], epoch: Epoch) -> Result<Vec<Delta>> {
+    /// Whether a change can be made to the rows as they stand; changes nothing.
+    pub fn check(&mut self, change: &[Delta]) -> Result<Checked> {
         let (plus, minus) = self.split(change);
         if minus.num_rows() > 0 && self.rows.contains(&minus).contains(&false) {
             return Err(Error::new("40001", "could not serialize access due to concurrent update"));
         }
         self.check_keys(&plus, &minus)?;
+        Ok(Checked { plus, minus })
+    }
+
+    /// Makes a change that was just checked, as of `epoch`. Returns what is to be logged.
+    pub fn change(&mut self, Checked { plus, minus }: Checked, epoch: Epoch) -> Vec<Delta> {
         self.apply(&plus, &minus, epoch);
         let mut logged = Vec::new();
         if minus.num_rows() > 0 {
@@ -78,7 +88,7 @@ impl Table {
         if plus.num_rows() > 0 {
             logged.push(Delta::inserts(plus));
         }
-        Ok(logged)
+        logged
     }
 
     /// Applies what was logged before.

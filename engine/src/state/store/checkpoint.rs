@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::chunk::{self, ChunkHead};
+use super::chunk::{self, ChunkHead, Collector};
 use super::faults::Write;
 use super::frame::{self, Frame, Reader, damaged, put_varint, put_zigzag};
 use super::keys::{MANIFEST, PART, PENDING_BLOCK, meta_key, meta_range, u32_at, u64_at};
@@ -95,7 +95,12 @@ impl CheckpointState {
 }
 
 impl Store {
-    /// Stores some rows, at most a few ten thousand; a few thousand are a good block. They count once a
+    /// Stores rows of any number as blocks of a good size, in order.
+    pub fn write_blocks(&self, rows: &RecordBatch) -> Result<Vec<BlockId>> {
+        chunk::split(&Delta::inserts(rows.clone())).iter().map(|piece| self.write_block(&piece.rows)).collect()
+    }
+
+    /// Stores some rows as one block, which should not be larger than some megabytes. They count once a
     /// manifest names them.
     pub fn write_block(&self, block: &RecordBatch) -> Result<BlockId> {
         let inner = &self.inner;
@@ -114,8 +119,8 @@ impl Store {
         let what = || format!("block {id}");
         let value = self.inner.db.get(Family::Blocks, &key)?.ok_or_else(|| damaged(what(), "it is missing"))?;
         let head = ChunkHead::read(frame::open(&key, &value, what)?)?;
-        let delta = chunk::decode(&self.inner.schemas, &head).map_err(|e| damaged(what(), e))?;
-        Ok(delta.rows)
+        let delta = Collector::new(&self.inner.schemas, head.schema_id, None).and_then(|mut c| c.decode(&head));
+        Ok(delta.map_err(|e| damaged(what(), e))?.rows)
     }
 
     /// Deletes blocks that were written for a checkpoint that will not be.

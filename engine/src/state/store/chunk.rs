@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 
 pub(super) const CHUNK_ROWS_MAX: usize = 65_536;
 pub(super) const CHUNK_BYTES_MAX: usize = 16 << 20;
-/// Up to here the packed form is the smaller and the faster one (measured: `tests::forms`).
+/// Up to here the packed form is the smaller and the faster one (measured: `tests/speed.rs`).
 pub(super) const PACKED_ROWS_MAX: usize = 128;
 
 const PACKED: u8 = 1;
@@ -115,7 +115,8 @@ pub(super) struct Collector {
     stored: Arc<StoredSchema>,
     projection: Option<Vec<usize>>,
     output: SchemaRef,
-    rows: Rows,
+    /// `None` until the first packed chunk; not every schema has the packed form.
+    rows: Option<Rows>,
     weights: Option<Vec<i64>>,
 }
 
@@ -126,22 +127,21 @@ impl Collector {
             None => stored.schema.clone(),
             Some(columns) => Arc::new(stored.schema.project(columns).map_err(Error::internal)?),
         };
-        let rows = Rows::new(&stored.schema, projection.as_deref());
-        Ok(Collector { stored, projection, output, rows, weights: None })
+        Ok(Collector { stored, projection, output, rows: None, weights: None })
     }
 
     pub fn schema_id(&self) -> u32 {
         self.stored.id
     }
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.as_ref().map_or(0, Rows::len)
     }
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
     /// About how much memory the collected rows take.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes()
+        self.rows.as_ref().map_or(0, Rows::bytes)
     }
     /// Whether a chunk can be added; otherwise it is read on its own.
     pub fn takes(chunk: &ChunkHead) -> bool {
@@ -149,9 +149,12 @@ impl Collector {
     }
 
     pub fn add(&mut self, chunk: &ChunkHead) -> Result<()> {
+        if chunk.rows > PACKED_ROWS_MAX || !self.stored.packable {
+            return Err(Error::corrupt("a stored chunk is packed and should not be"));
+        }
+        let before = self.len();
         let mut reader = Reader::new(chunk.payload);
         if chunk.form & WEIGHTED != 0 {
-            let before = self.rows.len();
             let weights = self.weights.get_or_insert_with(|| vec![1; before]);
             for _ in 0..chunk.rows {
                 weights.push(reader.zigzag()?);
@@ -159,18 +162,29 @@ impl Collector {
         } else if let Some(weights) = &mut self.weights {
             weights.resize(weights.len() + chunk.rows, 1);
         }
-        self.rows.add(&mut reader, chunk.rows)?;
+        let rows = self.rows.get_or_insert_with(|| Rows::new(&self.stored.schema, self.projection.as_deref()));
+        rows.add(&mut reader, chunk.rows)?;
         match reader.is_empty() {
             true => Ok(()),
             false => Err(Error::corrupt("a stored chunk is longer than its rows")),
         }
     }
 
-    /// What was added since the last call.
+    /// What was added since the last call: something, see [`Collector::is_empty`].
     pub fn take(&mut self) -> Result<Delta> {
-        let rows = std::mem::replace(&mut self.rows, Rows::new(&self.stored.schema, self.projection.as_deref()));
+        let rows = self.rows.take().expect("rows were added");
         let weights = self.weights.take().map(Int64Array::from);
         Ok(Delta::new(rows.finish(self.output.clone())?, weights))
+    }
+
+    /// One chunk alone; nothing must have been added before.
+    pub fn decode(&mut self, chunk: &ChunkHead) -> Result<Delta> {
+        if Self::takes(chunk) {
+            self.add(chunk)?;
+            self.take()
+        } else {
+            self.read(chunk)
+        }
     }
 
     /// An IPC chunk.
@@ -196,17 +210,6 @@ impl Collector {
         let rows = RecordBatch::try_new_with_options(self.output.clone(), columns, &options)
             .map_err(|e| Error::corrupt(format!("a stored chunk does not fit its schema: {e}")))?;
         Ok(Delta::new(rows, weights))
-    }
-}
-
-/// One chunk alone.
-pub(super) fn decode(schemas: &Schemas, chunk: &ChunkHead) -> Result<Delta> {
-    let mut collector = Collector::new(schemas, chunk.schema_id, None)?;
-    if Collector::takes(chunk) {
-        collector.add(chunk)?;
-        collector.take()
-    } else {
-        collector.read(chunk)
     }
 }
 

@@ -125,14 +125,19 @@ impl Store {
     }
 
     /// Deletes a relation's rows through epoch `through`: those of a table that a checkpoint holds, those
-    /// of a stream past its retention. Not synced: after a power loss some may be back. Offsets go on.
+    /// of a stream past its retention. Offsets go on.
     pub fn trim(&self, relation: RelationId, through: Epoch) -> Result<()> {
-        self.inner.trim(relation, through)
+        self.trim_all(&[(relation, through)])
+    }
+
+    /// The same for several relations, with one sync.
+    pub fn trim_all(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
+        self.inner.trim(relations)
     }
 
     /// Deletes the headers through epoch `through`, never the last one. Replay then starts after it.
     pub fn trim_headers(&self, through: Epoch) -> Result<()> {
-        self.inner.trim(HEADERS, through.min(self.last_epoch().saturating_sub(1)))
+        self.inner.trim(&[(HEADERS, through.min(self.last_epoch().saturating_sub(1)))])
     }
 
     /// Deletes all rows of a relation that was dropped by a [`CatalogChange::Drop`], once no one reads them.
@@ -249,24 +254,35 @@ impl Inner {
         Ok(*tail.ends.entry(relation).or_insert(logged.max(trimmed)))
     }
 
-    fn trim(&self, relation: RelationId, through: Epoch) -> Result<()> {
+    /// The batch is synced before table files go, so that the note of the log's end outlives its rows.
+    fn trim(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
         let mut trimmed = self.log.trimmed.lock().expect("no panic under this lock");
-        let after = trimmed.get(&relation).copied().unwrap_or(0);
-        if through <= after {
+        let mut batch = self.db.batch();
+        let mut ranges = Vec::new();
+        for &(relation, through) in relations {
+            let after = trimmed.get(&relation).copied().unwrap_or(0);
+            if through <= after {
+                continue;
+            }
+            if relation != HEADERS {
+                let key = meta_key(LOG_END, &relation.to_be_bytes());
+                let mut end = Frame::new();
+                put_varint(end.body(), self.log_end(relation)?);
+                batch.put(Family::Meta, &key, &end.seal(&key));
+            }
+            let (lower, upper) = log_range(relation, after, through);
+            batch.delete_range(Family::Log, &lower, &upper);
+            ranges.push((lower, upper));
+        }
+        if ranges.is_empty() {
             return Ok(());
         }
-        let (lower, upper) = log_range(relation, after, through);
-        let mut batch = self.db.batch();
-        if relation != HEADERS {
-            let key = meta_key(LOG_END, &relation.to_be_bytes());
-            let mut end = Frame::new();
-            put_varint(end.body(), self.log_end(relation)?);
-            batch.put(Family::Meta, &key, &end.seal(&key));
+        self.db.write(Write::Delete, batch, self.sync)?;
+        ranges.iter().for_each(|(lower, upper)| self.db.drop_files(Family::Log, lower, upper));
+        for &(relation, through) in relations {
+            let last = trimmed.entry(relation).or_default();
+            *last = through.max(*last);
         }
-        batch.delete_range(Family::Log, &lower, &upper);
-        self.db.write(Write::Delete, batch, false)?;
-        self.db.drop_files(Family::Log, &lower, &upper);
-        trimmed.insert(relation, through);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::chunk::{self, ChunkHead};
+use super::chunk::{ChunkHead, Collector};
 use super::frame::{self, damaged};
 use super::keys::{HEADERS, RELATION, log_range, meta_key, parse_log_key};
 use super::log::{LogEntry, Positions, Record, at_chunk, name_chunk, read_record};
@@ -95,9 +95,13 @@ impl Replay {
         found: &mut HashMap<(Epoch, RelationId), Vec<Delta>>,
     ) -> Result<()> {
         let (lower, upper) = log_range(relation, after, through);
+        let mut reader: Option<Collector> = None;
         self.inner.db.scan(Family::Log, &lower, &upper, |key, value| {
             let head = ChunkHead::read(frame::open(key, value, || name_chunk(key))?)?;
-            let delta = chunk::decode(&self.inner.schemas, &head).map_err(at_chunk(key))?;
+            if reader.as_ref().is_none_or(|r| r.schema_id() != head.schema_id) {
+                reader = Some(Collector::new(&self.inner.schemas, head.schema_id, None)?);
+            }
+            let delta = reader.as_mut().expect("made above").decode(&head).map_err(at_chunk(key))?;
             found.entry((parse_log_key(key).1, relation)).or_default().push(delta);
             Ok(ControlFlow::Continue(()))
         })

@@ -220,7 +220,8 @@ fn database_options(create: bool, write_buffers: &WriteBufferManager) -> Options
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_write_buffer_manager(write_buffers);
-    options.set_max_total_wal_size(256 << 20);
+    // Bounds what is read again at start.
+    options.set_max_total_wal_size(64 << 20);
     options.set_max_open_files(512);
     options.set_max_background_jobs(2);
     options.set_bytes_per_sync(1 << 20);
@@ -261,6 +262,8 @@ fn open_error(e: rocksdb::Error) -> Error {
         || lower.contains("no such file")
     {
         Error::corrupt("it is damaged and cannot be opened").detail(text)
+    } else if lower.contains("no space left") {
+        Error::new("53100", "there is no space left on its disk").detail(text)
     } else {
         Error::io(format!("it cannot be opened: {text}"))
     }

@@ -5,137 +5,33 @@
 //! ```
 //!
 //! Event *n* is a pure function of its number and the settings, so several streams with the same settings
-//! are slices of one sequence of events, and a source goes on anywhere:
-//!
-//! ```text
-//!   event    0       1..=3     4..=49   50      51..=53   54..=99
-//!   table    person  auction   bid      person  auction   bid
-//! ```
+//! are slices of one sequence of events, and a source goes on anywhere.
 //!
 //! `rate` is that of the whole sequence and also how fast `date_time` advances (10,000 a second without
 //! one); `count` is the number of events of all three tables. States are in upper case, as in Nexmark's SQL.
 
-use std::sync::Arc;
+mod rows;
+mod table;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray};
+use arrow::array::RecordBatch;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use nexmark::EventGenerator;
-use nexmark::config::NexmarkConfig;
-use nexmark::event::{Event, EventType};
+use arrow::datatypes::SchemaRef;
 
+use self::rows::Rows;
+pub use self::table::Table;
 use super::options::{self, Options};
 use super::pace::Pace;
 use super::{Polled, Source};
 use crate::catalog::Column;
 use crate::error::{Error, Result};
 
-/// Events come in rounds of 50: one person, three auctions, 46 bids.
-const ROUND: u64 = 50;
 /// 2015-07-15 00:00:00 UTC, the generator's customary first moment.
 const START_TIME_US: i64 = 1_436_918_400_000_000;
-/// The ids of the first person and of the first auction.
-const FIRST_ID: u64 = 1000;
-/// A seed moves the sequence by this many rounds: further than any run goes.
-const ROUNDS_PER_SEED: u64 = 1_000_000_000;
 const SEED_MAX: u64 = 1_000_000;
 
 const OPTIONS: &[&str] = &["table", "rate", "count", "seed", "start_time"];
 const ALIASES: &[(&str, &str)] =
     &[("nexmark.table.type", "table"), ("nexmark.event.num", "count"), ("nexmark.start_time", "start_time")];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Table {
-    Person,
-    Auction,
-    Bid,
-}
-
-impl Table {
-    pub const ALL: [Table; 3] = [Table::Person, Table::Auction, Table::Bid];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Table::Person => "person",
-            Table::Auction => "auction",
-            Table::Bid => "bid",
-        }
-    }
-
-    fn columns(self) -> &'static [(&'static str, DataType)] {
-        const INT: DataType = DataType::Int64;
-        const TEXT: DataType = DataType::Utf8;
-        const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
-        match self {
-            Table::Person => &[
-                ("id", INT),
-                ("name", TEXT),
-                ("email_address", TEXT),
-                ("credit_card", TEXT),
-                ("city", TEXT),
-                ("state", TEXT),
-                ("date_time", TIME),
-                ("extra", TEXT),
-            ],
-            Table::Auction => &[
-                ("id", INT),
-                ("item_name", TEXT),
-                ("description", TEXT),
-                ("initial_bid", INT),
-                ("reserve", INT),
-                ("date_time", TIME),
-                ("expires", TIME),
-                ("seller", INT),
-                ("category", INT),
-                ("extra", TEXT),
-            ],
-            Table::Bid => &[
-                ("auction", INT),
-                ("bidder", INT),
-                ("price", INT),
-                ("channel", TEXT),
-                ("url", TEXT),
-                ("date_time", TIME),
-                ("extra", TEXT),
-            ],
-        }
-    }
-
-    /// All columns, as the benchmark has them.
-    pub fn schema(self) -> SchemaRef {
-        let fields = self.columns().iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true));
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
-
-    /// Its place in a round, and how many events of a round are its.
-    fn share(self) -> (u64, u64) {
-        match self {
-            Table::Person => (0, 1),
-            Table::Auction => (1, 3),
-            Table::Bid => (4, 46),
-        }
-    }
-
-    /// How many rows of this table are among the first `events` events.
-    pub fn rows_before(self, events: u64) -> u64 {
-        let (first, share) = self.share();
-        events / ROUND * share + (events % ROUND).saturating_sub(first).min(share)
-    }
-
-    /// The number of the event that is this table's row `row`.
-    pub fn event_of(self, row: u64) -> u64 {
-        let (first, share) = self.share();
-        row / share * ROUND + first + row % share
-    }
-
-    fn event_type(self) -> EventType {
-        match self {
-            Table::Person => EventType::Person,
-            Table::Auction => EventType::Auction,
-            Table::Bid => EventType::Bid,
-        }
-    }
-}
 
 pub(super) fn check_names(given: &Options, general: &[&str]) -> Result<()> {
     let aliases: Vec<&str> = ALIASES.iter().map(|(theirs, _)| *theirs).collect();
@@ -144,21 +40,16 @@ pub(super) fn check_names(given: &Options, general: &[&str]) -> Result<()> {
 
 pub(super) fn default_columns(given: &Options) -> Result<Vec<Column>> {
     let options = options::canonical(given, ALIASES)?;
-    let sql_type = |data_type: &DataType| match data_type {
-        DataType::Int64 => "bigint",
-        DataType::Utf8 => "text",
-        _ => "timestamp without time zone",
-    };
-    let columns = table(&options)?.columns().iter().map(|(name, data_type)| Column {
+    let columns = named_table(&options)?.columns().iter().map(|(name, data_type)| Column {
         name: name.to_string(),
-        sql_type: sql_type(data_type).to_string(),
+        sql_type: table::sql_type(data_type).to_string(),
         nullable: true,
         default: None,
     });
     Ok(columns.collect())
 }
 
-fn table(options: &Options) -> Result<Table> {
+fn named_table(options: &Options) -> Result<Table> {
     let hint = "One of person, auction, bid.";
     let name = options
         .get("table")
@@ -191,7 +82,7 @@ pub struct Nexmark {
     schema: SchemaRef,
     /// For each column of `schema` its index in the table's columns.
     columns: Vec<usize>,
-    generator: EventGenerator,
+    rows: Rows,
     /// The next row of this table.
     row: u64,
     pace: Pace,
@@ -211,101 +102,32 @@ impl Nexmark {
         }
         if let Some(text) = options.get("start_time") {
             settings.start_time_us = options::time_us("start_time", text, now_us)?;
+            if settings.start_time_us < 0 {
+                return Err(options::invalid("start_time", text).hint("Not before 1970."));
+            }
         }
         let mut row = 0;
         if let Some(position) = position {
             (row, settings.start_time_us) = decode(position)?;
         }
-        Nexmark::new(table(&options)?, settings, schema, row, now_us)
+        Nexmark::new(named_table(&options)?, settings, schema, row, now_us)
     }
 
     /// The rows of `table` from `row` on, opened at `now_us`; `schema` may leave columns out.
     pub fn new(table: Table, settings: Settings, schema: SchemaRef, row: u64, now_us: i64) -> Result<Self> {
-        let columns = schema.fields().iter().map(|field| column(table, field)).collect::<Result<_>>()?;
-        let generator = EventGenerator::new(config(&settings)).with_type_filter(table.event_type()).with_offset(row);
+        let columns = schema.fields().iter().map(|field| table::column(table, field)).collect::<Result<_>>()?;
         let pace = Pace::new(settings.rate_milli, table.event_of(row), now_us);
-        Ok(Nexmark { table, settings, schema, columns, generator, row, pace })
+        Ok(Nexmark { table, settings, schema, columns, rows: Rows::new(table, &settings, row), row, pace })
     }
 
     /// The next `rows` rows, without regard to rate and count.
     fn next_rows(&mut self, rows: usize) -> Result<RecordBatch> {
-        let made = match self.table {
-            Table::Person => self.persons(rows),
-            Table::Auction => self.auctions(rows),
-            Table::Bid => self.bids(rows),
-        };
+        let made = self.rows.next(self.row, rows);
         self.row += rows as u64;
         let taken = self.columns.iter().zip(self.schema.fields());
         let arrays = taken.map(|(&column, field)| cast(&made[column], field.data_type()));
         let arrays = arrays.collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
         RecordBatch::try_new(self.schema.clone(), arrays).map_err(Error::internal)
-    }
-
-    fn persons(&mut self, rows: usize) -> Vec<ArrayRef> {
-        let mut id = Vec::with_capacity(rows);
-        let mut time = Vec::with_capacity(rows);
-        let [mut name, mut email, mut card, mut city, mut state, mut extra] =
-            [14, 18, 19, 12, 2, 130].map(|bytes| StringBuilder::with_capacity(rows, rows * bytes));
-        let ids = self.ids();
-        for (number, event) in (self.row..).zip(self.generator.by_ref().take(rows)) {
-            let Event::Person(person) = event else { unreachable!("the generator filters by type") };
-            id.push(ids.person(person.id, self.table.event_of(number)));
-            name.append_value(person.name);
-            email.append_value(person.email_address);
-            card.append_value(person.credit_card);
-            city.append_value(person.city);
-            state.append_value(person.state.to_ascii_uppercase());
-            time.push(person.date_time as i64 * 1000);
-            extra.append_value(person.extra);
-        }
-        vec![ints(id), text(name), text(email), text(card), text(city), text(state), times(time), text(extra)]
-    }
-
-    fn auctions(&mut self, rows: usize) -> Vec<ArrayRef> {
-        let [mut id, mut initial_bid, mut reserve, mut time, mut expires, mut seller, mut category] =
-            [(); 7].map(|()| Vec::with_capacity(rows));
-        let [mut name, mut description, mut extra] =
-            [20, 100, 360].map(|bytes| StringBuilder::with_capacity(rows, rows * bytes));
-        let ids = self.ids();
-        for (number, event) in (self.row..).zip(self.generator.by_ref().take(rows)) {
-            let Event::Auction(auction) = event else { unreachable!("the generator filters by type") };
-            let number = self.table.event_of(number);
-            id.push(ids.auction(auction.id, number));
-            name.append_value(auction.item_name);
-            description.append_value(auction.description);
-            initial_bid.push(auction.initial_bid as i64);
-            reserve.push(auction.reserve as i64);
-            time.push(auction.date_time as i64 * 1000);
-            expires.push(auction.expires as i64 * 1000);
-            seller.push(ids.person(auction.seller, number));
-            category.push(auction.category as i64);
-            extra.append_value(auction.extra);
-        }
-        let head = vec![ints(id), text(name), text(description), ints(initial_bid), ints(reserve)];
-        [head, vec![times(time), times(expires), ints(seller), ints(category), text(extra)]].concat()
-    }
-
-    fn bids(&mut self, rows: usize) -> Vec<ArrayRef> {
-        let [mut auction, mut bidder, mut price, mut time] = [(); 4].map(|()| Vec::with_capacity(rows));
-        let [mut channel, mut url, mut extra] =
-            [12, 64, 70].map(|bytes| StringBuilder::with_capacity(rows, rows * bytes));
-        let ids = self.ids();
-        for (number, event) in (self.row..).zip(self.generator.by_ref().take(rows)) {
-            let Event::Bid(bid) = event else { unreachable!("the generator filters by type") };
-            let number = self.table.event_of(number);
-            auction.push(ids.auction(bid.auction, number));
-            bidder.push(ids.person(bid.bidder, number));
-            price.push(bid.price as i64);
-            channel.append_value(bid.channel);
-            url.append_value(bid.url);
-            time.push(bid.date_time as i64 * 1000);
-            extra.append_value(bid.extra);
-        }
-        vec![ints(auction), ints(bidder), ints(price), text(channel), text(url), times(time), text(extra)]
-    }
-
-    fn ids(&self) -> Ids {
-        Ids { rounds_shifted: self.settings.seed * ROUNDS_PER_SEED }
     }
 }
 
@@ -342,88 +164,18 @@ fn decode(position: &[u8]) -> Result<(u64, i64)> {
     }
 }
 
-/// The index of `field` among the table's columns.
-fn column(table: Table, field: &Field) -> Result<usize> {
-    let known: Vec<&str> = table.columns().iter().map(|(name, _)| *name).collect();
-    let Some(index) = known.iter().position(|name| name == field.name()) else {
-        let message = format!("column \"{}\" does not exist in the nexmark table \"{}\"", field.name(), table.name());
-        return Err(Error::new("42703", message).hint(format!("Its columns: {}.", known.join(", "))));
-    };
-    let fits = match (&table.columns()[index].1, field.data_type()) {
-        (DataType::Utf8, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => true,
-        (DataType::Timestamp(..), DataType::Timestamp(TimeUnit::Microsecond, _)) => true,
-        (have, want) => have == want,
-    };
-    let sql_type = match table.columns()[index].1 {
-        DataType::Int64 => "bigint",
-        DataType::Utf8 => "text",
-        _ => "timestamp",
-    };
-    if !fits {
-        let message = format!("column \"{}\" of a nexmark source must be of type {sql_type}", field.name());
-        return Err(Error::new("42804", message));
-    }
-    Ok(index)
-}
-
-fn config(settings: &Settings) -> NexmarkConfig {
-    let mut config = NexmarkConfig {
-        base_time: (settings.start_time_us / 1000).max(0) as u64,
-        first_event_id: (settings.seed * ROUNDS_PER_SEED * ROUND) as usize,
-        ..NexmarkConfig::default()
-    };
-    if let Some(rate) = settings.rate_milli {
-        // The crate's events are 1,000,000 / first_rate µs apart; a rate below one a second scales the million.
-        let (rate, us_per_unit) = match rate {
-            1000.. => ((rate + 500) / 1000, 1_000_000),
-            _ => (1, 1_000_000_000 / rate),
-        };
-        (config.first_rate, config.next_rate) = (rate as usize, rate as usize);
-        config.us_per_unit = us_per_unit as usize;
-    }
-    config
-}
-
-/// The crate takes an event's id as the seed of its random numbers, and makes persons' and auctions' ids
-/// from it. So a seed is a shift of all ids, taken back here. What refers to before the first row (a
-/// bidder among the 1,000 newest persons) is folded onto the rows that there are.
-#[derive(Clone, Copy)]
-struct Ids {
-    rounds_shifted: u64,
-}
-
-impl Ids {
-    fn person(self, id: usize, event: u64) -> i64 {
-        Self::unshift(id, self.rounds_shifted, event / ROUND + 1)
-    }
-    fn auction(self, id: usize, event: u64) -> i64 {
-        Self::unshift(id, self.rounds_shifted * 3, event / ROUND * 3 + 1)
-    }
-    fn unshift(id: usize, shift: u64, existing: u64) -> i64 {
-        let index = id as u64 - FIRST_ID;
-        let index = if index >= shift { index - shift } else { (shift - index) % existing };
-        (index + FIRST_ID) as i64
-    }
-}
-
-fn ints(values: Vec<i64>) -> ArrayRef {
-    Arc::new(Int64Array::from(values))
-}
-fn times(values: Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from(values))
-}
-fn text(mut values: StringBuilder) -> ArrayRef {
-    Arc::new(values.finish())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use ::nexmark::EventGenerator;
+    use ::nexmark::event::Event;
     use arrow::array::AsArray;
     use arrow::compute::concat_batches;
-    use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
 
+    use super::rows::config;
     use super::*;
 
     fn open(table: Table, settings: Settings) -> Nexmark {

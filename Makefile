@@ -1,0 +1,52 @@
+# Everyday commands. `make demo` and `make test` need nothing but git, make and Rust: what else is missing they
+# install on Debian and Ubuntu, or name on other systems.
+
+# One profile and one target directory for everything: dependencies are built once. A target directory outside
+# the checkout is used when there is one (MILLRACE_TARGET_DIR, by default ~/.cache/millrace/target).
+OUTSIDE := $(or $(MILLRACE_TARGET_DIR),$(HOME)/.cache/millrace/target)
+ifneq ($(wildcard $(OUTSIDE)/.),)
+export CARGO_TARGET_DIR ?= $(OUTSIDE)
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+MILLRACE := $(TARGET)/release/millrace
+
+.PHONY: demo build serve test slt slt-update random bench fmt system-packages
+
+## Builds Millrace and shows its main job on generated orders and payments.
+demo: build
+	$(MILLRACE) demo $(ARGS)
+
+build: system-packages
+	cargo build --release --workspace --bins
+
+## Starts the server on ./millrace-data.
+serve: build
+	$(MILLRACE) serve $(ARGS)
+
+## All tests.
+test: system-packages
+	cargo test --release --workspace $(ARGS)
+
+## Only the SQL tests; `make slt ARGS=joins` those whose name contains it.
+slt: system-packages
+	cargo test --release -p millrace-sql-tests --test slt -- $(ARGS)
+
+## Writes the answers that the SQL tests get into their files. Read the difference before you keep it.
+slt-update: system-packages
+	UPDATE_SLT=1 cargo test --release -p millrace-sql-tests --test slt -- $(ARGS)
+
+## The random oracle, longer: `make random CASES=10000`.
+CASES ?= 2000
+random: system-packages
+	MILLRACE_RANDOM_CASES=$(CASES) cargo test --release -p millrace-sql-tests --test random -- --nocapture
+
+## Nexmark beside DataFusion's batch run, then latency and ingest. `make bench ARGS="--queries q3"`.
+bench: build
+	$(TARGET)/release/nexmark $(ARGS)
+	$(TARGET)/release/latency
+
+fmt:
+	cargo fmt --all
+
+system-packages:
+	@sh .ci/system-packages

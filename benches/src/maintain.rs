@@ -1,0 +1,111 @@
+//! Millrace's side of the comparison: a query as a materialized view, maintained from the first event to the
+//! last, epoch by epoch, from the files.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use futures::TryStreamExt;
+use futures::future::try_join_all;
+use millrace_engine::connectors::nexmark::Table;
+use millrace_engine::session::Outcome;
+
+use crate::embedded::{self, Embedded, Settings};
+use crate::events::{Error, Rows, TableFile, rows_until};
+use crate::queries::Query;
+use crate::sums::Sums;
+use crate::usage;
+
+/// Epochs that may be under way. More would measure the queue; one at a time would measure waiting.
+const IN_FLIGHT_MAX: usize = 16;
+
+#[derive(Debug)]
+pub struct MaintainRun {
+    /// Of the view's rows at the end.
+    pub sums: Sums,
+    pub epochs: u64,
+    pub wall_s: f64,
+    /// All of it, reading and decoding the files too.
+    pub cpu_s: f64,
+    /// Of that, reading and decoding the files.
+    pub read_cpu_s: f64,
+    pub peak_rss_bytes: u64,
+    pub state_bytes: u64,
+}
+
+/// Maintains `query` over the rows of `files`, cut into `epochs` epochs. Measured: from the first row read until
+/// the view has closed the last epoch.
+pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) -> Result<MaintainRun, Error> {
+    let embedded = Embedded::open(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let engine = &embedded.engine;
+        let mut session = embedded.session();
+        for table in query.tables {
+            embedded::run(&mut session, &create_stream(*table)).await?;
+        }
+        embedded::run(&mut session, &format!("CREATE MATERIALIZED VIEW result AS {}", query.sql)).await?;
+        let catalog = engine.catalog();
+        let relations =
+            files.iter().map(|file| Ok(catalog.find("public", file.table.name()).ok_or("the stream is there")?.id));
+        let relations = relations.collect::<Result<Vec<_>, Error>>()?;
+
+        let began = (Instant::now(), usage::process_cpu_s());
+        let mut read_cpu_s = 0.0;
+        let batch_rows = |file: &TableFile| rows_until(file.rows, 1, epochs).max(1) as usize;
+        let readers = files.iter().map(|file| Rows::open(file, batch_rows(file)));
+        let mut readers = readers.collect::<Result<Vec<_>, _>>()?;
+        let mut in_flight = VecDeque::new();
+        for epoch in 0..epochs {
+            let reading = usage::thread_cpu_s();
+            let mut writes = Vec::new();
+            for ((file, reader), relation) in files.iter().zip(&mut readers).zip(&relations) {
+                let rows = rows_until(file.rows, epoch + 1, epochs) - rows_until(file.rows, epoch, epochs);
+                let batches = reader.take(rows as usize)?;
+                if !batches.is_empty() {
+                    writes.push(engine.ingest(*relation, batches));
+                }
+            }
+            read_cpu_s += usage::thread_cpu_s() - reading;
+            // Asked for together, so that the tables' rows can share an epoch.
+            in_flight.extend(try_join_all(writes).await?.into_iter().max());
+            if in_flight.len() > IN_FLIGHT_MAX {
+                engine.wait_closed(in_flight.pop_front().expect("it has more than none")).await;
+            }
+        }
+        if let Some(last) = in_flight.pop_back() {
+            engine.wait_closed(last).await;
+        }
+        let (wall_s, cpu_s) = (began.0.elapsed().as_secs_f64(), usage::process_cpu_s() - began.1);
+        let peak_rss_bytes = usage::peak_rss_bytes();
+
+        let status = engine.status();
+        let view = status.views.iter().find(|v| v.name == "result").ok_or("the view is there")?;
+        if let Some(failure) = &view.failure {
+            return Err(failure.message.clone().into());
+        }
+        let state_bytes = view.state_bytes;
+        let mut sums = Sums::default();
+        let Outcome::Rows { mut rows, .. } = embedded::run(&mut session, "SELECT * FROM result").await? else {
+            return Err("SELECT gives rows".into());
+        };
+        while let Some(batch) = rows.try_next().await? {
+            sums.add(&batch)?;
+        }
+        Ok(MaintainRun { sums, epochs, wall_s, cpu_s, read_cpu_s, peak_rss_bytes, state_bytes })
+    })
+}
+
+/// The stream for a table's rows.
+fn create_stream(table: Table) -> String {
+    use arrow::datatypes::DataType;
+    let schema = table.schema();
+    let columns = schema.fields().iter().map(|field| {
+        let sql_type = match field.data_type() {
+            DataType::Int64 => "bigint",
+            DataType::Utf8 => "text",
+            _ => "timestamp",
+        };
+        format!("{} {sql_type}", field.name())
+    });
+    format!("CREATE STREAM {} ({})", table.name(), columns.collect::<Vec<_>>().join(", "))
+}

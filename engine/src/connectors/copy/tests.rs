@@ -1,0 +1,262 @@
+//! What comes in and what goes out, in every format, however the bytes are cut.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+
+use super::{CopyDecoder, CopyEncoder, CopyRows};
+use crate::error::{Error, Result};
+use crate::sql::statement::CopyFormat;
+use crate::sql::text::{Style, value_to_text};
+use crate::sql::types;
+
+fn schema(columns: &[(&str, &str)]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|(name, ty)| types::field(name, ty, true).unwrap()).collect::<Vec<_>>()))
+}
+
+fn text() -> CopyFormat {
+    CopyFormat::Text { delimiter: b'\t', null: "\\N".into(), header: false }
+}
+fn csv() -> CopyFormat {
+    CopyFormat::Csv { delimiter: b',', null: String::new(), header: false, quote: b'"', escape: b'"' }
+}
+
+fn decode(schema: &SchemaRef, format: &CopyFormat, pieces: &[&[u8]]) -> Result<Vec<RecordBatch>> {
+    let mut decoder = CopyDecoder::new(schema.clone(), format).for_relation("t");
+    let mut batches = Vec::new();
+    for piece in pieces {
+        batches.extend(decoder.push(piece)?);
+    }
+    batches.extend(decoder.finish()?);
+    Ok(batches)
+}
+
+/// Rows as `a|b;c|NULL`.
+fn show(batches: &[RecordBatch]) -> String {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let cell = |i: usize| {
+                value_to_text(batch.schema().field(i), batch.column(i), row, &Style::default()).unwrap_or("NULL".into())
+            };
+            rows.push((0..batch.num_columns()).map(cell).collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows.join(";")
+}
+
+/// The same rows must come out whole, byte by byte, and cut anywhere in two.
+fn check(columns: &[(&str, &str)], format: &CopyFormat, input: &[u8], expected: &str) {
+    let schema = schema(columns);
+    let whole = show(&decode(&schema, format, &[input]).unwrap());
+    assert_eq!(whole, expected, "{}", String::from_utf8_lossy(input));
+    let bytes: Vec<&[u8]> = input.chunks(1).collect();
+    assert_eq!(show(&decode(&schema, format, &bytes).unwrap()), expected, "byte by byte");
+    for cut in 0..input.len() {
+        let (a, b) = input.split_at(cut);
+        assert_eq!(show(&decode(&schema, format, &[a, b]).unwrap()), expected, "cut at {cut}");
+    }
+}
+
+fn refuse(columns: &[(&str, &str)], format: &CopyFormat, input: &[u8]) -> Error {
+    let schema = schema(columns);
+    let e = decode(&schema, format, &[input]).unwrap_err();
+    let bytes: Vec<&[u8]> = input.chunks(1).collect();
+    assert_eq!(decode(&schema, format, &bytes).unwrap_err(), e, "byte by byte");
+    e
+}
+
+const TWO: &[(&str, &str)] = &[("n", "integer"), ("t", "text")];
+const ONE: &[(&str, &str)] = &[("t", "text")];
+
+#[test]
+fn text_format() {
+    for (input, expected) in [
+        (&b""[..], ""),
+        (b"1\ta\n2\t\\N\n", "1|a;2|NULL"),
+        (b"1\ta\n2\tb", "1|a;2|b"),
+        (b"1\ta\r\n2\tb\r\n", "1|a;2|b"),
+        (b"1\t\n", "1|"),
+        (b"\\N\t\\N\n", "NULL|NULL"),
+        (b"1\ta\\tb\\nc\\\\d\\be\\ff\\rg\\vh\n", "1|a\tb\nc\\d\x08e\x0cf\rg\x0bh"),
+        (b"1\t\\101\\x41\\60z\\x4\\q\n", "1|AA0z\x04q"),
+        (b"1\ta\\\nb\n", "1|a\nb"),
+        (b"1\t\\Nx\n", "1|Nx"),
+        (b"1\ta\n\\.\nthis is not read", "1|a"),
+        (b"1\t\\.\n", "1|."),
+        (b"1\t\xc3\xa9\\xc3\\xa9\n", "1|\u{e9}\u{e9}"),
+    ] {
+        check(TWO, &text(), input, expected);
+    }
+    check(ONE, &text(), b"\n\na\n", ";;a");
+    let bars = CopyFormat::Text { delimiter: b'|', null: "nil".into(), header: true };
+    check(TWO, &bars, b"x|y\n1|a\\|b\n2|nil\n3|\\nil\n", "1|a|b;2|NULL;3|\nil");
+}
+
+#[test]
+fn csv_format() {
+    for (input, expected) in [
+        (&b"1,a\n2,\n3,\"\"\n"[..], "1|a;2|NULL;3|"),
+        (b"1,\"a,b\"\n2,\"a\nb\"\n3,\"a\"\"b\"\n", "1|a,b;2|a\nb;3|a\"b"),
+        (b"1,a\r\n2,\"b\r\nc\"\r\n", "1|a;2|b\r\nc"),
+        (b"1,ab\"cd, e\"f\n", "1|abcd, ef"),
+        (b"1, a \n", "1| a "),
+        (b"\"1\",\"a\"", "1|a"),
+        (b"1,a\n\\.\n2,b\n", "1|a"),
+        (b"1,\\N\n", "1|\\N"),
+        (b"1,\"\\.\"\n", "1|\\."),
+    ] {
+        check(TWO, &csv(), input, expected);
+    }
+    check(ONE, &csv(), b"\"\\.\"\n\nx\n", "\\.;NULL;x");
+    let odd = CopyFormat::Csv { delimiter: b';', null: "-".into(), header: true, quote: b'\'', escape: b'\\' };
+    check(TWO, &odd, b"a;b\n1;'x\\'y\\\\z\\w'\n2;-\n3;'-'\n", "1|x'y\\z\\w;2|NULL;3|-");
+}
+
+#[test]
+fn errors_name_line_and_column() {
+    let columns = &[("id", "integer"), ("amount", "numeric(5,2)"), ("at", "date")];
+    for (input, code, message, detail) in [
+        (
+            &b"1\t2\t2024-01-01\nx\t2\t2024-01-01\n"[..],
+            "22P02",
+            "invalid input syntax for type integer: \"x\"",
+            "COPY t, line 2, column id: \"x\"",
+        ),
+        (
+            b"1\t12345\t2024-01-01\n",
+            "22003",
+            "numeric field overflow",
+            "A field with precision 5, scale 2 must round to an absolute value less than 10^3.\nCOPY t, line 1, column amount: \"12345\"",
+        ),
+        (b"1\t2\n", "22P04", "missing data for column \"at\"", "COPY t, line 1"),
+        (b"1\t2\t2024-01-01\t4\n", "22P04", "extra data after last expected column", "COPY t, line 1"),
+        // The first bad row, though a later column and a later error are found before.
+        (
+            b"1\t2\tsoon\ny\t2\t2024-01-01\n1\n",
+            "22007",
+            "invalid input syntax for type date: \"soon\"",
+            "COPY t, line 1, column at: \"soon\"",
+        ),
+        (
+            b"1\t2\t2024-01-01\n\xff\t2\t2024-01-01\n",
+            "22021",
+            "invalid byte sequence for encoding \"UTF8\": 0xff",
+            "COPY t, line 2",
+        ),
+        (b"1\r2\n", "22P04", "literal carriage return found in data", "COPY t, line 1"),
+    ] {
+        let e = refuse(columns, &text(), input);
+        assert_eq!((e.code, e.message.as_str(), e.detail.as_deref()), (code, message, Some(detail)));
+    }
+    let e = refuse(TWO, &csv(), b"1,\"a\n\nb\"\n2,\"open\n");
+    assert_eq!((e.message.as_str(), e.detail.as_deref()), ("unterminated CSV quoted field", Some("COPY t, line 5")));
+    let e = refuse(TWO, &csv(), b"1,\"a\n\nb\"\nx,b\n");
+    assert_eq!(e.detail.as_deref(), Some("COPY t, line 4, column n: \"x\""));
+    // Half a character in one cell and half in the next is no text, though the bytes together would be.
+    let e = refuse(&[("a", "text"), ("b", "text")], &text(), b"x\\xc3\t\\xa9\n");
+    assert_eq!(e.code, "22021");
+}
+
+#[test]
+fn not_null_columns() {
+    let field = types::field("n", "integer", false).unwrap();
+    let schema: SchemaRef = Arc::new(Schema::new(vec![field]));
+    let e = decode(&schema, &text(), &[b"1\n\\N\n"]).unwrap_err();
+    let message = "null value in column \"n\" of relation \"t\" violates not-null constraint";
+    assert_eq!((e.code, e.message.as_str()), ("23502", message));
+    assert_eq!(e.detail.as_deref(), Some("COPY t, line 2, column n: null input"));
+}
+
+#[test]
+fn full_batches_come_as_they_fill() {
+    let schema = schema(&[("n", "bigint")]);
+    let mut decoder = CopyDecoder::new(schema, &text());
+    let mut input = String::new();
+    (0..20_000).for_each(|i| input.push_str(&format!("{i}\n")));
+    let batches = decoder.push(input.as_bytes()).unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [8192, 8192]);
+    let rest = decoder.finish().unwrap();
+    assert_eq!(rest.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [20_000 - 2 * 8192]);
+}
+
+/// Every type there and back, through each format.
+#[test]
+fn round_trips() {
+    let columns = &[
+        ("b", "boolean"),
+        ("i", "bigint"),
+        ("f", "double precision"),
+        ("n", "numeric(12,2)"),
+        ("t", "text"),
+        ("y", "bytea"),
+        ("d", "date"),
+        ("z", "timestamptz"),
+        ("v", "interval"),
+        ("u", "uuid"),
+        ("j", "jsonb"),
+        ("a", "text[]"),
+    ];
+    let schema = schema(columns);
+    let row = "t\t-5\t1e+20\t1.50\ta\\tb\\n\"c\",\\\\d\t\\\\xdead\t2024-02-29\t2024-01-02 03:04:05.6+00\t1 day 02:00:00\t\
+               a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\t{\"a\": [1, 2]}\t{a,NULL,\"x y\"}\n";
+    let nulls = format!("{}\n", ["\\N"; 12].join("\t"));
+    let input = format!("{row}{nulls}{row}");
+    let batches = decode(&schema, &text(), &[input.as_bytes()]).unwrap();
+    let header_csv = CopyFormat::Csv { delimiter: b',', null: String::new(), header: true, quote: b'"', escape: b'"' };
+    for format in [text(), csv(), header_csv, CopyFormat::Binary] {
+        let mut encoder = CopyEncoder::new(schema.clone(), &format);
+        let mut out = encoder.header();
+        batches.iter().for_each(|b| encoder.encode(b, &mut out).unwrap());
+        out.extend(encoder.trailer());
+        let back = decode(&schema, &format, &[&out]).unwrap();
+        assert_eq!(back, batches, "{format:?}");
+        let pieces: Vec<&[u8]> = out.chunks(7).collect();
+        assert_eq!(decode(&schema, &format, &pieces).unwrap(), batches, "{format:?} in pieces");
+        if format == text() {
+            assert_eq!(String::from_utf8(out.clone()).unwrap(), input);
+        }
+        // The rows are found again one by one.
+        let mut rows = CopyRows::new(&format);
+        let (mut rest, mut count) = (&out[..], 0);
+        while let Some(length) = rows.next_row(rest) {
+            rest = &rest[length..];
+            count += 1;
+        }
+        let header = matches!(format, CopyFormat::Csv { header: true, .. });
+        assert_eq!(count, 3 + usize::from(header), "{format:?}");
+        assert_eq!(rest.len(), if format == CopyFormat::Binary { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn csv_quotes_what_would_be_misread() {
+    let schema = schema(ONE);
+    let batches = decode(&schema, &text(), &[b"plain\n\n\\N\n\\\\.\na,b\na\"b\na\\nb\n a \n"]).unwrap();
+    let mut encoder = CopyEncoder::new(schema.clone(), &csv());
+    let mut out = Vec::new();
+    batches.iter().for_each(|b| encoder.encode(b, &mut out).unwrap());
+    assert_eq!(String::from_utf8(out).unwrap(), "plain\n\"\"\n\n\"\\.\"\n\"a,b\"\n\"a\"\"b\"\n\"a\nb\"\n a \n");
+}
+
+#[test]
+fn broken_binary_input() {
+    let schema = schema(TWO);
+    let header = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+    let with = |rest: &[u8]| [&header[..], rest].concat();
+    for (input, message) in [
+        (b"PGCOPX\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec(), "COPY file signature not recognized"),
+        (b"PGCO".to_vec(), "unexpected EOF in COPY data"),
+        (Vec::new(), "unexpected EOF in COPY data"),
+        (with(b"\0\x03"), "row field count is 3, expected 2"),
+        (with(b"\0\x02\0\0\0\x04\0\0"), "unexpected EOF in COPY data"),
+        (with(b"\0\x02\0\0\0\x03\0\0\x01\xff\xff\xff\xff\xff\xff"), "incorrect binary data format"),
+        (with(b"\0\x02\xff\xff\xff\xfe\0\0\0\0"), "invalid field size"),
+        (with(b"\0\x02\xff\xff\xff\xff\0\0\0\x01\xff\xff\xff"), "invalid byte sequence for encoding \"UTF8\": 0xff"),
+    ] {
+        assert_eq!(decode(&schema, &CopyFormat::Binary, &[&input]).unwrap_err().message, message);
+    }
+    let empty = decode(&schema, &CopyFormat::Binary, &[&with(b"\xff\xff")]).unwrap();
+    assert!(empty.is_empty());
+}

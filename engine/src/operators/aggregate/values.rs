@@ -1,0 +1,481 @@
+//! The distinct values of one argument per group, with how often each occurs. From it live DISTINCT
+//! aggregates, which see each value once, and min and max under retraction.
+//!
+//! ```text
+//!   count(DISTINCT x), count(DISTINCT x) FILTER (WHERE f), max(x)
+//!
+//!   group x    all rows   rows with f
+//!   7     10   3          1
+//!   7     12   1          0              max: heap of group 7: 12, 10
+//! ```
+//!
+//! One table serves all calls over one argument: an entry has one multiplicity per filter. Within an
+//! epoch a multiplicity may fall below zero for a while; only at its end is it asked which values came
+//! and which went: DISTINCT accumulators are fed those, as rows of weight ±1.
+//!
+//! min and max keep one heap per group and *lazily* delete: a value that went stays in the heap until it
+//! comes up or most of the heap is gone, then the heap is rebuilt. An entry is forgotten when its
+//! multiplicities are zero and no heap holds it; so a value that comes back finds itself still there.
+//!
+//! Cost: one look-up per row, as much per distinct value at the end of the epoch, log n in the heaps.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::DataType;
+
+use super::accumulator::{Accumulator, Rows};
+use super::cells::Cells;
+use super::journal::Journal;
+use super::order::{self, Order};
+use crate::error::Result;
+use crate::state::key_table::KeyTable;
+
+/// More heaps over one argument take another table.
+pub const HEAPS_MAX: usize = 30;
+/// Entry flag: it is in the table. The lower bits say which heaps hold it.
+const LIVE: u32 = 1 << 31;
+
+pub struct Values {
+    /// Column of the input.
+    pub argument: usize,
+    pub data_type: DataType,
+    /// Columns of the input; `None`: all rows. One multiplicity each.
+    pub filters: Vec<Option<usize>>,
+    /// Which accumulator sees the distinct values of which filter.
+    pub feeds: Vec<(usize, usize)>,
+    pub heaps: Vec<Heap>,
+
+    /// (group, value) → entry.
+    pub table: KeyTable,
+    pub journal: Journal,
+    /// By entry, and in it by filter.
+    pub multiplicities: Vec<i64>,
+    group_of: Vec<u32>,
+    flags: Vec<u32>,
+    touched_in: Vec<u32>,
+
+    /// Entries touched in this epoch, and their multiplicities before it.
+    touched: Vec<u32>,
+    before: Vec<i64>,
+    epoch: u32,
+}
+
+impl Values {
+    pub fn new(argument: usize, data_type: &DataType) -> Result<Values> {
+        Ok(Values {
+            argument,
+            data_type: data_type.clone(),
+            filters: Vec::new(),
+            feeds: Vec::new(),
+            heaps: Vec::new(),
+            table: KeyTable::new(&[DataType::UInt32, data_type.clone()])?,
+            journal: Journal::new(),
+            multiplicities: Vec::new(),
+            group_of: Vec::new(),
+            flags: Vec::new(),
+            touched_in: Vec::new(),
+            touched: Vec::new(),
+            before: Vec::new(),
+            epoch: 1,
+        })
+    }
+
+    /// The multiplicity that counts rows with this filter.
+    pub fn filter(&mut self, filter: Option<usize>) -> usize {
+        self.filters.iter().position(|known| *known == filter).unwrap_or_else(|| {
+            self.filters.push(filter);
+            self.filters.len() - 1
+        })
+    }
+
+    pub fn heap(&mut self, filter: usize, max: bool) -> Result<usize> {
+        if let Some(known) = self.heaps.iter().position(|heap| heap.filter == filter && heap.max == max) {
+            return Ok(known);
+        }
+        let by_group = match (order::order_of(&self.data_type)?, max) {
+            (Order::U64, _) => ByGroup::U64(Vec::new()),
+            (Order::U128, _) => ByGroup::U128(Vec::new()),
+            (Order::Bytes, true) => ByGroup::MaxBytes(Vec::new()),
+            (Order::Bytes, false) => ByGroup::MinBytes(Vec::new()),
+        };
+        self.heaps.push(Heap { filter, max, by_group });
+        Ok(self.heaps.len() - 1)
+    }
+
+    /// `passes[i]`: the rows that filter i lets through; `None`: all.
+    pub fn add(&mut self, ids: &[u32], values: &ArrayRef, weights: Option<&[i64]>, passes: &[Option<BooleanBuffer>]) {
+        // Only rows with a value that some filter lets through.
+        let any = passes.iter().cloned().reduce(|a, b| Some(&a? | &b?)).expect("at least one filter");
+        let valid = values.logical_nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| nulls.inner().clone());
+        let selected = match (any, valid) {
+            (Some(any), Some(valid)) => Some(&any & &valid),
+            (any, valid) => any.or(valid),
+        };
+        let rows: Option<Vec<u32>> = selected
+            .filter(|selected| selected.count_set_bits() < ids.len())
+            .map(|selected| selected.set_indices().map(|row| row as u32).collect());
+        let keys: [ArrayRef; 2] = match &rows {
+            None => [std::sync::Arc::new(UInt32Array::from(ids.to_vec())), values.clone()],
+            Some(rows) => {
+                let groups = UInt32Array::from_iter_values(rows.iter().map(|row| ids[*row as usize]));
+                let rows = UInt32Array::from(rows.clone());
+                let values = arrow::compute::take(values, &rows, None).expect("rows of this batch");
+                [std::sync::Arc::new(groups), values]
+            }
+        };
+        let mut entries = Vec::new();
+        self.table.intern(&self.table.encoder().encode(&keys), &mut entries);
+        self.grow();
+        let width = self.filters.len();
+        for (i, entry) in entries.into_iter().enumerate() {
+            let row = rows.as_ref().map_or(i, |rows| rows[i] as usize);
+            if self.touched_in[entry as usize] != self.epoch {
+                self.group_of[entry as usize] = ids[row];
+                self.touch(entry);
+            }
+            let weight = weights.map_or(1, |weights| weights[row]);
+            for (multiplicity, pass) in self.multiplicities[entry as usize * width..][..width].iter_mut().zip(passes) {
+                if pass.as_ref().is_none_or(|pass| pass.value(row)) {
+                    *multiplicity += weight;
+                }
+            }
+        }
+    }
+
+    /// Notes an entry and its multiplicities as they are now.
+    fn touch(&mut self, entry: u32) {
+        let width = self.filters.len();
+        self.touched_in[entry as usize] = self.epoch;
+        self.flags[entry as usize] |= LIVE;
+        self.touched.push(entry);
+        self.before.extend_from_slice(&self.multiplicities[entry as usize * width..][..width]);
+        self.journal.changed(entry, self.table.bound());
+    }
+
+    fn grow(&mut self) {
+        let bound = self.table.bound() as usize;
+        if bound > self.flags.len() {
+            self.multiplicities.resize(bound * self.filters.len(), 0);
+            self.group_of.resize(bound, 0);
+            self.flags.resize(bound, 0);
+            self.touched_in.resize(bound, 0);
+        }
+    }
+
+    /// The epoch has ended: tells the accumulators and heaps which values came and which went.
+    /// `groups`: keys of the groups by id.
+    pub fn flush(&mut self, accumulators: &mut [Box<dyn Accumulator>], cells: &mut Cells, groups: &KeyTable) {
+        if self.touched.is_empty() {
+            return;
+        }
+        let touched = std::mem::take(&mut self.touched);
+        let before = std::mem::take(&mut self.before);
+        let values = self.table.keys(&touched).pop().expect("group and value");
+        self.feed(accumulators, cells, &touched, &before, &values);
+        let mut idle = self.update_heaps(&touched, &before, &values);
+        idle.extend(touched);
+        self.forget_idle(idle, groups);
+        self.epoch += 1;
+    }
+
+    fn feed(
+        &self,
+        accumulators: &mut [Box<dyn Accumulator>],
+        cells: &mut Cells,
+        touched: &[u32],
+        before: &[i64],
+        values: &ArrayRef,
+    ) {
+        let ids: Vec<u32> = touched.iter().map(|entry| self.group_of[*entry as usize]).collect();
+        for filter in 0..self.filters.len() {
+            if self.feeds.iter().all(|(fed, _)| *fed != filter) {
+                continue;
+            }
+            let weights: Vec<i64> =
+                (0..touched.len()).map(|i| self.change(touched, before, i, filter) as i64).collect();
+            let selected = BooleanBuffer::collect_bool(weights.len(), |i| weights[i] != 0);
+            for (_, accumulator) in self.feeds.iter().filter(|(fed, _)| *fed == filter) {
+                let selected = Some(selected.clone());
+                let rows = Rows { ids: &ids, weights: Some(&weights), selected, argument: Some(values) };
+                accumulators[*accumulator].add(cells, &rows);
+            }
+        }
+    }
+
+    /// 1: the value came, −1: it went, 0: it stayed or stayed away.
+    fn change(&self, touched: &[u32], before: &[i64], i: usize, filter: usize) -> i32 {
+        let width = self.filters.len();
+        let now = self.multiplicities[touched[i] as usize * width + filter];
+        (now > 0) as i32 - (before[i * width + filter] > 0) as i32
+    }
+
+    /// Returns entries that left a heap.
+    fn update_heaps(&mut self, touched: &[u32], before: &[i64], values: &ArrayRef) -> Vec<u32> {
+        let mut left = Vec::new();
+        for number in 0..self.heaps.len() {
+            let filter = self.heaps[number].filter;
+            let changes: Vec<i32> = (0..touched.len()).map(|i| self.change(touched, before, i, filter)).collect();
+            let width = self.filters.len();
+            let Values { heaps, multiplicities, flags, group_of, .. } = self;
+            let entries = Entries { multiplicities, flags, group_of, width, filter, bit: 1 << number };
+            heaps[number].update(entries, touched, &changes, values, &mut left);
+        }
+        left
+    }
+
+    /// A group is gone, and with it all its values: the heaps let go of them.
+    pub fn drop_groups(&mut self, ids: &[u32], groups: &KeyTable) {
+        let mut left = Vec::new();
+        for (number, heap) in self.heaps.iter_mut().enumerate() {
+            let start = left.len();
+            heap.drop_groups(ids, &mut left);
+            left[start..].iter().for_each(|entry| self.flags[*entry as usize] &= !(1 << number));
+        }
+        self.forget_idle(left, groups);
+    }
+
+    /// Removes those of the entries that nobody needs.
+    fn forget_idle(&mut self, mut entries: Vec<u32>, groups: &KeyTable) {
+        let width = self.filters.len();
+        entries.retain(|entry| {
+            let zero = self.multiplicities[*entry as usize * width..][..width].iter().all(|m| *m == 0);
+            let idle = zero && self.flags[*entry as usize] == LIVE;
+            if idle {
+                self.flags[*entry as usize] = 0;
+            }
+            idle
+        });
+        let saved: Vec<u32> = entries.iter().copied().filter(|entry| self.journal.forget(*entry)).collect();
+        if !saved.is_empty() {
+            let keys = self.keys(&saved, groups);
+            self.journal.removed(keys, saved.len(), self.table.bound());
+        }
+        entries.into_iter().for_each(|entry| self.table.remove(entry));
+    }
+
+    /// The groups' key columns, then the value.
+    pub fn keys(&self, entries: &[u32], groups: &KeyTable) -> Vec<ArrayRef> {
+        let ids: Vec<u32> = entries.iter().map(|entry| self.group_of[*entry as usize]).collect();
+        let mut keys = groups.keys(&ids);
+        keys.push(self.table.keys(entries).pop().expect("group and value"));
+        keys
+    }
+
+    /// Sets the multiplicities of entries as they were saved, filter by filter.
+    pub fn load(&mut self, ids: &[u32], values: &ArrayRef, multiplicities: &[&[i64]]) {
+        let width = self.filters.len();
+        let keys: [ArrayRef; 2] = [std::sync::Arc::new(UInt32Array::from(ids.to_vec())), values.clone()];
+        let mut entries = Vec::new();
+        self.table.intern(&self.table.encoder().encode(&keys), &mut entries);
+        self.grow();
+        for (row, entry) in entries.into_iter().enumerate() {
+            self.group_of[entry as usize] = ids[row];
+            self.flags[entry as usize] |= LIVE;
+            for (filter, column) in multiplicities.iter().enumerate() {
+                self.multiplicities[entry as usize * width + filter] = column[row];
+            }
+        }
+    }
+
+    /// After all loads: fills the heaps and forgets what was removed. What accumulators were fed is saved
+    /// with them.
+    pub fn loaded(&mut self, groups: &KeyTable) {
+        let all = self.live();
+        let before = vec![0; all.len() * self.filters.len()];
+        let values = self.table.keys(&all).pop().expect("group and value");
+        self.update_heaps(&all, &before, &values);
+        self.forget_idle(all, groups);
+    }
+
+    pub fn live(&self) -> Vec<u32> {
+        (0..self.flags.len() as u32).filter(|entry| self.flags[*entry as usize] & LIVE != 0).collect()
+    }
+
+    pub fn state_bytes(&self) -> usize {
+        let heaps: usize = self.heaps.iter().map(Heap::state_bytes).sum();
+        let vectors = self.multiplicities.capacity() * 8 + self.flags.capacity() * 12;
+        self.table.state_bytes() + vectors + heaps
+    }
+}
+
+/// The rows that a filter column lets through.
+pub fn passing(column: &ArrayRef) -> BooleanBuffer {
+    let column: &BooleanArray = column.as_boolean();
+    match column.nulls() {
+        None => column.values().clone(),
+        Some(valid) => column.values() & valid.inner(),
+    }
+}
+
+/// What the heaps see of the entries.
+struct Entries<'a> {
+    multiplicities: &'a [i64],
+    flags: &'a mut [u32],
+    group_of: &'a [u32],
+    width: usize,
+    filter: usize,
+    /// Set in an entry's flags while this heap holds it.
+    bit: u32,
+}
+
+impl Entries<'_> {
+    fn is_there(&self, entry: u32) -> bool {
+        self.multiplicities[entry as usize * self.width + self.filter] > 0
+    }
+}
+
+/// The greatest (or least) value of each group, among the values of one filter.
+pub struct Heap {
+    pub filter: usize,
+    pub max: bool,
+    by_group: ByGroup,
+}
+
+/// The native forms turn a minimum into a maximum by flipping all bits.
+enum ByGroup {
+    U64(Vec<Lazy<u64>>),
+    U128(Vec<Lazy<u128>>),
+    MaxBytes(Vec<Lazy<Box<[u8]>>>),
+    MinBytes(Vec<Lazy<Reverse<Box<[u8]>>>>),
+}
+
+/// A heap that may hold values which are gone, but never on top (between epochs).
+struct Lazy<K> {
+    heap: BinaryHeap<(K, u32)>,
+    /// How many are gone.
+    stale: u32,
+}
+
+impl<K: Ord> Default for Lazy<K> {
+    fn default() -> Self {
+        Lazy { heap: BinaryHeap::new(), stale: 0 }
+    }
+}
+
+impl Heap {
+    fn update(&mut self, entries: Entries, touched: &[u32], changes: &[i32], values: &ArrayRef, left: &mut Vec<u32>) {
+        let flip = if self.max { 0 } else { u64::MAX };
+        let wide_flip = if self.max { 0 } else { u128::MAX };
+        match &mut self.by_group {
+            ByGroup::U64(heaps) => {
+                let keys = order::to_u64(values);
+                update(heaps, entries, touched, changes, |i| keys[i] ^ flip, left)
+            }
+            ByGroup::U128(heaps) => {
+                let keys = order::to_u128(values);
+                update(heaps, entries, touched, changes, |i| keys[i] ^ wide_flip, left)
+            }
+            ByGroup::MaxBytes(heaps) => {
+                let keys = order::to_bytes(values);
+                update(heaps, entries, touched, changes, |i| keys.get(i).into(), left)
+            }
+            ByGroup::MinBytes(heaps) => {
+                let keys = order::to_bytes(values);
+                update(heaps, entries, touched, changes, |i| Reverse(keys.get(i).into()), left)
+            }
+        }
+    }
+
+    fn drop_groups(&mut self, ids: &[u32], left: &mut Vec<u32>) {
+        fn drop<K: Ord>(heaps: &mut [Lazy<K>], ids: &[u32], left: &mut Vec<u32>) {
+            for id in ids {
+                if let Some(lazy) = heaps.get_mut(*id as usize) {
+                    left.extend(std::mem::take(lazy).heap.into_iter().map(|(_, entry)| entry));
+                }
+            }
+        }
+        match &mut self.by_group {
+            ByGroup::U64(heaps) => drop(heaps, ids, left),
+            ByGroup::U128(heaps) => drop(heaps, ids, left),
+            ByGroup::MaxBytes(heaps) => drop(heaps, ids, left),
+            ByGroup::MinBytes(heaps) => drop(heaps, ids, left),
+        }
+    }
+
+    /// The greatest (least) values of these groups; NULL where there is none.
+    pub fn results(&self, output: &DataType, ids: &[u32]) -> ArrayRef {
+        fn tops<'a, K: Ord>(heaps: &'a [Lazy<K>], ids: &'a [u32]) -> impl Iterator<Item = Option<&'a K>> {
+            ids.iter().map(|id| heaps.get(*id as usize)?.heap.peek().map(|(key, _)| key))
+        }
+        let nulls =
+            |present: Vec<bool>| Some(present.into()).filter(|n: &arrow::buffer::NullBuffer| n.null_count() > 0);
+        match &self.by_group {
+            ByGroup::U64(heaps) => {
+                let flip = if self.max { 0 } else { u64::MAX };
+                let values: Vec<u64> = tops(heaps, ids).map(|key| key.map_or(0, |key| key ^ flip)).collect();
+                order::from_u64(output, &values, nulls(tops(heaps, ids).map(|key| key.is_some()).collect()))
+            }
+            ByGroup::U128(heaps) => {
+                let flip = if self.max { 0 } else { u128::MAX };
+                let values: Vec<u128> = tops(heaps, ids).map(|key| key.map_or(0, |key| key ^ flip)).collect();
+                order::from_u128(output, &values, nulls(tops(heaps, ids).map(|key| key.is_some()).collect()))
+            }
+            ByGroup::MaxBytes(heaps) => order::from_bytes(output, tops(heaps, ids).map(|key| key.map(|key| &key[..]))),
+            ByGroup::MinBytes(heaps) => {
+                order::from_bytes(output, tops(heaps, ids).map(|key| key.map(|key| &key.0[..])))
+            }
+        }
+    }
+
+    fn state_bytes(&self) -> usize {
+        fn bytes<K: Ord>(heaps: &Vec<Lazy<K>>) -> usize {
+            let items: usize = heaps.iter().map(|lazy| lazy.heap.capacity()).sum();
+            heaps.capacity() * size_of::<Lazy<K>>() + items * size_of::<(K, u32)>()
+        }
+        match &self.by_group {
+            ByGroup::U64(heaps) => bytes(heaps),
+            ByGroup::U128(heaps) => bytes(heaps),
+            ByGroup::MaxBytes(heaps) => bytes(heaps),
+            ByGroup::MinBytes(heaps) => bytes(heaps),
+        }
+    }
+}
+
+fn update<K: Ord>(
+    heaps: &mut Vec<Lazy<K>>,
+    entries: Entries,
+    touched: &[u32],
+    changes: &[i32],
+    key: impl Fn(usize) -> K,
+    left: &mut Vec<u32>,
+) {
+    for (i, (entry, change)) in touched.iter().zip(changes).enumerate() {
+        let group = entries.group_of[*entry as usize] as usize;
+        if *change != 0 && heaps.len() <= group {
+            heaps.resize_with(group + 1, Lazy::default);
+        }
+        let flags = entries.flags[*entry as usize];
+        match change {
+            1 if flags & entries.bit == 0 => {
+                heaps[group].heap.push((key(i), *entry));
+                entries.flags[*entry as usize] |= entries.bit;
+            }
+            1 => heaps[group].stale -= 1,
+            -1 => heaps[group].stale += 1,
+            _ => {}
+        }
+    }
+    for (entry, _) in touched.iter().zip(changes).filter(|(_, change)| **change == -1) {
+        let lazy = &mut heaps[entries.group_of[*entry as usize] as usize];
+        if lazy.stale as usize > lazy.heap.len() / 2 + 8 {
+            lazy.stale = 0;
+            lazy.heap.retain(|(_, entry)| {
+                let there = entries.is_there(*entry);
+                if !there {
+                    entries.flags[*entry as usize] &= !entries.bit;
+                    left.push(*entry);
+                }
+                there
+            });
+        }
+        while let Some((_, entry)) = lazy.heap.peek().filter(|(_, entry)| !entries.is_there(*entry)) {
+            entries.flags[*entry as usize] &= !entries.bit;
+            left.push(*entry);
+            lazy.stale -= 1;
+            lazy.heap.pop();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! COPY: rows in and out in bulk.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::{Outcome, Session};
+use crate::catalog::{Relation, RelationKind};
+use crate::connectors::copy::{CopyDecoder, CopyEncoder};
+use crate::error::{Error, Result};
+use crate::sql::statement::{Copy, CopyFormat, CopySource};
+use crate::sql::text::{Style, Zone};
+
+/// Encoded rows are sent in pieces of about this size.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// COPY … FROM STDIN under way: [`CopyIn::push`] the bytes as they come, then give it back to
+/// [`Session::finish_copy`]; dropping it abandons all.
+pub struct CopyIn {
+    pub columns: usize,
+    pub format: CopyFormat,
+    relation: Arc<Relation>,
+    named: Vec<usize>,
+    decoder: CopyDecoder,
+    rows: Vec<arrow::array::RecordBatch>,
+}
+
+impl CopyIn {
+    pub fn push(&mut self, bytes: Bytes) -> Result<()> {
+        self.rows.extend(self.decoder.push(&bytes)?);
+        Ok(())
+    }
+}
+
+impl Session {
+    pub(super) fn style(&self) -> Result<Style> {
+        let zone = Zone::parse(self.settings.value("timezone"))?;
+        Ok(Style { zone, now_us: Some(self.core.clock_us()) })
+    }
+
+    pub(super) fn copy_in(&mut self, copy: &Copy) -> Result<Outcome> {
+        let CopySource::Relation { name, columns } = &copy.source else {
+            return Err(Error::new("42601", "COPY FROM needs a table or a stream"));
+        };
+        let relation = self.relation(name)?;
+        let writable = matches!(relation.kind, RelationKind::Stream | RelationKind::Table) && !relation.options.contains_key("connector");
+        if !writable {
+            return Err(Error::new("42809", format!("cannot copy to {} \"{}\"", relation.kind.word(), relation.name)));
+        }
+        let named = super::dml::named(&relation, columns)?;
+        let schema = Arc::new(relation.arrow_schema().project(&named).expect("columns of the relation"));
+        let decoder = CopyDecoder::new(schema, &copy.format).with_style(self.style()?).for_relation(&relation.name);
+        Ok(Outcome::CopyIn(CopyIn {
+            columns: named.len(),
+            format: copy.format.clone(),
+            relation,
+            named,
+            decoder,
+            rows: Vec::new(),
+        }))
+    }
+
+    /// Commits a COPY FROM; returns the number of rows.
+    pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<u64> {
+        let CopyIn { relation, named, decoder, mut rows, .. } = copy;
+        let finished = decoder.finish().map(|last| rows.extend(last));
+        let result = match finished {
+            Ok(()) => self.insert_batch(&relation, &named, rows).await,
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            self.note_failure();
+        }
+        result
+    }
+
+    pub(super) async fn copy_out(&mut self, copy: &Copy) -> Result<Outcome> {
+        let outcome = match &copy.source {
+            CopySource::Relation { name, columns } => {
+                let relation = self.relation(name)?;
+                let named = super::dml::named(&relation, columns)?;
+                let list: Vec<String> = named.iter().map(|&i| super::dml::quoted(&relation.columns[i].name)).collect();
+                let text = format!(
+                    "SELECT {} FROM {}.{}",
+                    list.join(", "),
+                    super::dml::quoted(&relation.schema_name),
+                    super::dml::quoted(&relation.name)
+                );
+                let query = crate::sql::parse::query(&text)?;
+                self.select(&query, &[]).await?
+            }
+            CopySource::Statement(statement) => {
+                let statement: Arc<_> = Arc::new((**statement).clone());
+                Box::pin(self.run(&statement, &[])).await?
+            }
+        };
+        let Outcome::Rows { schema, rows, .. } = outcome else {
+            return Err(Error::new("0A000", "COPY query must return rows"));
+        };
+        let columns = schema.fields().len();
+        let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let encoder = CopyEncoder::new(Arc::new(Schema::new(fields)), &copy.format).with_style(self.style()?);
+        let header = Bytes::from(encoder.header());
+        let body = futures::stream::unfold(Some((rows, encoder)), |state| async move {
+            let (mut rows, mut encoder) = state?;
+            let mut out = Vec::new();
+            loop {
+                match rows.next().await {
+                    None => {
+                        out.extend(encoder.trailer());
+                        return Some((Ok(Bytes::from(out)), None));
+                    }
+                    Some(Err(error)) => return Some((Err(error), None)),
+                    Some(Ok(batch)) => {
+                        if let Err(error) = encoder.encode(&batch, &mut out) {
+                            return Some((Err(error), None));
+                        }
+                        // A subscription's rows go out as they come.
+                        if !out.is_empty() {
+                            return Some((Ok(Bytes::from(out)), Some((rows, encoder))));
+                        }
+                    }
+                }
+            }
+        });
+        let data = futures::stream::once(async move { Ok(header) }).chain(body).flat_map(pieces);
+        Ok(Outcome::CopyOut { columns, format: copy.format.clone(), data: Box::pin(data) })
+    }
+}
+
+fn pieces(bytes: Result<Bytes>) -> impl futures::Stream<Item = Result<Bytes>> + Send {
+    let pieces: Vec<Result<Bytes>> = match bytes {
+        Err(error) => vec![Err(error)],
+        Ok(bytes) => (0..bytes.len().div_ceil(PIECE_BYTES))
+            .map(|i| Ok(bytes.slice(i * PIECE_BYTES..bytes.len().min((i + 1) * PIECE_BYTES))))
+            .collect(),
+    };
+    futures::stream::iter(pieces)
+}

@@ -1,0 +1,571 @@
+//! INSERT, UPDATE, DELETE, TRUNCATE: each becomes a delta.
+//!
+//! The rows are found and computed by ordinary queries over a snapshot; what comes out are whole old rows
+//! to retract and whole new rows to insert. The commit path checks that the old ones are still there. A
+//! statement of its own holds the table's lock from reading to commit, so that writers wait for one
+//! another rather than fail.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::datasource::MemTable;
+use futures::TryStreamExt;
+use sqlparser::ast;
+
+use super::query::{Scope, bind_query, run_over, with_parameters};
+use super::{Outcome, Session};
+use crate::catalog::{Column, Relation, RelationKind};
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::serve::snapshot::Snapshot;
+use crate::sql::bind::error_from;
+use crate::sql::statement::{Delete, Insert, Name, OnConflict, Update};
+use crate::state::arrangement::take;
+
+/// A quoted identifier.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn full_name(relation: &Relation) -> String {
+    format!("{}.{}", quoted(&relation.schema_name), quoted(&relation.name))
+}
+
+/// A default must be an expression of the column's type.
+pub(super) fn check_default(session: &Session, column: &Column, default: &str) -> Result<()> {
+    let text = format!("SELECT CAST(({default}) AS {})", column.sql_type);
+    let scope = session.scope();
+    let state = session.state(&scope)?;
+    bind_query(&state, &scope, &*crate::sql::parse::query(&text)?, &[]).map(|_| ())
+}
+
+fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    concat_batches(schema, batches).map_err(Error::internal)
+}
+
+impl Session {
+    fn writable(&self, name: &Name, what: &str) -> Result<Arc<Relation>> {
+        let relation = self.relation(name)?;
+        match relation.kind {
+            RelationKind::Table => Ok(relation),
+            RelationKind::Stream if what == "insert into" => match relation.options.get("connector") {
+                None => Ok(relation),
+                Some(c) => Err(Error::new("42809", format!("cannot insert into stream \"{}\": connector {c} feeds it", relation.name))),
+            },
+            RelationKind::Stream => Err(Error::new("42809", format!("cannot {what} stream \"{}\": it only grows", relation.name))
+                .hint("Rows that change belong into a table.")),
+            kind => Err(Error::new("42809", format!("cannot {what} {} \"{}\"", kind.word(), relation.name))),
+        }
+    }
+
+    /// Runs a query given as text, whose names may also mean the batches of `extra`.
+    async fn rows_of(&mut self, text: &str, extra: &[(&str, RecordBatch)], parameters: &[ScalarValue]) -> Result<RecordBatch> {
+        let query = crate::sql::parse::query(text)?;
+        self.rows_of_query(&query, extra, parameters).await
+    }
+
+    async fn rows_of_query(&mut self, query: &ast::Query, extra: &[(&str, RecordBatch)], parameters: &[ScalarValue]) -> Result<RecordBatch> {
+        let mut scope = self.scope();
+        for (name, rows) in extra {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).map_err(error_from)?;
+            scope.extra.insert(name.to_string(), Arc::new(table));
+        }
+        let state = self.state(&scope)?;
+        let types: Vec<Option<DataType>> = parameters.iter().map(|p| Some(p.data_type())).collect();
+        let bound = bind_query(&state, &scope, query, &types)?;
+        let plan = with_parameters(bound.plan, parameters)?;
+        let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
+        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        as_batch(&schema, &batches)
+    }
+
+    /// The rows of a query as whole rows of the relation: cast, columns that were not named by default.
+    async fn conform(&mut self, relation: &Arc<Relation>, named: &[usize], rows: RecordBatch, defaulted: &[Vec<bool>]) -> Result<RecordBatch> {
+        let schema = relation.arrow_schema();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+        for (i, field) in schema.fields().iter().enumerate() {
+            let column = match named.iter().position(|&n| n == i) {
+                Some(given) => {
+                    let style = self.settings.value("timezone").to_string();
+                    let cast = crate::sql::cast::assign(rows.column(given), field, &style)
+                        .map_err(|e| e.detail(format!("Column \"{}\".", field.name())))?;
+                    match defaulted.get(given).filter(|d| d.contains(&true)) {
+                        None => cast,
+                        Some(mask) => {
+                            let default = self.default_value(relation, i, rows.num_rows()).await?;
+                            let mask = arrow::array::BooleanArray::from(mask.clone());
+                            arrow::compute::kernels::zip::zip(&mask, &default, &cast).map_err(Error::internal)?
+                        }
+                    }
+                }
+                None => self.default_value(relation, i, rows.num_rows()).await?,
+            };
+            columns.push(column);
+        }
+        check_not_null(relation, &columns)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(schema, columns, &options).map_err(Error::internal)
+    }
+
+    /// A column's default, once for each of `rows` rows.
+    async fn default_value(&mut self, relation: &Relation, column: usize, rows: usize) -> Result<ArrayRef> {
+        let schema = relation.arrow_schema();
+        let field = schema.field(column);
+        let Some(default) = relation.columns[column].default.clone() else {
+            return Ok(new_null_array(field.data_type(), rows));
+        };
+        // A volatile default has a value for each row.
+        let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &RecordBatchOptions::new().with_row_count(Some(rows)))
+            .expect("no columns");
+        let text = format!("SELECT CAST(({default}) AS {}) AS v FROM __rows", relation.columns[column].sql_type);
+        let values = self.rows_of(&text, &[("__rows", one)], &[]).await?;
+        crate::sql::cast::assign(values.column(0), field, self.settings.value("timezone"))
+    }
+
+    pub(super) async fn insert(&mut self, insert: &Insert, parameters: &[ScalarValue]) -> Result<Outcome> {
+        let relation = self.writable(&insert.table, "insert into")?;
+        if relation.kind == RelationKind::Stream && insert.on_conflict.is_some() {
+            return Err(Error::new("42809", "ON CONFLICT needs a table with a primary key"));
+        }
+        let named = named_columns(&relation, &insert.columns)?;
+        let rows = match &insert.source {
+            None => {
+                let options = RecordBatchOptions::new().with_row_count(Some(1));
+                let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no columns");
+                self.conform(&relation, &[], one, &[]).await?
+            }
+            Some(source) => {
+                let (source, defaulted) = without_defaults(source)?;
+                let source = self.typed_parameters(&relation, &named, source);
+                let given = self.rows_of_query(&source, &[], parameters).await?;
+                let width = given.num_columns();
+                if width > named.len() {
+                    return Err(Error::new("42601", "INSERT has more expressions than target columns"));
+                }
+                if width < named.len() && !insert.columns.is_empty() {
+                    return Err(Error::new("42601", "INSERT has more target columns than expressions"));
+                }
+                self.conform(&relation, &named[..width], given, &defaulted).await?
+            }
+        };
+        self.insert_rows(&relation, rows, insert.on_conflict.as_ref(), insert.returning.as_deref(), parameters).await
+    }
+
+    /// `VALUES ($1, $2)` into columns: each parameter that stands alone has its column's type.
+    fn typed_parameters(&self, relation: &Relation, named: &[usize], mut query: ast::Query) -> ast::Query {
+        if let ast::SetExpr::Values(values) = query.body.as_mut() {
+            for row in values.rows.iter_mut() {
+                for (cell, &column) in row.iter_mut().zip(named) {
+                    if let ast::Expr::Value(v) = cell {
+                        if matches!(v.value, ast::Value::Placeholder(_)) {
+                            let text = format!("CAST({cell} AS {})", relation.columns[column].sql_type);
+                            if let Ok(cast) = crate::sql::parse::parse_expression(&text) {
+                                *cell = cast;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        query
+    }
+
+    /// The query that an INSERT runs, for describing its parameters.
+    pub(super) fn insert_query(&self, insert: &Insert) -> Result<Option<ast::Query>> {
+        let Some(source) = &insert.source else { return Ok(None) };
+        let relation = self.relation(&insert.table)?;
+        let named = named_columns(&relation, &insert.columns)?;
+        let (source, _) = without_defaults(source)?;
+        Ok(Some(self.typed_parameters(&relation, &named, source)))
+    }
+
+    /// Inserts whole rows.
+    async fn insert_rows(
+        &mut self,
+        relation: &Arc<Relation>,
+        rows: RecordBatch,
+        on_conflict: Option<&OnConflict>,
+        returning: Option<&[ast::SelectItem]>,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome> {
+        let (count, rows) = match on_conflict {
+            None => {
+                self.write(relation.id, vec![Delta::inserts(rows.clone())]).await?;
+                (rows.num_rows(), rows)
+            }
+            Some(on_conflict) => {
+                let _held = self.hold(relation).await;
+                let (old, new) = self.resolve_conflicts(relation, rows, on_conflict, parameters).await?;
+                let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
+                self.write(relation.id, deltas).await?;
+                (new.num_rows(), new)
+            }
+        };
+        self.answer(relation, "INSERT 0", count, rows, returning, parameters).await
+    }
+
+    /// Used by COPY: rows of these columns, decoded.
+    pub(super) async fn insert_batch(&mut self, relation: &Arc<Relation>, named: &[usize], rows: Vec<RecordBatch>) -> Result<u64> {
+        let mut deltas = Vec::new();
+        let mut count = 0;
+        for batch in rows {
+            count += batch.num_rows() as u64;
+            deltas.push(Delta::inserts(self.conform(relation, named, batch, &[]).await?));
+        }
+        self.write(relation.id, deltas).await?;
+        Ok(count)
+    }
+
+    /// Outside a transaction: holds off other read-then-write statements on the table.
+    async fn hold(&self, relation: &Relation) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        match &self.transaction {
+            None => Some(self.core.lock_of(relation.id).lock_owned().await),
+            Some(_) => None,
+        }
+    }
+
+    async fn resolve_conflicts(
+        &mut self,
+        relation: &Arc<Relation>,
+        rows: RecordBatch,
+        on_conflict: &OnConflict,
+        parameters: &[ScalarValue],
+    ) -> Result<(RecordBatch, RecordBatch)> {
+        let key: Vec<&str> = relation.primary_key.iter().map(|&k| relation.columns[k].name.as_str()).collect();
+        let mut target: Vec<&str> = on_conflict.target.iter().map(String::as_str).collect();
+        let mut sorted = key.clone();
+        sorted.sort_unstable();
+        target.sort_unstable();
+        if (key.is_empty() && !on_conflict.target.is_empty()) || (!target.is_empty() && target != sorted) {
+            return Err(Error::new("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
+        }
+        if key.is_empty() {
+            return Ok((rows.slice(0, 0), rows));
+        }
+        // The first row of each key stands for it; DO UPDATE may not touch a row twice.
+        let key_columns: Vec<ArrayRef> = relation.primary_key.iter().map(|&k| rows.column(k).clone()).collect();
+        let types: Vec<DataType> = key_columns.iter().map(|c| c.data_type().clone()).collect();
+        let mut table = crate::state::key_table::KeyTable::new(&types)?;
+        let keys = table.encoder().encode_rows(&key_columns, rows.num_rows());
+        let mut ids = Vec::new();
+        table.intern(&keys, &mut ids);
+        let mut seen = vec![false; table.bound() as usize];
+        let first: Vec<u32> =
+            (0..rows.num_rows() as u32).filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true)).collect();
+        if first.len() < rows.num_rows() && !on_conflict.assignments.is_empty() {
+            return Err(Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time")
+                .hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values."));
+        }
+        let rows = take(&rows, &first);
+        let name = quoted(&relation.name);
+        let list = |of: &str| relation.columns.iter().map(|c| format!("{of}.{}", quoted(&c.name))).collect::<Vec<_>>().join(", ");
+        let on = key.iter().map(|k| format!("{name}.{0} = excluded.{0}", quoted(k))).collect::<Vec<_>>().join(" AND ");
+        let own = format!("(SELECT *, true AS __there FROM {}) AS {name}", full_name(relation));
+        let width = relation.columns.len();
+        let mut select = vec![format!("{name}.__there"), list(&name), list("excluded")];
+        for (column, expr) in &on_conflict.assignments {
+            let at = named_columns(relation, std::slice::from_ref(column))?[0];
+            let expr = qualified(expr.clone(), relation);
+            let value = if is_default(&expr) { relation.columns[at].default.clone().unwrap_or("NULL".into()) } else { expr.to_string() };
+            select.push(format!("({value})"));
+        }
+        let filter = match &on_conflict.filter {
+            Some(filter) => format!("({})", qualified(filter.clone(), relation)),
+            None => "true".into(),
+        };
+        select.push(filter);
+        let aliased: Vec<String> = number_columns(&select, width);
+        let text = format!("SELECT {} FROM excluded LEFT JOIN {own} ON {on}", aliased.join(", "));
+        let found = self.rows_of(&text, &[("excluded", rows)], parameters).await?;
+        let schema = relation.arrow_schema();
+        let part = |from: usize, indices: &[u32]| -> Result<RecordBatch> {
+            let columns = found.columns()[from..from + width].to_vec();
+            let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
+            let batch = RecordBatch::try_new_with_options(relaxed(&schema), columns, &options).map_err(Error::internal)?;
+            let taken = take(&batch, indices);
+            RecordBatch::try_new_with_options(schema.clone(), taken.columns().to_vec(), &RecordBatchOptions::new().with_row_count(Some(indices.len())))
+                .map_err(Error::internal)
+        };
+        let there = |row: usize| found.column(0).is_valid(row);
+        let fresh: Vec<u32> = (0..found.num_rows()).filter(|&r| !there(r)).map(|r| r as u32).collect();
+        let fresh_rows = part(1 + width, &fresh)?;
+        if on_conflict.assignments.is_empty() {
+            return Ok((fresh_rows.slice(0, 0), fresh_rows));
+        }
+        let wanted = found.column(found.num_columns() - 1).as_boolean().clone();
+        let hit: Vec<u32> =
+            (0..found.num_rows()).filter(|&r| there(r) && wanted.is_valid(r) && wanted.value(r)).map(|r| r as u32).collect();
+        let old = part(1, &hit)?;
+        let mut columns = old.columns().to_vec();
+        for (i, (column, _)) in on_conflict.assignments.iter().enumerate() {
+            let at = named_columns(relation, std::slice::from_ref(column))?[0];
+            let values = arrow::compute::take(found.column(1 + 2 * width + i), &arrow::array::UInt32Array::from(hit.clone()), None)
+                .map_err(Error::internal)?;
+            columns[at] = crate::sql::cast::assign(&values, schema.field(at), self.settings.value("timezone"))?;
+        }
+        check_not_null(relation, &columns)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(hit.len()));
+        let updated = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
+        Ok((old, as_batch(&schema, &[updated, fresh_rows])?))
+    }
+
+    pub(super) async fn update(&mut self, update: &Update, parameters: &[ScalarValue]) -> Result<Outcome> {
+        let relation = self.writable(&update.table, "update")?;
+        if !update.from.is_empty() && relation.primary_key.is_empty() {
+            return Err(Error::unsupported("UPDATE … FROM on a table without a primary key"));
+        }
+        let text = self.update_query(update, &relation)?;
+        let _held = self.hold(&relation).await;
+        let found = self.rows_of(&text, &[], parameters).await?;
+        let found = self.first_per_key(&relation, found, !update.from.is_empty())?;
+        let schema = relation.arrow_schema();
+        let width = schema.fields().len();
+        let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
+        let old = RecordBatch::try_new_with_options(schema.clone(), found.columns()[..width].to_vec(), &options).map_err(Error::internal)?;
+        let mut columns = old.columns().to_vec();
+        for (i, (column, expr)) in update.assignments.iter().enumerate() {
+            let at = named_columns(&relation, std::slice::from_ref(column))?[0];
+            columns[at] = if is_default(expr) {
+                self.default_value(&relation, at, found.num_rows()).await?
+            } else {
+                crate::sql::cast::assign(found.column(width + i), schema.field(at), self.settings.value("timezone"))?
+            };
+        }
+        check_not_null(&relation, &columns)?;
+        let new = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
+        let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
+        self.write(relation.id, deltas).await?;
+        self.answer(&relation, "UPDATE", new.num_rows(), new, update.returning.as_deref(), parameters).await
+    }
+
+    /// The old rows and, after them, the assigned values.
+    pub(super) fn update_query(&self, update: &Update, relation: &Relation) -> Result<String> {
+        let alias = update.alias.clone().unwrap_or_else(|| relation.name.clone());
+        let mut select: Vec<String> = relation.columns.iter().map(|c| format!("{}.{}", quoted(&alias), quoted(&c.name))).collect();
+        for (i, (column, expr)) in update.assignments.iter().enumerate() {
+            let at = named_columns(relation, std::slice::from_ref(column))?[0];
+            if update.assignments[..i].iter().any(|(c, _)| c == column) {
+                return Err(Error::new("42601", format!("multiple assignments to same column \"{column}\"")));
+            }
+            let value = match expr {
+                e if is_default(e) => "NULL".to_string(),
+                ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)) => {
+                    format!("CAST({expr} AS {})", relation.columns[at].sql_type)
+                }
+                e => format!("({e})"),
+            };
+            select.push(format!("{value} AS __new_{i}"));
+        }
+        let from = update.from.iter().map(|f| format!(", {f}")).collect::<String>();
+        let filter = update.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
+        Ok(format!("SELECT {} FROM {} AS {}{from}{filter}", select.join(", "), full_name(relation), quoted(&alias)))
+    }
+
+    pub(super) fn delete_query(&self, delete: &Delete, relation: &Relation) -> String {
+        let alias = quoted(delete.alias.as_ref().unwrap_or(&relation.name));
+        let select: Vec<String> = relation.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect();
+        let using = delete.using.iter().map(|f| format!(", {f}")).collect::<String>();
+        let filter = delete.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
+        format!("SELECT {} FROM {} AS {alias}{using}{filter}", select.join(", "), full_name(relation))
+    }
+
+    /// UPDATE … FROM and DELETE … USING may find a row several times: the first counts.
+    fn first_per_key(&self, relation: &Relation, found: RecordBatch, joined: bool) -> Result<RecordBatch> {
+        if !joined || found.num_rows() == 0 {
+            return Ok(found);
+        }
+        let key: Vec<ArrayRef> = relation.primary_key.iter().map(|&k| found.column(k).clone()).collect();
+        let types: Vec<DataType> = key.iter().map(|c| c.data_type().clone()).collect();
+        let mut table = crate::state::key_table::KeyTable::new(&types)?;
+        let keys = table.encoder().encode_rows(&key, found.num_rows());
+        let mut ids = Vec::new();
+        table.intern(&keys, &mut ids);
+        let mut seen = vec![false; table.bound() as usize];
+        let first: Vec<u32> =
+            (0..found.num_rows() as u32).filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true)).collect();
+        Ok(take(&found, &first))
+    }
+
+    pub(super) async fn delete(&mut self, delete: &Delete, parameters: &[ScalarValue]) -> Result<Outcome> {
+        let relation = self.writable(&delete.table, "delete from")?;
+        if !delete.using.is_empty() && relation.primary_key.is_empty() {
+            return Err(Error::unsupported("DELETE … USING on a table without a primary key"));
+        }
+        let text = self.delete_query(delete, &relation);
+        let _held = self.hold(&relation).await;
+        let found = self.rows_of(&text, &[], parameters).await?;
+        let found = self.first_per_key(&relation, found, !delete.using.is_empty())?;
+        let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
+        let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options).map_err(Error::internal)?;
+        self.write(relation.id, vec![Delta::retractions(old.clone())]).await?;
+        self.answer(&relation, "DELETE", old.num_rows(), old, delete.returning.as_deref(), parameters).await
+    }
+
+    pub(super) async fn truncate(&mut self, names: &[Name]) -> Result<()> {
+        for name in names {
+            let relation = self.writable(name, "truncate")?;
+            let everything = Delete { table: name.clone(), alias: None, using: vec![], filter: None, returning: None };
+            let text = self.delete_query(&everything, &relation);
+            let _held = self.hold(&relation).await;
+            let found = self.rows_of(&text, &[], &[]).await?;
+            let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
+            let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options).map_err(Error::internal)?;
+            self.write(relation.id, vec![Delta::retractions(old)]).await?;
+        }
+        Ok(())
+    }
+
+    /// The tag, or RETURNING's rows.
+    async fn answer(
+        &mut self,
+        relation: &Arc<Relation>,
+        tag: &'static str,
+        count: usize,
+        rows: RecordBatch,
+        returning: Option<&[ast::SelectItem]>,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome> {
+        let Some(items) = returning else { return Ok(Outcome::Done(format!("{tag} {count}"))) };
+        let query = crate::sql::parse::query(&returning_text(relation, items))?;
+        let mut scope = self.scope();
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
+        scope.extra.insert(relation.name.clone(), Arc::new(table));
+        let state = self.state(&scope)?;
+        let bound = bind_query(&state, &scope, &query, &[])?;
+        let plan = with_parameters(bound.plan, parameters)?;
+        let snapshot = Arc::new(Snapshot { epoch: 0, relations: HashMap::new() });
+        let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot).await?;
+        Ok(Outcome::Rows { schema, rows, tag })
+    }
+
+    /// What RETURNING's rows look like.
+    pub(super) fn returning_schema(&self, table: &Name, items: &[ast::SelectItem]) -> Result<SchemaRef> {
+        let relation = self.relation(table)?;
+        let query = crate::sql::parse::query(&returning_text(&relation, items))?;
+        let mut scope: Scope = self.scope();
+        let empty = MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map_err(error_from)?;
+        scope.extra.insert(relation.name.clone(), Arc::new(empty));
+        let state = self.state(&scope)?;
+        let bound = bind_query(&state, &scope, &query, &[])?;
+        Ok(super::query::output_schema(&bound.plan, &bound.names))
+    }
+
+    pub(super) async fn create_table_as(&mut self, name: &Name, query: &ast::Query, if_not_exists: bool, temporary: bool, text: &str) -> Result<Option<usize>> {
+        if temporary {
+            return Err(Error::unsupported("CREATE TEMPORARY TABLE"));
+        }
+        if if_not_exists && self.existing(name).is_some() {
+            self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
+            return Ok(None);
+        }
+        let rows = self.rows_of_query(query, &[], &[]).await?;
+        let columns = rows
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| Column { name: f.name().clone(), sql_type: crate::sql::types::sql_type_of(f), nullable: true, default: None })
+            .collect();
+        let relation = Relation { columns, ..self.new_relation(name, text)? };
+        let Some(made) = self.create(relation, false, false).await? else { return Ok(None) };
+        let named: Vec<usize> = (0..made.columns.len()).collect();
+        let count = rows.num_rows();
+        self.insert_batch(&made, &named, vec![rows]).await?;
+        Ok(Some(count))
+    }
+}
+
+fn returning_text(relation: &Relation, items: &[ast::SelectItem]) -> String {
+    let items: Vec<String> = items.iter().map(|i| i.to_string()).collect();
+    format!("SELECT {} FROM {}", items.join(", "), quoted(&relation.name))
+}
+
+fn relaxed(schema: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+/// `a, b` -> `a AS __c0, b AS __c1`; entries that are lists of columns are taken apart first.
+fn number_columns(select: &[String], width: usize) -> Vec<String> {
+    let mut out = Vec::new();
+    for (i, item) in select.iter().enumerate() {
+        let parts: Vec<&str> = if (i == 1 || i == 2) && width > 0 { item.split(", ").collect() } else { vec![item] };
+        for part in parts {
+            out.push(format!("{part} AS __c{}", out.len()));
+        }
+    }
+    out
+}
+
+fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
+}
+
+/// Indices of the named columns; of all when none is named.
+fn named_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
+    if names.is_empty() {
+        return Ok((0..relation.columns.len()).collect());
+    }
+    let mut out = Vec::new();
+    for name in names {
+        let at = relation.columns.iter().position(|c| c.name == *name).ok_or_else(|| {
+            Error::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", relation.name))
+        })?;
+        if out.contains(&at) {
+            return Err(Error::new("42701", format!("column \"{name}\" specified more than once")));
+        }
+        out.push(at);
+    }
+    Ok(out)
+}
+
+pub(super) fn named(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
+    named_columns(relation, names)
+}
+
+/// DEFAULT in VALUES becomes NULL; where it stood, by column and row.
+fn without_defaults(source: &ast::Query) -> Result<(ast::Query, Vec<Vec<bool>>)> {
+    let mut query = source.clone();
+    let mut defaulted = Vec::new();
+    if let ast::SetExpr::Values(values) = query.body.as_mut() {
+        let width = values.rows.iter().map(|r| r.len()).max().unwrap_or(0);
+        defaulted = vec![vec![false; values.rows.len()]; width];
+        for (r, row) in values.rows.iter_mut().enumerate() {
+            for (c, cell) in row.iter_mut().enumerate() {
+                if is_default(cell) {
+                    defaulted[c][r] = true;
+                    *cell = ast::Expr::Value(ast::Value::Null.into());
+                }
+            }
+        }
+    }
+    Ok((query, defaulted))
+}
+
+/// Unqualified columns in ON CONFLICT mean the table's own.
+fn qualified(mut expr: ast::Expr, relation: &Relation) -> ast::Expr {
+    let _ = ast::visit_expressions_mut(&mut expr, |e| {
+        if let ast::Expr::Identifier(name) = e {
+            let folded = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
+            if relation.columns.iter().any(|c| c.name == folded) {
+                *e = ast::Expr::CompoundIdentifier(vec![ast::Ident::with_quote('"', &relation.name), ast::Ident::with_quote('"', folded)]);
+            }
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    expr
+}
+
+fn check_not_null(relation: &Relation, columns: &[ArrayRef]) -> Result<()> {
+    for (column, values) in relation.columns.iter().zip(columns) {
+        if !column.nullable && values.null_count() > 0 {
+            return Err(Error::new(
+                "23502",
+                format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, relation.name),
+            ));
+        }
+    }
+    Ok(())
+}

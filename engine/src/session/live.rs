@@ -1,0 +1,86 @@
+//! What a session's functions see of the session and the server while a statement runs, and what
+//! set_config() asks of it: that is applied before the session's next statement, since the rows of this
+//! one are still being made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::Session;
+use super::settings::Settings;
+use crate::catalog::RelationId;
+use crate::core::Core;
+use crate::error::Result;
+use crate::sql::system::{Live, RelationSize, SessionInfo};
+
+/// Name, value, local: in the order of the calls.
+pub type AskedSettings = Arc<Mutex<Vec<(String, Option<String>, bool)>>>;
+
+pub struct SessionLive {
+    core: Arc<Core>,
+    own: SessionInfo,
+    settings: Settings,
+    asked: AskedSettings,
+    sizes: Mutex<HashMap<RelationId, Option<RelationSize>>>,
+}
+
+impl SessionLive {
+    pub fn new(session: &Session) -> SessionLive {
+        SessionLive {
+            core: session.core.clone(),
+            own: SessionInfo {
+                pid: session.pid,
+                user: session.user.clone(),
+                database: session.database.clone(),
+                application_name: session.settings.value("application_name").to_string(),
+                client_address: None,
+                started_us: None,
+                transaction_started_us: None,
+                statement_started_us: None,
+                state_changed_us: None,
+                state: "active",
+                statement: String::new(),
+            },
+            settings: session.settings.clone(),
+            asked: session.asked_settings.clone(),
+            sizes: Mutex::default(),
+        }
+    }
+}
+
+impl Live for SessionLive {
+    fn sessions(&self) -> Vec<SessionInfo> {
+        vec![self.own.clone()]
+    }
+
+    fn size(&self, relation: RelationId) -> Option<RelationSize> {
+        let count = || {
+            let table = self.core.tables.read().expect("no panic while held").get(&relation).cloned();
+            let rows = match table {
+                Some(table) => table.live_rows(),
+                None => self.core.view(relation)?.readers().iter().map(|r| r.live_rows()).sum(),
+            };
+            Some(RelationSize { rows, bytes: 0 })
+        };
+        *self.sizes.lock().expect("no panic while held").entry(relation).or_insert_with(count)
+    }
+
+    fn set_config(&self, name: &str, value: Option<&str>, local: bool) -> Result<String> {
+        let mut settings = self.settings.clone();
+        settings.set(name, value)?;
+        self.asked.lock().expect("no panic while held").push((name.to_string(), value.map(str::to_string), local));
+        settings.get(name).map(str::to_string)
+    }
+}
+
+impl Session {
+    pub(super) fn apply_asked_settings(&mut self) -> Result<()> {
+        let asked = std::mem::take(&mut *self.asked_settings.lock().expect("no panic while held"));
+        for (name, value, local) in asked {
+            // Outside a transaction a local setting ends with the statement that asked for it.
+            if !local || self.transaction.is_some() {
+                self.set(local, &[(name, value)])?;
+            }
+        }
+        Ok(())
+    }
+}

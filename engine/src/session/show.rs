@@ -1,0 +1,291 @@
+//! SHOW, EXPLAIN, VERIFY, and what a statement's parameters and columns will be.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::TryStreamExt;
+
+use super::query::{bind_query, bind_text, output_schema, run_over, session_state};
+use super::view::Definition;
+use super::{Outcome, Session};
+use crate::catalog::{Relation, RelationKind};
+use crate::delta::Delta;
+use crate::delta::consolidate::consolidate;
+use crate::error::{Error, Result};
+use crate::serve::snapshot::{Scan, Snapshot};
+use crate::sql::bind::{self, error_from};
+use crate::sql::context::Settings as BindSettings;
+use crate::sql::statement::{CopyDirection, Explain, ExplainStage, Name, Show, Statement, StatementKind};
+
+fn text_schema(names: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(names.iter().map(|n| Field::new(*n, DataType::Utf8, true)).collect::<Vec<_>>()))
+}
+
+fn text_rows(names: &[&str], rows: Vec<Vec<String>>, tag: &'static str) -> Outcome {
+    let schema = text_schema(names);
+    let columns: Vec<ArrayRef> = (0..names.len())
+        .map(|c| Arc::new(rows.iter().map(|r| Some(r[c].as_str())).collect::<StringArray>()) as ArrayRef)
+        .collect();
+    let batch = RecordBatch::try_new(schema.clone(), columns).expect("as many columns as names");
+    Outcome::Rows { schema, rows: Box::pin(futures::stream::iter([Ok(batch)])), tag }
+}
+
+const RELATION_COLUMNS: [&str; 2] = ["schema", "name"];
+const CREATE_COLUMNS: [&str; 2] = ["name", "statement"];
+const WATERMARK_COLUMNS: [&str; 3] = ["relation", "column", "delay"];
+const SETTING_COLUMNS: [&str; 3] = ["name", "setting", "description"];
+
+fn show_columns(show: &Show) -> Vec<String> {
+    let fixed = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
+    match show {
+        Show::Relations(_) => fixed(&RELATION_COLUMNS),
+        Show::CreateStatement(_) => fixed(&CREATE_COLUMNS),
+        Show::Watermarks => fixed(&WATERMARK_COLUMNS),
+        Show::Setting(None) => fixed(&SETTING_COLUMNS),
+        Show::Setting(Some(name)) => vec![super::settings::Settings::title(name)],
+    }
+}
+
+impl Session {
+    pub(super) fn show(&self, show: &Show) -> Result<Outcome> {
+        let titles = show_columns(show);
+        let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+        let catalog = self.core.catalog();
+        let rows = match show {
+            Show::Relations(kind) => {
+                let mut rows: Vec<Vec<String>> = catalog
+                    .relations
+                    .values()
+                    .filter(|r| r.kind == *kind)
+                    .map(|r| vec![r.schema_name.clone(), r.name.clone()])
+                    .collect();
+                rows.sort();
+                rows
+            }
+            Show::CreateStatement(name) => {
+                let relation = self.relation(name)?;
+                vec![vec![relation.name.clone(), relation.sql.clone()]]
+            }
+            Show::Watermarks => catalog
+                .relations
+                .values()
+                .filter_map(|r| {
+                    let w = r.watermark.as_ref()?;
+                    let delay = format!("{} seconds", w.delay_us as f64 / 1e6);
+                    Some(vec![r.name.clone(), r.columns[w.column].name.clone(), delay])
+                })
+                .collect(),
+            Show::Setting(None) => self.settings.all().into_iter().map(|(n, v, d)| vec![n, v, d]).collect(),
+            Show::Setting(Some(name)) => vec![vec![self.settings.get(name)?.to_string()]],
+        };
+        Ok(text_rows(&titles, rows, "SHOW"))
+    }
+
+    pub(super) async fn explain(&mut self, explain: &Explain) -> Result<Outcome> {
+        let text = self.explained(explain).await?;
+        let rows = if explain.json {
+            let lines: Vec<&str> = text.lines().collect();
+            vec![vec![serde_json::json!([{ "Plan": { "Node Type": "Millrace", "Lines": lines } }]).to_string()]]
+        } else {
+            text.lines().map(|l| vec![l.to_string()]).collect()
+        };
+        Ok(text_rows(&["QUERY PLAN"], rows, "EXPLAIN"))
+    }
+
+    async fn explained(&mut self, explain: &Explain) -> Result<String> {
+        let statement = &explain.statement;
+        match &statement.kind {
+            StatementKind::CreateMaterializedView { name, columns, query, options, emit, .. } => {
+                if explain.stage == ExplainStage::Parsed {
+                    return Ok(query.to_string());
+                }
+                let definition = Definition { name, columns, query, options, emit: *emit, text: &statement.text };
+                let (_, plan, logical) = self.define_view(&definition)?;
+                match explain.stage {
+                    ExplainStage::Logical => Ok(logical.display_indent().to_string()),
+                    ExplainStage::Optimized => {
+                        let state = session_state(&self.bind_settings(), None)?;
+                        Ok(bind::optimize(&state, logical)?.display_indent().to_string())
+                    }
+                    ExplainStage::Physical => Err(Error::unsupported("EXPLAIN (PHYSICAL) of a materialized view")
+                        .hint("A view has an incremental plan: EXPLAIN CREATE MATERIALIZED VIEW shows it.")),
+                    _ => Ok(crate::plan::explain::explain(&plan)),
+                }
+            }
+            StatementKind::Query(query) => {
+                let scope = self.scope();
+                let state = self.state(&scope)?;
+                if explain.stage == ExplainStage::Parsed {
+                    return Ok(query.to_string());
+                }
+                let bound = bind_query(&state, &scope, query, &[])?;
+                match explain.stage {
+                    ExplainStage::Logical => Ok(bound.plan.display_indent().to_string()),
+                    ExplainStage::Optimized => Ok(bind::optimize(&state, bound.plan)?.display_indent().to_string()),
+                    ExplainStage::Incremental => {
+                        crate::plan::lower::check_deterministic(&bound.plan)?;
+                        let optimized = bind::optimize(&state, bound.plan)?;
+                        Ok(crate::plan::explain::explain(&crate::plan::lower::lower(&state, &optimized)?))
+                    }
+                    _ => self.physical(&scope, &state, bound, explain.analyze).await,
+                }
+            }
+            StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
+                let text = match &statement.kind {
+                    StatementKind::Update(u) => self.update_query(u, &*self.relation(&u.table)?)?,
+                    StatementKind::Delete(d) => self.delete_query(d, &*self.relation(&d.table)?),
+                    StatementKind::Insert(i) => match self.insert_query(i)? {
+                        Some(query) => query.to_string(),
+                        None => return Ok("Insert default values".into()),
+                    },
+                    _ => unreachable!("matched above"),
+                };
+                let scope = self.scope();
+                let state = self.state(&scope)?;
+                let bound = bind_query(&state, &scope, &*crate::sql::parse::query(&text)?, &[])?;
+                Ok(bind::optimize(&state, bound.plan)?.display_indent().to_string())
+            }
+            _ => Err(Error::unsupported("EXPLAIN of this statement")),
+        }
+    }
+
+    async fn physical(&mut self, scope: &super::query::Scope, state: &datafusion::execution::SessionState, bound: super::query::Bound, analyze: bool) -> Result<String> {
+        let relations = super::query::relations_of(&scope.catalog, &bound.plan)?;
+        let snapshot = Arc::new(Snapshot::take(&self.core, &relations).await?);
+        scope.slot.set(Some(snapshot));
+        let optimized = bind::optimize(state, bound.plan)?;
+        let physical = state.query_planner().create_physical_plan(&optimized, state).await.map_err(error_from);
+        scope.slot.set(None);
+        let physical = physical?;
+        if !analyze {
+            return Ok(datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string());
+        }
+        let context = Arc::new(datafusion::execution::TaskContext::from(state));
+        let rows = datafusion::physical_plan::execute_stream(physical.clone(), context).map_err(error_from)?;
+        let batches: Vec<RecordBatch> = rows.try_collect().await.map_err(error_from)?;
+        let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let plan = datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref());
+        Ok(format!("{}rows: {total}", plan.indent(true)))
+    }
+
+    /// The difference between a view's rows and the batch answer to its query, at one epoch: no rows when
+    /// they are equal.
+    pub(super) async fn verify(&mut self, name: &Name) -> Result<Outcome> {
+        let relation = self.relation(name)?;
+        if relation.kind != RelationKind::MaterializedView {
+            return Err(Error::new("42809", format!("\"{}\" is not a materialized view", relation.name)));
+        }
+        let (schema, difference) = self.difference(&relation).await?;
+        let mut batches = Vec::new();
+        for delta in difference {
+            let weights = delta.weights.clone().unwrap_or_else(|| Int64Array::from_value(1, delta.len()));
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(weights)];
+            columns.extend(delta.rows.columns().iter().cloned());
+            batches.push(RecordBatch::try_new(schema.clone(), columns).map_err(Error::internal));
+        }
+        Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches)), tag: "VERIFY" })
+    }
+
+    async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Vec<Delta>)> {
+        let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
+        let state = session_state(&settings, None)?;
+        let scope = super::query::Scope { system: None, search_path: relation.names_in(), ..self.scope() };
+        let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
+        let query = relation.query.as_deref().expect("a view has a query");
+        let plan = bind_text(&state, &scope, query, &names)?;
+        let mut read = super::query::relations_of(&scope.catalog, &plan)?;
+        if !read.iter().any(|r| r.id == relation.id) {
+            read.push(relation.clone());
+        }
+        let snapshot = Arc::new(Snapshot::take(&self.core, &read).await?);
+        let kept: Scan = snapshot.relations[&relation.id].clone();
+        let (_, rows) = run_over(&scope, &state, plan, &names, snapshot).await?;
+        let batch: Vec<RecordBatch> = rows.try_collect().await?;
+        let schema = relation.arrow_schema();
+        let conform = |rows: RecordBatch| {
+            RecordBatch::try_new_with_options(
+                schema.clone(),
+                rows.columns().to_vec(),
+                &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows())),
+            )
+            .map_err(|e| Error::internal(format!("the view's columns are not its query's: {e}")))
+        };
+        let mut all = Vec::new();
+        for rows in crate::serve::table::scan(&kept, relation, &self.core.store) {
+            all.push(Delta::inserts(conform(rows?)?));
+        }
+        for rows in batch {
+            all.push(Delta::retractions(conform(rows)?));
+        }
+        let mut fields = vec![Field::new("_diff", DataType::Int64, false)];
+        fields.extend(schema.fields().iter().map(|f| f.as_ref().clone()));
+        Ok((Arc::new(Schema::new(fields)), consolidate(&all)))
+    }
+
+    /// The types of a statement's parameters, and its columns.
+    pub(super) fn describe(&self, statement: &Statement, given: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+        let failed = self.transaction.as_ref().is_some_and(|t| t.failed);
+        if failed && !super::transaction::allowed_when_failed(&statement.kind) {
+            return Err(Error::new("25P02", "current transaction is aborted, commands ignored until end of transaction block"));
+        }
+        let bound = |text: Option<String>, query: Option<&sqlparser::ast::Query>| -> Result<(Vec<DataType>, SchemaRef)> {
+            let parsed;
+            let query = match (text, query) {
+                (Some(text), _) => {
+                    parsed = crate::sql::parse::query(&text)?;
+                    &*parsed
+                }
+                (None, Some(query)) => query,
+                (None, None) => unreachable!("one of them is given"),
+            };
+            let scope = self.scope();
+            let state = self.state(&scope)?;
+            let bound = bind_query(&state, &scope, query, given)?;
+            Ok((bind::parameter_types(&bound.plan, given)?, output_schema(&bound.plan, &bound.names)))
+        };
+        let returning = |table: &Name, items: &Option<Vec<sqlparser::ast::SelectItem>>| {
+            items.as_ref().map(|items| self.returning_schema(table, items)).transpose()
+        };
+        use StatementKind::*;
+        Ok(match &statement.kind {
+            Query(query) => {
+                let (parameters, columns) = bound(None, Some(query))?;
+                (parameters, Some(columns))
+            }
+            Insert(insert) => {
+                let parameters = match self.insert_query(insert)? {
+                    Some(query) => bound(None, Some(&query))?.0,
+                    None => vec![],
+                };
+                (parameters, returning(&insert.table, &insert.returning)?)
+            }
+            Update(update) => {
+                let text = self.update_query(update, &*self.relation(&update.table)?)?;
+                (bound(Some(text), None)?.0, returning(&update.table, &update.returning)?)
+            }
+            Delete(delete) => {
+                let text = self.delete_query(delete, &*self.relation(&delete.table)?);
+                (bound(Some(text), None)?.0, returning(&delete.table, &delete.returning)?)
+            }
+            DeclareCursor { statement, .. } => (self.describe(statement, given)?.0, None),
+            Fetch { cursor, is_move: false, .. } => (vec![], Some(self.cursor_schema(cursor)?)),
+            Execute { name, .. } => (vec![], self.prepared_named(name)?.columns),
+            Show(show) => {
+                let titles = show_columns(show);
+                let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+                (vec![], Some(text_schema(&titles)))
+            }
+            Explain(_) => (vec![], Some(text_schema(&["QUERY PLAN"]))),
+            Subscribe(subscribe) => (vec![], Some(self.subscribe_schema(subscribe)?)),
+            Verify(name) => {
+                let relation = self.relation(name)?;
+                let mut fields = vec![Field::new("_diff", DataType::Int64, false)];
+                fields.extend(relation.arrow_schema().fields().iter().map(|f| f.as_ref().clone()));
+                (vec![], Some(Arc::new(Schema::new(fields))))
+            }
+            Copy(copy) if copy.direction == CopyDirection::ToStdout => (vec![], None),
+            _ => (vec![], None),
+        })
+    }
+}

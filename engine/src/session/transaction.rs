@@ -1,0 +1,176 @@
+//! Transactions: writes are kept until COMMIT makes them one epoch; reads see one snapshot plus them.
+//!
+//! Savepoints are marks in the list of writes. Definitions take effect at once, whatever becomes of the
+//! transaction.
+
+use std::collections::HashMap;
+
+use super::{Outcome, Session};
+use crate::catalog::RelationId;
+use crate::commit::{Request, Writes};
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::serve::snapshot::Scan;
+use crate::sql::statement::StatementKind;
+use crate::time::Epoch;
+
+#[derive(Default)]
+pub(super) struct Transaction {
+    /// One message's several statements, not BEGIN.
+    pub implicit: bool,
+    pub failed: bool,
+    pub read_only: bool,
+    /// Fixed by the first read.
+    pub epoch: Option<Epoch>,
+    /// The relations that there were then.
+    pub known: std::collections::HashSet<RelationId>,
+    pub pictures: HashMap<RelationId, Scan>,
+    pub writes: Writes,
+    /// Name, and how many changes each relation had.
+    savepoints: Vec<(String, HashMap<RelationId, usize>)>,
+    /// To be put back: name, value before, also on commit.
+    pub settings: Vec<(String, String, bool)>,
+}
+
+pub(super) fn allowed_when_failed(kind: &StatementKind) -> bool {
+    use StatementKind::*;
+    matches!(kind, Commit | Rollback | RollbackToSavepoint(_) | Empty)
+}
+
+impl Session {
+    pub(super) fn check_writable(&self, tag: &str) -> Result<()> {
+        let read_only = match &self.transaction {
+            Some(t) => t.read_only,
+            None => self.settings.value("default_transaction_read_only") == "on",
+        };
+        if read_only {
+            return Err(Error::new("25006", format!("cannot execute {tag} in a read-only transaction")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, read_only: bool) -> Result<Outcome> {
+        let read_only = read_only || self.settings.value("default_transaction_read_only") == "on";
+        match &mut self.transaction {
+            // BEGIN inside a message's implicit transaction makes it explicit.
+            Some(t) if t.implicit => {
+                t.implicit = false;
+                t.read_only = read_only;
+            }
+            Some(_) => self.notice("WARNING", "25001", "there is already a transaction in progress".into()),
+            None => self.transaction = Some(Transaction { read_only, ..Transaction::default() }),
+        }
+        Ok(Outcome::Done("BEGIN".into()))
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<Outcome> {
+        match self.transaction.take() {
+            None => {
+                self.notice("WARNING", "25P01", "there is no transaction in progress".into());
+                Ok(Outcome::Done("COMMIT".into()))
+            }
+            Some(t) if t.failed => {
+                self.restore_settings(t, false);
+                Ok(Outcome::Done("ROLLBACK".into()))
+            }
+            Some(mut t) => {
+                let writes = std::mem::take(&mut t.writes);
+                self.restore_settings(t, true);
+                if !writes.changes.is_empty() {
+                    self.core.ask(|reply| Request::Write { writes, reply }).await?;
+                }
+                Ok(Outcome::Done("COMMIT".into()))
+            }
+        }
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<Outcome> {
+        match self.transaction.take() {
+            None => self.notice("WARNING", "25P01", "there is no transaction in progress".into()),
+            Some(t) => self.restore_settings(t, false),
+        }
+        Ok(Outcome::Done("ROLLBACK".into()))
+    }
+
+    fn restore_settings(&mut self, transaction: Transaction, committed: bool) {
+        for (name, before, per_transaction) in transaction.settings.into_iter().rev() {
+            if per_transaction || !committed {
+                self.settings.set(&name, Some(&before)).expect("it was valid before");
+            }
+        }
+        self.cursors.retain(|_, c| c.hold);
+    }
+
+    fn block(&mut self, what: &str) -> Result<&mut Transaction> {
+        self.transaction
+            .as_mut()
+            .filter(|t| !t.implicit)
+            .ok_or_else(|| Error::new("25P01", format!("{what} can only be used in transaction blocks")))
+    }
+
+    pub(super) fn savepoint(&mut self, name: &str) -> Result<Outcome> {
+        let t = self.block("SAVEPOINT")?;
+        let marks = t.writes.changes.iter().map(|(id, deltas)| (*id, deltas.len())).collect();
+        t.savepoints.push((name.to_string(), marks));
+        Ok(Outcome::Done("SAVEPOINT".into()))
+    }
+
+    fn find_savepoint(&mut self, what: &str, name: &str) -> Result<usize> {
+        let t = self.block(what)?;
+        t.savepoints
+            .iter()
+            .rposition(|s| s.0 == name)
+            .ok_or_else(|| Error::new("3B001", format!("savepoint \"{name}\" does not exist")))
+    }
+
+    pub(super) fn release_savepoint(&mut self, name: &str) -> Result<Outcome> {
+        let at = self.find_savepoint("RELEASE SAVEPOINT", name)?;
+        self.block("RELEASE SAVEPOINT")?.savepoints.truncate(at);
+        Ok(Outcome::Done("RELEASE".into()))
+    }
+
+    pub(super) fn rollback_to_savepoint(&mut self, name: &str) -> Result<Outcome> {
+        let at = self.find_savepoint("ROLLBACK TO SAVEPOINT", name)?;
+        let t = self.block("ROLLBACK TO SAVEPOINT")?;
+        t.savepoints.truncate(at + 1);
+        let marks = t.savepoints[at].1.clone();
+        t.writes.changes.retain(|id, deltas| {
+            deltas.truncate(marks.get(id).copied().unwrap_or(0));
+            !deltas.is_empty()
+        });
+        t.failed = false;
+        Ok(Outcome::Done("ROLLBACK".into()))
+    }
+
+    /// Several statements in one simple query message are one implicit transaction: `begin_implicit`
+    /// before the first (a no-op inside BEGIN), `end_implicit` after the last or the failed one.
+    pub async fn begin_implicit(&mut self) {
+        if self.transaction.is_none() {
+            let read_only = self.settings.value("default_transaction_read_only") == "on";
+            self.transaction = Some(Transaction { implicit: true, read_only, ..Transaction::default() });
+        }
+    }
+
+    pub async fn end_implicit(&mut self, ok: bool) -> Result<()> {
+        if !self.transaction.as_ref().is_some_and(|t| t.implicit) {
+            return Ok(());
+        }
+        match ok {
+            true => self.commit().await.map(|_| ()),
+            false => self.rollback().map(|_| ()),
+        }
+    }
+
+    /// Makes changes durable now, or keeps them for COMMIT.
+    pub(super) async fn write(&mut self, relation: RelationId, deltas: Vec<Delta>) -> Result<()> {
+        if deltas.iter().all(Delta::is_empty) {
+            return Ok(());
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.writes.changes.entry(relation).or_default().extend(deltas);
+            return Ok(());
+        }
+        let writes = Writes { changes: [(relation, deltas)].into(), positions: vec![] };
+        self.core.ask(|reply| Request::Write { writes, reply }).await.map(|_| ())
+    }
+}

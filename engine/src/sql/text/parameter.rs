@@ -1,0 +1,112 @@
+//! Parameters of a statement: from the bytes of a Bind message to the value that the engine expects.
+//!
+//! ```text
+//!   declared 2950 (uuid), engine wants Utf8, 16 bytes   ->  Utf8 "0f7e…"
+//!   not declared, engine wants Int32, text "42"         ->  Int32 42
+//! ```
+//!
+//! The client's declaration decides how bytes are read; the engine's type what they become.
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+
+use super::pg_type::{PgType, name_of_oid};
+use super::{Style, binary, read};
+use crate::error::{Error, Result};
+use crate::sql::types;
+
+/// The value of a parameter, as [`crate::session::Session::execute`] takes it.
+pub type Value = ScalarValue;
+
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    ty: PgType,
+    /// The Arrow type in which `ty` is kept.
+    storage: DataType,
+    target: DataType,
+}
+
+impl Parameter {
+    /// The Arrow type that a client's declaration stands for; `None` for 0 and `unknown`. Types that are not
+    /// known are 42704.
+    pub fn declared_type(oid: u32) -> Result<Option<DataType>> {
+        const UNKNOWN: u32 = 705;
+        if oid == 0 || oid == UNKNOWN {
+            return Ok(None);
+        }
+        Self::storage_of(oid).map(|(_, storage)| Some(storage))
+    }
+
+    fn storage_of(oid: u32) -> Result<(PgType, DataType)> {
+        let no_such = || Error::undefined_object(format!("type with OID {oid} does not exist"));
+        let name = name_of_oid(oid).ok_or_else(no_such)?;
+        // A length is not part of a parameter's type: `character` alone would mean one character.
+        let name = if name == "character" { "text".to_string() } else { name };
+        let field = types::field("parameter", &name, true)?;
+        Ok((PgType { oid, ..PgType::of(&field) }, field.data_type().clone()))
+    }
+
+    /// `declared` is the client's OID, 0 if it left the type to us; `target` the engine's type.
+    pub fn new(declared: u32, target: &DataType) -> Result<Parameter> {
+        match Self::declared_type(declared)? {
+            Some(_) => {
+                let (ty, storage) = Self::storage_of(declared)?;
+                Ok(Parameter { ty, storage, target: target.clone() })
+            }
+            None => {
+                // NULL is what the engine calls a type that nothing determines.
+                let storage = if *target == DataType::Null { DataType::Utf8 } else { target.clone() };
+                Ok(Parameter { ty: PgType::named(None, &storage), storage, target: target.clone() })
+            }
+        }
+    }
+
+    pub fn oid(&self) -> u32 {
+        self.ty.oid
+    }
+
+    pub fn decode(&self, bytes: Option<&[u8]>, is_binary: bool, style: &Style) -> Result<Value> {
+        let array = if is_binary {
+            binary::read(&self.ty, &self.storage, &[bytes])
+        } else {
+            let text = bytes.map(std::str::from_utf8).transpose();
+            let text = text.map_err(|_| Error::new("22021", "invalid byte sequence for encoding \"UTF8\""))?;
+            read::read(&self.ty, &self.storage, &[text], style)
+        };
+        let array = array.map_err(|e| e.error)?;
+        let value = ScalarValue::try_from_array(&array, 0).map_err(Error::internal)?;
+        if self.storage == self.target || self.target == DataType::Null {
+            return Ok(value);
+        }
+        value.cast_to(&self.target).map_err(|e| Error::new("22003", e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(declared: u32, target: DataType, bytes: &[u8], is_binary: bool) -> Result<ScalarValue> {
+        Parameter::new(declared, &target)?.decode(Some(bytes), is_binary, &Style::default())
+    }
+
+    #[test]
+    fn declared_types_read_and_engine_types_come_out() {
+        let uuid = [0xab; 16];
+        for (declared, target, bytes, is_binary, value) in [
+            (0, DataType::Int32, &b"42"[..], false, ScalarValue::Int32(Some(42))),
+            (23, DataType::Int64, &[0, 0, 0, 42], true, ScalarValue::Int64(Some(42))),
+            (705, DataType::Utf8, b"x", false, ScalarValue::Utf8(Some("x".into()))),
+            (0, DataType::Null, b"x", false, ScalarValue::Utf8(Some("x".into()))),
+            (2950, DataType::Utf8, &uuid, true, ScalarValue::Utf8(Some("abababab-abab-abab-abab-abababababab".into()))),
+            (1042, DataType::Utf8, b"long", true, ScalarValue::Utf8(Some("long".into()))),
+        ] {
+            assert_eq!(decode(declared, target, bytes, is_binary), Ok(value), "{declared}");
+        }
+        assert_eq!(decode(0, DataType::Int32, b"x", false).unwrap_err().code, "22P02");
+        assert_eq!(decode(23, DataType::Int32, &[1], true).unwrap_err().code, "22P03");
+        assert_eq!(decode(99_999, DataType::Utf8, b"x", false).unwrap_err().code, "42704");
+        assert_eq!(Parameter::new(2950, &DataType::Utf8).unwrap().oid(), 2950);
+        assert_eq!(Parameter::new(0, &DataType::Int64).unwrap().oid(), 20);
+    }
+}

@@ -1,0 +1,311 @@
+//! information_schema, as the SQL standard and Postgres have it: the user's relations and the system's.
+//!
+//! Materialized views are in `tables` and `columns` (Postgres leaves them out), because tools that know
+//! only the standard's views would not see them; their table_type is `BASE TABLE` for the same reason.
+//! Streams are base tables too.
+
+use arrow::array::RecordBatch;
+use datafusion::common::Result;
+use millrace_engine::catalog::{Relation, RelationKind};
+
+use super::objects;
+use super::views::owner;
+use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::names::Names;
+use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name};
+use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
+use crate::pg_catalog::types::{self, Type};
+use crate::pg_catalog::value::Value;
+
+pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Option<RecordBatch>> {
+    let make = |fields: &str| Rows::new(relation, fields);
+    let database = || Value::from(view.database.as_str());
+    let keyed = || view.user_relations().filter(|r| !r.primary_key.is_empty());
+    let rows = match relation.name {
+        "information_schema_catalog_name" => {
+            let mut rows = make("catalog_name");
+            rows.add([database()]);
+            rows
+        }
+        "schemata" => {
+            let mut rows = make("catalog_name schema_name schema_owner");
+            for (_, name) in view.schemas() {
+                rows.add([database(), name.into(), BOOTSTRAP_ROLE.into()]);
+            }
+            rows
+        }
+        "tables" => {
+            let mut rows = make("table_catalog table_schema table_name table_type is_insertable_into is_typed");
+            for r in view.user_relations() {
+                let type_ = if r.kind == RelationKind::View { "VIEW" } else { "BASE TABLE" };
+                rows.add([
+                    database(),
+                    r.schema_name.as_str().into(),
+                    r.name.as_str().into(),
+                    type_.into(),
+                    yes_or_no(writable(r)),
+                    "NO".into(),
+                ]);
+            }
+            for r in &RELATIONS.all {
+                let type_ = if r.kind == "v" { "VIEW" } else { "BASE TABLE" };
+                rows.add([database(), r.schema_name.into(), r.name.into(), type_.into(), "NO".into(), "NO".into()]);
+            }
+            rows
+        }
+        "views" => {
+            let mut rows = make(
+                "table_catalog table_schema table_name view_definition check_option is_updatable is_insertable_into \
+                 is_trigger_updatable is_trigger_deletable is_trigger_insertable_into",
+            );
+            let no = || Value::from("NO");
+            for r in view.user_relations().filter(|r| r.kind == RelationKind::View) {
+                rows.add([
+                    database(),
+                    r.schema_name.as_str().into(),
+                    r.name.as_str().into(),
+                    objects::definition(r).into(),
+                    "NONE".into(),
+                    no(),
+                    no(),
+                    no(),
+                    no(),
+                    no(),
+                ]);
+            }
+            rows
+        }
+        "columns" => columns(relation, view),
+        "table_constraints" => {
+            let mut rows = make(
+                "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name constraint_type \
+                 is_deferrable initially_deferred enforced nulls_distinct",
+            );
+            for r in keyed() {
+                rows.add([
+                    database(),
+                    r.schema_name.as_str().into(),
+                    index_name(r).into(),
+                    database(),
+                    r.schema_name.as_str().into(),
+                    r.name.as_str().into(),
+                    "PRIMARY KEY".into(),
+                    "NO".into(),
+                    "NO".into(),
+                    "YES".into(),
+                    Value::Null,
+                ]);
+            }
+            rows
+        }
+        "key_column_usage" | "constraint_column_usage" => {
+            let ordered = relation.name == "key_column_usage";
+            let mut rows = make(&format!(
+                "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name column_name {}",
+                if ordered { "ordinal_position" } else { "" }
+            ));
+            for r in keyed() {
+                for (i, column) in r.primary_key.iter().enumerate() {
+                    let schema = || Value::from(r.schema_name.as_str());
+                    let column = Value::from(r.columns[*column].name.as_str());
+                    let (name, key) = (Value::from(r.name.as_str()), Value::from(index_name(r)));
+                    if ordered {
+                        rows.add([
+                            database(),
+                            schema(),
+                            key,
+                            database(),
+                            schema(),
+                            name,
+                            column,
+                            (i as i64 + 1).into(),
+                        ]);
+                    } else {
+                        rows.add([database(), schema(), key, database(), schema(), name, column]);
+                    }
+                }
+            }
+            rows
+        }
+        "constraint_table_usage" => {
+            let mut rows =
+                make("table_catalog table_schema table_name constraint_catalog constraint_schema constraint_name");
+            for r in keyed() {
+                let schema = || Value::from(r.schema_name.as_str());
+                rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), index_name(r).into()]);
+            }
+            rows
+        }
+        "view_table_usage" => {
+            let mut rows = make("view_catalog view_schema view_name table_catalog table_schema table_name");
+            for r in view.user_relations().filter(|r| r.kind == RelationKind::View) {
+                for on in r.depends_on.iter().filter_map(|id| view.catalog.get(*id)) {
+                    rows.add([
+                        database(),
+                        r.schema_name.as_str().into(),
+                        r.name.as_str().into(),
+                        database(),
+                        on.schema_name.as_str().into(),
+                        on.name.as_str().into(),
+                    ]);
+                }
+            }
+            rows
+        }
+        "character_sets" => {
+            let mut rows = make(
+                "character_set_name character_repertoire form_of_use default_collate_catalog default_collate_schema \
+                 default_collate_name",
+            );
+            rows.add(["UTF8".into(), "UCS".into(), "UTF8".into(), database(), "pg_catalog".into(), "C".into()]);
+            rows
+        }
+        "collations" => {
+            let mut rows = make("collation_catalog collation_schema collation_name pad_attribute");
+            for name in ["default", "C", "POSIX"] {
+                rows.add([database(), "pg_catalog".into(), name.into(), "NO PAD".into()]);
+            }
+            rows
+        }
+        "table_privileges" | "role_table_grants" => {
+            let mut rows = make(
+                "grantor grantee table_catalog table_schema table_name privilege_type is_grantable with_hierarchy",
+            );
+            for r in view.user_relations() {
+                for privilege in ["INSERT", "SELECT", "UPDATE", "DELETE"] {
+                    rows.add([
+                        owner(r).into(),
+                        owner(r).into(),
+                        database(),
+                        r.schema_name.as_str().into(),
+                        r.name.as_str().into(),
+                        privilege.into(),
+                        "YES".into(),
+                        yes_or_no(privilege == "SELECT"),
+                    ]);
+                }
+            }
+            rows
+        }
+        "enabled_roles" => {
+            let mut rows = make("role_name");
+            for role in view.roles() {
+                rows.add([role.into()]);
+            }
+            rows
+        }
+        _ => return Ok(None),
+    };
+    rows.finish().map(Some)
+}
+
+fn writable(relation: &Relation) -> bool {
+    matches!(relation.kind, RelationKind::Table | RelationKind::Stream)
+}
+
+fn yes_or_no(yes: bool) -> Value {
+    (if yes { "YES" } else { "NO" }).into()
+}
+
+fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
+    let mut rows = Rows::new(
+        relation,
+        "table_catalog table_schema table_name column_name ordinal_position column_default is_nullable data_type \
+         character_maximum_length character_octet_length numeric_precision numeric_precision_radix numeric_scale \
+         datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity identity_cycle \
+         is_generated is_updatable",
+    );
+    let mut add = |schema: &str,
+                   table: &str,
+                   position: usize,
+                   name: &str,
+                   type_: &Type,
+                   typmod: i32,
+                   default: Option<&str>,
+                   null: bool,
+                   updatable: bool| {
+        let measures = measures(type_, typmod);
+        let [length, octets, precision, radix, scale, datetime] = measures.map(Value::from);
+        rows.add([
+            view.database.as_str().into(),
+            schema.into(),
+            table.into(),
+            name.into(),
+            (position as i64 + 1).into(),
+            default.into(),
+            yes_or_no(null),
+            data_type(type_).into(),
+            length,
+            octets,
+            precision,
+            radix,
+            scale,
+            datetime,
+            view.database.as_str().into(),
+            "pg_catalog".into(),
+            type_.name.into(),
+            (position + 1).to_string().into(),
+            "NO".into(),
+            "NO".into(),
+            "NO".into(),
+            "NEVER".into(),
+            yes_or_no(updatable),
+        ]);
+    };
+    for r in view.user_relations() {
+        for (i, c) in r.columns.iter().enumerate() {
+            let (type_, typmod) = objects::type_of(c);
+            let null = !objects::not_null(r, i);
+            let updatable = r.kind == RelationKind::Table;
+            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, c.default.as_deref(), null, updatable);
+        }
+    }
+    for r in &RELATIONS.all {
+        for (i, c) in r.columns.iter().enumerate() {
+            add(r.schema_name, r.name, i, c.name, c.type_, -1, None, !c.not_null, false);
+        }
+    }
+    rows
+}
+
+/// `ARRAY` for arrays, as the standard says.
+fn data_type(type_: &Type) -> &'static str {
+    if type_.name.starts_with('_') || type_.name.ends_with("vector") { "ARRAY" } else { type_.display }
+}
+
+/// Length in characters and in octets, precision and its radix, scale, precision of a time.
+fn measures(type_: &Type, typmod: i32) -> [Option<i64>; 6] {
+    let modifier = (typmod >= 4).then(|| i64::from(typmod) - 4);
+    match type_.name {
+        "varchar" | "bpchar" => [modifier, modifier.map(|n| n * 4).or(Some(1 << 30)), None, None, None, None],
+        "text" | "name" | "char" => {
+            [None, if type_.name == "text" { Some(1 << 30) } else { None }, None, None, None, None]
+        }
+        "int2" => [None, None, Some(16), Some(2), Some(0), None],
+        "int4" => [None, None, Some(32), Some(2), Some(0), None],
+        "int8" => [None, None, Some(64), Some(2), Some(0), None],
+        "float4" => [None, None, Some(24), Some(2), None, None],
+        "float8" => [None, None, Some(53), Some(2), None, None],
+        "numeric" => {
+            [None, None, modifier.map(|m| m >> 16), Some(10), modifier.map(|m| ((m & 0x7ff) ^ 1024) - 1024), None]
+        }
+        "date" => [None, None, None, None, None, Some(0)],
+        "time" | "timetz" | "timestamp" | "timestamptz" | "interval" => {
+            [None, None, None, None, None, Some(if typmod < 0 { 6 } else { i64::from(typmod) })]
+        }
+        _ => [None; 6],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn precision_of_numbers_and_texts() {
+        let of = |sql: &str| types::parse(sql).map(|(t, m)| measures(t, m)).expect("a type");
+        assert_eq!(of("numeric(12,2)"), [None, None, Some(12), Some(10), Some(2), None]);
+        assert_eq!(of("character varying(20)"), [Some(20), Some(80), None, None, None, None]);
+        assert_eq!(of("timestamp with time zone")[5], Some(6));
+    }
+}

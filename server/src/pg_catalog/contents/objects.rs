@@ -1,0 +1,295 @@
+//! The user's relations as Postgres' base catalogs show them.
+//!
+//! ```text
+//! CREATE TABLE accounts (id int PRIMARY KEY, owner text DEFAULT 'x')        id 16389
+//!   pg_class       16389 accounts r          1073758213 accounts_pkey i
+//!   pg_attribute   16389 id 1, owner 2       1073758213 id 1
+//!   pg_index       1073758213 on 16389, indkey 1, indisprimary
+//!   pg_constraint  accounts_pkey p on 16389, conkey {1}
+//!   pg_attrdef     16389, 2, 'x'
+//! ```
+//!
+//! A stream is a table (relkind `r`) whose description says that it is a stream. A sink holds no rows and
+//! is not listed.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::common::Result;
+use millrace_engine::catalog::{Column, Relation, RelationKind};
+
+use super::declared;
+use super::statics::{OPERATOR_CLASSES, add_attribute, attribute_rows};
+use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::names::*;
+use crate::pg_catalog::relations::Rows;
+use crate::pg_catalog::types::{self, Type};
+use crate::pg_catalog::value::Value;
+
+/// A column's type; text for what Postgres has no type for (a composite).
+pub fn type_of(column: &Column) -> (&'static Type, i32) {
+    types::parse(&column.sql_type).or_else(|| types::parse("text")).expect("text is a type")
+}
+
+pub fn not_null(relation: &Relation, column: usize) -> bool {
+    !relation.columns[column].nullable || relation.primary_key.contains(&column)
+}
+
+/// The query of a view or materialized view, as pg_get_viewdef gives it.
+pub fn definition(relation: &Relation) -> Option<String> {
+    let query = relation.query.as_ref()?;
+    matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
+        .then(|| format!(" {};", query.trim().trim_end_matches(';').trim_end()))
+}
+
+/// `PRIMARY KEY (order_id, line)`.
+pub fn constraint_definition(relation: &Relation) -> String {
+    format!("PRIMARY KEY ({})", key_columns(relation))
+}
+
+/// `CREATE UNIQUE INDEX items_pkey ON sales.items USING btree (order_id, line)`; `table` where the
+/// table's name is to be written otherwise than in full.
+pub fn index_definition(relation: &Relation, table: Option<&str>) -> String {
+    let full = format!("{}.{}", quote_ident(&relation.schema_name), quote_ident(&relation.name));
+    let (index, table) = (quote_ident(&index_name(relation)), table.unwrap_or(&full));
+    format!("CREATE UNIQUE INDEX {index} ON {table} USING btree ({})", key_columns(relation))
+}
+
+fn key_columns(relation: &Relation) -> String {
+    relation.primary_key.iter().map(|i| quote_ident(&relation.columns[*i].name)).collect::<Vec<_>>().join(", ")
+}
+
+fn with_key(view: &CatalogView) -> impl Iterator<Item = &Arc<Relation>> {
+    view.user_relations().filter(|r| !r.primary_key.is_empty())
+}
+
+fn schema_oid(view: &CatalogView, relation: &Relation) -> Value {
+    view.schema_oid(&relation.schema_name).unwrap_or(PUBLIC).into()
+}
+
+pub fn namespaces(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(declared("pg_namespace"), "oid nspname nspowner");
+    for (oid, name) in view.schemas() {
+        rows.add([oid.into(), name.into(), BOOTSTRAP_ROLE_OID.into()]);
+    }
+    rows.finish()
+}
+
+pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(
+        declared("pg_class"),
+        "oid relname relnamespace relowner relam relfilenode reltuples relpages relhasindex relpersistence relkind relnatts \
+         relhasrules relispopulated relreplident",
+    );
+    for r in view.user_relations() {
+        let kind = relkind(r.kind).expect("user_relations gives those that have one");
+        let stored = kind != "v";
+        let status = view.live.size(r.id);
+        rows.add([
+            r.id.into(),
+            r.name.as_str().into(),
+            schema_oid(view, r),
+            view.owner_oid(r).into(),
+            (if stored { 2 } else { 0 }).into(),
+            (if stored { r.id } else { 0 }).into(),
+            Value::Float(status.map_or(if stored { -1.0 } else { 0.0 }, |s| s.rows as f64)),
+            status.map_or(0, |s| s.bytes.div_ceil(8192) as i64).into(),
+            (!r.primary_key.is_empty()).into(),
+            "p".into(),
+            kind.into(),
+            (r.columns.len() as i64).into(),
+            (kind != "r").into(),
+            true.into(),
+            (if kind == "v" { "n" } else { "d" }).into(),
+        ]);
+    }
+    for r in with_key(view) {
+        rows.add([
+            index_oid(r.id).into(),
+            index_name(r).into(),
+            schema_oid(view, r),
+            view.owner_oid(r).into(),
+            403.into(),
+            index_oid(r.id).into(),
+            Value::Float(0.0),
+            1.into(),
+            false.into(),
+            "p".into(),
+            "i".into(),
+            (r.primary_key.len() as i64).into(),
+            false.into(),
+            true.into(),
+            "n".into(),
+        ]);
+    }
+    rows.finish()
+}
+
+pub fn attributes(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = attribute_rows();
+    for r in view.user_relations() {
+        for (i, c) in r.columns.iter().enumerate() {
+            let (type_, typmod) = type_of(c);
+            add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), c.default.is_some());
+        }
+    }
+    for r in with_key(view) {
+        for (i, key) in r.primary_key.iter().enumerate() {
+            let (type_, typmod) = type_of(&r.columns[*key]);
+            add_attribute(&mut rows, index_oid(r.id), i, &r.columns[*key].name, type_, typmod, false, false);
+        }
+    }
+    rows.finish()
+}
+
+/// Positions of the key's columns, from 1.
+fn key(relation: &Relation) -> Value {
+    relation.primary_key.iter().map(|i| *i as i64 + 1).collect::<Vec<_>>().into()
+}
+
+pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(
+        declared("pg_index"),
+        "indexrelid indrelid indnatts indnkeyatts indisunique indisprimary indimmediate indisvalid indisready indislive indkey \
+         indcollation indclass indoption",
+    );
+    for r in with_key(view) {
+        let n = r.primary_key.len();
+        let key_types: Vec<&Type> = r.primary_key.iter().map(|i| type_of(&r.columns[*i]).0).collect();
+        let class = |t: &&Type| {
+            let found = OPERATOR_CLASSES.iter().find(|(_, _, _, input)| *input == t.oid);
+            let text = || OPERATOR_CLASSES.iter().find(|(_, name, _, _)| *name == "text_ops");
+            found.or_else(text).map_or(0, |c| c.0)
+        };
+        rows.add([
+            index_oid(r.id).into(),
+            r.id.into(),
+            (n as i64).into(),
+            (n as i64).into(),
+            true.into(),
+            true.into(),
+            true.into(),
+            true.into(),
+            true.into(),
+            true.into(),
+            key(r),
+            key_types.iter().map(|t| t.collation()).collect::<Vec<_>>().into(),
+            key_types.iter().map(class).collect::<Vec<_>>().into(),
+            vec![0; n].into(),
+        ]);
+    }
+    rows.finish()
+}
+
+pub fn constraints(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(
+        declared("pg_constraint"),
+        "oid conname connamespace contype convalidated conrelid conindid confupdtype confdeltype confmatchtype conislocal \
+         connoinherit conkey",
+    );
+    for r in with_key(view) {
+        rows.add([
+            constraint_oid(r.id).into(),
+            index_name(r).into(),
+            schema_oid(view, r),
+            "p".into(),
+            true.into(),
+            r.id.into(),
+            index_oid(r.id).into(),
+            " ".into(),
+            " ".into(),
+            " ".into(),
+            true.into(),
+            true.into(),
+            key(r),
+        ]);
+    }
+    rows.finish()
+}
+
+pub fn defaults(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(declared("pg_attrdef"), "oid adrelid adnum adbin");
+    for r in view.user_relations() {
+        for (i, c) in r.columns.iter().enumerate() {
+            if let Some(default) = &c.default {
+                rows.add([
+                    default_oid(r.id, i + 1).into(),
+                    r.id.into(),
+                    (i as i64 + 1).into(),
+                    default.as_str().into(),
+                ]);
+            }
+        }
+    }
+    rows.finish()
+}
+
+/// The comment; for a stream without one, what it is, since its relkind says table.
+pub fn description(relation: &Relation) -> Option<&str> {
+    match (&relation.comment, relation.kind) {
+        (Some(comment), _) => Some(comment),
+        (None, RelationKind::Stream) => Some("stream"),
+        _ => None,
+    }
+}
+
+pub fn descriptions(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(declared("pg_description"), "objoid classoid objsubid description");
+    for r in view.user_relations() {
+        if let Some(text) = description(r) {
+            rows.add([r.id.into(), PG_CLASS.into(), 0.into(), text.into()]);
+        }
+        for (column, text) in &r.column_comments {
+            rows.add([r.id.into(), PG_CLASS.into(), (*column as i64 + 1).into(), text.as_str().into()]);
+        }
+    }
+    rows.add([PUBLIC.into(), PG_NAMESPACE.into(), 0.into(), "standard public schema".into()]);
+    rows.add([PG_CATALOG.into(), PG_NAMESPACE.into(), 0.into(), "system catalog schema".into()]);
+    rows.finish()
+}
+
+pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows =
+        Rows::new(declared("pg_rewrite"), "oid rulename ev_class ev_type ev_enabled is_instead ev_qual ev_action");
+    for r in view.user_relations() {
+        if let Some(text) = definition(r) {
+            rows.add([
+                rule_oid(r.id).into(),
+                "_RETURN".into(),
+                r.id.into(),
+                "1".into(),
+                "O".into(),
+                true.into(),
+                "<>".into(),
+                text.into(),
+            ]);
+        }
+    }
+    rows.finish()
+}
+
+/// A view's rule depends on the relations that its query names; it belongs to the view; an index and
+/// its constraint belong to their table.
+pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(declared("pg_depend"), "classid objid objsubid refclassid refobjid refobjsubid deptype");
+    let mut add = |class: u32, object: u32, on_class: u32, on: u32, kind: &str| {
+        rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])
+    };
+    for r in view.user_relations() {
+        if definition(r).is_some() {
+            add(PG_REWRITE, rule_oid(r.id), PG_CLASS, r.id, "i");
+            add(PG_REWRITE, rule_oid(r.id), PG_CLASS, r.id, "n");
+            for on in &r.depends_on {
+                add(PG_REWRITE, rule_oid(r.id), PG_CLASS, *on, "n");
+            }
+        }
+        if !r.primary_key.is_empty() {
+            add(PG_CONSTRAINT, constraint_oid(r.id), PG_CLASS, r.id, "a");
+            add(PG_CLASS, index_oid(r.id), PG_CONSTRAINT, constraint_oid(r.id), "i");
+        }
+        if let Some(schema) = view.schema_oid(&r.schema_name) {
+            add(PG_CLASS, r.id, PG_NAMESPACE, schema, "n");
+        }
+    }
+    rows.finish()
+}

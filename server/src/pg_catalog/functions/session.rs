@@ -1,0 +1,154 @@
+//! Functions about the session and the server: who, where, which settings.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use datafusion::common::Result;
+use millrace_engine::Error;
+
+use super::{Call, Declaration, called_on_null, failed, rows, strict};
+use crate::pg_catalog::contents::UTF8;
+use crate::pg_catalog::keywords::KEYWORDS;
+use crate::pg_catalog::names::Names;
+use crate::pg_catalog::value::Value;
+
+/// What version() says; clients parse the number and choose their catalog queries by it.
+pub const VERSION: &str = concat!("PostgreSQL 15.0 (Millrace ", env!("CARGO_PKG_VERSION"), ")");
+
+pub const FUNCTIONS: &[Declaration] = &[
+    strict("version", 0..=0, "text", |_| Ok(VERSION.into())),
+    strict("current_database", 0..=0, "name", |c| Ok(c.view.database.as_str().into())),
+    strict("current_catalog", 0..=0, "name", |c| Ok(c.view.database.as_str().into())),
+    strict("current_schema", 0..=0, "name", |c| Ok(c.view.current_schemas().first().copied().into())),
+    strict("current_schemas", 1..=1, "_name", |c| {
+        let implicit = c.arguments[0] == Value::Bool(true);
+        Ok(if implicit { c.view.search_schemas().collect::<Vec<_>>() } else { c.view.current_schemas() }.into())
+    }),
+    strict("current_user", 0..=0, "name", user),
+    strict("session_user", 0..=0, "name", user),
+    strict("current_role", 0..=0, "name", user),
+    strict("user", 0..=0, "name", user),
+    strict("system_user", 0..=0, "text", user),
+    strict("pg_backend_pid", 0..=0, "int4", |c| Ok(c.view.pid.into())),
+    strict("pg_is_in_recovery", 0..=0, "bool", |_| Ok(false.into())),
+    strict("txid_current", 0..=0, "int8", transaction_id),
+    strict("pg_current_xact_id", 0..=0, "int8", transaction_id),
+    strict("txid_current_if_assigned", 0..=0, "int8", |_| Ok(Value::Null)),
+    strict("pg_current_xact_id_if_assigned", 0..=0, "int8", |_| Ok(Value::Null)),
+    // Nothing is ever frozen or wraps around, so every transaction id is of age 0.
+    strict("xid_age", 1..=1, "int4", |_| Ok(0.into())),
+    strict("mxid_age", 1..=1, "int4", |_| Ok(0.into())),
+    strict("inet_server_addr", 0..=0, "text", |c| Ok(c.view.live.server_address().map(|a| a.ip().to_string()).into())),
+    strict("inet_server_port", 0..=0, "int4", |c| Ok(c.view.live.server_address().map(|a| i64::from(a.port())).into())),
+    strict("inet_client_addr", 0..=0, "text", |c| {
+        Ok(own(c).and_then(|s| s.client_address).map(|a| a.ip().to_string()).into())
+    }),
+    strict("inet_client_port", 0..=0, "int4", |c| {
+        Ok(own(c).and_then(|s| s.client_address).map(|a| i64::from(a.port())).into())
+    }),
+    strict("pg_postmaster_start_time", 0..=0, "timestamptz", |c| Ok(c.view.live.server_started_us().into())),
+    strict("pg_conf_load_time", 0..=0, "timestamptz", |c| Ok(c.view.live.server_started_us().into())),
+    strict("current_setting", 1..=2, "text", current_setting),
+    called_on_null("set_config", 3..=3, "text", set_config),
+    rows(
+        "pg_show_all_settings",
+        0..=0,
+        "name:text setting:text unit:text category:text short_desc:text extra_desc:text context:text vartype:text",
+        |c| {
+            let row = |(name, value, description): &(String, String, String)| {
+                let text = |t: &str| Value::from(t);
+                vec![
+                    text(name),
+                    text(value),
+                    Value::Null,
+                    text("Millrace"),
+                    text(description),
+                    Value::Null,
+                    text("user"),
+                    text("string"),
+                ]
+            };
+            Ok(c.view.settings.iter().map(row).collect::<Vec<_>>().into())
+        },
+    ),
+    rows("pg_get_keywords", 0..=0, "word:text catcode:char barelabel:bool catdesc:text baredesc:text", |_| {
+        let mut words: Vec<_> = KEYWORDS.iter().collect();
+        words.sort_by_key(|(word, _)| **word);
+        let bare = |yes: bool| if yes { "can be bare label" } else { "requires AS" };
+        let row = |(word, k): (&&'static str, &crate::pg_catalog::keywords::Keyword)| -> Vec<Value> {
+            vec![
+                (*word).into(),
+                k.category.into(),
+                k.bare_label.into(),
+                k.description().into(),
+                bare(k.bare_label).into(),
+            ]
+        };
+        Ok(words.into_iter().map(row).collect::<Vec<_>>().into())
+    }),
+    rows("pg_listening_channels", 0..=0, "pg_listening_channels:text", |_| Ok(Value::List(Vec::new()))),
+    strict("pg_cancel_backend", 1..=1, "bool", |c| signal(c, false)),
+    strict("pg_terminate_backend", 1..=2, "bool", |c| signal(c, true)),
+    // There are no advisory locks, so there are none to release.
+    strict("pg_advisory_unlock_all", 0..=0, "void", |_| Ok(Value::Null)),
+    strict("pg_encoding_to_char", 1..=1, "name", |c| Ok(encoding_name(c.int(0)).into())),
+    strict("pg_char_to_encoding", 1..=1, "int4", |c| {
+        let utf8 = c.text(0).is_some_and(|t| t.eq_ignore_ascii_case("utf8") || t.eq_ignore_ascii_case("utf-8"));
+        Ok((if utf8 { UTF8 } else { -1 }).into())
+    }),
+    strict("pg_encoding_max_length", 1..=1, "int4", |c| Ok((if c.int(0) == Some(UTF8) { 4 } else { 1 }).into())),
+    strict("pg_client_encoding", 0..=0, "name", |_| Ok("UTF8".into())),
+    strict("getdatabaseencoding", 0..=0, "name", |_| Ok("UTF8".into())),
+    strict("pg_jit_available", 0..=0, "bool", |_| Ok(false.into())),
+    strict("pg_trigger_depth", 0..=0, "int4", |_| Ok(0.into())),
+    strict("pg_my_temp_schema", 0..=0, "oid", |_| Ok(0.into())),
+    strict("pg_is_other_temp_schema", 1..=1, "bool", |_| Ok(false.into())),
+];
+
+fn user(c: &Call) -> Result<Value> {
+    Ok(c.view.user.as_str().into())
+}
+
+fn own(c: &Call) -> Option<millrace_engine::sql::system::SessionInfo> {
+    c.view.live.sessions().into_iter().find(|s| s.pid == c.view.pid)
+}
+
+/// A number that never comes twice while the server runs: clients compare it, nothing more.
+fn transaction_id(_: &Call) -> Result<Value> {
+    static NEXT: AtomicI64 = AtomicI64::new(1000);
+    Ok(NEXT.fetch_add(1, Ordering::Relaxed).into())
+}
+
+fn encoding_name(encoding: Option<i64>) -> &'static str {
+    match encoding {
+        Some(UTF8) => "UTF8",
+        Some(0) => "SQL_ASCII",
+        _ => "",
+    }
+}
+
+fn current_setting(c: &Call) -> Result<Value> {
+    let name = c.text(0).unwrap_or_default();
+    match c.view.settings.iter().find(|(n, _, _)| n.eq_ignore_ascii_case(name)) {
+        Some((_, value, _)) => Ok(value.as_str().into()),
+        None if c.arguments.get(1) == Some(&Value::Bool(true)) => Ok(Value::Null),
+        None => failed(Error::undefined_object(format!("unrecognized configuration parameter \"{name}\""))),
+    }
+}
+
+fn set_config(c: &Call) -> Result<Value> {
+    let Some(name) = c.text(0) else {
+        return failed(Error::new("22004", "SET requires parameter name"));
+    };
+    match c.view.live.set_config(name, c.text(1), c.arguments[2] == Value::Bool(true)) {
+        Ok(value) => Ok(value.into()),
+        Err(error) => failed(error),
+    }
+}
+
+fn signal(c: &Call, terminate: bool) -> Result<Value> {
+    let Some(pid) = c.int(0).and_then(|pid| i32::try_from(pid).ok()) else { return Ok(false.into()) };
+    match c.view.live.signal(pid, terminate) {
+        Ok(found) => Ok(found.into()),
+        Err(error) => failed(error),
+    }
+}

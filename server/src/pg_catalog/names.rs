@@ -1,0 +1,277 @@
+//! Which OID stands for what: schemas, relations, indexes, roles, by name and back.
+//!
+//! A relation's OID is its id in the catalog. What Postgres knows as objects of their own but Millrace
+//! does not (the index and the constraint of a primary key, a default, a view's rule) gets an OID
+//! derived from the relation's, so it is the same in every session and after a restart:
+//!
+//! ```text
+//! 0x4000_0000 + id   index of the primary key        accounts_pkey
+//! 0x5000_0000 + id   constraint of the primary key   accounts_pkey
+//! 0x6000_0000 + id   rule of a view                  _RETURN
+//! 0x7000_0000 + …    default of a column (id * 2048 + attnum, in 28 bits)
+//! 0x3000_0000 + …    role (28 bits of the hash of its name; `millrace` is 10)
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millrace_engine::catalog::{Relation, RelationKind};
+
+use super::{CatalogView, relations};
+
+pub const PG_CATALOG: u32 = 11;
+pub const INFORMATION_SCHEMA: u32 = 13207;
+pub const PUBLIC: u32 = 2200;
+/// The role that owns what every server has.
+pub const BOOTSTRAP_ROLE: &str = "millrace";
+pub const BOOTSTRAP_ROLE_OID: u32 = 10;
+pub const DATABASE: u32 = 5;
+pub const PG_CLASS: u32 = 1259;
+pub const PG_REWRITE: u32 = 2618;
+pub const PG_CONSTRAINT: u32 = 2606;
+pub const PG_NAMESPACE: u32 = 2615;
+
+const INDEX: u32 = 0x4000_0000;
+const CONSTRAINT: u32 = 0x5000_0000;
+const RULE: u32 = 0x6000_0000;
+const DEFAULT: u32 = 0x7000_0000;
+const ROLE: u32 = 0x3000_0000;
+const TAG: u32 = 0xf000_0000;
+
+pub fn index_oid(relation: u32) -> u32 {
+    INDEX | relation
+}
+pub fn constraint_oid(relation: u32) -> u32 {
+    CONSTRAINT | relation
+}
+pub fn rule_oid(relation: u32) -> u32 {
+    RULE | relation
+}
+pub fn default_oid(relation: u32, attnum: usize) -> u32 {
+    DEFAULT | (relation.wrapping_mul(2048).wrapping_add(attnum as u32) & !TAG)
+}
+
+pub fn role_oid(name: &str) -> u32 {
+    if name == BOOTSTRAP_ROLE {
+        return BOOTSTRAP_ROLE_OID;
+    }
+    // FNV-1a: must never change, since clients may keep OIDs.
+    let hash = name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    ROLE | (hash & !TAG)
+}
+
+/// `r`, `v`, `m`; None for what pg_class does not list.
+pub fn relkind(kind: RelationKind) -> Option<&'static str> {
+    match kind {
+        RelationKind::Stream | RelationKind::Table => Some("r"),
+        RelationKind::View => Some("v"),
+        RelationKind::MaterializedView => Some("m"),
+        RelationKind::Sink => None,
+    }
+}
+
+pub fn index_name(relation: &Relation) -> String {
+    format!("{}_pkey", relation.name)
+}
+
+/// What an OID of pg_class stands for.
+pub enum Named {
+    User(Arc<Relation>),
+    /// The index of the relation's primary key.
+    Index(Arc<Relation>),
+    System(&'static relations::SystemRelation),
+}
+
+impl Named {
+    pub fn schema_name(&self) -> &str {
+        match self {
+            Named::User(r) | Named::Index(r) => &r.schema_name,
+            Named::System(s) => s.schema_name,
+        }
+    }
+    pub fn name(&self) -> String {
+        match self {
+            Named::User(r) => r.name.clone(),
+            Named::Index(r) => index_name(r),
+            Named::System(s) => s.name.to_string(),
+        }
+    }
+}
+
+/// Look-ups in a session's view.
+pub trait Names {
+    /// The relations that pg_class lists.
+    fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>>;
+    fn named(&self, oid: u32) -> Option<Named>;
+    /// The relation whose primary key is constraint `oid`.
+    fn constraint(&self, oid: u32) -> Option<&Arc<Relation>>;
+    fn find_in(&self, schema_name: &str, name: &str) -> Option<u32>;
+    /// pg_catalog first unless the path names it, then the path.
+    fn search_schemas(&self) -> impl Iterator<Item = &str>;
+    /// The schemas of the path that exist, without the implicit pg_catalog.
+    fn current_schemas(&self) -> Vec<&str>;
+    /// The OID of a relation named as in SQL: `t`, `s.t`, `"Odd name"`, or its OID as digits.
+    fn find_relation(&self, text: &str) -> Option<u32>;
+    fn is_visible(&self, oid: u32) -> bool;
+    /// As regclass prints it: qualified only when not visible.
+    fn print_relation(&self, oid: u32) -> Option<String>;
+    fn schemas(&self) -> Vec<(u32, String)>;
+    fn schema_oid(&self, name: &str) -> Option<u32>;
+    fn schema_name(&self, oid: u32) -> Option<String>;
+    /// The roles that are known: the session's, the owners of relations and the one that owns the system.
+    fn roles(&self) -> BTreeSet<String>;
+    fn role_name(&self, oid: u32) -> Option<String>;
+    fn owner_oid(&self, relation: &Relation) -> u32;
+}
+
+impl Names for CatalogView {
+    fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.catalog.relations.values().filter(|r| relkind(r.kind).is_some())
+    }
+
+    fn named(&self, oid: u32) -> Option<Named> {
+        let user = |id: u32| self.catalog.get(id).filter(|r| relkind(r.kind).is_some()).cloned();
+        match oid & TAG {
+            INDEX => user(oid & !TAG).filter(|r| !r.primary_key.is_empty()).map(Named::Index),
+            _ => user(oid).map(Named::User).or_else(|| relations::by_oid(oid).map(Named::System)),
+        }
+    }
+
+    fn constraint(&self, oid: u32) -> Option<&Arc<Relation>> {
+        (oid & TAG == CONSTRAINT).then(|| self.catalog.get(oid & !TAG)).flatten().filter(|r| !r.primary_key.is_empty())
+    }
+
+    fn find_in(&self, schema_name: &str, name: &str) -> Option<u32> {
+        if let Some(system) = relations::find(Some(schema_name), name) {
+            return Some(system.oid);
+        }
+        self.user_relations().filter(|r| r.schema_name == schema_name).find_map(|r| {
+            if r.name == name {
+                Some(r.id)
+            } else {
+                (!r.primary_key.is_empty() && index_name(r) == name).then(|| index_oid(r.id))
+            }
+        })
+    }
+
+    fn search_schemas(&self) -> impl Iterator<Item = &str> {
+        let implicit = (!self.search_path.iter().any(|s| s == "pg_catalog")).then_some("pg_catalog");
+        implicit.into_iter().chain(self.search_path.iter().map(String::as_str))
+    }
+
+    fn current_schemas(&self) -> Vec<&str> {
+        self.search_path.iter().map(String::as_str).filter(|s| self.schema_oid(s).is_some()).collect()
+    }
+
+    fn find_relation(&self, text: &str) -> Option<u32> {
+        if let Ok(oid) = text.trim().parse() {
+            return Some(oid);
+        }
+        let parts = split_name(text);
+        match parts.as_slice() {
+            [name] => self.search_schemas().find_map(|s| self.find_in(s, name)),
+            [.., schema, name] => self.find_in(schema, name),
+            [] => None,
+        }
+    }
+
+    fn is_visible(&self, oid: u32) -> bool {
+        let Some(named) = self.named(oid) else { return false };
+        let name = named.name();
+        self.search_schemas().find_map(|s| self.find_in(s, &name)) == Some(oid)
+    }
+
+    fn print_relation(&self, oid: u32) -> Option<String> {
+        let named = self.named(oid)?;
+        let name = quote_ident(&named.name());
+        if self.is_visible(oid) { Some(name) } else { Some(format!("{}.{name}", quote_ident(named.schema_name()))) }
+    }
+
+    fn schemas(&self) -> Vec<(u32, String)> {
+        let mut all = vec![
+            (PG_CATALOG, "pg_catalog".to_string()),
+            (PUBLIC, "public".into()),
+            (INFORMATION_SCHEMA, "information_schema".into()),
+        ];
+        all.extend(
+            self.catalog.schemas.iter().filter(|(n, _)| n.as_str() != "public").map(|(n, oid)| (*oid, n.clone())),
+        );
+        all
+    }
+    fn schema_oid(&self, name: &str) -> Option<u32> {
+        self.schemas().into_iter().find(|(_, n)| n == name).map(|(oid, _)| oid)
+    }
+    fn schema_name(&self, oid: u32) -> Option<String> {
+        self.schemas().into_iter().find(|(o, _)| *o == oid).map(|(_, n)| n)
+    }
+
+    fn roles(&self) -> BTreeSet<String> {
+        let owners = self.catalog.relations.values().map(|r| r.owner.clone()).filter(|o| !o.is_empty());
+        owners.chain([self.user.clone(), BOOTSTRAP_ROLE.to_string()]).collect()
+    }
+    fn role_name(&self, oid: u32) -> Option<String> {
+        self.roles().into_iter().find(|r| role_oid(r) == oid)
+    }
+    fn owner_oid(&self, relation: &Relation) -> u32 {
+        role_oid(if relation.owner.is_empty() { BOOTSTRAP_ROLE } else { &relation.owner })
+    }
+}
+
+/// `a."B c".d` to its parts, folded.
+pub fn split_name(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = text.trim().chars().peekable();
+    while let Some(c) = chars.next() {
+        let part = parts.last_mut().expect("starts with one part");
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                part.push('"');
+            }
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            c if quoted => part.push(c),
+            c => part.extend(c.to_lowercase()),
+        }
+    }
+    parts
+}
+
+pub fn quote_ident(name: &str) -> String {
+    let plain = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !super::keywords::is_reserved(name);
+    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// `'it''s'`, or `E'a\\b'` with a backslash.
+pub fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\")).trim_start().to_string()
+    } else {
+        format!("'{quoted}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_split_and_quote() {
+        assert_eq!(split_name("Public.\"Odd.\"\"Name\"\"\""), ["public", "Odd.\"Name\""]);
+        assert_eq!(quote_ident("orders"), "orders");
+        assert_eq!(quote_ident("Order"), "\"Order\"");
+        assert_eq!(quote_ident("select"), "\"select\"");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+    }
+
+    #[test]
+    fn roles_keep_their_oids() {
+        assert_eq!(role_oid("millrace"), 10);
+        assert_eq!(role_oid("alice"), role_oid("alice"));
+        assert_ne!(role_oid("alice"), role_oid("bob"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What a real driver does: tokio-postgres, which prepares everything and speaks binary.
+
+mod common;
+
+use std::time::Duration;
+
+use futures::{SinkExt, TryStreamExt, pin_mut};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+async fn connect(running: &common::Running) -> Client {
+    try_connect(running, "user=me dbname=millrace").await.unwrap()
+}
+
+async fn try_connect(running: &common::Running, options: &str) -> Result<Client, tokio_postgres::Error> {
+    let address = running.server.pg_addr;
+    let options = format!("host={} port={} {options}", address.ip(), address.port());
+    let (client, connection) = tokio_postgres::connect(&options, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn check_value<V: FromSqlOwned + ToSql + PartialEq + std::fmt::Debug + Sync>(client: &Client, sql_type: &str, value: V) {
+    let row = client.query_one(&format!("SELECT $1::{sql_type}"), &[&value]).await;
+    let row = row.unwrap_or_else(|e| panic!("{sql_type}: {e:?}"));
+    assert_eq!(row.get::<_, V>(0), value, "{sql_type}");
+    let row = client.query_one(&format!("SELECT $1::{sql_type}"), &[&None::<V>]).await.unwrap();
+    assert_eq!(row.get::<_, Option<V>>(0), None, "{sql_type}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_in_binary_both_ways() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    check_value(&client, "boolean", true).await;
+    check_value(&client, "smallint", -7i16).await;
+    check_value(&client, "int", i32::MIN).await;
+    check_value(&client, "bigint", i64::MAX).await;
+    check_value(&client, "real", 1.5f32).await;
+    check_value(&client, "double precision", -0.1f64).await;
+    check_value(&client, "text", "héllo".to_string()).await;
+    check_value(&client, "bytea", vec![0u8, 255]).await;
+    check_value(&client, "bigint[]", vec![1i64, -1]).await;
+    check_value(&client, "text[]", vec![Some("a,b".to_string()), None]).await;
+    running.server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_transactions_portals() {
+    let running = common::start(|_| ()).await;
+    let mut client = connect(&running).await;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, v text)").await.unwrap();
+    let insert = client.prepare("INSERT INTO t VALUES ($1, $2)").await.unwrap();
+    for i in 0..10 {
+        assert_eq!(client.execute(&insert, &[&i, &format!("v{i}")]).await.unwrap(), 1);
+    }
+    let duplicate = client.execute(&insert, &[&1, &"again"]).await.unwrap_err();
+    assert_eq!(duplicate.code(), Some(&SqlState::UNIQUE_VIOLATION));
+
+    let transaction = client.transaction().await.unwrap();
+    assert_eq!(transaction.execute("DELETE FROM t WHERE id >= $1", &[&5]).await.unwrap(), 5);
+    let count: i64 = transaction.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(count, 5);
+    transaction.rollback().await.unwrap();
+    let count: i64 = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(count, 10);
+
+    let transaction = client.transaction().await.unwrap();
+    let portal = transaction.bind("SELECT id FROM t ORDER BY id", &[]).await.unwrap();
+    let other = transaction.bind("SELECT v FROM t ORDER BY id DESC", &[]).await.unwrap();
+    let ids = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|r| r.get::<_, i32>(0)).collect::<Vec<_>>();
+    assert_eq!(ids(transaction.query_portal(&portal, 4).await.unwrap()), [0, 1, 2, 3]);
+    assert_eq!(transaction.query_portal(&other, 1).await.unwrap()[0].get::<_, String>(0), "v9");
+    assert_eq!(ids(transaction.query_portal(&portal, 4).await.unwrap()), [4, 5, 6, 7]);
+    assert_eq!(ids(transaction.query_portal(&portal, 0).await.unwrap()), [8, 9]);
+    transaction.commit().await.unwrap();
+
+    let error = client.query("SELECT nosuch FROM t", &[]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::UNDEFINED_COLUMN));
+    running.server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_in_and_out() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    client.batch_execute("CREATE TABLE c (id bigint PRIMARY KEY, v text)").await.unwrap();
+    let sink = client.copy_in("COPY c FROM STDIN").await.unwrap();
+    pin_mut!(sink);
+    let rows = 20_000;
+    for chunk in 0..rows / 100 {
+        let text: String = (chunk * 100..(chunk + 1) * 100).map(|i| format!("{i}\tvalue {i}\n")).collect();
+        sink.send(bytes::Bytes::from(text)).await.unwrap();
+    }
+    assert_eq!(sink.finish().await.unwrap(), rows);
+
+    let stream = client.copy_out("COPY (SELECT id, v FROM c ORDER BY id) TO STDOUT").await.unwrap();
+    let messages: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
+    assert_eq!(messages.len() as u64, rows, "one message per row");
+    assert_eq!(&messages[123][..], b"123\tvalue 123\n");
+
+    // Dropped before its end, it leaves nothing.
+    let sink = client.copy_in("COPY c FROM STDIN").await.unwrap();
+    let mut sink = Box::pin(sink);
+    sink.send(bytes::Bytes::from_static(b"99999\tnever\n")).await.unwrap();
+    drop(sink);
+    let count: i64 = client.query_one("SELECT count(*) FROM c", &[]).await.unwrap().get(0);
+    assert_eq!(count as u64, rows);
+    running.server.shutdown().await.unwrap();
+}
+
+/// A statement that would not end, its rows already on the way.
+const ENDLESS: &str = "SELECT a.g + b.g FROM generate_series(1, 1000000) AS a(g) CROSS JOIN generate_series(1, 1000000) AS b(g)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_and_timeout_leave_the_connection_usable() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    let cancel = client.cancel_token();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cancel.cancel_query(NoTls).await.unwrap();
+    });
+    let stream = client.query_raw(ENDLESS, Vec::<i32>::new()).await.unwrap();
+    pin_mut!(stream);
+    let mut rows = 0u64;
+    let error = loop {
+        match stream.try_next().await {
+            Ok(Some(_)) => rows += 1,
+            Ok(None) => panic!("it ended after {rows} rows"),
+            Err(error) => break error,
+        }
+    };
+    assert!(rows > 0);
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    client.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
+    let error = client.simple_query(ENDLESS).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(error.as_db_error().unwrap().message(), "canceling statement due to statement timeout");
+    let answer = client.simple_query("SELECT 1").await.unwrap();
+    assert!(answer.iter().any(|m| matches!(m, SimpleQueryMessage::Row(row) if row.get(0) == Some("1"))));
+    running.server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_connect() {
+    let running = common::start(|options| options.max_connections = Some(2)).await;
+    let code = |result: Result<Client, tokio_postgres::Error>| result.err().and_then(|e| e.code().cloned());
+    assert_eq!(code(try_connect(&running, "user=me dbname=nosuch").await), Some(SqlState::INVALID_CATALOG_NAME));
+    let setting = "user=me dbname=postgres options='-c nosuch=1'";
+    assert_eq!(code(try_connect(&running, setting).await), Some(SqlState::UNDEFINED_OBJECT));
+    let first = try_connect(&running, "user=me dbname=postgres options='-c application_name=it'").await.unwrap();
+    let row = first.query_one("SHOW application_name", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "it");
+    let _second = connect(&running).await;
+    assert_eq!(code(try_connect(&running, "user=me dbname=millrace").await), Some(SqlState::TOO_MANY_CONNECTIONS));
+    drop(first);
+    // The place is free once the server has seen that the client is gone.
+    let mut third = try_connect(&running, "user=me dbname=millrace").await;
+    for _ in 0..100 {
+        if third.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        third = try_connect(&running, "user=me dbname=millrace").await;
+    }
+    third.unwrap();
+    running.server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_keeps_what_was_written() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    client.batch_execute("CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1), (2)").await.unwrap();
+    let directory = running.directory;
+    running.server.shutdown().await.unwrap();
+    assert!(client.simple_query("SELECT 1").await.is_err(), "the connection was ended");
+    let again = common::start(|options| options.data_dir = Some(directory.path().to_path_buf())).await;
+    let client = connect(&again).await;
+    let count: i64 = client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0);
+    assert_eq!(count, 2);
+    again.server.shutdown().await.unwrap();
+}

@@ -1,0 +1,178 @@
+//! Millrace under test: one data directory, opened in this process, killed and reopened at will.
+//!
+//! ```text
+//!   Database ── workers 1 ──► crash ──► workers 3 ──► crash ──► workers 2
+//!        └── Connection: one session; a new one after each crash, as a client would reconnect
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use futures::StreamExt;
+use millrace_engine::engine::{Config, Engine};
+use millrace_engine::session::{Outcome, Session};
+use millrace_engine::sql::text::{PgType, Style, Zone, value_to_text};
+use tempfile::TempDir;
+
+use crate::answer::{Answer, Letter, SqlError, copy_data};
+
+/// No statement of a test takes this long, unless something hangs.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl From<millrace_engine::Error> for SqlError {
+    fn from(e: millrace_engine::Error) -> Self {
+        SqlError { code: e.code.into(), message: e.message }
+    }
+}
+
+pub struct Database {
+    directory: TempDir,
+    /// `None` only while it is being reopened.
+    engine: Option<Arc<Engine>>,
+    workers: usize,
+    /// Counts the crashes; a session of an earlier life is dead.
+    pub life: u64,
+}
+
+impl Database {
+    pub fn create(workers: usize) -> Result<Database, SqlError> {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let engine = Some(open(&directory, workers)?);
+        Ok(Database { directory, engine, workers, life: 0 })
+    }
+    fn engine(&self) -> &Arc<Engine> {
+        self.engine.as_ref().expect("only absent within crash_and_reopen")
+    }
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+    /// As by kill -9: nothing is flushed. All sessions must have been dropped.
+    pub async fn crash_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
+        let engine = self.engine.take().expect("only absent within crash_and_reopen");
+        engine.crash().await;
+        drop(engine);
+        self.engine = Some(open(&self.directory, workers)?);
+        self.workers = workers;
+        self.life += 1;
+        Ok(())
+    }
+    pub fn session(&self) -> Session {
+        self.engine().session("tester", "millrace")
+    }
+
+    /// The materialized views, as they may be written in SQL.
+    pub fn materialized_views(&self) -> Vec<String> {
+        let catalog = self.engine().catalog();
+        let quote = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
+        catalog
+            .relations
+            .values()
+            .filter(|r| r.kind == millrace_engine::catalog::RelationKind::MaterializedView)
+            .map(|r| format!("{}.{}", quote(&r.schema_name), quote(&r.name)))
+            .collect()
+    }
+
+    /// Compares every materialized view with the batch answer to its query; says which differ, and how.
+    pub async fn verify(&self) -> Result<(), String> {
+        let mut session = self.session();
+        for view in self.materialized_views() {
+            let answer = run(&mut session, &format!("VERIFY MATERIALIZED VIEW {view}"))
+                .await
+                .map_err(|e| format!("VERIFY of {view} with {} workers: {e}", self.workers))?;
+            if !answer.rows.is_empty() {
+                let rows: Vec<String> = answer.rows.iter().take(20).map(|r| r.join(" ")).collect();
+                return Err(format!(
+                    "{view} differs from its batch answer, with {} workers, in {} rows:\n{}",
+                    self.workers,
+                    answer.rows.len(),
+                    rows.join("\n")
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(directory: &TempDir, workers: usize) -> Result<Arc<Engine>, SqlError> {
+    let config = Config {
+        workers,
+        // A killed process loses nothing that reached the operating system.
+        sync: false,
+        // Often, so that a crash finds all: checkpoints, a tail of the log after one, and one half written.
+        checkpoint_interval: Some(Duration::from_millis(100)),
+        ..Config::new(directory.path())
+    };
+    // Opening blocks until the views are there.
+    Ok(tokio::task::block_in_place(|| Engine::open(config))?)
+}
+
+/// Runs a text of one or more statements; the answer is the last one's.
+pub async fn run(session: &mut Session, sql: &str) -> Result<Answer, SqlError> {
+    match tokio::time::timeout(STATEMENT_TIMEOUT, run_all(session, sql)).await {
+        Ok(result) => result,
+        Err(_) => Err(SqlError { code: "HANGS".into(), message: format!("no answer within {STATEMENT_TIMEOUT:?}") }),
+    }
+}
+
+async fn run_all(session: &mut Session, sql: &str) -> Result<Answer, SqlError> {
+    let (text, data) = match copy_data(sql) {
+        Some((statement, data)) => (statement, Some(data)),
+        None => (sql, None),
+    };
+    let statements = session.parse(text).inspect_err(|_| session.note_failure())?;
+    let mut last = Answer::default();
+    for statement in statements {
+        let prepared = session.prepare(statement, &[]).await?;
+        let outcome = session.execute(&prepared, vec![]).await?;
+        last = match outcome {
+            Outcome::Empty => Answer::default(),
+            Outcome::Done(tag) => Answer::done(&tag),
+            Outcome::Rows { schema, mut rows, .. } => {
+                let style = Style::in_zone(zone(session));
+                let columns = schema.fields().iter().map(|f| Letter::of_oid(PgType::of(f).oid)).collect();
+                let mut answer = Answer { columns: Some(columns), ..Answer::default() };
+                while let Some(batch) = rows.next().await {
+                    let batch = batch.inspect_err(|_| session.note_failure())?;
+                    append(&mut answer.rows, &batch, &style);
+                }
+                answer.count = answer.rows.len() as u64;
+                answer
+            }
+            Outcome::CopyIn(mut copy) => {
+                let data = data.clone().unwrap_or_default();
+                copy.push(Bytes::from(data)).inspect_err(|_| session.note_failure())?;
+                let count = session.finish_copy(copy).await?;
+                Answer { count, ..Answer::default() }
+            }
+            Outcome::CopyOut { data: mut chunks, .. } => {
+                let mut bytes = Vec::new();
+                while let Some(chunk) = chunks.next().await {
+                    bytes.extend_from_slice(&chunk.inspect_err(|_| session.note_failure())?);
+                }
+                copied_out(&bytes)
+            }
+        };
+    }
+    Ok(last)
+}
+
+/// COPY TO's lines, as rows of one text column.
+pub fn copied_out(bytes: &[u8]) -> Answer {
+    let rows: Vec<Vec<String>> =
+        String::from_utf8_lossy(bytes).lines().map(|line| vec![Answer::cell(Some(line.to_string()))]).collect();
+    Answer { columns: Some(vec![Letter::Text]), count: rows.len() as u64, rows }
+}
+
+fn zone(session: &Session) -> Zone {
+    session.setting("timezone").and_then(|name| Zone::parse(&name).ok()).unwrap_or_default()
+}
+
+fn append(rows: &mut Vec<Vec<String>>, batch: &RecordBatch, style: &Style) {
+    let schema = batch.schema();
+    for row in 0..batch.num_rows() {
+        let cells = schema.fields().iter().zip(batch.columns());
+        rows.push(cells.map(|(field, array)| Answer::cell(value_to_text(field, array, row, style))).collect());
+    }
+}

@@ -1,0 +1,244 @@
+//! Random scalar expressions and predicates, typed, over columns in scope.
+//!
+//! Domains are small, so that joins match, groups repeat and duplicates come; nothing can overflow or
+//! divide by zero, so every error is a finding. Doubles are multiples of 1/4 (or NaN), whose sums are exact
+//! in any order; what is not ([`Type::Inexact`]) is shown but never computed with.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    Int,
+    Bigint,
+    Text,
+    Numeric,
+    Double,
+    Boolean,
+    Date,
+    Timestamp,
+    /// A double that another order of the same additions may change in its last bits: an average.
+    Inexact,
+}
+
+/// What columns of base relations can have.
+pub const COLUMN_TYPES: [Type; 8] =
+    [Type::Int, Type::Bigint, Type::Text, Type::Numeric, Type::Double, Type::Boolean, Type::Date, Type::Timestamp];
+
+impl Type {
+    pub fn sql(self) -> &'static str {
+        match self {
+            Type::Int => "int",
+            Type::Bigint => "bigint",
+            Type::Text => "text",
+            Type::Numeric => "numeric(8,2)",
+            Type::Double | Type::Inexact => "double precision",
+            Type::Boolean => "boolean",
+            Type::Date => "date",
+            Type::Timestamp => "timestamp",
+        }
+    }
+    pub fn ordered(self) -> bool {
+        !matches!(self, Type::Boolean | Type::Inexact)
+    }
+}
+
+/// A column as an expression names it, e.g. `r0.c1`.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub ty: Type,
+}
+
+pub fn pick<'a, T>(rng: &mut StdRng, items: &'a [T]) -> &'a T {
+    &items[rng.random_range(0..items.len())]
+}
+
+/// One in how many.
+pub fn one_in(rng: &mut StdRng, n: u32) -> bool {
+    rng.random_range(0..n) == 0
+}
+
+/// A value as it stands in a VALUES list.
+pub fn value(rng: &mut StdRng, ty: Type) -> String {
+    match ty {
+        Type::Int => rng.random_range(-2..=4).to_string(),
+        Type::Bigint => pick(rng, &["0", "1", "2", "3", "-1", "5000000000"]).to_string(),
+        Type::Text => pick(rng, &["'a'", "'b'", "'c'", "''", "'ab'", "'B'"]).to_string(),
+        Type::Numeric => pick(rng, &["0", "1", "0.5", "1.25", "2.00", "-1.5"]).to_string(),
+        Type::Double | Type::Inexact if one_in(rng, 40) => "'NaN'".to_string(),
+        Type::Double | Type::Inexact => pick(rng, &["0", "1", "0.5", "1.25", "-2", "100"]).to_string(),
+        Type::Boolean => pick(rng, &["true", "false"]).to_string(),
+        Type::Date => format!("'2024-01-0{}'", rng.random_range(1..=4)),
+        Type::Timestamp => pick(
+            rng,
+            &[
+                "'2024-01-01 00:00:00'",
+                "'2024-01-01 00:00:30'",
+                "'2024-01-01 00:01:00'",
+                "'2024-01-01 00:01:30.5'",
+                "'2024-01-01 00:05:00'",
+                "'2024-01-01 01:00:00'",
+                "'2024-01-02 00:00:00'",
+            ],
+        )
+        .to_string(),
+    }
+}
+
+/// A value that carries its type, for use in expressions.
+pub fn literal(rng: &mut StdRng, ty: Type) -> String {
+    let value = value(rng, ty);
+    match ty {
+        Type::Int if value.starts_with('-') => format!("({value})"),
+        Type::Int | Type::Boolean => value,
+        Type::Numeric => format!("({value}::numeric(8,2))"),
+        _ if value.starts_with('-') => format!("(({value})::{})", ty.sql()),
+        _ => format!("({value}::{})", ty.sql()),
+    }
+}
+
+/// A column of the type, if there is one.
+pub fn column(rng: &mut StdRng, scope: &[Column], ty: Type) -> Option<String> {
+    let fitting: Vec<&Column> = scope.iter().filter(|c| c.ty == ty).collect();
+    if fitting.is_empty() { None } else { Some(pick(rng, &fitting).name.clone()) }
+}
+
+fn leaf(rng: &mut StdRng, scope: &[Column], ty: Type) -> String {
+    if !one_in(rng, 6) {
+        if let Some(name) = column(rng, scope, ty) {
+            return name;
+        }
+    }
+    literal(rng, ty)
+}
+
+/// An expression of the type, nested at most `depth` deep.
+pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> String {
+    if depth == 0 || rng.random_bool(0.45) || ty == Type::Inexact {
+        return leaf(rng, scope, ty);
+    }
+    let d = depth - 1;
+    match rng.random_range(0..10) {
+        0 => {
+            let (p, a, b) = (predicate(rng, scope, d), expression(rng, scope, ty, d), expression(rng, scope, ty, d));
+            return format!("CASE WHEN {p} THEN {a} ELSE {b} END");
+        }
+        1 => return format!("coalesce({}, {})", expression(rng, scope, ty, d), literal(rng, ty)),
+        2 => return format!("nullif({}, {})", expression(rng, scope, ty, d), literal(rng, ty)),
+        _ => {}
+    }
+    let mut sub = |ty| expression(rng, scope, ty, d);
+    match ty {
+        Type::Int => {
+            let a = sub(Type::Int);
+            match rng.random_range(0..7) {
+                0 => format!("({a} + 1)"),
+                1 => format!("({a} - {})", leaf(rng, scope, Type::Int)),
+                2 => format!("({a} * 2)"),
+                3 => format!("({a} % 3)"),
+                4 => format!("abs({a})"),
+                5 => format!("length({})", expression(rng, scope, Type::Text, d)),
+                _ => format!("(-{a})"),
+            }
+        }
+        Type::Bigint => {
+            let a = sub(Type::Bigint);
+            match rng.random_range(0..4) {
+                0 => format!("({a} + {})", expression(rng, scope, Type::Int, d)),
+                1 => format!("({a} % 7)"),
+                2 => format!("({}::bigint)", expression(rng, scope, Type::Int, d)),
+                _ => format!("({a} * 2)"),
+            }
+        }
+        Type::Text => {
+            let a = sub(Type::Text);
+            match rng.random_range(0..6) {
+                0 => format!("upper({a})"),
+                1 => format!("({a} || {})", literal(rng, Type::Text)),
+                2 => format!("substr({a}, 1, 1)"),
+                3 => format!("({}::text)", expression(rng, scope, Type::Int, d)),
+                4 => format!("replace({a}, 'a', 'x')"),
+                _ => format!("lower({a})"),
+            }
+        }
+        Type::Numeric => {
+            let a = sub(Type::Numeric);
+            match rng.random_range(0..4) {
+                0 => format!("({a} + 1.5)"),
+                1 => format!("({a} * 2)"),
+                2 => format!("round({a}, 1)"),
+                _ => format!("abs({a})"),
+            }
+        }
+        Type::Double => {
+            let a = sub(Type::Double);
+            match rng.random_range(0..4) {
+                0 => format!("({a} + 0.5::double precision)"),
+                1 => format!("({a} * 2)"),
+                2 => format!("({}::double precision)", expression(rng, scope, Type::Int, d)),
+                _ => format!("abs({a})"),
+            }
+        }
+        Type::Boolean => format!("({})", predicate(rng, scope, d)),
+        Type::Date => {
+            let a = sub(Type::Date);
+            if rng.random_bool(0.5) { format!("({a} + 1)") } else { format!("(({a}) - 1)") }
+        }
+        Type::Timestamp => {
+            let a = sub(Type::Timestamp);
+            match rng.random_range(0..3) {
+                0 => format!("({a} + INTERVAL '1 minute')"),
+                1 => format!("date_trunc('minute', {a})"),
+                _ => format!("date_bin(INTERVAL '2 minutes', {a}, TIMESTAMP '2000-01-01')"),
+            }
+        }
+        Type::Inexact => unreachable!("a leaf above"),
+    }
+}
+
+/// A condition; NULL in places.
+pub fn predicate(rng: &mut StdRng, scope: &[Column], depth: u32) -> String {
+    if depth > 0 && one_in(rng, 3) {
+        let (a, b) = (predicate(rng, scope, depth - 1), predicate(rng, scope, depth - 1));
+        return match rng.random_range(0..5) {
+            0 | 1 => format!("({a} AND {b})"),
+            2 | 3 => format!("({a} OR {b})"),
+            _ => format!("(NOT {a})"),
+        };
+    }
+    let computable: Vec<&Column> = scope.iter().filter(|c| c.ty != Type::Inexact).collect();
+    if computable.is_empty() {
+        return "true".into();
+    }
+    let c = *pick(rng, &computable);
+    let (name, ty) = (&c.name, c.ty);
+    if ty == Type::Boolean {
+        return match rng.random_range(0..4) {
+            0 => name.clone(),
+            1 => format!("(NOT {name})"),
+            2 => format!("({name} IS NOT TRUE)"),
+            _ => format!("({name} IS NULL)"),
+        };
+    }
+    let operator = *pick(rng, &["=", "<>", "<", "<=", ">", ">="]);
+    match rng.random_range(0..10) {
+        0 => format!("({name} IS NULL)"),
+        1 => format!("({name} IS NOT NULL)"),
+        2 => format!("({name} BETWEEN {} AND {})", literal(rng, ty), literal(rng, ty)),
+        3 => format!("({name} IN ({}, {}))", literal(rng, ty), literal(rng, ty)),
+        4 => format!("({name} IS DISTINCT FROM {})", leaf(rng, scope, ty)),
+        5 if ty == Type::Text => format!("({name} LIKE 'a%')"),
+        6 if ty == Type::Int => {
+            let numeric = leaf(rng, scope, Type::Numeric);
+            format!("({name} {operator} {numeric})")
+        }
+        _ => {
+            let mut other = if depth > 0 { expression(rng, scope, ty, depth - 1) } else { leaf(rng, scope, ty) };
+            if other == *name {
+                other = literal(rng, ty);
+            }
+            format!("({name} {operator} {other})")
+        }
+    }
+}
