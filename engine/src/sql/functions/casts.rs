@@ -58,7 +58,7 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
             | D::Decimal128(..)
             | D::Date32
             | D::Time64(_)
-            | D::Timestamp(TimeUnit::Microsecond, _)
+            | D::Timestamp(..)
             | D::Interval(IntervalUnit::MonthDayNano)
             | D::Binary,
         ) if text(from) => true,
@@ -159,6 +159,13 @@ impl CastFunction {
             }
             _ => array.clone(),
         };
+        if let D::Timestamp(unit, to_zone) = to
+            && *unit != TimeUnit::Microsecond
+        {
+            let field = Field::new("cast", D::Timestamp(TimeUnit::Microsecond, to_zone.clone()), true);
+            let cast = CastFunction { to: Arc::new(field), signature: self.signature.clone() };
+            return by_arrow(&cast.cast(&array, zone)?, to);
+        }
         match (array.data_type(), to) {
             (D::Utf8, D::Utf8) => self.check_text(array.as_string::<i32>()),
             (D::Utf8, _) => self.from_text(array.as_string::<i32>(), zone),

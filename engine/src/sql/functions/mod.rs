@@ -3,12 +3,12 @@
 
 mod arithmetic;
 mod casts;
-mod floats;
 mod now;
 mod settle;
 mod sum_avg;
 mod timezone;
 mod totals;
+mod unite;
 mod windows;
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
 
 /// DataFusion's analyzer; before it what decides types otherwise, after it what needs the types that it settled.
 pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(floats::FloatsFirst)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(unite::Unite)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(settle::Settle));
     rules
@@ -50,7 +50,7 @@ pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 
 /// What is to be done to an expression that stands alone before DataFusion settles its types.
 pub fn prepare(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    floats::expression(expr, schema).map(|expr| expr.data)
+    unite::expression(expr, schema).map(|expr| expr.data)
 }
 
 /// What the analyzer's rules do to an expression that stands alone, its types being settled.
