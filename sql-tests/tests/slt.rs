@@ -1,5 +1,8 @@
 //! One test per file below `slt/` and mode: `views/outer_join::crash`.
 //!
+//! A line in `known_gaps.txt` names a test whose answers are PostgreSQL's and which Millrace does not give yet. It
+//! must fail: when it passes, the line has to go.
+//!
 //! `UPDATE_SLT=1` writes the answers that come into the files (one worker, or PostgreSQL where
 //! `MILLRACE_POSTGRES` names a server): read the diff before you believe it.
 
@@ -19,19 +22,30 @@ fn main() {
         (None, true) => vec![Mode::Workers(1)],
         (None, false) => vec![Mode::Workers(1), Mode::Workers(3), Mode::Crash],
     };
+    let gaps: Vec<String> = include_str!("../known_gaps.txt")
+        .lines()
+        .filter(|l| !l.trim().is_empty() && !l.starts_with('#'))
+        .map(|l| l.split_whitespace().next().expect("not empty").to_string())
+        .collect();
     let mut trials = Vec::new();
     for path in files(&root) {
         let text = std::fs::read_to_string(&path).expect("a test file can be read");
         let name = path.strip_prefix(&root).expect("found below it").with_extension("");
         for mode in modes.iter().filter(|mode| mode.suits(&text)) {
             let (path, mode) = (path.clone(), mode.clone());
-            trials.push(Trial::test(format!("{}::{}", name.display(), mode.name()), move || {
+            let test = format!("{}::{}", name.display(), mode.name());
+            let gap = gaps.contains(&test) && !update;
+            trials.push(Trial::test(test, move || {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(2)
                     .enable_all()
                     .build()
                     .expect("threads can be made");
-                runtime.block_on(run_file(&path, &mode, update)).map_err(Failed::from)
+                match runtime.block_on(run_file(&path, &mode, update)) {
+                    Ok(()) if gap => Err(Failed::from("it passes now: take it out of known_gaps.txt")),
+                    Err(_) if gap => Ok(()),
+                    result => result.map_err(Failed::from),
+                }
             }));
         }
     }

@@ -39,6 +39,32 @@ fn maintained_above(catalog: &Catalog, id: RelationId) -> Option<Arc<Relation>> 
     None
 }
 
+/// A stored query in which `relation` is called `new_name`.
+fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<String> {
+    let mut query = crate::sql::parse::query(query)?;
+    let mut hidden = false;
+    let _ = ast::visit_relations_mut(&mut *query, |name| {
+        let Ok(named) = crate::sql::parse::name_of(name) else { return std::ops::ControlFlow::Continue(()) };
+        if named.name == relation.name && named.schema.as_ref().is_none_or(|s| *s == relation.schema_name) {
+            if let Some(last) = name.0.last_mut() {
+                *last = ast::ObjectNamePart::Identifier(ast::Ident::with_quote('"', new_name));
+            }
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    if let Some(with) = &query.with {
+        hidden |= with.cte_tables.iter().any(|c| c.alias.name.value.eq_ignore_ascii_case(&relation.name));
+    }
+    // Columns that are qualified by the old name would lose their relation; a WITH of that name hides it.
+    let text = query.to_string();
+    let qualified = text.to_lowercase().contains(&format!("{}.", relation.name));
+    if hidden || qualified {
+        return Err(Error::new("2BP01", format!("cannot rename \"{}\": a query that reads it uses its name for columns", relation.name))
+            .hint("Drop what depends on it first, or give the relation an alias in that query."));
+    }
+    Ok(text)
+}
+
 fn already_exists(name: &str) -> Error {
     Error::new("42P07", format!("relation \"{name}\" already exists"))
 }
@@ -347,13 +373,18 @@ impl Session {
             if catalog.find(&found.schema_name, &new_name).is_some() {
                 return Err(already_exists(&new_name));
             }
-            // Stored queries name relations; one that others read keeps its name.
-            if let Some(dependant) = catalog.dependants(id).next() {
-                return Err(Error::new("2BP01", format!("cannot rename \"{}\": {} \"{}\" reads it by name", found.name, dependant.kind.word(), dependant.name)));
+            // Stored queries name what they read: they follow.
+            let mut changes = Vec::new();
+            for dependant in catalog.dependants(id).filter(|d| d.query.is_some()) {
+                let mut changed = (**dependant).clone();
+                let text = changed.query.as_deref().expect("just looked");
+                changed.query = Some(with_new_name(text, found, &new_name)?);
+                changes.push(CatalogChange::Put(Box::new(changed)));
             }
             let mut renamed = (**found).clone();
             renamed.name = new_name;
-            Ok(vec![CatalogChange::Put(Box::new(renamed))])
+            changes.push(CatalogChange::Put(Box::new(renamed)));
+            Ok(changes)
         })
         .await
     }

@@ -235,6 +235,7 @@ impl Session {
         on_conflict: &OnConflict,
         parameters: &[ScalarValue],
     ) -> Result<(RecordBatch, RecordBatch)> {
+        named_columns(relation, &on_conflict.target)?;
         let key: Vec<&str> = relation.primary_key.iter().map(|&k| relation.columns[k].name.as_str()).collect();
         let mut target: Vec<&str> = on_conflict.target.iter().map(String::as_str).collect();
         let mut sorted = key.clone();

@@ -266,7 +266,7 @@ pub async fn run_over(
 ) -> Result<(SchemaRef, RowStream)> {
     scope.slot.set(Some(snapshot));
     let physical = async {
-        let plan = bind::optimize(state, plan)?;
+        let plan = without_empty_limits(bind::optimize(state, plan)?)?;
         state.query_planner().create_physical_plan(&plan, state).await.map_err(error_from)
     }
     .await;
@@ -316,4 +316,23 @@ fn refuse_multiset_operations(query: &ast::Query) -> Result<()> {
     let mut find = Find(None);
     let _ = ast::Visit::visit(query, &mut find);
     find.0.map_or(Ok(()), |what| Err(Error::unsupported(what)))
+}
+
+/// LIMIT 0 gives nothing; DataFusion's sort would panic on it.
+fn without_empty_limits(plan: LogicalPlan) -> Result<LogicalPlan> {
+    use datafusion::common::tree_node::{Transformed, TreeNode};
+    use datafusion::logical_expr::{EmptyRelation, FetchType};
+    let plan = plan.transform_down(|node| {
+        let nothing = match &node {
+            LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type()?, FetchType::Literal(Some(0))),
+            LogicalPlan::Sort(sort) => sort.fetch == Some(0),
+            _ => false,
+        };
+        if !nothing {
+            return Ok(Transformed::no(node));
+        }
+        let schema = node.schema().clone();
+        Ok(Transformed::yes(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema })))
+    });
+    plan.map(|p| p.data).map_err(error_from)
 }

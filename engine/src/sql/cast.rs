@@ -36,7 +36,13 @@ pub fn assign(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<Array
         .hint("You will need to rewrite or cast the expression."));
     }
     // Postgres rounds where Arrow truncates.
-    let values = if from.is_floating() && to.is_integer() { rounded(values) } else { values.clone() };
+    let values = match from {
+        _ if from.is_floating() && to.is_integer() => rounded(values),
+        DataType::Decimal128(precision, scale) if *scale > 0 && to.is_integer() => {
+            arrow::compute::cast(values, &DataType::Decimal128(*precision, 0)).map_err(Error::internal)?
+        }
+        _ => values.clone(),
+    };
     let options = CastOptions { safe: false, format_options: FormatOptions::default() };
     cast_with_options(&values, to, &options).map_err(|_| {
         Error::new("22003", format!("{} out of range", sql_type_of(field)))
