@@ -128,7 +128,8 @@ fn show(tag: u8, mut body: &[u8]) -> String {
                 write!(line, " {}", fields[&'S']).unwrap();
             }
             write!(line, " {}", fields[&'C']).unwrap();
-            if let Some(position) = fields.get(&'P') {
+            // Syntax errors point at their place; other errors need not.
+            if let Some(position) = fields.get(&'P').filter(|_| fields[&'C'] == "42601") {
                 write!(line, " P{position}").unwrap();
             }
             write!(line, " {}", fields[&'M']).unwrap();

@@ -93,6 +93,11 @@ impl Session {
         Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches)), tag: "FETCH" })
     }
 
+    /// The columns of a cursor that DECLARE made; clients ask for them as for those of a portal.
+    pub fn cursor_columns(&self, name: &str) -> Option<SchemaRef> {
+        self.cursors.get(name).map(|cursor| cursor.schema.clone())
+    }
+
     pub(super) fn close_cursor(&mut self, name: Option<&str>) -> Result<Outcome> {
         match name {
             None => {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use sqlparser::ast;
 
@@ -271,7 +273,7 @@ pub async fn run_over(
     }
     .await;
     scope.slot.set(None);
-    let physical = physical?;
+    let physical = interruptible(physical?)?;
     let context = Arc::new(TaskContext::from(state));
     let fields = physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
@@ -284,6 +286,20 @@ pub async fn run_over(
             .map_err(|e| Error::internal(e))
     });
     Ok((schema, Box::pin(rows)))
+}
+
+/// A join can make millions of rows of one batch, all within one poll; so that it can be cancelled, and others get
+/// their turn, it gives way after some batches. (DataFusion itself does so at the leaves only.)
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let grows = node.children().len() > 1 || node.name() == "UnnestExec";
+        Ok(match grows {
+            true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>),
+            false => Transformed::no(node),
+        })
+    })
+    .map(|transformed| transformed.data)
+    .map_err(error_from)
 }
 
 /// Puts the parameters' values in their places.

@@ -142,10 +142,16 @@ impl Connection {
                 let prepared = self.statement(name)?.clone();
                 (prepared, None)
             }
-            Target::Portal(name) => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                (portal.prepared.clone(), Some(portal.formats.clone()))
-            }
+            Target::Portal(name) => match self.portals.get(name) {
+                Some(portal) => (portal.prepared.clone(), Some(portal.formats.clone())),
+                // What DECLARE made is a portal too.
+                None => {
+                    let schema = self.session.cursor_columns(name).ok_or_else(|| no_portal(name))?;
+                    let formats = vec![false; schema.fields().len()];
+                    RowEncoder::new(schema, formats, self.style()).describe(&mut self.io.out);
+                    return Ok(());
+                }
+            },
         };
         if let (Some(statement), Some(_)) = (&prepared.statement, prepared.columns()) {
             self.check_not_failed(&statement.statement)?;
