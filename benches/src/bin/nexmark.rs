@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
 use millrace_benches::embedded::Settings;
@@ -39,6 +40,9 @@ struct Args {
     /// A directory with person, auction and bid as .parquet or .csv; without it they are generated.
     #[arg(long)]
     input: Option<PathBuf>,
+    /// Read and ingest all columns of a table, or only those that the query needs.
+    #[arg(long, value_enum, default_value_t = Columns::All)]
+    columns: Columns,
     /// Checkpoint meanwhile.
     #[arg(long)]
     checkpoint: bool,
@@ -54,6 +58,21 @@ struct Args {
     /// One side of one query, in this process.
     #[arg(long, hide = true)]
     side: Option<Side>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Columns {
+    All,
+    Needed,
+}
+
+impl Columns {
+    fn word(self) -> &'static str {
+        match self {
+            Columns::All => "all",
+            Columns::Needed => "needed",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -123,7 +142,7 @@ fn child(side: Side, query: &Query, args: &Args, input: &Path) -> Result<Value, 
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--side", side.word(), "--queries", query.name]).arg("--input").arg(input);
     command.args(["--events", &args.events.to_string(), "--workers", &args.workers.to_string()]);
-    command.args(["--epoch-events", &args.epoch_events.to_string()]);
+    command.args(["--epoch-events", &args.epoch_events.to_string(), "--columns", args.columns.word()]);
     for (flag, given) in [("--log", args.log), ("--checkpoint", args.checkpoint)] {
         if given {
             command.arg(flag);
@@ -143,7 +162,12 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
         file.rows = file.rows.min(table.rows_before(args.events));
         Ok(file)
     });
-    let files = files.collect::<Result<Vec<TableFile>, Error>>()?;
+    let mut files = files.collect::<Result<Vec<TableFile>, Error>>()?;
+    if args.columns == Columns::Needed {
+        for (file, (_, columns)) in files.iter_mut().zip(batch::needed_columns(query, &files.clone())?) {
+            file.schema = Arc::new(file.schema.project(&columns.into_iter().collect::<Vec<_>>())?);
+        }
+    }
     match side {
         Side::Batch => {
             let run = batch::run(query, &files)?;
@@ -156,7 +180,8 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
             }))
         }
         Side::Maintain => {
-            let settings = Settings { workers: args.workers, log: args.log, sync: args.log, checkpoint: args.checkpoint };
+            let settings =
+                Settings { workers: args.workers, log: args.log, sync: args.log, checkpoint: args.checkpoint };
             let events: u64 = files.iter().map(|file| file.rows).sum();
             let all_events =
                 files.iter().map(|file| file.table.event_of(file.rows.saturating_sub(1)) + 1).max().unwrap_or(0);
@@ -175,6 +200,7 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
                 "epochs": run.epochs,
                 "epoch_events": args.epoch_events,
                 "workers": args.workers,
+                "columns": args.columns.word(),
                 "log": args.log,
                 "checkpoint": args.checkpoint,
                 "sums": run.sums.to_json(),
