@@ -142,13 +142,15 @@ impl Commit {
     }
 
     /// Serves requests until told to stop.
-    pub fn run(mut self, mut requests: mpsc::Receiver<Request>, runtime: tokio::runtime::Handle) {
+    pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        // Only to wait with a time limit; the engine's own runtime may end before this thread.
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
         loop {
             let request = match self.checkpoint_interval {
                 None => requests.blocking_recv(),
                 Some(interval) => {
                     let due = interval.saturating_sub(self.checkpointed.1.elapsed()).max(Duration::from_millis(10));
-                    match runtime.block_on(async { tokio::time::timeout(due, requests.recv()).await }) {
+                    match clock.block_on(async { tokio::time::timeout(due, requests.recv()).await }) {
                         Ok(request) => request,
                         Err(_) => {
                             self.checkpoint_if_due();
@@ -170,7 +172,10 @@ impl Commit {
                     other => {
                         self.write(std::mem::take(&mut writes));
                         rows = 0;
-                        if self.handle(other) {
+                        if let Some(stopped) = self.handle(other) {
+                            // Told last: then nothing of this thread holds the data directory any more.
+                            drop(self);
+                            let _ = stopped.send(Ok(()));
                             return;
                         }
                     }
@@ -188,8 +193,8 @@ impl Commit {
         }
     }
 
-    /// Returns whether to stop.
-    fn handle(&mut self, request: Request) -> bool {
+    /// Returns whom to tell once stopped, when told to stop.
+    fn handle(&mut self, request: Request) -> Option<Reply<()>> {
         match request {
             Request::Write { .. } => unreachable!("taken by the loop"),
             Request::Catalog { edit, reply } => {
@@ -224,11 +229,10 @@ impl Commit {
                 if let Some(writer) = self.writer.take() {
                     let _ = writer.join();
                 }
-                let _ = reply.send(Ok(()));
-                return true;
+                return Some(reply);
             }
         }
-        false
+        None
     }
 
     fn next_header(&self, touched: Vec<RelationId>) -> EpochHeader {

@@ -126,11 +126,10 @@ impl Engine {
             commit.workers.stop();
             return Err(error);
         }
-        let handle = runtime.handle().clone();
         let positions = commit.positions.clone();
         std::thread::Builder::new().name("millrace-commit".into()).spawn(move || {
             let _abort = AbortOnPanic;
-            commit.run(receiver, handle)
+            commit.run(receiver)
         })?;
         let sources = crate::sources::SourceTasks::new(core.clone(), runtime.handle().clone());
         let engine = Arc::new(Engine { core, runtime: Mutex::new(Some(runtime)), sources });

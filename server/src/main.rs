@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Problem> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Planning recurses: a query that Postgres' clients send may need more than the usual 2 MB.
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(8 << 20).enable_all().build();
     let runtime = runtime.map_err(|e| Problem::Other(format!("cannot start threads: {e}")))?;
     match cli.command {
         Command::Serve { config, options } => {

@@ -15,6 +15,7 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -28,9 +29,9 @@ use sqlparser::ast;
 use crate::error::{Error, Result};
 use crate::sql::context::PostgresTypes;
 use crate::sql::parse::name_of;
-use crate::sql::rewrite::{plain_name, rewrite_expression, rewrite_query};
+use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-use crate::sql::types::{TYPE_KEY, field, sql_type_of, with_sql_type};
+use crate::sql::types::{field, field_from_ast, sql_type_of};
 
 pub use crate::sql::errors::error_from;
 
@@ -52,6 +53,9 @@ pub struct Bound {
     pub names: Vec<String>,
 }
 
+/// As many as a Bind message can carry.
+const PARAMETERS_MAX: usize = 65_535;
+
 /// Binds a query. `parameter_types[i]` is the type of `$i+1` where it is known; the others are inferred, see
 /// [`parameter_types`]. Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 0A000 and others, as in Postgres.
 pub fn bind(
@@ -67,9 +71,31 @@ pub fn bind(
         }
         other => other,
     }?;
-    let plan = canonical_types(cast_parameters(plan)?)?;
+    let plan = canonical_types(analyze(state, plan)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
+}
+
+/// Settles types, so that those of columns are final; a parameter that nothing gives a type is text.
+fn analyze(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let typed = plan
+        .transform_up_with_subqueries(|plan| {
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| match expr {
+                    Expr::Placeholder(Placeholder { id, field: None }) => {
+                        let text = Arc::new(Field::new("", DataType::Utf8, true));
+                        Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(id, Some(text)))))
+                    }
+                    other => Ok(Transformed::no(other)),
+                })?;
+                Ok(expr.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(|plan| plan.recompute_schema())
+        })
+        .map_err(error_from)?;
+    state.analyzer().execute_and_check(typed.data, state.config_options(), |_, _| {}).map_err(error_from)
 }
 
 fn bind_once(
@@ -83,7 +109,19 @@ fn bind_once(
     rewrite_query(&mut query, mark_all)?;
     let context = BindContext { state, relations };
     let planner = SqlToRel::new_with_options(&context, parser_options());
-    let mut planner_context = planner_context(parameter_types);
+    let mut parameter_types = parameter_types.to_vec();
+    for (number, data_type) in cast_parameters(&query) {
+        if !(1..=PARAMETERS_MAX).contains(&number) {
+            continue;
+        }
+        if parameter_types.len() < number {
+            parameter_types.resize(number, None);
+        }
+        if parameter_types[number - 1].is_none() {
+            parameter_types[number - 1] = Some(field_from_ast("", &data_type, true)?.data_type().clone());
+        }
+    }
+    let mut planner_context = planner_context(&parameter_types);
     let statement = ast::Statement::Query(Box::new(query));
     planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)
 }
@@ -107,16 +145,13 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result
             .trim_start_matches('$')
             .parse()
             .ok()
-            .filter(|&n| (1..=65_535).contains(&n))
+            .filter(|&n| (1..=PARAMETERS_MAX).contains(&n))
             .ok_or_else(|| Error::new("42P02", format!("there is no parameter {id}")))?;
         if types.len() < number {
             types.resize(number, DataType::Utf8);
         }
         if let (Some(data_type), None) = (data_type, given.get(number - 1).and_then(|t| t.as_ref())) {
-            // What an array's elements are stays with them: an oid[] is more than a bigint[].
-            let told = matches!(&data_type, DataType::List(item) if item.metadata().contains_key(TYPE_KEY));
-            types[number - 1] =
-                if told { data_type } else { canonical_type(&Field::new("", data_type, true))?.data_type().clone() };
+            types[number - 1] = canonical_type(&Field::new("", data_type, true))?.data_type().clone();
         }
     }
     Ok(types)
@@ -151,6 +186,7 @@ pub fn bind_expression_with(
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(info);
+    let expr = crate::sql::functions::prepare(expr, schema).map_err(error_from)?;
     let expr = simplifier.coerce(expr, schema).map_err(error_from)?;
     let expr = crate::sql::functions::settle(expr, schema).map_err(error_from)?;
     simplifier.simplify(expr).map_err(error_from)
@@ -211,41 +247,6 @@ fn canonical_type(of: &Field) -> Result<Field> {
         // numeric(p,s) out of what columns can be, e.g. scale 40 of a Decimal256, is cut by sql_type_of.
         DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => Ok(of.clone()),
         _ => field(of.name(), &sql_type, of.is_nullable()),
-    }
-}
-
-/// A parameter that is cast has the type that it is cast to, as in Postgres: `$1::int` is an integer.
-fn cast_parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let typed = plan.transform_up_with_subqueries(|node| {
-        let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let typed = expr.transform_up(|mut expr| {
-                if let Expr::Cast(cast) = &mut expr
-                    && let Expr::Placeholder(parameter) = cast.expr.as_mut()
-                    && parameter.field.is_none()
-                {
-                    parameter.field = Some(Arc::new(told_by_elements(&cast.field)));
-                    return Ok(Transformed::yes(expr));
-                }
-                Ok(Transformed::no(expr))
-            })?;
-            Ok(if typed.transformed { typed.update_data(|e| name.restore(e)) } else { typed })
-        })?;
-        if node.transformed { node.transform_data(|n| n.recompute_schema().map(Transformed::yes)) } else { Ok(node) }
-    });
-    typed.map(|t| t.data).map_err(error_from)
-}
-
-/// The type of a parameter is told without its field: so an array's elements say what they are.
-fn told_by_elements(field: &Field) -> Field {
-    let told = field.metadata().get(TYPE_KEY).and_then(|t| t.strip_suffix("[]"));
-    match (told, field.data_type()) {
-        (Some(element), DataType::List(item)) => {
-            let item = with_sql_type(item.as_ref().clone(), element);
-            Field::new(field.name(), DataType::List(Arc::new(item)), field.is_nullable())
-        }
-        _ => field.clone(),
     }
 }
 

@@ -13,13 +13,15 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Fields};
 use chrono::{DateTime, Utc};
 use datafusion::common::config::Dialect;
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
@@ -74,8 +76,15 @@ pub fn session_state(settings: &Settings) -> SessionState {
     if let Some(now) = settings.now {
         props = props.with_query_execution_start_time(now);
     }
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
-        Optimizer::new().rules.into_iter().filter(|rule| !RULES_OFF.contains(&rule.name())).collect();
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Optimizer::new()
+        .rules
+        .into_iter()
+        .filter(|rule| !RULES_OFF.contains(&rule.name()))
+        .map(|rule| match rule.name() {
+            "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
+            _ => rule,
+        })
+        .collect();
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_execution_props(props)
@@ -96,6 +105,33 @@ pub fn session_state(settings: &Settings) -> SessionState {
     let mut state = builder.build();
     functions::register(&mut state);
     state
+}
+
+/// DataFusion's rule that makes one DISTINCT aggregate a GROUP BY, except beside a plain sum: it would sum the sums,
+/// which have another type than what they sum.
+#[derive(Debug)]
+struct SingleDistinct(Arc<dyn OptimizerRule + Send + Sync>);
+
+impl OptimizerRule for SingleDistinct {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        fn plain_sum(expr: &Expr) -> bool {
+            match expr {
+                Expr::AggregateFunction(f) => f.func.name() == "sum" && !f.params.distinct,
+                Expr::Alias(alias) => plain_sum(&alias.expr),
+                _ => false,
+            }
+        }
+        match &plan {
+            LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(plain_sum) => Ok(Transformed::no(plan)),
+            _ => self.0.rewrite(plan, config),
+        }
+    }
 }
 
 /// SQL types in queries are those of columns.

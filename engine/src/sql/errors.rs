@@ -153,6 +153,9 @@ fn operator(text: &str) -> String {
 }
 
 fn function_of_types(text: &str) -> String {
+    if let Some(ours) = between(text, "failed with: External error: ", ". No function") {
+        return ours.to_string();
+    }
     let quoted = || between(text, "call to '", "'").or_else(|| between(text, "unction '", "'")).unwrap_or("");
     let name = quoted();
     let types = between(text, "coercion from ", " to the signature").unwrap_or_default();

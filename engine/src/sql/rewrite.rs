@@ -90,6 +90,9 @@ impl VisitorMut for Rewriter {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 type_literal(expr);
+                if let ControlFlow::Break(error) = expr.visit(&mut CountExisting) {
+                    return ControlFlow::Break(error);
+                }
             }
         }
         ControlFlow::Continue(())
@@ -138,12 +141,54 @@ impl VisitorMut for Rewriter {
     }
 }
 
+/// EXISTS in a SELECT list, which DataFusion cannot plan, becomes a count that it can.
+struct CountExisting;
+
+impl VisitorMut for CountExisting {
+    type Break = Box<Error>;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+        if let Expr::Exists { subquery, negated } = expr {
+            let mut query = subquery.as_ref().clone();
+            let count = SelectItem::UnnamedExpr(call_star("count"));
+            let plain = query.with.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+            match query.body.as_mut() {
+                SetExpr::Select(select)
+                    if plain
+                        && select.distinct.is_none()
+                        && select.having.is_none()
+                        && matches!(&select.group_by, ast::GroupByExpr::Expressions(exprs, _) if exprs.is_empty())
+                        && !select.projection.iter().any(|item| item.to_string().contains('(')) =>
+                {
+                    select.projection = vec![count];
+                    query.order_by = None;
+                }
+                _ => {
+                    let text = format!("SELECT count(*) FROM ({query}) AS existing");
+                    match crate::sql::parse::query(&text) {
+                        Ok(counting) => query = *counting,
+                        Err(error) => return ControlFlow::Break(Box::new(error)),
+                    }
+                }
+            }
+            let zero = Expr::Value(Value::Number("0".into(), false).into());
+            let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+            *expr = Expr::BinaryOp { left: Box::new(Expr::Subquery(Box::new(query))), op, right: Box::new(zero) };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 fn refuse(what: &str) -> ControlFlow<Box<Error>> {
     ControlFlow::Break(Box::new(Error::unsupported(what)))
 }
 
 fn rewrite_expr(expr: Expr) -> Expr {
     match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) => without_exponent(number).unwrap_or(Expr::Value(value)),
+            _ => Expr::Value(value),
+        },
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match *right {
             Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: false },
             right => Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right: Box::new(right), is_some },
@@ -241,6 +286,40 @@ fn call(name: &str, arguments: Vec<Expr>) -> Expr {
         over: None,
         within_group: Vec::new(),
     })
+}
+
+fn call_star(name: &str) -> Expr {
+    match call(name, Vec::new()) {
+        Expr::Function(mut function) => {
+            if let FunctionArguments::List(list) = &mut function.args {
+                list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
+            }
+            Expr::Function(function)
+        }
+        other => other,
+    }
+}
+
+/// `1e3` is the numeric 1000 where its digits can be held, a double precision otherwise.
+fn without_exponent(number: &str) -> Option<Expr> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let point = whole.len() as i32 + exponent;
+    let digits = format!("{whole}{fraction}");
+    let len = digits.len() as i32;
+    if point > 38 || len - point > 38 || len.max(point).max(len - point) > 38 {
+        let text = Expr::Value(Value::SingleQuotedString(number.to_string()).into());
+        return Some(cast(text, ast::DataType::DoublePrecision));
+    }
+    let plain = match point {
+        _ if point >= len => format!("{digits}{}", "0".repeat((point - len) as usize)),
+        1.. => format!("{}.{}", &digits[..point as usize], &digits[point as usize..]),
+        _ => format!("0.{}{digits}", "0".repeat(-point as usize)),
+    };
+    // A point keeps it numeric: `1e3` is no integer in Postgres.
+    let plain = if plain.contains('.') { plain } else { format!("{plain}.") };
+    Some(Expr::Value(Value::Number(plain, false).into()))
 }
 
 fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {
@@ -447,4 +526,40 @@ fn type_name(data_type: &ast::DataType) -> Option<String> {
         other => other.trim_matches('"'),
     };
     Some(name.to_string())
+}
+
+fn placeholder(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The types that casts and LIMIT give to parameters: `$2::bigint` says that `$2` is one.
+pub fn cast_parameters(query: &Query) -> Vec<(usize, ast::DataType)> {
+    struct Casts(Vec<(usize, ast::DataType)>);
+    impl ast::Visitor for Casts {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+                let counts = limit.iter().chain(offset.iter().map(|offset| &offset.value));
+                self.0.extend(counts.filter_map(placeholder).map(|number| (number, ast::DataType::BigInt(None))));
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::Cast { expr, data_type, .. } = expr
+                && let Some(number) = placeholder(expr)
+            {
+                self.0.push((number, data_type.clone()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut casts = Casts(Vec::new());
+    let _ = ast::Visit::visit(query, &mut casts);
+    casts.0
 }

@@ -295,7 +295,9 @@ pub fn character_length_of(canonical: &str) -> Option<usize> {
 
 /// The SQL type of a field: what its metadata says, else the nearest to its Arrow type, whichever DataFusion yields.
 pub fn sql_type_of(field: &Field) -> String {
-    match field.metadata().get(TYPE_KEY) {
+    // DataFusion carries metadata through casts, where it no longer fits.
+    let fits = |sql_type: &&String| arrow_type(sql_type).is_ok_and(|(data_type, _)| data_type == *field.data_type());
+    match field.metadata().get(TYPE_KEY).filter(fits) {
         Some(sql_type) => sql_type.clone(),
         None => sql_type_of_arrow(field.data_type()),
     }

@@ -1,9 +1,14 @@
 //! The functions that make DataFusion answer as Postgres does, and where they are put in: one function to register
 //! them all, one list of planners, one list of analyzer rules.
 
+mod arithmetic;
+mod casts;
 mod now;
+mod settle;
 mod sum_avg;
+mod timezone;
 mod totals;
+mod unite;
 mod windows;
 
 use std::sync::Arc;
@@ -20,7 +25,7 @@ use datafusion::optimizer::analyzer::Analyzer;
 pub fn register(state: &mut SessionState) {
     let full = "the registry takes any function";
     datafusion_functions_json::register_all(state).expect(full);
-    let mut scalars: Vec<ScalarUDF> = vec![now::Now::default().into()];
+    let mut scalars: Vec<ScalarUDF> = vec![now::Now::default().into(), timezone::Timezone::default().into()];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);
@@ -32,15 +37,23 @@ pub fn register(state: &mut SessionState) {
 
 /// Planners of operators, to be asked before DataFusion's.
 pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
-    Vec::new()
+    vec![Arc::new(arithmetic::Operators)]
 }
 
-/// DataFusion's analyzer, and after it what needs the types that it settled.
+/// DataFusion's analyzer; before it what decides types otherwise, after it what needs the types that it settled.
 pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    Analyzer::new().rules
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(unite::Unite)];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(settle::Settle));
+    rules
+}
+
+/// What is to be done to an expression that stands alone before DataFusion settles its types.
+pub fn prepare(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    unite::expression(expr, schema).map(|expr| expr.data)
 }
 
 /// What the analyzer's rules do to an expression that stands alone, its types being settled.
-pub fn settle(expr: Expr, _schema: &DFSchema) -> Result<Expr> {
-    Ok(expr)
+pub fn settle(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    settle::expression(expr, schema).map(|expr| expr.data)
 }

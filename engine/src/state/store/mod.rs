@@ -31,11 +31,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use catalog::CatalogChange;
+#[cfg(test)]
+pub use checkpoint::BlockId;
 pub use checkpoint::{Manifest, Part, RELATION_ROWS};
-pub use faults::{Faults, Write};
+pub use faults::Faults;
+#[cfg(test)]
+pub use faults::Write;
 pub use log::LogEntry;
-pub use replay::Replay;
-pub use scan::{Deltas, StreamRows};
 
 use crate::error::{Error, Result};
 use directory::Directory;

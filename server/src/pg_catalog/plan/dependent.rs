@@ -179,6 +179,9 @@ fn position_name(i: usize) -> String {
     format!("c{i}")
 }
 
+/// Planning recurses, and a subquery may be planned within one that is.
+const STACK_BYTES: usize = 8 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Shape {
     /// The one value of at most one row.
@@ -418,7 +421,8 @@ impl Dependent {
                 let state = state();
                 keys.iter().map(|key| runtime.block_on(self.evaluate(key, &state))).collect()
             };
-            scope.spawn(run).join().expect("evaluating a subquery does not panic")
+            let thread = std::thread::Builder::new().name("subquery".into()).stack_size(STACK_BYTES);
+            thread.spawn_scoped(scope, run)?.join().expect("evaluating a subquery does not panic")
         })
     }
 }

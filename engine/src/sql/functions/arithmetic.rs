@@ -1,0 +1,406 @@
+//! Arithmetic as in Postgres where DataFusion's differs: integer overflow is an error (22003), so is division of
+//! floats by zero (22012); numeric division has at least 16 digits after the point; dates and timestamps subtract to
+//! days and intervals; intervals can be multiplied and divided.
+//!
+//! Operators whose type differs from DataFusion's are planned here, when the query is bound ([`Operators`]); those that
+//! only check more are put in once types are settled (`settle.rs`), so that they reach every expression.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, PrimitiveArray};
+use arrow::compute::kernels::{cast::cast, numeric};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    TimeUnit, TimestampMicrosecondType, i256,
+};
+use arrow::error::ArrowError;
+use datafusion::common::{DFSchema, ScalarValue, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use sqlparser::ast::BinaryOperator;
+
+use super::totals::divide_rounded;
+use crate::error::Error;
+use crate::sql::interval::DAY_US;
+use crate::sql::types::{NUMERIC_PRECISION_MAX, UTC, sql_type_of_arrow};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// Of integers of one type.
+    Add,
+    Subtract,
+    Multiply,
+    /// Of floats, or of numerics.
+    Divide,
+    /// timestamp − timestamp: days and a time.
+    TimestampDifference,
+    /// interval · number, interval / number.
+    ScaleInterval,
+    DivideInterval,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ArithmeticFunction {
+    operation: Arithmetic,
+    signature: Signature,
+}
+
+impl ArithmeticFunction {
+    fn new(operation: Arithmetic) -> Self {
+        ArithmeticFunction { operation, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+    fn sign(&self) -> &'static str {
+        match self.operation {
+            Arithmetic::Add => "+",
+            Arithmetic::Subtract | Arithmetic::TimestampDifference => "-",
+            Arithmetic::Multiply | Arithmetic::ScaleInterval => "*",
+            Arithmetic::Divide | Arithmetic::DivideInterval => "/",
+        }
+    }
+}
+
+/// `left operation right`.
+pub fn call(operation: Arithmetic, left: Expr, right: Expr) -> Expr {
+    ScalarUDF::from(ArithmeticFunction::new(operation)).call(vec![left, right])
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+fn division_by_zero() -> DataFusionError {
+    external(Error::new("22012", "division by zero"))
+}
+fn interval_out_of_range() -> DataFusionError {
+    external(Error::new("22008", "interval out of range"))
+}
+
+fn is_integer(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64)
+}
+
+/// Digits that an integer may have.
+fn integer_digits(data_type: &DataType) -> u8 {
+    match data_type {
+        DataType::Int16 => 5,
+        DataType::Int32 => 10,
+        _ => 19,
+    }
+}
+
+/// An integer as a numeric.
+fn as_decimal(data_type: &DataType) -> Option<(u8, i8)> {
+    match data_type {
+        DataType::Decimal128(precision, scale) => Some((*precision, *scale)),
+        integer if is_integer(integer) => Some((integer_digits(integer), 0)),
+        _ => None,
+    }
+}
+
+impl ScalarUDFImpl for ArithmeticFunction {
+    fn name(&self) -> &str {
+        match self.operation {
+            Arithmetic::Add => "mr_add",
+            Arithmetic::Subtract => "mr_subtract",
+            Arithmetic::Multiply => "mr_multiply",
+            Arithmetic::Divide => "mr_divide",
+            Arithmetic::TimestampDifference => "mr_timestamp_difference",
+            Arithmetic::ScaleInterval => "mr_scale_interval",
+            Arithmetic::DivideInterval => "mr_divide_interval",
+        }
+    }
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(format!("{} {} {}", args[0], self.sign(), args[1]))
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [left, right] = types else { return plan_err!("Function '{}' expects 2 arguments", self.name()) };
+        let wrong = || {
+            let (left, right) = (sql_type_of_arrow(left), sql_type_of_arrow(right));
+            Err(external(Error::new("42883", format!("operator does not exist: {left} {} {right}", self.sign()))))
+        };
+        match self.operation {
+            Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply => match is_integer(left) && left == right {
+                true => Ok(types.to_vec()),
+                false => wrong(),
+            },
+            Arithmetic::Divide => match (as_decimal(left), as_decimal(right)) {
+                (Some((p1, s1)), Some((p2, s2))) => {
+                    Ok(vec![DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)])
+                }
+                _ if left == right && left.is_floating() => Ok(types.to_vec()),
+                _ => Ok(vec![DataType::Float64, DataType::Float64]),
+            },
+            Arithmetic::TimestampDifference => match (left, right) {
+                (DataType::Timestamp(_, _) | DataType::Date32, DataType::Timestamp(_, _) | DataType::Date32) => {
+                    let zoned = [left, right].iter().any(|t| matches!(t, DataType::Timestamp(_, Some(_))));
+                    let common = DataType::Timestamp(TimeUnit::Microsecond, zoned.then(|| UTC.into()));
+                    Ok(vec![common.clone(), common])
+                }
+                _ => wrong(),
+            },
+            Arithmetic::ScaleInterval | Arithmetic::DivideInterval => {
+                Ok(vec![DataType::Interval(IntervalUnit::MonthDayNano), DataType::Float64])
+            }
+        }
+    }
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(match (self.operation, &types[0], &types[1]) {
+            (Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply, left, _) => left.clone(),
+            (Arithmetic::Divide, DataType::Decimal128(_, s1), DataType::Decimal128(_, s2)) => {
+                DataType::Decimal128(NUMERIC_PRECISION_MAX, (*s1).max(*s2).max(16))
+            }
+            (Arithmetic::Divide, left, _) => left.clone(),
+            _ => DataType::Interval(IntervalUnit::MonthDayNano),
+        })
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let result = match self.operation {
+            // The kernels take a scalar beside an array without spreading it.
+            Arithmetic::Add => datum(&args, numeric::add)?,
+            Arithmetic::Subtract => datum(&args, numeric::sub)?,
+            Arithmetic::Multiply => datum(&args, numeric::mul)?,
+            operation => {
+                let rows = if scalar { 1 } else { args.number_rows };
+                let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
+                match operation {
+                    Arithmetic::Divide => divide(&left, &right, args.return_type())?,
+                    Arithmetic::TimestampDifference => difference(&left, &right)?,
+                    _ => scale_interval(&left, &right, operation == Arithmetic::DivideInterval)?,
+                }
+            }
+        };
+        match scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            false => Ok(ColumnarValue::Array(result)),
+        }
+    }
+}
+
+type Kernel = fn(&dyn arrow::array::Datum, &dyn arrow::array::Datum) -> std::result::Result<ArrayRef, ArrowError>;
+
+fn datum(args: &ScalarFunctionArgs, kernel: Kernel) -> Result<ArrayRef> {
+    let integer = sql_type_of_arrow(args.return_type());
+    let result = match (&args.args[0], &args.args[1]) {
+        (ColumnarValue::Array(left), ColumnarValue::Array(right)) => kernel(left, right),
+        (ColumnarValue::Array(left), ColumnarValue::Scalar(right)) => kernel(left, &right.to_scalar()?),
+        (ColumnarValue::Scalar(left), ColumnarValue::Array(right)) => kernel(&left.to_scalar()?, right),
+        (ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)) => kernel(&left.to_array()?, &right.to_array()?),
+    };
+    result.map_err(|error| match error {
+        ArrowError::ArithmeticOverflow(_) => external(Error::new("22003", format!("{integer} out of range"))),
+        ArrowError::DivideByZero => division_by_zero(),
+        other => other.into(),
+    })
+}
+
+fn floats<T: ArrowPrimitiveType>(
+    left: &ArrayRef,
+    right: &ArrayRef,
+    op: impl Fn(T::Native, T::Native) -> Option<T::Native>,
+) -> Result<ArrayRef> {
+    let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
+    let quotients: Result<PrimitiveArray<T>> = left
+        .iter()
+        .zip(right.iter())
+        .map(|pair| match pair {
+            (Some(a), Some(b)) => op(a, b).map(Some).ok_or_else(division_by_zero),
+            _ => Ok(None),
+        })
+        .collect();
+    Ok(Arc::new(quotients?))
+}
+
+fn divide(left: &ArrayRef, right: &ArrayRef, output: &DataType) -> Result<ArrayRef> {
+    match (left.data_type(), right.data_type(), output) {
+        (DataType::Float32, ..) => floats::<Float32Type>(left, right, |a, b| (b != 0.0 || a.is_nan()).then(|| a / b)),
+        (DataType::Float64, ..) => floats::<Float64Type>(left, right, |a, b| (b != 0.0 || a.is_nan()).then(|| a / b)),
+        (DataType::Decimal128(_, s1), DataType::Decimal128(_, s2), DataType::Decimal128(precision, scale)) => {
+            // a·10^-s1 / b·10^-s2 at the output's scale is a·10^(scale − s1 + s2) / b, rounded.
+            let digits = (i16::from(*scale) - i16::from(*s1) + i16::from(*s2)) as u32;
+            let limit = 10i128.pow(u32::from(*precision));
+            let (a, b) = (left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>());
+            let quotients: Result<Decimal128Array> = a
+                .iter()
+                .zip(b.iter())
+                .map(|pair| match pair {
+                    (Some(_), Some(0)) => Err(division_by_zero()),
+                    (Some(a), Some(b)) => divide_rounded(i256::from_i128(a), digits, i256::from_i128(b))
+                        .and_then(|q| q.to_i128())
+                        .filter(|q| q.abs() < limit)
+                        .map(Some)
+                        .ok_or_else(|| external(Error::new("22003", "numeric field overflow"))),
+                    _ => Ok(None),
+                })
+                .collect();
+            Ok(Arc::new(quotients?.with_precision_and_scale(*precision, *scale)?))
+        }
+        (other, ..) => plan_err!("no division of {other}"),
+    }
+}
+
+/// Days and the rest, both of the same sign.
+fn difference(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {
+    let (left, right) =
+        (left.as_primitive::<TimestampMicrosecondType>(), right.as_primitive::<TimestampMicrosecondType>());
+    let differences: Result<PrimitiveArray<IntervalMonthDayNanoType>> = left
+        .iter()
+        .zip(right.iter())
+        .map(|pair| match pair {
+            (Some(a), Some(b)) => {
+                let us = a.checked_sub(b).ok_or_else(interval_out_of_range)?;
+                let days = i32::try_from(us / DAY_US).map_err(|_| interval_out_of_range())?;
+                Ok(Some(IntervalMonthDayNano::new(0, days, us % DAY_US * 1000)))
+            }
+            _ => Ok(None),
+        })
+        .collect();
+    Ok(Arc::new(differences?))
+}
+
+fn scale_interval(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Result<ArrayRef> {
+    let factors = cast(factors, &DataType::Float64)?;
+    let factors: &Float64Array = factors.as_primitive();
+    let scaled: Result<PrimitiveArray<IntervalMonthDayNanoType>> = intervals
+        .as_primitive::<IntervalMonthDayNanoType>()
+        .iter()
+        .zip(factors.iter())
+        .map(|pair| match pair {
+            (Some(_), Some(0.0)) if divide => Err(division_by_zero()),
+            (Some(interval), Some(factor)) => scaled_interval(interval, if divide { 1.0 / factor } else { factor })
+                .map(Some)
+                .ok_or_else(interval_out_of_range),
+            _ => Ok(None),
+        })
+        .collect();
+    Ok(Arc::new(scaled?))
+}
+
+/// What is left of a month goes to days of which it has 30, what is left of a day to hours.
+fn scaled_interval(interval: IntervalMonthDayNano, factor: f64) -> Option<IntervalMonthDayNano> {
+    let months = f64::from(interval.months) * factor;
+    let days = f64::from(interval.days) * factor + (months.fract() * 30.0 * 1e6).round() / 1e6;
+    let us = interval.nanoseconds as f64 / 1000.0 * factor + days.fract() * DAY_US as f64;
+    let whole = |x: f64| (x.abs() <= f64::from(i32::MAX)).then_some(x.trunc() as i32);
+    let us = us.round();
+    let nanoseconds = (us.abs() < 9.2e15).then_some(us as i64 * 1000)?;
+    Some(IntervalMonthDayNano::new(whole(months)?, whole(days)?, nanoseconds))
+}
+
+/// Plans the operators whose types are not DataFusion's.
+#[derive(Debug)]
+pub struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = raw;
+        // Where a type is not known yet (a parameter's), DataFusion's planning finds it.
+        let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        };
+        let (left, right) = small_literals(left, right, &left_type, &right_type);
+        let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
+        let timestamp = |t: &DataType| matches!(t, DataType::Timestamp(..));
+        let interval = |t: &DataType| matches!(t, DataType::Interval(_));
+        let number = |t: &DataType| t.is_numeric();
+        let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
+        let exact = |t: &DataType| decimal(t) || is_integer(t);
+        let planned = match op {
+            BinaryOperator::Divide
+                if (decimal(&left_type) && exact(&right_type)) || (is_integer(&left_type) && decimal(&right_type)) =>
+            {
+                call(Arithmetic::Divide, left, right)
+            }
+            BinaryOperator::Divide if interval(&left_type) && number(&right_type) => {
+                call(Arithmetic::DivideInterval, left, right)
+            }
+            BinaryOperator::Multiply if interval(&left_type) && number(&right_type) => {
+                call(Arithmetic::ScaleInterval, left, right)
+            }
+            BinaryOperator::Multiply if number(&left_type) && interval(&right_type) => {
+                call(Arithmetic::ScaleInterval, right, left)
+            }
+            BinaryOperator::Minus if left_type == DataType::Date32 && right_type == DataType::Date32 => {
+                days(left).sub_checked(days(right))
+            }
+            BinaryOperator::Minus
+                if (timestamp(&left_type) && (timestamp(&right_type) || right_type == DataType::Date32))
+                    || (left_type == DataType::Date32 && timestamp(&right_type)) =>
+            {
+                call(Arithmetic::TimestampDifference, left, right)
+            }
+            BinaryOperator::Plus if left_type == DataType::Date32 && is_integer(&right_type) => {
+                date(call(Arithmetic::Add, days(left), as_type(right, DataType::Int32)))
+            }
+            BinaryOperator::Plus if is_integer(&left_type) && right_type == DataType::Date32 => {
+                date(call(Arithmetic::Add, as_type(left, DataType::Int32), days(right)))
+            }
+            BinaryOperator::Minus if left_type == DataType::Date32 && is_integer(&right_type) => {
+                date(call(Arithmetic::Subtract, days(left), as_type(right, DataType::Int32)))
+            }
+            // In Postgres a date moved by an interval is a timestamp.
+            BinaryOperator::Plus | BinaryOperator::Minus if left_type == DataType::Date32 && interval(&right_type) => {
+                let operator = if op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
+                let moved = as_type(left, DataType::Timestamp(TimeUnit::Microsecond, None));
+                Expr::BinaryExpr(BinaryExpr::new(Box::new(moved), operator, Box::new(right)))
+            }
+            op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
+        };
+        Ok(PlannerResult::Planned(planned))
+    }
+}
+
+trait SubChecked {
+    fn sub_checked(self, other: Expr) -> Expr;
+}
+impl SubChecked for Expr {
+    fn sub_checked(self, other: Expr) -> Expr {
+        call(Arithmetic::Subtract, self, other)
+    }
+}
+
+fn as_type(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), data_type))
+}
+fn days(expr: Expr) -> Expr {
+    as_type(expr, DataType::Int32)
+}
+fn date(expr: Expr) -> Expr {
+    as_type(expr, DataType::Date32)
+}
+
+/// A whole number that fits is an integer: beside an integer or smallint, or another literal, it must not make a
+/// bigint of the whole.
+fn small_literals(left: Expr, right: Expr, left_type: &DataType, right_type: &DataType) -> (Expr, Expr) {
+    fn small(expr: &Expr) -> Option<i32> {
+        match expr {
+            Expr::Literal(ScalarValue::Int64(Some(value)), _) => i32::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+    let literal = |value: i32| Expr::Literal(ScalarValue::Int32(Some(value)), None);
+    let narrow = |t: &DataType| matches!(t, DataType::Int16 | DataType::Int32 | DataType::Decimal128(..));
+    match (small(&left), small(&right)) {
+        (Some(a), Some(b)) => (literal(a), literal(b)),
+        (Some(a), None) if narrow(right_type) => (literal(a), right),
+        (None, Some(b)) if narrow(left_type) => (left, literal(b)),
+        _ => (left, right),
+    }
+}
+
+/// The checking form of an operator whose types are settled; `None` where DataFusion's is right.
+pub fn checked(operator: Operator, left: &DataType, right: &DataType) -> Option<Arithmetic> {
+    match operator {
+        Operator::Plus if is_integer(left) && left == right => Some(Arithmetic::Add),
+        Operator::Minus if is_integer(left) && left == right => Some(Arithmetic::Subtract),
+        Operator::Multiply if is_integer(left) && left == right => Some(Arithmetic::Multiply),
+        Operator::Divide if left.is_floating() && left == right => Some(Arithmetic::Divide),
+        _ => None,
+    }
+}

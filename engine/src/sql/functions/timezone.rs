@@ -1,0 +1,93 @@
+//! `timezone(zone, time)`, which AT TIME ZONE is: a moment becomes the local time of a zone, a local time the moment
+//! that it is there.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::{ScalarValue, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+
+use crate::error::Error;
+use crate::sql::datetime;
+use crate::sql::types::UTC;
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Timezone {
+    signature: Signature,
+}
+
+impl Default for Timezone {
+    fn default() -> Self {
+        Timezone { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl ScalarUDFImpl for Timezone {
+    fn name(&self) -> &str {
+        "timezone"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [_, time] = types else {
+            return plan_err!("Function 'timezone' expects 2 arguments but received {}", types.len());
+        };
+        let zone = match time {
+            // A date or text is a moment in the session's zone.
+            DataType::Timestamp(_, Some(_)) | DataType::Date32 | DataType::Utf8 | DataType::Null => Some(UTC.into()),
+            _ => None,
+        };
+        Ok(vec![DataType::Utf8, DataType::Timestamp(TimeUnit::Microsecond, zone)])
+    }
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(match &types[1] {
+            DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            _ => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+        })
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if scalar { 1 } else { args.number_rows };
+        let times = args.args[1].to_array(rows)?;
+        let to_local = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
+        let out_of_range = || external(Error::new("22008", "timestamp out of range"));
+        let convert = |us: i64, zone: &arrow::array::timezone::Tz| -> Result<i64> {
+            if to_local {
+                return Ok(datetime::utc_to_local(us, zone).ok_or_else(out_of_range)?.and_utc().timestamp_micros());
+            }
+            let local = chrono::DateTime::from_timestamp_micros(us).ok_or_else(out_of_range)?.naive_utc();
+            Ok(datetime::local_to_utc(local, zone))
+        };
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let converted: TimestampMicrosecondArray = match &args.args[0] {
+            ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))) => {
+                let zone = datetime::zone(name).map_err(external)?;
+                times.try_unary(|us| convert(us, &zone))?
+            }
+            names => {
+                let names = names.to_array(rows)?;
+                let names = names.as_string::<i32>();
+                (0..rows)
+                    .map(|row| match names.is_valid(row) && times.is_valid(row) {
+                        true => {
+                            convert(times.value(row), &datetime::zone(names.value(row)).map_err(external)?).map(Some)
+                        }
+                        false => Ok(None),
+                    })
+                    .collect::<Result<_>>()?
+            }
+        };
+        let result: ArrayRef = Arc::new(converted.with_data_type(args.return_type().clone()));
+        match scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            false => Ok(ColumnarValue::Array(result)),
+        }
+    }
+}
