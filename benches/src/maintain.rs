@@ -93,6 +93,8 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
         while let Some(batch) = rows.try_next().await? {
             sums.add(&batch)?;
         }
+        drop(session);
+        embedded.engine.shutdown().await?;
         Ok(MaintainRun { sums, epochs, wall_s, cpu_s, read_cpu_s, peak_rss_bytes, state_bytes })
     })
 }

@@ -72,6 +72,7 @@ fn main() -> Result<(), Error> {
             for loaded in [false, true] {
                 latency("engine", &connect, sync, loaded, args.span()).await?.print(args.json);
             }
+            engine.engine.shutdown().await?;
             Ok::<(), Error>(())
         })?;
     }

@@ -95,7 +95,13 @@ fn main() -> Result<ExitCode, Error> {
     let queries = queries::named(&args.queries)?;
     if let Some(side) = args.side {
         let [query] = queries[..] else { return Err("one query for one side".into()) };
-        println!("{}", run_side(side, query, &args)?);
+        match run_side(side, query, &args) {
+            Ok(report) => println!("{report}"),
+            Err(error) => {
+                eprintln!("{error}");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let generated = tempfile::tempdir()?;
@@ -111,7 +117,9 @@ fn main() -> Result<ExitCode, Error> {
     }
     let mut all_agree = true;
     for query in queries {
-        let report = compare(query, &args, input)?;
+        // One that fails does not keep the others from being measured.
+        let report = compare(query, &args, input)
+            .unwrap_or_else(|error| json!({ "query": query.name, "error": error.to_string() }));
         all_agree &= report["agrees"] == json!(true);
         println!("{}", if args.json { report.to_string() } else { line(&report) });
     }
@@ -148,9 +156,10 @@ fn child(side: Side, query: &Query, args: &Args, input: &Path) -> Result<Value, 
             command.arg(flag);
         }
     }
-    let output = command.stderr(Stdio::inherit()).output()?;
+    let output = command.stderr(Stdio::piped()).output()?;
     if !output.status.success() {
-        return Err(format!("{}, {} side: {}", query.name, side.word(), output.status).into());
+        let message = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} side, {}: {}", side.word(), output.status, message.trim()).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -217,6 +226,9 @@ fn heading() -> String {
 }
 
 fn line(report: &Value) -> String {
+    if let Some(error) = report["error"].as_str() {
+        return format!("{:<5} {error}", report["query"].as_str().unwrap_or_default());
+    }
     let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
     let agrees = if report["agrees"] == json!(true) { "" } else { "   DIFFERS" };
     format!(
