@@ -1,9 +1,16 @@
 //! The other side of the comparison: one batch run of a query with DataFusion, on one thread, from the files
 //! to the full result in memory.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
+
+use millrace_engine::connectors::nexmark::Table;
 
 use crate::events::{Error, Format, TableFile};
 use crate::queries::Query;
@@ -55,13 +62,51 @@ pub fn run(query: &Query, files: &[TableFile]) -> Result<BatchRun, Error> {
     })
 }
 
+/// For each table that `query` reads, the columns that it needs, in the table's order.
+pub fn needed_columns(query: &Query, files: &[TableFile]) -> Result<Vec<(Table, BTreeSet<usize>)>, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(async {
+        let context = SessionContext::new();
+        for file in files {
+            let nothing = MemTable::try_new(file.table.schema(), vec![vec![]])?;
+            context.register_table(file.table.name(), Arc::new(nothing))?;
+        }
+        let plan = context.state().optimize(context.sql(query.batch_sql()).await?.logical_plan())?;
+        let mut needed: Vec<(Table, BTreeSet<usize>)> =
+            files.iter().map(|file| (file.table, BTreeSet::new())).collect();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let (table, columns) = needed
+                    .iter_mut()
+                    .find(|(table, _)| table.name() == scan.table_name.table())
+                    .expect("registered above");
+                match &scan.projection {
+                    Some(projection) => columns.extend(projection),
+                    None => columns.extend(0..table.schema().fields().len()),
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(needed)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use millrace_engine::connectors::nexmark::Table;
-
     use super::*;
     use crate::events;
     use crate::queries::named;
+
+    #[test]
+    fn columns_that_no_one_reads_are_known() {
+        let directory = tempfile::tempdir().unwrap();
+        events::write(directory.path(), 100, Format::Parquet).unwrap();
+        let files = [Table::Auction, Table::Bid].map(|table| events::find(directory.path(), table).unwrap());
+        let query = named("q4").unwrap()[0];
+        let needed = needed_columns(query, &files).unwrap();
+        assert_eq!(needed[0], (Table::Auction, [0, 5, 6, 8].into()), "id, date_time, expires, category");
+        assert_eq!(needed[1], (Table::Bid, [0, 2, 5].into()), "auction, price, date_time");
+    }
 
     #[test]
     fn every_query_gives_rows_from_both_formats() {

@@ -19,8 +19,8 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::SchemaRef;
 use millrace_engine::connectors::nexmark::{Nexmark, Settings, Table};
 use millrace_engine::connectors::{Polled, Source};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
@@ -32,7 +32,7 @@ pub enum Format {
     Csv,
 }
 
-/// Where a table's rows are.
+/// Where a table's rows are, and which of them to take.
 #[derive(Debug, Clone)]
 pub struct TableFile {
     pub table: Table,
@@ -41,6 +41,8 @@ pub struct TableFile {
     pub rows_in_file: u64,
     /// How many of them to take, from the first on.
     pub rows: u64,
+    /// The columns to take: all of the table's, or some.
+    pub schema: SchemaRef,
 }
 
 /// Writes the first `events` events, all three tables.
@@ -95,23 +97,35 @@ pub fn find(directory: &Path, table: Table) -> Result<TableFile, Error> {
             format: Format::Parquet,
             rows_in_file: rows as u64,
             rows: rows as u64,
+            schema: table.schema(),
         });
     }
     let csv = directory.join(format!("{}.csv", table.name()));
     if csv.exists() {
         let mut rows = 0;
-        for batch in open_csv(&csv, table, 65_536)? {
+        for batch in open_csv(&csv, table, None, 65_536)? {
             rows += batch?.num_rows() as u64;
         }
-        return Ok(TableFile { table, path: csv, format: Format::Csv, rows_in_file: rows, rows });
+        return Ok(TableFile {
+            table,
+            path: csv,
+            format: Format::Csv,
+            rows_in_file: rows,
+            rows,
+            schema: table.schema(),
+        });
     }
     Err(format!("{} has neither {}.parquet nor {}.csv", directory.display(), table.name(), table.name()).into())
 }
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, arrow::error::ArrowError>> + Send>;
 
-fn open_csv(path: &Path, table: Table, batch_rows: usize) -> Result<Batches, Error> {
+fn open_csv(path: &Path, table: Table, columns: Option<Vec<usize>>, batch_rows: usize) -> Result<Batches, Error> {
     let builder = arrow::csv::ReaderBuilder::new(table.schema()).with_header(true).with_batch_size(batch_rows);
+    let builder = match columns {
+        Some(columns) => builder.with_projection(columns),
+        None => builder,
+    };
     Ok(Box::new(builder.build(BufReader::with_capacity(1 << 20, File::open(path)?))?))
 }
 
@@ -126,12 +140,18 @@ pub struct Rows {
 impl Rows {
     /// `batch_rows` is a hint: how many rows are usually taken at once.
     pub fn open(file: &TableFile, batch_rows: usize) -> Result<Self, Error> {
-        let schema = file.table.schema();
+        let schema = file.schema.clone();
+        let names = || schema.fields().iter().map(|field| field.name().as_str());
         let batches: Batches = match file.format {
-            Format::Csv => open_csv(&file.path, file.table, batch_rows.max(1))?,
+            Format::Csv => {
+                let all = file.table.schema();
+                let columns = names().map(|name| all.index_of(name)).collect::<Result<_, _>>()?;
+                open_csv(&file.path, file.table, Some(columns), batch_rows.max(1))?
+            }
             Format::Parquet => {
                 let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?)?;
-                Box::new(builder.with_batch_size(batch_rows.max(1)).build()?)
+                let columns = ProjectionMask::columns(builder.parquet_schema(), names());
+                Box::new(builder.with_projection(columns).with_batch_size(batch_rows.max(1)).build()?)
             }
         };
         Ok(Rows { schema, batches, rest: None })
@@ -199,6 +219,9 @@ mod tests {
                 }
                 assert!(parts.iter().take(5).enumerate().all(|(i, batch)| batch.num_rows() == i + 1));
                 let read = concat_batches(&table.schema(), &parts).unwrap();
+                let some = Arc::new(table.schema().project(&[1, 4]).unwrap());
+                let mut rows = Rows::open(&TableFile { schema: some, ..file.clone() }, 64).unwrap();
+                assert_eq!(rows.take(3).unwrap(), [read.slice(0, 3).project(&[1, 4]).unwrap()]);
                 let mut source = Nexmark::new(table, Settings::default(), table.schema(), 0, 0).unwrap();
                 let Polled::Rows(made) = source.poll(0, file.rows as usize).unwrap() else {
                     panic!("without a rate all are due")

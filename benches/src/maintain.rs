@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
-use millrace_engine::connectors::nexmark::Table;
 use millrace_engine::session::Outcome;
 
 use crate::embedded::{self, Embedded, Settings};
@@ -40,8 +40,8 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
     runtime.block_on(async {
         let engine = &embedded.engine;
         let mut session = embedded.session();
-        for table in query.tables {
-            embedded::run(&mut session, &create_stream(*table)).await?;
+        for file in files {
+            embedded::run(&mut session, &create_stream(file)).await?;
         }
         embedded::run(&mut session, &format!("CREATE MATERIALIZED VIEW result AS {}", query.sql)).await?;
         let catalog = engine.catalog();
@@ -78,6 +78,8 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
         let (wall_s, cpu_s) = (began.0.elapsed().as_secs_f64(), usage::process_cpu_s() - began.1);
         let peak_rss_bytes = usage::peak_rss_bytes();
 
+        // State is counted when it is saved.
+        engine.checkpoint().await?;
         let status = engine.status();
         let view = status.views.iter().find(|v| v.name == "result").ok_or("the view is there")?;
         if let Some(failure) = &view.failure {
@@ -91,15 +93,15 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
         while let Some(batch) = rows.try_next().await? {
             sums.add(&batch)?;
         }
+        drop(session);
+        embedded.engine.shutdown().await?;
         Ok(MaintainRun { sums, epochs, wall_s, cpu_s, read_cpu_s, peak_rss_bytes, state_bytes })
     })
 }
 
-/// The stream for a table's rows.
-fn create_stream(table: Table) -> String {
-    use arrow::datatypes::DataType;
-    let schema = table.schema();
-    let columns = schema.fields().iter().map(|field| {
+/// The stream for a file's rows.
+fn create_stream(file: &TableFile) -> String {
+    let columns = file.schema.fields().iter().map(|field| {
         let sql_type = match field.data_type() {
             DataType::Int64 => "bigint",
             DataType::Utf8 => "text",
@@ -107,5 +109,5 @@ fn create_stream(table: Table) -> String {
         };
         format!("{} {sql_type}", field.name())
     });
-    format!("CREATE STREAM {} ({})", table.name(), columns.collect::<Vec<_>>().join(", "))
+    format!("CREATE STREAM {} ({})", file.table.name(), columns.collect::<Vec<_>>().join(", "))
 }

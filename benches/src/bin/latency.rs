@@ -68,9 +68,11 @@ fn main() -> Result<(), Error> {
         let engine = Embedded::open(Settings { workers: 1, log: true, sync, checkpoint: true })?;
         runtime.block_on(async {
             let connect = async || Ok(Client::embedded(engine.session()));
+            set_up(connect().await?).await?;
             for loaded in [false, true] {
-                latency("engine", connect, sync, loaded, args.span()).await?.print(args.json);
+                latency("engine", &connect, sync, loaded, args.span()).await?.print(args.json);
             }
+            engine.engine.shutdown().await?;
             Ok::<(), Error>(())
         })?;
     }
@@ -87,6 +89,7 @@ async fn through_the_server(args: &Args) -> Result<(), Error> {
     for sync in [true, false] {
         let server = Server::start(&program, sync).await?;
         let connect = async || Client::connect(server.port).await;
+        set_up(connect().await?).await?;
         for loaded in [false, true] {
             print(latency("pgwire", &connect, sync, loaded, span).await?);
         }
@@ -126,6 +129,13 @@ impl Figure {
     }
 }
 
+async fn set_up(mut client: Client) -> Result<(), Error> {
+    for sql in SETUP {
+        client.run(sql, &[]).await?;
+    }
+    Ok(())
+}
+
 fn sync_word(sync: bool) -> String {
     if sync { "synced" } else { "not synced" }.to_string()
 }
@@ -138,13 +148,6 @@ async fn latency(
     span: Duration,
 ) -> Result<Figure, Error> {
     let mut client = connect().await?;
-    let there =
-        client.run("SELECT count(*) FROM information_schema.tables WHERE table_name = 'by_region'", &[]).await?;
-    if there == Some(0) {
-        for sql in SETUP {
-            client.run(sql, &[]).await?;
-        }
-    }
     let load = if loaded { Some(start_load(connect().await?)) } else { None };
     let mut shown = client.run(READ, &[CUSTOMER]).await?.unwrap_or(0);
     let mut round_trips = Vec::new();

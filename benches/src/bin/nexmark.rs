@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
 use millrace_benches::embedded::Settings;
@@ -39,6 +40,9 @@ struct Args {
     /// A directory with person, auction and bid as .parquet or .csv; without it they are generated.
     #[arg(long)]
     input: Option<PathBuf>,
+    /// Read and ingest all columns of a table, or only those that the query needs.
+    #[arg(long, value_enum, default_value_t = Columns::All)]
+    columns: Columns,
     /// Checkpoint meanwhile.
     #[arg(long)]
     checkpoint: bool,
@@ -54,6 +58,21 @@ struct Args {
     /// One side of one query, in this process.
     #[arg(long, hide = true)]
     side: Option<Side>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Columns {
+    All,
+    Needed,
+}
+
+impl Columns {
+    fn word(self) -> &'static str {
+        match self {
+            Columns::All => "all",
+            Columns::Needed => "needed",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,7 +95,13 @@ fn main() -> Result<ExitCode, Error> {
     let queries = queries::named(&args.queries)?;
     if let Some(side) = args.side {
         let [query] = queries[..] else { return Err("one query for one side".into()) };
-        println!("{}", run_side(side, query, &args)?);
+        match run_side(side, query, &args) {
+            Ok(report) => println!("{report}"),
+            Err(error) => {
+                eprintln!("{error}");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let generated = tempfile::tempdir()?;
@@ -92,7 +117,9 @@ fn main() -> Result<ExitCode, Error> {
     }
     let mut all_agree = true;
     for query in queries {
-        let report = compare(query, &args, input)?;
+        // One that fails does not keep the others from being measured.
+        let report = compare(query, &args, input)
+            .unwrap_or_else(|error| json!({ "query": query.name, "error": error.to_string() }));
         all_agree &= report["agrees"] == json!(true);
         println!("{}", if args.json { report.to_string() } else { line(&report) });
     }
@@ -123,15 +150,16 @@ fn child(side: Side, query: &Query, args: &Args, input: &Path) -> Result<Value, 
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--side", side.word(), "--queries", query.name]).arg("--input").arg(input);
     command.args(["--events", &args.events.to_string(), "--workers", &args.workers.to_string()]);
-    command.args(["--epoch-events", &args.epoch_events.to_string()]);
+    command.args(["--epoch-events", &args.epoch_events.to_string(), "--columns", args.columns.word()]);
     for (flag, given) in [("--log", args.log), ("--checkpoint", args.checkpoint)] {
         if given {
             command.arg(flag);
         }
     }
-    let output = command.stderr(Stdio::inherit()).output()?;
+    let output = command.stderr(Stdio::piped()).output()?;
     if !output.status.success() {
-        return Err(format!("{}, {} side: {}", query.name, side.word(), output.status).into());
+        let message = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} side, {}: {}", side.word(), output.status, message.trim()).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -143,7 +171,12 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
         file.rows = file.rows.min(table.rows_before(args.events));
         Ok(file)
     });
-    let files = files.collect::<Result<Vec<TableFile>, Error>>()?;
+    let mut files = files.collect::<Result<Vec<TableFile>, Error>>()?;
+    if args.columns == Columns::Needed {
+        for (file, (_, columns)) in files.iter_mut().zip(batch::needed_columns(query, &files.clone())?) {
+            file.schema = Arc::new(file.schema.project(&columns.into_iter().collect::<Vec<_>>())?);
+        }
+    }
     match side {
         Side::Batch => {
             let run = batch::run(query, &files)?;
@@ -156,7 +189,8 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
             }))
         }
         Side::Maintain => {
-            let settings = Settings { workers: args.workers, log: args.log, sync: args.log, checkpoint: args.checkpoint };
+            let settings =
+                Settings { workers: args.workers, log: args.log, sync: args.log, checkpoint: args.checkpoint };
             let events: u64 = files.iter().map(|file| file.rows).sum();
             let all_events =
                 files.iter().map(|file| file.table.event_of(file.rows.saturating_sub(1)) + 1).max().unwrap_or(0);
@@ -175,6 +209,7 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
                 "epochs": run.epochs,
                 "epoch_events": args.epoch_events,
                 "workers": args.workers,
+                "columns": args.columns.word(),
                 "log": args.log,
                 "checkpoint": args.checkpoint,
                 "sums": run.sums.to_json(),
@@ -191,6 +226,9 @@ fn heading() -> String {
 }
 
 fn line(report: &Value) -> String {
+    if let Some(error) = report["error"].as_str() {
+        return format!("{:<5} {error}", report["query"].as_str().unwrap_or_default());
+    }
     let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
     let agrees = if report["agrees"] == json!(true) { "" } else { "   DIFFERS" };
     format!(

@@ -12,6 +12,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 
 use crate::error::{Error, Result};
+use crate::sql::types::sql_type_of_arrow;
 
 pub type Options = BTreeMap<String, String>;
 
@@ -91,7 +92,8 @@ pub fn rate_milli(options: &Options, name: &str) -> Result<Option<u64>> {
 
 /// A value of any type, in the text form that a cast from text takes: an array of one.
 pub fn value(name: &str, text: &str, data_type: &DataType) -> Result<ArrayRef> {
-    parse(&[text.trim()], data_type).map_err(|_| invalid(name, text).hint(format!("A value of type {data_type}.")))
+    parse(&[text.trim()], data_type)
+        .map_err(|_| invalid(name, text).hint(format!("A value of type {}.", sql_type_of_arrow(data_type))))
 }
 
 /// Texts as values of `data_type`.
@@ -101,7 +103,7 @@ pub fn parse(texts: &[&str], data_type: &DataType) -> Result<ArrayRef> {
         .map_err(|e| Error::invalid_value(e.to_string()))?;
     match parsed.null_count() {
         0 => Ok(parsed),
-        _ => Err(Error::invalid_value(format!("not of type {data_type}"))),
+        _ => Err(Error::invalid_value(format!("not of type {}", sql_type_of_arrow(data_type)))),
     }
 }
 

@@ -23,7 +23,7 @@ use arrow::datatypes::*;
 use crate::connectors::options::{self, Options};
 use crate::connectors::random::Random;
 use crate::error::{Error, Result};
-use crate::sql::types::TYPE_KEY;
+use crate::sql::types::{TYPE_KEY, sql_type_of_arrow};
 
 pub const PROPERTIES: &[&str] =
     &["kind", "start", "step", "end", "min", "max", "max_past", "length", "choices", "null_ratio"];
@@ -234,7 +234,7 @@ impl Given {
                     .map(|(field, index)| Values::new(field, stream ^ index << 40, self.nested(field.name())));
                 fields.collect::<Result<_>>().map(Kind::Record)
             }
-            other => Err(Error::unsupported(format!("a datagen column of type {other}"))),
+            other => Err(Error::unsupported(format!("a datagen column of type {}", sql_type_of_arrow(other)))),
         }
     }
 
@@ -247,10 +247,9 @@ impl Given {
             DataType::Decimal128(_, scale) => (data_type.clone(), 10i128.pow(*scale as u32)),
             DataType::Timestamp(TimeUnit::Microsecond, _) => (data_type.clone(), 1_000_000),
             other => {
-                return Err(Error::invalid_value(format!(
-                    "option \"{}\" does not apply to type {other}",
-                    self.option("kind")
-                )));
+                let sql_type = if tag.is_empty() { sql_type_of_arrow(other) } else { tag.to_string() };
+                let message = format!("column \"{}\" of type {sql_type} cannot be a sequence", self.column);
+                return Err(Error::invalid_value(message));
             }
         };
         let start = self.number("start", &counted)?.unwrap_or(0);
@@ -372,8 +371,9 @@ impl Given {
             None => Ok(()),
             Some(property) => {
                 let message = format!(
-                    "option \"{}\" does not apply to a random column of type {data_type}",
-                    self.option(property)
+                    "option \"{}\" does not apply to a random column of type {}",
+                    self.option(property),
+                    sql_type_of_arrow(data_type)
                 );
                 let sequence = ["start", "end", "step"].contains(&property.as_str());
                 Err(if sequence {
