@@ -129,12 +129,11 @@ pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, param
         _ => None,
     };
     refuse_multiset_operations(&query)?;
-    let bound = bind::bind(state, scope, &query, parameters)?;
-    let plan = match system {
-        Some((system, view)) => system.finish(bound.plan, view)?,
-        None => bound.plan,
-    };
-    Ok(Bound { plan, names: bound.names })
+    let bound = bind::bind_finishing(state, scope, &query, parameters, |plan| match system {
+        Some((system, view)) => system.finish(plan, view),
+        None => Ok(plan),
+    })?;
+    Ok(Bound { plan: bound.plan, names: bound.names })
 }
 
 /// The same rows under other column names.

@@ -31,7 +31,7 @@ use crate::sql::context::PostgresTypes;
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-use crate::sql::types::{field, field_from_ast, sql_type_of};
+use crate::sql::types::{TYPE_KEY, field, field_from_ast, sql_type_of, with_sql_type};
 
 pub use crate::sql::errors::error_from;
 
@@ -64,6 +64,17 @@ pub fn bind(
     query: &ast::Query,
     parameter_types: &[Option<DataType>],
 ) -> Result<Bound> {
+    bind_finishing(state, relations, query, parameter_types, Ok)
+}
+
+/// The same; `finish` sees the plan when names are bound and before types are settled.
+pub fn bind_finishing(
+    state: &SessionState,
+    relations: &dyn Relations,
+    query: &ast::Query,
+    parameter_types: &[Option<DataType>],
+    finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
+) -> Result<Bound> {
     let first = bind_once(state, relations, query, parameter_types, false);
     let plan = match first {
         Err(error) if error.code == "42701" || error.code == "42702" => {
@@ -71,7 +82,7 @@ pub fn bind(
         }
         other => other,
     }?;
-    let plan = canonical_types(analyze(state, plan)?)?;
+    let plan = canonical_types(analyze(state, finish(plan)?)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
 }
@@ -118,7 +129,7 @@ fn bind_once(
             parameter_types.resize(number, None);
         }
         if parameter_types[number - 1].is_none() {
-            parameter_types[number - 1] = Some(field_from_ast("", &data_type, true)?.data_type().clone());
+            parameter_types[number - 1] = Some(told_by_elements(&field_from_ast("", &data_type, true)?));
         }
     }
     let mut planner_context = planner_context(&parameter_types);
@@ -151,10 +162,24 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result
             types.resize(number, DataType::Utf8);
         }
         if let (Some(data_type), None) = (data_type, given.get(number - 1).and_then(|t| t.as_ref())) {
-            types[number - 1] = canonical_type(&Field::new("", data_type, true))?.data_type().clone();
+            let told = matches!(&data_type, DataType::List(item) if item.metadata().contains_key(TYPE_KEY));
+            types[number - 1] =
+                if told { data_type } else { canonical_type(&Field::new("", data_type, true))?.data_type().clone() };
         }
     }
     Ok(types)
+}
+
+/// The type of a parameter is told without its field: so the elements of an array say what they are, and a uuid[]
+/// is more than a text[].
+fn told_by_elements(field: &Field) -> DataType {
+    let told = field.metadata().get(TYPE_KEY).and_then(|t| t.strip_suffix("[]"));
+    match (told, field.data_type()) {
+        (Some(element), DataType::List(item)) => {
+            DataType::List(Arc::new(with_sql_type(item.as_ref().clone(), element)))
+        }
+        (_, other) => other.clone(),
+    }
 }
 
 /// Analyzes (types, casts, checks) and optimizes a bound plan.

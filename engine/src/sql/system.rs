@@ -83,6 +83,7 @@ pub trait SystemCatalog: Send + Sync {
     /// Rewrites a query that uses what DataFusion cannot say, before it is bound. Answers whether it concerns
     /// the system: then its plan goes through [`SystemCatalog::finish`].
     fn rewrite(&self, query: &mut ast::Query, view: &CatalogView) -> Result<bool>;
-    /// Does to the bound, not yet optimized plan of such a query what needs the types of its columns.
+    /// Does to the bound plan of such a query what needs the types of its columns, before they are settled: the
+    /// analyzer would refuse or change what is to be replaced.
     fn finish(&self, plan: LogicalPlan, view: &Arc<CatalogView>) -> Result<LogicalPlan>;
 }

@@ -22,7 +22,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 use millrace_engine::catalog::{Catalog, Column, Relation, RelationKind};
-use millrace_engine::sql::bind::{Relations, bind, error_from, optimize, parameter_types};
+use millrace_engine::sql::bind::{Relations, bind_finishing, error_from, optimize, parameter_types};
 use millrace_engine::sql::context::{Settings, session_state};
 use millrace_engine::sql::system::{Live, SessionInfo};
 
@@ -171,9 +171,9 @@ async fn answer(sql: &str, view: &Arc<CatalogView>) -> std::result::Result<(Vec<
     let concerned = PgCatalog.rewrite(&mut query, view).map_err(|e| format!("rewrite: {e}"))?;
     let rewritten = query.to_string();
     let fail = |stage: &str, e: Error| format!("{stage}: {} {e}\n   rewritten: {rewritten}", e.code);
-    let bound = bind(&state, &Scope(view.clone()), &query, &[]).map_err(|e| fail("bind", e))?;
-    let plan = if concerned { PgCatalog.finish(bound.plan, view).map_err(|e| fail("finish", e))? } else { bound.plan };
-    let plan = optimize(&state, plan).map_err(|e| fail("optimize", e))?;
+    let finish = |plan| if concerned { PgCatalog.finish(plan, view) } else { Ok(plan) };
+    let bound = bind_finishing(&state, &Scope(view.clone()), &query, &[], finish).map_err(|e| fail("bind", e))?;
+    let plan = optimize(&state, bound.plan).map_err(|e| fail("optimize", e))?;
     let physical = state.query_planner().create_physical_plan(&plan, &state).await;
     let physical = physical.map_err(|e| fail("plan", error_from(e)))?;
     let batches =
@@ -330,9 +330,9 @@ fn parameters_have_the_types_of_their_places() {
         let mut state = session_state(&Settings::default());
         PgCatalog.register(&mut state, &view).expect("functions register");
         assert!(PgCatalog.rewrite(&mut query, &view).expect(sql), "{sql} concerns the system");
-        let bound = bind(&state, &Scope(view.clone()), &query, &[]).expect(sql);
-        let plan = PgCatalog.finish(bound.plan, &view).expect(sql);
-        let found = parameter_types(&plan, &[]).expect(sql);
+        let finish = |plan| PgCatalog.finish(plan, &view);
+        let bound = bind_finishing(&state, &Scope(view.clone()), &query, &[], finish).expect(sql);
+        let found = parameter_types(&bound.plan, &[]).expect(sql);
         let found: Vec<String> = found.iter().map(millrace_engine::sql::types::sql_type_of_arrow).collect();
         assert_eq!(found.join(", "), types, "{sql}");
     }
