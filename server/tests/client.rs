@@ -21,7 +21,11 @@ async fn try_connect(running: &common::Running, options: &str) -> Result<Client,
     Ok(client)
 }
 
-async fn check_value<V: FromSqlOwned + ToSql + PartialEq + std::fmt::Debug + Sync>(client: &Client, sql_type: &str, value: V) {
+async fn check_value<V: FromSqlOwned + ToSql + PartialEq + std::fmt::Debug + Sync>(
+    client: &Client,
+    sql_type: &str,
+    value: V,
+) {
     let row = client.query_one(&format!("SELECT $1::{sql_type}"), &[&value]).await;
     let row = row.unwrap_or_else(|e| panic!("{sql_type}: {e:?}"));
     assert_eq!(row.get::<_, V>(0), value, "{sql_type}");
@@ -111,7 +115,8 @@ async fn copy_in_and_out() {
 }
 
 /// A statement that would not end, its rows already on the way.
-const ENDLESS: &str = "SELECT a.g + b.g FROM generate_series(1, 1000000) AS a(g) CROSS JOIN generate_series(1, 1000000) AS b(g)";
+const ENDLESS: &str =
+    "SELECT a.g + b.g FROM generate_series(1, 1000000) AS a(g) CROSS JOIN generate_series(1, 1000000) AS b(g)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_and_timeout_leave_the_connection_usable() {

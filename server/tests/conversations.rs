@@ -253,10 +253,11 @@ async fn conversations() {
         let mut client = Client::connect(address.parse().unwrap());
         differences(&mut client, text)
     } else {
-        let running = common::start(|_| ()).await;
-        let address = running.server.pg_addr;
-        let wrong = tokio::task::spawn_blocking(move || differences(&mut Client::connect(address), text)).await.unwrap();
-        running.server.shutdown().await.unwrap();
+        let common::Running { server, directory: _directory } = common::start(|_| ()).await;
+        let address = server.pg_addr;
+        let wrong =
+            tokio::task::spawn_blocking(move || differences(&mut Client::connect(address), text)).await.unwrap();
+        server.shutdown().await.unwrap();
         wrong
     };
     assert!(wrong.is_empty(), "{} differ:\n\n{}", wrong.len(), wrong.join("\n\n"));
