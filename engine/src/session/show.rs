@@ -204,9 +204,15 @@ impl Session {
         let batch: Vec<RecordBatch> = rows.try_collect().await?;
         let schema = relation.arrow_schema();
         let conform = |rows: RecordBatch| {
+            // The optimizer may settle on another precision of the same numbers.
+            let columns = rows.columns().iter().zip(schema.fields());
+            let columns = columns
+                .map(|(c, f)| arrow::compute::cast(c, f.data_type()))
+                .collect::<std::result::Result<Vec<_>, _>>()
+                .map_err(Error::internal)?;
             RecordBatch::try_new_with_options(
                 schema.clone(),
-                rows.columns().to_vec(),
+                columns,
                 &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows())),
             )
             .map_err(|e| Error::internal(format!("the view's columns are not its query's: {e}")))
