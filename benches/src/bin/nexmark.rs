@@ -173,7 +173,8 @@ fn run_side(side: Side, query: &Query, args: &Args) -> Result<Value, Error> {
     });
     let mut files = files.collect::<Result<Vec<TableFile>, Error>>()?;
     if args.columns == Columns::Needed {
-        for (file, (_, columns)) in files.iter_mut().zip(batch::needed_columns(query, &files.clone())?) {
+        let needed = batch::needed_columns(query, &files)?;
+        for (file, (_, columns)) in files.iter_mut().zip(needed) {
             file.schema = Arc::new(file.schema.project(&columns.into_iter().collect::<Vec<_>>())?);
         }
     }
