@@ -35,6 +35,7 @@ pub const QUERIES: &[Query] = &[
         batch: Some(include_str!("../queries/q5.batch.sql")),
         tables: BID,
     },
+    Query { name: "q6", sql: include_str!("../queries/q6.sql"), batch: None, tables: AUCTION_BID },
     Query {
         name: "q7",
         sql: include_str!("../queries/q7.sql"),
@@ -48,6 +49,15 @@ pub const QUERIES: &[Query] = &[
         tables: PERSON_AUCTION,
     },
     Query { name: "q9", sql: include_str!("../queries/q9.sql"), batch: None, tables: AUCTION_BID },
+    Query { name: "q14", sql: include_str!("../queries/q14.sql"), batch: None, tables: BID },
+    Query { name: "q15", sql: include_str!("../queries/q15.sql"), batch: None, tables: BID },
+    Query { name: "q16", sql: include_str!("../queries/q16.sql"), batch: None, tables: BID },
+    Query { name: "q17", sql: include_str!("../queries/q17.sql"), batch: None, tables: BID },
+    Query { name: "q18", sql: include_str!("../queries/q18.sql"), batch: None, tables: BID },
+    Query { name: "q19", sql: include_str!("../queries/q19.sql"), batch: None, tables: BID },
+    Query { name: "q20", sql: include_str!("../queries/q20.sql"), batch: None, tables: AUCTION_BID },
+    Query { name: "q21", sql: include_str!("../queries/q21.sql"), batch: None, tables: BID },
+    Query { name: "q22", sql: include_str!("../queries/q22.sql"), batch: None, tables: BID },
 ];
 
 /// The queries named in `q0,q3`, or all.

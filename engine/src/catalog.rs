@@ -103,7 +103,10 @@ impl Relation {
                 let fields: Vec<Field> = self
                     .columns
                     .iter()
-                    .map(|c| crate::sql::types::field(&c.name, &c.sql_type, c.nullable).expect("checked when the relation was made"))
+                    .map(|c| {
+                        crate::sql::types::field(&c.name, &c.sql_type, c.nullable)
+                            .expect("checked when the relation was made")
+                    })
                     .collect();
                 Arc::new(Schema::new(fields))
             })

@@ -260,9 +260,9 @@ fn closed(core: &Core, epoch: Epoch) -> bool {
     let views = core.views.read().expect("no panic while held");
     (0..core.workers).all(|w| {
         core.progress.processed(w) >= epoch
-            && views.values().all(|v| {
-                v.closed(w, epoch) || v.failure().is_some() || !v.workers[w].live.load(Ordering::Acquire)
-            })
+            && views
+                .values()
+                .all(|v| v.closed(w, epoch) || v.failure().is_some() || !v.workers[w].live.load(Ordering::Acquire))
     })
 }
 
@@ -285,8 +285,9 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
     };
     for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::Table) {
         let mut table = Table::new(relation.clone())?;
-        let part = manifest
-            .and_then(|m| m.parts.iter().find(|p| p.relation == relation.id && p.node == RELATION_ROWS && p.fingerprint == 0));
+        let part = manifest.and_then(|m| {
+            m.parts.iter().find(|p| p.relation == relation.id && p.node == RELATION_ROWS && p.fingerprint == 0)
+        });
         match part {
             Some(part) => table.restore(blocks_of(part)?, start)?,
             None => table.publish(start),
@@ -313,7 +314,9 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         };
         let fingerprint = plan.fingerprint();
         let own = manifest
-            .map(|m| m.parts.iter().filter(|p| p.relation == relation.id && p.fingerprint == fingerprint).collect::<Vec<_>>())
+            .map(|m| {
+                m.parts.iter().filter(|p| p.relation == relation.id && p.fingerprint == fingerprint).collect::<Vec<_>>()
+            })
             .unwrap_or_default();
         let saved_by = manifest.map_or(0, |m| m.workers);
         let sources_saved = plan.imports().iter().all(|id| match catalog.get(*id).map(|r| r.kind) {
@@ -393,7 +396,8 @@ fn wait_live(commit: &mut Commit, runtime: &tokio::runtime::Runtime) -> Result<(
     }
     runtime.block_on(core.progress.wait_until(|| {
         views.values().all(|v| {
-            v.failure().is_some() || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
+            v.failure().is_some()
+                || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
         })
     }));
     Ok(())

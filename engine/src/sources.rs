@@ -71,14 +71,20 @@ async fn pull(core: Arc<Core>, relation: Arc<Relation>, mut source: Box<dyn crat
     loop {
         match source.poll(core.clock_us(), POLL_ROWS) {
             Ok(Polled::Rows(rows)) => {
-                let changes = if rows.num_rows() > 0 { [(relation.id, vec![Delta::inserts(rows)])].into() } else { Default::default() };
+                let changes = if rows.num_rows() > 0 {
+                    [(relation.id, vec![Delta::inserts(rows)])].into()
+                } else {
+                    Default::default()
+                };
                 let writes = Writes { changes, positions: vec![(relation.id, source.position())] };
                 if let Err(error) = core.ask(|reply| Request::Write { writes, reply }).await {
                     tracing::error!(%error, stream = relation.name, "the stream's connector stops");
                     return;
                 }
             }
-            Ok(Polled::Wait(time)) => tokio::time::sleep(time.clamp(Duration::from_millis(1), Duration::from_secs(1))).await,
+            Ok(Polled::Wait(time)) => {
+                tokio::time::sleep(time.clamp(Duration::from_millis(1), Duration::from_secs(1))).await
+            }
             Ok(Polled::End) => {
                 tracing::info!(stream = relation.name, "the source has ended");
                 return;

@@ -65,6 +65,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("plan", "operators", "a node holds its operator's specification, and render only hands it over"),
     ("plan", "serve::table::RelationTable", "a scan in a logical plan is known by its provider"),
     ("plan", "sql::bind::error_from", "DataFusion's errors as users see them"),
+    ("plan", "sql::grouping_sets", "the sets are told apart as in a SELECT"),
     ("serve", "core::Core", "a snapshot needs the last committed epoch and the readers of tables and views"),
     ("serve", "dataflow::view::ViewStatus", "how far a view is, for subscriptions"),
     ("connectors", "sql::statement::CopyFormat", "COPY's options as parsed"),

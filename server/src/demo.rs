@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   orders ──┬── revenue_per_minute     TUMBLE, GROUP BY
-//!            ├── top_customers          GROUP BY
+//!            ├── top_customers          GROUP BY, ORDER BY … LIMIT: rows come in as they rise
 //!            ├──┬ paid_orders           JOIN
 //!   payments ───┴ unpaid_orders         LEFT JOIN … IS NULL: a row leaves when its payment comes
 //! ```
@@ -68,8 +68,8 @@ const PANELS: [Panel; 4] = [
         title: "Top customers",
         view: "top_customers",
         definition: "SELECT customer, count(*) AS orders, sum(amount) AS spent \
-                     FROM orders GROUP BY customer",
-        show: "SELECT customer, orders, spent FROM top_customers ORDER BY spent DESC, customer LIMIT 5",
+                     FROM orders GROUP BY customer ORDER BY sum(amount) DESC, customer LIMIT 5",
+        show: "SELECT customer, orders, spent FROM top_customers ORDER BY spent DESC, customer",
     },
     Panel {
         title: "Paid orders, the newest",

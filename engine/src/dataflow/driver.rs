@@ -93,9 +93,8 @@ pub fn drive<'scope>(
         move |frontiers| {
             for (port, pull) in pulls.iter_mut().enumerate() {
                 pull(&mut |epoch, retain, packets| {
-                    let entry = open
-                        .entry(epoch)
-                        .or_insert_with(|| OpenEpoch { capability: retain(), queue: VecDeque::new() });
+                    let entry =
+                        open.entry(epoch).or_insert_with(|| OpenEpoch { capability: retain(), queue: VecDeque::new() });
                     for packet in packets {
                         context.waiting_rows.set(context.waiting_rows.get() + packet.delta.len());
                         entry.queue.push_back((port, packet.delta));
@@ -106,8 +105,11 @@ pub fn drive<'scope>(
                 open.clear();
                 return false;
             }
-            let frontier =
-                frontiers.iter().map(|f| f.frontier().first().copied().unwrap_or(Epoch::MAX)).min().unwrap_or(Epoch::MAX);
+            let frontier = frontiers
+                .iter()
+                .map(|f| f.frontier().first().copied().unwrap_or(Epoch::MAX))
+                .min()
+                .unwrap_or(Epoch::MAX);
             while let Some(mut entry) = open.first_entry() {
                 let epoch = *entry.key();
                 if frontier < epoch {
@@ -115,7 +117,13 @@ pub fn drive<'scope>(
                 }
                 let mut out = Output::default();
                 let queue = &mut entry.get_mut().queue;
-                let step = advance(&mut **operator.borrow_mut(), queue, (frontier > epoch).then_some(epoch), &context, &mut out);
+                let step = advance(
+                    &mut **operator.borrow_mut(),
+                    queue,
+                    (frontier > epoch).then_some(epoch),
+                    &context,
+                    &mut out,
+                );
                 context.errors.borrow_mut().append(&mut out.errors);
                 if !out.deltas.is_empty() {
                     let mut active = output.activate();

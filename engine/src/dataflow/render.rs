@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::Input as _;
+use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::{InputHandle, Scope};
 
 use super::driver::{Context, Packets, drive};
@@ -15,12 +15,14 @@ use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::delta::keys::{KeyEncoder, route};
 use crate::error::Result;
-use crate::operators::aggregate::Aggregate;
+use crate::operators::Operator;
+use crate::operators::aggregate::{Aggregate, AggregateSpec};
 use crate::operators::join::Join;
 use crate::operators::map::Map;
+use crate::operators::recompute::{Recompute, RecomputeSpec};
+use crate::operators::top_k::TopK;
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
-use crate::operators::Operator;
 use crate::plan::{NodeKind, Plan};
 use crate::time::Epoch;
 
@@ -44,6 +46,8 @@ pub struct Rendered<'scope> {
 
 pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Context>) -> Result<Rendered<'scope>> {
     let workers = scope.peers();
+    let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
+    let owns_empty_key = route(nothing.hashes[0], workers) == scope.index();
     let mut streams: Vec<Option<(Packets<'scope>, bool)>> = Vec::new();
     let (mut imports, mut constants, mut operators) = (Vec::new(), Vec::new(), Vec::new());
     for (index, node) in plan.nodes.iter().enumerate() {
@@ -76,10 +80,13 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
             NodeKind::Union => ("Union", Box::new(Union)),
             NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
             NodeKind::Aggregate(spec) => {
-                let mut spec = (**spec).clone();
-                let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
-                spec.owner = route(nothing.hashes[0], workers) == scope.index();
+                let spec = AggregateSpec { owner: owns_empty_key, ..(**spec).clone() };
                 ("Aggregate", Box::new(Aggregate::new(spec)?))
+            }
+            NodeKind::TopK(spec) => ("TopK", Box::new(TopK::new((**spec).clone())?)),
+            NodeKind::Recompute(spec) => {
+                let spec = RecomputeSpec { owner: owns_empty_key, ..(**spec).clone() };
+                ("Recompute", Box::new(Recompute::new(spec)?))
             }
         };
         let inputs = (0..node.inputs.len()).map(take).collect();

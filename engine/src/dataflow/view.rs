@@ -283,8 +283,15 @@ impl View {
                     }
                 }
                 view.advance_inputs(header.epoch);
-                view.mode =
-                    Mode::Hydrating(Hydration { pins, fed: header.epoch, feed: None, first: true, closed_below: 0, target: None, join: false });
+                view.mode = Mode::Hydrating(Hydration {
+                    pins,
+                    fed: header.epoch,
+                    feed: None,
+                    first: true,
+                    closed_below: 0,
+                    target: None,
+                    join: false,
+                });
             }
             Start::Restore { at, parts } => {
                 view.restore(*at, &parts.lock().expect("no panic while held"))?;
@@ -473,7 +480,8 @@ impl View {
 
     fn show_errors(&self, published: &Published) {
         let total: i64 = published.errors.values().sum();
-        let first = published.errors.iter().take(ERRORS_SHOWN_MAX).map(|((m, r), n)| (m.clone(), r.clone(), *n)).collect();
+        let first =
+            published.errors.iter().take(ERRORS_SHOWN_MAX).map(|((m, r), n)| (m.clone(), r.clone(), *n)).collect();
         *self.my_status().error_rows.lock().expect("no panic while held") = first;
         self.my_status().errors.store(total, Ordering::Release);
     }
@@ -499,7 +507,8 @@ impl View {
 
     fn send(&mut self, import: usize, delta: Delta) {
         let import = &mut self.imports[import];
-        let all = import.columns.len() == delta.rows.num_columns() && import.columns.iter().enumerate().all(|(i, &c)| i == c);
+        let all =
+            import.columns.len() == delta.rows.num_columns() && import.columns.iter().enumerate().all(|(i, &c)| i == c);
         let rows = if all { delta.rows } else { delta.rows.project(&import.columns).expect("columns of the relation") };
         import.handle.send(Packet { worker: 0, delta: Delta { rows, weights: delta.weights } });
     }
@@ -511,7 +520,9 @@ impl View {
     }
 
     fn hydrate(&mut self, sources: &dyn Sources) -> bool {
-        let Mode::Hydrating(mut h) = std::mem::replace(&mut self.mode, Mode::Failed) else { unreachable!("asked only then") };
+        let Mode::Hydrating(mut h) = std::mem::replace(&mut self.mode, Mode::Failed) else {
+            unreachable!("asked only then")
+        };
         let mut progress = false;
         let reached = |sources: &dyn Sources, ids: &[RelationId]| {
             ids.iter().filter_map(|&s| sources.view_open(s)).fold(sources.processed() + 1, Epoch::min)
@@ -595,7 +606,11 @@ impl View {
                     let picture = pin.picture();
                     feeds.push(Box::new((0..picture.segments()).filter_map(move |s| {
                         let delta = Delta::inserts(picture.batch(s)?);
-                        let delta = if is_view { Some(delta) } else { share_of(table_key.as_ref(), &delta, 0, worker, workers) };
+                        let delta = if is_view {
+                            Some(delta)
+                        } else {
+                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
+                        };
                         delta.map(|d| Ok((i, d)))
                     })));
                 }
@@ -617,7 +632,11 @@ impl View {
                     let table_key = self.cloned_key(relation);
                     let changes = pin.changes(target);
                     feeds.push(Box::new(changes.into_iter().filter_map(move |delta| {
-                        let delta = if is_view { Some(delta) } else { share_of(table_key.as_ref(), &delta, 0, worker, workers) };
+                        let delta = if is_view {
+                            Some(delta)
+                        } else {
+                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
+                        };
                         delta.map(|d| Ok((i, d)))
                     })));
                 }
@@ -665,7 +684,13 @@ impl View {
         let schema = published.rows.schema().clone();
         let types: Vec<DataType> = self.output_key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
         let encoder = KeyEncoder::new(&types)?;
-        published.rows.restore(parts.get(&(NODE_OUTPUT, 0)).unwrap_or(&nothing), &encoder, &self.output_key, &share, at);
+        published.rows.restore(
+            parts.get(&(NODE_OUTPUT, 0)).unwrap_or(&nothing),
+            &encoder,
+            &self.output_key,
+            &share,
+            at,
+        );
         published.frontier = at + 1;
         if let Some(blocks) = parts.get(&(NODE_ERRORS, 0)) {
             // Each its own; dealt to another number of workers, the first takes them all.

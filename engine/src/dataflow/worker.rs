@@ -36,7 +36,10 @@ pub enum Command {
     Epoch(Arc<EpochInput>),
     Create(Arc<ViewSetup>),
     /// A hydrating view catches up to the epoch that was given last and then, with `join`, goes live.
-    CatchUp { id: RelationId, join: bool },
+    CatchUp {
+        id: RelationId,
+        join: bool,
+    },
     Drop(RelationId),
     /// Save these views' state as of the epoch that was given last.
     Checkpoint(Arc<BTreeSet<RelationId>>, Sender<WorkerParts>),
@@ -103,7 +106,8 @@ pub struct Workers {
 impl Workers {
     pub fn start(count: usize, store: Arc<Store>, progress: Arc<Progress>) -> Result<Workers> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| sync_channel(COMMANDS_MAX)).unzip();
-        let receivers: Vec<Mutex<Option<Receiver<Command>>>> = receivers.into_iter().map(|r| Mutex::new(Some(r))).collect();
+        let receivers: Vec<Mutex<Option<Receiver<Command>>>> =
+            receivers.into_iter().map(|r| Mutex::new(Some(r))).collect();
         let (ready, threads) = std::sync::mpsc::channel();
         let ready = Mutex::new(ready);
         let config = match count {
@@ -114,7 +118,11 @@ impl Workers {
             let _abort = AbortOnPanic;
             let index = worker.index();
             let receiver = receivers[index].lock().expect("taken once").take().expect("taken once");
-            ready.lock().expect("no panic while held").send((index, std::thread::current())).expect("the starter waits");
+            ready
+                .lock()
+                .expect("no panic while held")
+                .send((index, std::thread::current()))
+                .expect("the starter waits");
             run(worker, receiver, store.clone(), progress.clone());
         })
         .map_err(Error::internal)?;
@@ -235,7 +243,9 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
 impl State {
     /// Live views have fallen so far behind that no more is taken in.
     fn too_far_ahead(&self) -> bool {
-        self.inputs.first_key_value().is_some_and(|(&first, _)| self.processed.saturating_sub(first) >= EPOCHS_AHEAD_MAX)
+        self.inputs
+            .first_key_value()
+            .is_some_and(|(&first, _)| self.processed.saturating_sub(first) >= EPOCHS_AHEAD_MAX)
     }
 
     /// All live views have closed all epochs.

@@ -58,7 +58,13 @@ impl Delta {
         let predicate = arrow::compute::FilterBuilder::new(mask).optimize().build();
         let rows = predicate.filter_record_batch(&self.rows).expect("mask is as long as the batch");
         let weights = self.weights.as_ref().map(|w| {
-            predicate.filter(w).expect("mask is as long as the weights").as_any().downcast_ref::<Int64Array>().expect("same type").clone()
+            predicate
+                .filter(w)
+                .expect("mask is as long as the weights")
+                .as_any()
+                .downcast_ref::<Int64Array>()
+                .expect("same type")
+                .clone()
         });
         Delta { rows, weights }
     }

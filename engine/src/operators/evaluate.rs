@@ -48,7 +48,12 @@ pub fn apply(delta: &Delta, out: &mut Output, step: &mut dyn FnMut(&Delta) -> Re
 
 /// `expression` over `rows`; where it fails for a row alone, that row counts as false and is set aside
 /// with `weight`.
-pub fn predicate_or_set_aside(expression: &Expression, rows: &RecordBatch, weight: i64, out: &mut Output) -> BooleanArray {
+pub fn predicate_or_set_aside(
+    expression: &Expression,
+    rows: &RecordBatch,
+    weight: i64,
+    out: &mut Output,
+) -> BooleanArray {
     match predicate(expression, rows) {
         Ok(mask) => mask,
         Err(error) if rows.num_rows() <= 1 => {
@@ -66,7 +71,8 @@ pub fn predicate_or_set_aside(expression: &Expression, rows: &RecordBatch, weigh
     }
 }
 
-fn set_aside(error: &DataFusionError, rows: &RecordBatch, row: usize, weight: i64) -> ErrorChange {
+/// Row `row` of `rows`, as something that was set aside (`weight` 1) or no longer is (−1).
+pub fn set_aside(error: &DataFusionError, rows: &RecordBatch, row: usize, weight: i64) -> ErrorChange {
     let options = arrow::util::display::FormatOptions::default().with_null("NULL");
     let values: Vec<String> = rows
         .columns()

@@ -19,16 +19,17 @@
 use std::collections::VecDeque;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 
 use super::evaluate::{Expression, predicate_or_set_aside};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::keys::KeyBatch;
-use crate::error::{Error, Result};
-use crate::state::arrangement::{Arrangement, split_weights, take};
+use crate::error::Result;
+use crate::state::arrangement::{split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
-use crate::state::key_index::{KeyIndex, NONE};
+use crate::state::key_index::NONE;
+use crate::state::keyed_rows::KeyedRows;
 use crate::time::EpochHeader;
 
 /// Pairs looked at between two chances for others to run.
@@ -102,33 +103,11 @@ pub struct SideSpec {
 }
 
 struct Side {
-    rows: Arrangement,
-    index: KeyIndex,
-    key: Vec<usize>,
+    keyed: KeyedRows,
     /// By position, where the kind counts matches of this side.
     matches: Option<Vec<u32>>,
     /// Just restored: the counts have to be made.
     restored: bool,
-}
-
-fn keys_of(index: &KeyIndex, key: &[usize], rows: &RecordBatch) -> KeyBatch {
-    let columns: Vec<ArrayRef> = key.iter().map(|&c| rows.column(c).clone()).collect();
-    index.table().encoder().encode_rows(&columns, rows.num_rows())
-}
-
-impl Side {
-    fn keys(&self, rows: &RecordBatch) -> KeyBatch {
-        keys_of(&self.index, &self.key, rows)
-    }
-
-    /// A new index over the rows as they stand (all live).
-    fn index_of_rows(&self) -> KeyIndex {
-        let mut index = self.index.empty();
-        for rows in self.rows.segments() {
-            index.append(&self.keys(&rows));
-        }
-        index
-    }
 }
 
 /// Rows of one sign on their way through the other side.
@@ -161,11 +140,8 @@ impl Join {
         let filter_schema = Schema::new(spec.filter_columns.iter().map(|&c| fields[c].clone()).collect::<Vec<_>>());
         let side = |port: Port| -> Result<Side> {
             let s = &spec.sides[port];
-            let types: Vec<DataType> = s.key.iter().map(|&c| s.schema.field(c).data_type().clone()).collect();
             Ok(Side {
-                rows: Arrangement::new(s.schema.clone(), !s.append_only),
-                index: KeyIndex::new(&types, !s.append_only, !spec.nulls_equal)?,
-                key: s.key.clone(),
+                keyed: KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?,
                 matches: spec.kind.counts(port).then(Vec::new),
                 restored: false,
             })
@@ -185,15 +161,9 @@ impl Join {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let keys = self.sides[side].keys(&rows);
-        let mut positions = Vec::new();
-        if sign < 0 {
-            let own = &mut self.sides[side];
-            for position in own.rows.retract(&rows, epoch) {
-                positions.push(position.ok_or_else(|| Error::internal("a join was told to retract a row that it does not have"))?);
-            }
-            own.index.remove(&keys, &positions);
-        }
+        let own = &mut self.sides[side].keyed;
+        let keys = own.keys(&rows);
+        let positions = if sign < 0 { own.retract(&rows, &keys, epoch)? } else { Vec::new() };
         let found = vec![0; rows.num_rows()];
         self.work.push_back(Work { side, sign, rows, keys, chain: Vec::new(), next_row: 0, found, positions });
         Ok(())
@@ -203,7 +173,7 @@ impl Join {
         let mut budget = OUTPUT_ROWS_MAX;
         while let Some(mut work) = self.work.pop_front() {
             if work.chain.is_empty() {
-                work.chain = self.sides[1 - work.side].index.heads(&work.keys);
+                work.chain = self.sides[1 - work.side].keyed.index.heads(&work.keys);
             }
             while work.next_row < work.rows.num_rows() {
                 if budget == 0 {
@@ -219,7 +189,7 @@ impl Join {
 
     /// One batch of pairs; returns how many were looked at.
     fn probe(&mut self, work: &mut Work, out: &mut Output) -> usize {
-        let other = &self.sides[1 - work.side];
+        let other = &self.sides[1 - work.side].keyed;
         let (mut rows, mut positions) = (Vec::new(), Vec::new());
         while work.next_row < work.chain.len() && rows.len() < PAIRS_PER_BATCH {
             let mut at = work.chain[work.next_row];
@@ -240,7 +210,8 @@ impl Join {
         if let Some(filter) = &self.spec.filter {
             let pairs = self.columns(work.side, &work.rows, &rows, &positions, &self.spec.filter_columns);
             let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-            let pairs = RecordBatch::try_new_with_options(self.filter_schema.clone(), pairs, &options).expect("by the schema");
+            let pairs =
+                RecordBatch::try_new_with_options(self.filter_schema.clone(), pairs, &options).expect("by the schema");
             let mask = predicate_or_set_aside(filter, &pairs, work.sign, out);
             let keep = |i: &usize| mask.is_valid(*i) && mask.value(*i);
             rows = (0..rows.len()).filter(keep).map(|i| rows[i]).collect();
@@ -263,18 +234,32 @@ impl Join {
     }
 
     /// Columns `wanted` of left ++ right for the pairs of `rows` of `batch` (a delta of `side`) with `positions`.
-    fn columns(&self, side: Port, batch: &RecordBatch, rows: &[u32], positions: &[u32], wanted: &[usize]) -> Vec<ArrayRef> {
+    fn columns(
+        &self,
+        side: Port,
+        batch: &RecordBatch,
+        rows: &[u32],
+        positions: &[u32],
+        wanted: &[usize],
+    ) -> Vec<ArrayRef> {
         let left_columns = self.spec.sides[0].schema.fields().len();
         let indices = arrow::array::UInt32Array::from(rows.to_vec());
         let in_left = |c: usize| c < left_columns;
         let (own, theirs): (Vec<usize>, Vec<usize>) = wanted.iter().partition(|&&c| in_left(c) == (side == 0));
         let local = |c: usize| if in_left(c) { c } else { c - left_columns };
-        let fetched = self.sides[1 - side].rows.columns_at(&theirs.iter().map(|&c| local(c)).collect::<Vec<_>>(), positions);
+        let fetched = self.sides[1 - side]
+            .keyed
+            .rows
+            .columns_at(&theirs.iter().map(|&c| local(c)).collect::<Vec<_>>(), positions);
         let mut fetched = fetched.into_iter();
         let identity = rows.len() == batch.num_rows() && rows.iter().enumerate().all(|(i, &r)| i as u32 == r);
         let mut taken = own.iter().map(|&c| {
             let column = batch.column(local(c));
-            if identity { column.clone() } else { arrow::compute::take(column, &indices, None).expect("rows of the batch") }
+            if identity {
+                column.clone()
+            } else {
+                arrow::compute::take(column, &indices, None).expect("rows of the batch")
+            }
         });
         wanted
             .iter()
@@ -284,7 +269,8 @@ impl Join {
 
     fn emit(&self, columns: Vec<ArrayRef>, rows: usize, sign: i64, out: &mut Output) {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options).expect("by the output's schema");
+        let batch = RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options)
+            .expect("by the output's schema");
         out.deltas.push(Delta::new(batch, (sign < 0).then(|| Int64Array::from_value(sign, rows))));
     }
 
@@ -302,7 +288,8 @@ impl Join {
             if port == side {
                 columns.extend(rows.columns().iter().cloned());
             } else {
-                columns.extend(self.spec.sides[port].schema.fields().iter().map(|f| new_null_array(f.data_type(), count)));
+                columns
+                    .extend(self.spec.sides[port].schema.fields().iter().map(|f| new_null_array(f.data_type(), count)));
             }
         }
         if self.spec.kind.mark() {
@@ -332,7 +319,7 @@ impl Join {
         if turned.is_empty() {
             return;
         }
-        let rows = self.sides[side].rows.rows_at(&turned);
+        let rows = self.sides[side].keyed.rows.rows_at(&turned);
         let now = sign > 0;
         if self.spec.kind.alone(side, !now) {
             self.emit_alone(side, &rows, Some(!now), -1, out);
@@ -364,20 +351,10 @@ impl Join {
         }
         if work.sign > 0 {
             let side = &mut self.sides[work.side];
-            side.rows.append(&work.rows);
-            side.index.append(&work.keys);
+            side.keyed.append(&work.rows, &work.keys);
             if let Some(matches) = &mut side.matches {
                 matches.extend(&work.found);
             }
-        }
-    }
-
-    /// Positions of `side` have changed: `kept` are the old ones, in the new order.
-    fn reindex(&mut self, side: Port, kept: &[u32]) {
-        let own = &mut self.sides[side];
-        own.index = own.index_of_rows();
-        if let Some(matches) = &mut own.matches {
-            *matches = kept.iter().map(|&p| matches[p as usize]).collect();
         }
     }
 
@@ -386,11 +363,11 @@ impl Join {
         if !self.spec.kind.counts(side) {
             return;
         }
-        let mut counts = Vec::with_capacity(self.sides[side].rows.end() as usize);
+        let mut counts = Vec::with_capacity(self.sides[side].keyed.rows.end() as usize);
         let mut ignored = Output::default();
-        for rows in self.sides[side].rows.segments() {
-            let keys = self.sides[side].keys(&rows);
-            let mut chain = self.sides[1 - side].index.heads(&keys);
+        for rows in self.sides[side].keyed.rows.segments() {
+            let keys = self.sides[side].keyed.keys(&rows);
+            let mut chain = self.sides[1 - side].keyed.index.heads(&keys);
             let mut found = vec![0u32; rows.num_rows()];
             let mut next_row = 0;
             while next_row < chain.len() {
@@ -402,13 +379,14 @@ impl Join {
                     } else {
                         pair_rows.push(next_row as u32);
                         positions.push(at);
-                        chain[next_row] = self.sides[1 - side].index.next(at);
+                        chain[next_row] = self.sides[1 - side].keyed.index.next(at);
                     }
                 }
                 let mask = self.spec.filter.as_ref().map(|filter| {
                     let pairs = self.columns(side, &rows, &pair_rows, &positions, &self.spec.filter_columns);
                     let options = RecordBatchOptions::new().with_row_count(Some(pair_rows.len()));
-                    let pairs = RecordBatch::try_new_with_options(self.filter_schema.clone(), pairs, &options).expect("by the schema");
+                    let pairs = RecordBatch::try_new_with_options(self.filter_schema.clone(), pairs, &options)
+                        .expect("by the schema");
                     predicate_or_set_aside(filter, &pairs, 1, &mut ignored)
                 });
                 for (i, &row) in pair_rows.iter().enumerate() {
@@ -448,10 +426,10 @@ impl Operator for Join {
             let Some((side, rows)) = self.held.pop() else { break };
             self.enqueue(side, -1, rows, epoch.epoch)?;
         }
-        for side in 0..2 {
-            self.sides[side].rows.publish(epoch.epoch);
-            if let Some(kept) = self.sides[side].rows.take_rewritten() {
-                self.reindex(side, &kept);
+        for side in &mut self.sides {
+            let kept = side.keyed.publish(epoch.epoch);
+            if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
+                *matches = kept.iter().map(|&p| matches[p as usize]).collect();
             }
         }
         Ok(Step::Done)
@@ -462,22 +440,20 @@ impl Operator for Join {
     }
 }
 
-/// The rows are saved; the index and the counts are made anew from them.
+/// The rows are saved; the counts are made anew from them.
 impl Durable for Side {
     fn save(&mut self) -> Saved {
-        self.rows.save()
+        self.keyed.save()
     }
     fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
-        let encoder = self.index.table().encoder();
-        self.rows.restore(parts, encoder, &self.key, share, 0);
-        self.index = self.index_of_rows();
+        self.keyed.restore(parts, share)?;
         self.restored = true;
         Ok(())
     }
     fn state_bytes(&self) -> usize {
-        self.rows.state_bytes() + self.index.state_bytes() + self.matches.as_ref().map_or(0, |m| m.capacity() * 4)
+        self.keyed.state_bytes() + self.matches.as_ref().map_or(0, |m| m.capacity() * 4)
     }
     fn state_rows(&self) -> usize {
-        self.rows.live_rows() as usize
+        self.keyed.state_rows()
     }
 }

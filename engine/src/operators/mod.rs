@@ -16,6 +16,8 @@ pub mod check;
 pub mod evaluate;
 pub mod join;
 pub mod map;
+pub mod recompute;
+pub mod top_k;
 pub mod union;
 pub mod unnest;
 

@@ -61,15 +61,22 @@ impl Operator for Unnest {
         let take = |array: &dyn Array, indices: &UInt32Array| -> ArrayRef {
             arrow::compute::take(array, indices, None).expect("indices are within the array")
         };
-        let columns: Vec<ArrayRef> = self
-            .spec
-            .columns
-            .iter()
-            .map(|&c| if c == self.spec.list { take(lists.values(), &elements) } else { take(delta.rows.column(c), &rows) })
-            .collect();
+        let columns: Vec<ArrayRef> =
+            self.spec
+                .columns
+                .iter()
+                .map(|&c| {
+                    if c == self.spec.list {
+                        take(lists.values(), &elements)
+                    } else {
+                        take(delta.rows.column(c), &rows)
+                    }
+                })
+                .collect();
         let weights: Option<Int64Array> =
             delta.weights.as_ref().map(|w| take(w, &rows).as_primitive::<arrow::datatypes::Int64Type>().clone());
-        let batch = arrow::array::RecordBatch::try_new(self.spec.output.clone(), columns).expect("by the output's schema");
+        let batch =
+            arrow::array::RecordBatch::try_new(self.spec.output.clone(), columns).expect("by the output's schema");
         out.deltas.push(Delta::new(batch, weights));
         Ok(Step::Done)
     }

@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 use super::{Node, NodeKind, Plan};
 use crate::operators::map::MapStep;
+use crate::operators::top_k::Bound;
 
 pub fn explain(plan: &Plan) -> String {
     let mut lines = Vec::new();
@@ -66,7 +67,10 @@ fn describe(plan: &Plan, node: &Node) -> String {
                         format!("project {}", list.join(", "))
                     }
                     MapStep::Select(_, schema) => {
-                        format!("select {}", schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "))
+                        format!(
+                            "select {}",
+                            schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+                        )
                     }
                 })
                 .collect();
@@ -80,7 +84,9 @@ fn describe(plan: &Plan, node: &Node) -> String {
                 .key
                 .iter()
                 .zip(&spec.sides[1].key)
-                .map(|(&l, &r)| format!("{} = {}", spec.sides[0].schema.field(l).name(), spec.sides[1].schema.field(r).name()))
+                .map(|(&l, &r)| {
+                    format!("{} = {}", spec.sides[0].schema.field(l).name(), spec.sides[1].schema.field(r).name())
+                })
                 .collect();
             let on = if keys.is_empty() { "no key (cross product)".to_string() } else { keys.join(" and ") };
             let filter = spec.filter.as_ref().map_or(String::new(), |f| format!(", where {f}"));
@@ -98,7 +104,50 @@ fn describe(plan: &Plan, node: &Node) -> String {
                 })
                 .collect();
             let by = names(input(0), &spec.group);
-            if calls.is_empty() { format!("Distinct by {by}") } else { format!("Aggregate by {by}: {}", calls.join(", ")) }
+            if calls.is_empty() {
+                format!("Distinct by {by}")
+            } else {
+                format!("Aggregate by {by}: {}", calls.join(", "))
+            }
+        }
+        NodeKind::TopK(spec) => {
+            let order: Vec<String> = spec
+                .order
+                .iter()
+                .map(|(c, o)| {
+                    let nulls = if o.nulls_first == o.descending {
+                        ""
+                    } else if o.nulls_first {
+                        " nulls first"
+                    } else {
+                        " nulls last"
+                    };
+                    format!("{}{}{nulls}", spec.input.field(*c).name(), if o.descending { " desc" } else { "" })
+                })
+                .collect();
+            let bound = match spec.bound {
+                Bound::Rows { skip: 0, fetch } => {
+                    fetch.map_or("all rows".to_string(), |fetch| format!("first {fetch}"))
+                }
+                Bound::Rows { skip, fetch } => {
+                    format!("{} after {skip}", fetch.map_or("all rows".to_string(), |fetch| format!("first {fetch}")))
+                }
+                Bound::RowNumber(last) => format!("row number up to {last}"),
+                Bound::Rank(last) => format!("rank up to {last}"),
+                Bound::DenseRank(last) => format!("dense rank up to {last}"),
+            };
+            let order = if order.is_empty() { "the whole row".to_string() } else { order.join(", ") };
+            let per = if spec.partition.is_empty() {
+                String::new()
+            } else {
+                format!(" per {}", names(input(0), &spec.partition))
+            };
+            format!("Top-k: {bound}{per} by {order}")
+        }
+        NodeKind::Recompute(spec) => {
+            let key = spec.inputs.first().map_or(String::new(), |first| names(input(0), &first.key));
+            let key = if key.is_empty() || key == "()" { "everything".to_string() } else { key };
+            format!("Recompute by {key}: {}", spec.query)
         }
         NodeKind::Union => "Union".to_string(),
     }
@@ -117,6 +166,12 @@ fn note(plan: &Plan, node: &Node) -> String {
         }
         NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),
         NodeKind::Aggregate(_) => "incremental; state: accumulators per group, unbounded".into(),
+        NodeKind::TopK(spec) if spec.append_only => "incremental; state: the listed rows".into(),
+        NodeKind::TopK(_) => "incremental; state: all rows, in order, unbounded".into(),
+        NodeKind::Recompute(spec) if spec.inputs.iter().all(|input| input.key.is_empty()) => {
+            "recomputed as a whole at each change of it; state: its inputs, unbounded".into()
+        }
+        NodeKind::Recompute(_) => "touched keys recomputed; state: its input by key, unbounded".into(),
         _ => String::new(),
     }
 }

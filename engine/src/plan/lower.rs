@@ -14,6 +14,9 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
 
+mod recompute;
+mod top_k;
+
 use super::{Node, NodeKind, Plan};
 use crate::error::{Error, Result};
 use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
@@ -100,11 +103,20 @@ fn relaxed(schema: &DFSchema) -> SchemaRef {
 }
 
 fn relax(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>()))
+    Arc::new(Schema::new(
+        schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>(),
+    ))
 }
 
 impl Lowering<'_> {
-    fn push(&mut self, kind: NodeKind, inputs: Vec<usize>, schema: SchemaRef, append_only: bool, dealt_by: Option<Vec<usize>>) -> usize {
+    fn push(
+        &mut self,
+        kind: NodeKind,
+        inputs: Vec<usize>,
+        schema: SchemaRef,
+        append_only: bool,
+        dealt_by: Option<Vec<usize>>,
+    ) -> usize {
         self.nodes.push(Node { kind, inputs, schema, append_only });
         self.dealt_by.push(dealt_by);
         self.nodes.len() - 1
@@ -124,6 +136,9 @@ impl Lowering<'_> {
             // Rows of a view have no order.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.node(&sort.input),
             LogicalPlan::Filter(filter) => {
+                if let Some(numbered) = self.numbered_rows(filter)? {
+                    return Ok(numbered);
+                }
                 let input = self.node(&filter.input)?;
                 let condition = self.expression(&filter.predicate, filter.input.schema())?;
                 let schema = self.nodes[input].schema.clone();
@@ -133,7 +148,10 @@ impl Lowering<'_> {
                 let input = self.node(&projection.input)?;
                 self.project(input, projection.input.schema(), &projection.expr, relaxed(&projection.schema))
             }
-            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Aggregate(aggregate) => match &aggregate.group_expr[..] {
+                [Expr::GroupingSet(sets)] => self.grouping_sets(aggregate, sets),
+                _ => self.aggregate(aggregate),
+            },
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.node(input)?;
                 let schema = self.nodes[input].schema.clone();
@@ -152,7 +170,8 @@ impl Lowering<'_> {
             LogicalPlan::EmptyRelation(empty) => {
                 let schema = relaxed(&empty.schema);
                 let rows = usize::from(empty.produce_one_row);
-                let columns = schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
+                let columns =
+                    schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
                 self.constant(schema, columns, rows)
             }
             LogicalPlan::Values(values) => {
@@ -179,10 +198,9 @@ impl Lowering<'_> {
                 }
                 self.constant(schema, columns, values.values.len())
             }
-            LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Err(in_view("LIMIT")),
-            LogicalPlan::Window(_) => Err(in_view("a window function (OVER)")),
-            LogicalPlan::RecursiveQuery(_) => Err(in_view("WITH RECURSIVE")),
-            LogicalPlan::Distinct(Distinct::On(_)) => Err(in_view("DISTINCT ON")),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::RecursiveQuery(_) => self.whole(plan),
             LogicalPlan::Subquery(_) => Err(in_view("this kind of subquery")),
             other => Err(in_view(&other.display().to_string())),
         }
@@ -219,7 +237,8 @@ impl Lowering<'_> {
                 .iter()
                 .map(|k| {
                     expressions.iter().position(|e| {
-                        e.downcast_ref::<datafusion::physical_expr::expressions::Column>().is_some_and(|c| c.index() == *k)
+                        e.downcast_ref::<datafusion::physical_expr::expressions::Column>()
+                            .is_some_and(|c| c.index() == *k)
                     })
                 })
                 .collect(),
@@ -263,7 +282,13 @@ impl Lowering<'_> {
         // A node of its own: the input may be a chain that ends in another branch's schema.
         let append_only = self.nodes[input].append_only;
         let dealt_by = self.dealt_by[input].clone();
-        Ok(self.push(NodeKind::Map(vec![MapStep::Select(columns, schema.clone())]), vec![input], schema.clone(), append_only, dealt_by))
+        Ok(self.push(
+            NodeKind::Map(vec![MapStep::Select(columns, schema.clone())]),
+            vec![input],
+            schema.clone(),
+            append_only,
+            dealt_by,
+        ))
     }
 
     fn exchange(&mut self, input: usize, key: Vec<usize>) -> usize {
@@ -276,7 +301,8 @@ impl Lowering<'_> {
 
     fn constant(&mut self, schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<usize> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns of the schema");
+        let batch =
+            RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns of the schema");
         Ok(self.push(NodeKind::Constant(batch), vec![], schema, true, None))
     }
 
@@ -305,6 +331,12 @@ impl Lowering<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
+        if let Some(first) = self.first_of_each(aggregate)? {
+            return Ok(first);
+        }
+        if aggregate.aggr_expr.iter().any(|e| kept_function(e).is_none()) {
+            return self.recomputed_aggregate(aggregate);
+        }
         let input = self.node(&aggregate.input)?;
         let input_schema = aggregate.input.schema();
         // The columns that the operator reads, each expression once: groups first, then arguments and filters.
@@ -316,33 +348,18 @@ impl Lowering<'_> {
                 exprs.len() - 1
             }
         };
-        for e in &aggregate.group_expr {
-            if let Expr::GroupingSet(_) = e {
-                return Err(in_view("GROUPING SETS, ROLLUP or CUBE"));
-            }
-        }
-        let group: Vec<usize> = aggregate.group_expr.iter().map(|e| column(e.clone().unalias_ref(), &mut exprs)).collect();
+        let group: Vec<usize> =
+            aggregate.group_expr.iter().map(|e| column(e.clone().unalias_ref(), &mut exprs)).collect();
         let mut calls = Vec::new();
         for e in &aggregate.aggr_expr {
-            let Expr::AggregateFunction(AggregateExpr { func, params }) = e.unalias_ref() else {
-                return Err(in_view("this aggregate expression"));
-            };
+            let (function, params) = kept_function(e).expect("looked at above");
             let AggregateFunctionParams { args, distinct, filter, .. } = params;
-            let function = match func.name() {
-                "count" => AggregateFunction::Count,
-                "sum" => AggregateFunction::Sum,
-                "avg" => AggregateFunction::Avg,
-                "min" => AggregateFunction::Min,
-                "max" => AggregateFunction::Max,
-                "bool_and" => AggregateFunction::BoolAnd,
-                "bool_or" => AggregateFunction::BoolOr,
-                other => return Err(in_view(&format!("aggregate function {other}()"))),
-            };
             let argument = match &args[..] {
                 [] => None,
-                [Expr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !distinct => None,
-                [argument] => Some(column(argument, &mut exprs)),
-                _ => return Err(in_view(&format!("{}() of several arguments", func.name()))),
+                [Expr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !distinct => {
+                    None
+                }
+                [argument, ..] => Some(column(argument, &mut exprs)),
             };
             let filter = filter.as_ref().map(|f| column(f, &mut exprs));
             calls.push(AggregateCall { function, argument, filter, distinct: *distinct });
@@ -365,21 +382,33 @@ impl Lowering<'_> {
         Ok(self.aggregate_node(input, group, calls, relaxed(&aggregate.schema)))
     }
 
-    fn aggregate_node(&mut self, input: usize, group: Vec<usize>, calls: Vec<AggregateCall>, output: SchemaRef) -> usize {
+    fn aggregate_node(
+        &mut self,
+        input: usize,
+        group: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        output: SchemaRef,
+    ) -> usize {
         let groups = group.len();
         let input = self.exchange(input, group.clone());
         let append_only_input = self.nodes[input].append_only;
         let schema = self.nodes[input].schema.clone();
         // A DISTINCT over rows that only come only grows.
         let append_only = calls.is_empty() && append_only_input;
-        let spec =
-            AggregateSpec { group, calls, input: schema, output: output.clone(), append_only: append_only_input, owner: false };
+        let spec = AggregateSpec {
+            group,
+            calls,
+            input: schema,
+            output: output.clone(),
+            append_only: append_only_input,
+            owner: false,
+        };
         self.push(NodeKind::Aggregate(Box::new(spec)), vec![input], output, append_only, Some((0..groups).collect()))
     }
 
     fn join(&mut self, join: &Join) -> Result<usize> {
         if join.null_aware {
-            return Err(in_view("NOT IN (subquery)").hint("NOT EXISTS says the same without the special case of NULL"));
+            return self.not_in(join);
         }
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,
@@ -426,8 +455,8 @@ impl Lowering<'_> {
         }
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let append_only_inputs = inputs.iter().all(|&i| self.nodes[i].append_only);
-        let append_only = append_only_inputs
-            && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
+        let append_only =
+            append_only_inputs && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
         let dealt_by = match kind {
             JoinKind::Full => None,
             JoinKind::Right => Some(keys[1].iter().map(|k| k + schemas[0].fields().len()).collect()),
@@ -518,6 +547,26 @@ impl Lowering<'_> {
         let schema = DFSchema::new_with_metadata(fields, Default::default()).map_err(error_from)?;
         Ok((Some(self.expression(filter, &schema)?), columns))
     }
+}
+
+/// The function of a call whose groups are kept up to date in place, with its parameters.
+fn kept_function(call: &Expr) -> Option<(AggregateFunction, &AggregateFunctionParams)> {
+    let Expr::AggregateFunction(AggregateExpr { func, params }) = call.unalias_ref() else { return None };
+    let function = match func.name() {
+        "count" => AggregateFunction::Count,
+        "sum" => AggregateFunction::Sum,
+        "avg" => AggregateFunction::Avg,
+        "min" => AggregateFunction::Min,
+        "max" => AggregateFunction::Max,
+        "bool_and" => AggregateFunction::BoolAnd,
+        "bool_or" => AggregateFunction::BoolOr,
+        "variance" | "var_samp" | "var" => AggregateFunction::VarSamp,
+        "var_pop" => AggregateFunction::VarPop,
+        "stddev" | "stddev_samp" => AggregateFunction::StddevSamp,
+        "stddev_pop" => AggregateFunction::StddevPop,
+        _ => return None,
+    };
+    (params.args.len() <= 1).then_some((function, params))
 }
 
 trait UnaliasRef {

@@ -5,6 +5,7 @@
 
 pub mod explain;
 pub mod lower;
+pub mod order;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -13,6 +14,8 @@ use crate::catalog::RelationId;
 use crate::operators::aggregate::AggregateSpec;
 use crate::operators::join::JoinSpec;
 use crate::operators::map::MapStep;
+use crate::operators::recompute::RecomputeSpec;
+use crate::operators::top_k::TopKSpec;
 use crate::operators::unnest::UnnestSpec;
 
 #[derive(Clone, Debug)]
@@ -36,15 +39,23 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub enum NodeKind {
     /// The changes of a relation, these columns of it.
-    Import { relation: RelationId, name: String, columns: Vec<usize> },
+    Import {
+        relation: RelationId,
+        name: String,
+        columns: Vec<usize>,
+    },
     /// Rows that were always there.
     Constant(RecordBatch),
     Map(Vec<MapStep>),
     Unnest(UnnestSpec),
     /// To the worker that owns the hash of these columns.
-    Exchange { key: Vec<usize> },
+    Exchange {
+        key: Vec<usize>,
+    },
     Join(Box<JoinSpec>),
     Aggregate(Box<AggregateSpec>),
+    TopK(Box<TopKSpec>),
+    Recompute(Box<RecomputeSpec>),
     Union,
 }
 

@@ -53,7 +53,9 @@ impl Snapshot {
                     scans.insert(relation.id, Scan::Log(epoch));
                     continue;
                 }
-                RelationKind::Table => vec![core.table(relation.id).ok_or_else(|| Error::undefined_relation(&relation.name))?],
+                RelationKind::Table => {
+                    vec![core.table(relation.id).ok_or_else(|| Error::undefined_relation(&relation.name))?]
+                }
                 RelationKind::MaterializedView => {
                     let status = core.view(relation.id).ok_or_else(|| Error::undefined_relation(&relation.name))?;
                     if let Some(reason) = status.failure() {

@@ -29,7 +29,12 @@ pub struct Subscription {
 
 impl Subscription {
     /// From the last committed epoch on. `snapshot`: the rows at that epoch come first.
-    pub async fn start(core: &Core, relation: &Arc<Relation>, snapshot: bool, up_to: Option<Epoch>) -> Result<Subscription> {
+    pub async fn start(
+        core: &Core,
+        relation: &Arc<Relation>,
+        snapshot: bool,
+        up_to: Option<Epoch>,
+    ) -> Result<Subscription> {
         loop {
             let seen = core.committed.load(Ordering::Acquire);
             let view = core.view(relation.id);
@@ -70,7 +75,11 @@ impl Subscription {
                     let rows = core.store.stream_rows(self.relation.id, 0, self.seen, None);
                     rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
                 }
-                _ => self.pins.iter().flat_map(|p| p.picture().batches().map(Delta::inserts).collect::<Vec<_>>()).collect(),
+                _ => self
+                    .pins
+                    .iter()
+                    .flat_map(|p| p.picture().batches().map(Delta::inserts).collect::<Vec<_>>())
+                    .collect(),
             };
             return Ok((self.seen, rows));
         }

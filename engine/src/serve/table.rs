@@ -83,7 +83,12 @@ impl TableProvider for RelationTable {
             .relations
             .get(&self.relation.id)
             .ok_or_else(|| DataFusionError::Internal(format!("{} is not in the snapshot", self.relation.name)))?;
-        let rows = Rows { relation: self.relation.clone(), schema: self.schema(), scan: scan.clone(), store: self.store.clone() };
+        let rows = Rows {
+            relation: self.relation.clone(),
+            schema: self.schema(),
+            scan: scan.clone(),
+            store: self.store.clone(),
+        };
         let exec = StreamingTableExec::try_new(self.schema(), vec![Arc::new(rows)], projection, None, false, limit)?;
         Ok(Arc::new(exec))
     }
@@ -112,7 +117,11 @@ impl PartitionStream for Rows {
         let stream = futures::stream::iter(batches).map(move |batch| {
             let batch = batch.map_err(|e| DataFusionError::External(Box::new(e)))?;
             // Chunks may have been written under a schema that says the same in other words.
-            if *batch.schema() == *schema { Ok(batch) } else { Ok(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?) }
+            if *batch.schema() == *schema {
+                Ok(batch)
+            } else {
+                Ok(RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?)
+            }
         });
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream))
     }
@@ -124,11 +133,7 @@ type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + Send
 pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
     match scan {
         Scan::Rows(pictures) => Box::new(
-            pictures
-                .clone()
-                .into_iter()
-                .flat_map(|p| (0..p.segments()).filter_map(move |i| p.batch(i)))
-                .map(Ok),
+            pictures.clone().into_iter().flat_map(|p| (0..p.segments()).filter_map(move |i| p.batch(i))).map(Ok),
         ),
         Scan::Log(through) => Box::new(store.stream_rows(relation.id, 0, *through, None)),
         Scan::WithOwn(base, own) => {

@@ -45,7 +45,8 @@ impl Session {
             return Err(Error::new("42601", "COPY FROM needs a table or a stream"));
         };
         let relation = self.relation(name)?;
-        let writable = matches!(relation.kind, RelationKind::Stream | RelationKind::Table) && !relation.options.contains_key("connector");
+        let writable = matches!(relation.kind, RelationKind::Stream | RelationKind::Table)
+            && !relation.options.contains_key("connector");
         if !writable {
             return Err(Error::new("42809", format!("cannot copy to {} \"{}\"", relation.kind.word(), relation.name)));
         }

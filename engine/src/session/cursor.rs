@@ -41,7 +41,13 @@ impl Cursor {
 }
 
 impl Session {
-    pub(super) async fn declare(&mut self, name: &str, hold: bool, statement: &Statement, parameters: &[ScalarValue]) -> Result<Outcome> {
+    pub(super) async fn declare(
+        &mut self,
+        name: &str,
+        hold: bool,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome> {
         if !hold && self.transaction.is_none() {
             return Err(Error::new("25P01", "DECLARE CURSOR can only be used in transaction blocks"));
         }
@@ -66,7 +72,8 @@ impl Session {
             FetchCount::Rows(n) => usize::try_from(n).unwrap_or(usize::MAX),
             FetchCount::All => usize::MAX,
             FetchCount::Backward => {
-                return Err(Error::new("55000", "cursor can only scan forward").hint("Declare it with SCROLL option to enable backward scan."));
+                return Err(Error::new("55000", "cursor can only scan forward")
+                    .hint("Declare it with SCROLL option to enable backward scan."));
             }
         };
         // Taken out while it is read, so that a failure closes it.
@@ -144,7 +151,8 @@ impl Session {
         let state = self.state(&scope)?;
         let nothing = datafusion::common::DFSchema::empty();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
-        let one = RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::empty()), vec![], &options).expect("no columns");
+        let one = RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::empty()), vec![], &options)
+            .expect("no columns");
         arguments
             .iter()
             .zip(&prepared.parameters)

@@ -59,8 +59,11 @@ fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<Str
     let text = query.to_string();
     let qualified = text.to_lowercase().contains(&format!("{}.", relation.name));
     if hidden || qualified {
-        return Err(Error::new("2BP01", format!("cannot rename \"{}\": a query that reads it uses its name for columns", relation.name))
-            .hint("Drop what depends on it first, or give the relation an alias in that query."));
+        return Err(Error::new(
+            "2BP01",
+            format!("cannot rename \"{}\": a query that reads it uses its name for columns", relation.name),
+        )
+        .hint("Drop what depends on it first, or give the relation an alias in that query."));
     }
     Ok(text)
 }
@@ -70,7 +73,10 @@ fn already_exists(name: &str) -> Error {
 }
 
 impl Session {
-    pub(super) async fn edit(&self, edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static) -> Result<()> {
+    pub(super) async fn edit(
+        &self,
+        edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static,
+    ) -> Result<()> {
         let edit: CatalogEdit = Box::new(edit);
         self.core.ask(|reply| Request::Catalog { edit, reply }).await.map(|_| ())
     }
@@ -126,7 +132,12 @@ impl Session {
     }
 
     /// Puts a new relation into the catalog. Returns it, or nothing when it was there already.
-    pub(super) async fn create(&mut self, mut relation: Relation, if_not_exists: bool, or_replace: bool) -> Result<Option<Arc<Relation>>> {
+    pub(super) async fn create(
+        &mut self,
+        mut relation: Relation,
+        if_not_exists: bool,
+        or_replace: bool,
+    ) -> Result<Option<Arc<Relation>>> {
         let catalog = self.core.catalog();
         let existing = catalog.find(&relation.schema_name, &relation.name).cloned();
         if let Some(existing) = &existing {
@@ -143,14 +154,25 @@ impl Session {
             // A view in use keeps its columns, as in Postgres.
             relation.id = existing.id;
             let kept = existing.columns.len() <= relation.columns.len()
-                && existing.columns.iter().zip(&relation.columns).all(|(a, b)| a.name == b.name && a.sql_type == b.sql_type);
+                && existing
+                    .columns
+                    .iter()
+                    .zip(&relation.columns)
+                    .all(|(a, b)| a.name == b.name && a.sql_type == b.sql_type);
             if !kept {
                 return Err(Error::new("42P16", format!("cannot change the columns of view \"{}\"", existing.name))
                     .hint("New columns can be added at the end; for others drop the view first."));
             }
             if let Some(dependant) = maintained_above(&catalog, existing.id) {
-                return Err(Error::new("2BP01", format!("cannot replace view \"{}\": {} \"{}\" depends on it",
-                    existing.name, dependant.kind.word(), dependant.name)));
+                return Err(Error::new(
+                    "2BP01",
+                    format!(
+                        "cannot replace view \"{}\": {} \"{}\" depends on it",
+                        existing.name,
+                        dependant.kind.word(),
+                        dependant.name
+                    ),
+                ));
             }
             if relation.depends_on.contains(&existing.id) {
                 return Err(Error::new("42P17", format!("view \"{}\" cannot read itself", existing.name)));
@@ -205,13 +227,16 @@ impl Session {
             }
         }
         let index = |name: &String| {
-            columns.iter().position(|c| c.name == *name).ok_or_else(|| {
-                Error::new("42703", format!("column \"{name}\" named in key does not exist"))
-            })
+            columns
+                .iter()
+                .position(|c| c.name == *name)
+                .ok_or_else(|| Error::new("42703", format!("column \"{name}\" named in key does not exist")))
         };
         let primary_key = d.primary_key.iter().map(index).collect::<Result<Vec<_>>>()?;
         if kind == RelationKind::Stream && !primary_key.is_empty() {
-            return Err(Error::unsupported("PRIMARY KEY on a stream").hint("A stream only grows; CREATE TABLE has keys."));
+            return Err(
+                Error::unsupported("PRIMARY KEY on a stream").hint("A stream only grows; CREATE TABLE has keys.")
+            );
         }
         let watermark = match &d.watermark {
             None => None,
@@ -241,7 +266,15 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn create_view(&mut self, name: &Name, columns: &[String], query: &ast::Query, text: &str, or_replace: bool, if_not_exists: bool) -> Result<()> {
+    pub(super) async fn create_view(
+        &mut self,
+        name: &Name,
+        columns: &[String],
+        query: &ast::Query,
+        text: &str,
+        or_replace: bool,
+        if_not_exists: bool,
+    ) -> Result<()> {
         let scope = self.scope();
         let state = session_state(&self.bind_settings(), scope.system.as_ref())?;
         let bound = bind_query(&state, &scope, query, &[])?;
@@ -256,13 +289,29 @@ impl Session {
         self.create(relation, if_not_exists, or_replace).await.map(|_| ())
     }
 
-    pub(super) async fn create_sink(&mut self, name: &Name, input: &SinkInput, options: &Options, text: &str, if_not_exists: bool) -> Result<()> {
+    pub(super) async fn create_sink(
+        &mut self,
+        name: &Name,
+        input: &SinkInput,
+        options: &Options,
+        text: &str,
+        if_not_exists: bool,
+    ) -> Result<()> {
         let SinkInput::From(from) = input else {
-            return Err(Error::unsupported("CREATE SINK … AS SELECT").hint("Make a materialized view and a sink FROM it."));
+            return Err(
+                Error::unsupported("CREATE SINK … AS SELECT").hint("Make a materialized view and a sink FROM it.")
+            );
         };
         let input = self.relation(from)?;
         if matches!(input.kind, RelationKind::View | RelationKind::Sink) {
-            return Err(Error::new("42809", format!("\"{}\" is a {}: a sink reads a stream, table or materialized view", input.name, input.kind.word())));
+            return Err(Error::new(
+                "42809",
+                format!(
+                    "\"{}\" is a {}: a sink reads a stream, table or materialized view",
+                    input.name,
+                    input.kind.word()
+                ),
+            ));
         }
         crate::connectors::check_options(RelationKind::Sink, options)?;
         let relation = Relation {
@@ -279,7 +328,13 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn drop_relations(&mut self, kind: RelationKind, names: &[Name], if_exists: bool, cascade: bool) -> Result<()> {
+    pub(super) async fn drop_relations(
+        &mut self,
+        kind: RelationKind,
+        names: &[Name],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<()> {
         let mut targets: Vec<Arc<Relation>> = Vec::new();
         for name in names {
             match self.existing(name) {
@@ -321,9 +376,12 @@ impl Session {
                     if !cascade {
                         let name = catalog.get(id).map_or("?", |r| r.name.as_str());
                         let word = catalog.get(id).map_or("relation", |r| r.kind.word());
-                        return Err(Error::new("2BP01", format!("cannot drop {word} {name} because other objects depend on it"))
-                            .detail(format!("{} {} depends on {word} {name}", dependant.kind.word(), dependant.name))
-                            .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+                        return Err(Error::new(
+                            "2BP01",
+                            format!("cannot drop {word} {name} because other objects depend on it"),
+                        )
+                        .detail(format!("{} {} depends on {word} {name}", dependant.kind.word(), dependant.name))
+                        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
                     }
                     gone.push(dependant.id);
                 }
@@ -345,7 +403,8 @@ impl Session {
             for relation in &dropped {
                 self.engine.sources().stop_one(relation.id);
             }
-            let also: Vec<String> = dropped[asked.min(dropped.len())..].iter().map(|r| format!("{} {}", r.kind.word(), r.name)).collect();
+            let also: Vec<String> =
+                dropped[asked.min(dropped.len())..].iter().map(|r| format!("{} {}", r.kind.word(), r.name)).collect();
             match &also[..] {
                 [] => {}
                 [one] => self.notice("NOTICE", "00000", format!("drop cascades to {one}")),
@@ -355,7 +414,13 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn rename(&mut self, kind: RelationKind, name: &Name, new_name: &str, if_exists: bool) -> Result<()> {
+    pub(super) async fn rename(
+        &mut self,
+        kind: RelationKind,
+        name: &Name,
+        new_name: &str,
+        if_exists: bool,
+    ) -> Result<()> {
         let Some(found) = self.existing(name) else {
             if if_exists {
                 self.notice("NOTICE", "00000", format!("relation \"{name}\" does not exist, skipping"));
@@ -408,7 +473,8 @@ impl Session {
     }
 
     pub(super) async fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<()> {
-        let exists = matches!(name, "public" | "pg_catalog" | "information_schema") || self.core.catalog().schemas.contains_key(name);
+        let exists = matches!(name, "public" | "pg_catalog" | "information_schema")
+            || self.core.catalog().schemas.contains_key(name);
         if exists {
             if if_not_exists {
                 self.notice("NOTICE", "42P06", format!("schema \"{name}\" already exists, skipping"));
@@ -431,11 +497,15 @@ impl Session {
                 }
                 return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
             }
-            let inside: Vec<RelationId> = catalog.relations.values().filter(|r| r.schema_name == *name).map(|r| r.id).collect();
+            let inside: Vec<RelationId> =
+                catalog.relations.values().filter(|r| r.schema_name == *name).map(|r| r.id).collect();
             if !inside.is_empty() {
                 if !cascade {
-                    return Err(Error::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
-                        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+                    return Err(Error::new(
+                        "2BP01",
+                        format!("cannot drop schema {name} because other objects depend on it"),
+                    )
+                    .hint("Use DROP ... CASCADE to drop the dependent objects too."));
                 }
                 self.drop_all(inside, true).await?;
             }

@@ -54,21 +54,36 @@ impl Session {
             RelationKind::Table => Ok(relation),
             RelationKind::Stream if what == "insert into" => match relation.options.get("connector") {
                 None => Ok(relation),
-                Some(c) => Err(Error::new("42809", format!("cannot insert into stream \"{}\": connector {c} feeds it", relation.name))),
+                Some(c) => Err(Error::new(
+                    "42809",
+                    format!("cannot insert into stream \"{}\": connector {c} feeds it", relation.name),
+                )),
             },
-            RelationKind::Stream => Err(Error::new("42809", format!("cannot {what} stream \"{}\": it only grows", relation.name))
-                .hint("Rows that change belong into a table.")),
+            RelationKind::Stream => {
+                Err(Error::new("42809", format!("cannot {what} stream \"{}\": it only grows", relation.name))
+                    .hint("Rows that change belong into a table."))
+            }
             kind => Err(Error::new("42809", format!("cannot {what} {} \"{}\"", kind.word(), relation.name))),
         }
     }
 
     /// Runs a query given as text, whose names may also mean the batches of `extra`.
-    async fn rows_of(&mut self, text: &str, extra: &[(&str, RecordBatch)], parameters: &[ScalarValue]) -> Result<RecordBatch> {
+    async fn rows_of(
+        &mut self,
+        text: &str,
+        extra: &[(&str, RecordBatch)],
+        parameters: &[ScalarValue],
+    ) -> Result<RecordBatch> {
         let query = crate::sql::parse::query(text)?;
         self.rows_of_query(&query, extra, parameters).await
     }
 
-    async fn rows_of_query(&mut self, query: &ast::Query, extra: &[(&str, RecordBatch)], parameters: &[ScalarValue]) -> Result<RecordBatch> {
+    async fn rows_of_query(
+        &mut self,
+        query: &ast::Query,
+        extra: &[(&str, RecordBatch)],
+        parameters: &[ScalarValue],
+    ) -> Result<RecordBatch> {
         let mut scope = self.scope();
         for (name, rows) in extra {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).map_err(error_from)?;
@@ -84,7 +99,13 @@ impl Session {
     }
 
     /// The rows of a query as whole rows of the relation: cast, columns that were not named by default.
-    async fn conform(&mut self, relation: &Arc<Relation>, named: &[usize], rows: RecordBatch, defaulted: &[Vec<bool>]) -> Result<RecordBatch> {
+    async fn conform(
+        &mut self,
+        relation: &Arc<Relation>,
+        named: &[usize],
+        rows: RecordBatch,
+        defaulted: &[Vec<bool>],
+    ) -> Result<RecordBatch> {
         let schema = relation.arrow_schema();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
         for (i, field) in schema.fields().iter().enumerate() {
@@ -119,8 +140,12 @@ impl Session {
             return Ok(new_null_array(field.data_type(), rows));
         };
         // A volatile default has a value for each row.
-        let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &RecordBatchOptions::new().with_row_count(Some(rows)))
-            .expect("no columns");
+        let one = RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            vec![],
+            &RecordBatchOptions::new().with_row_count(Some(rows)),
+        )
+        .expect("no columns");
         let text = format!("SELECT CAST(({default}) AS {}) AS v FROM __rows", relation.columns[column].sql_type);
         let values = self.rows_of(&text, &[("__rows", one)], &[]).await?;
         crate::sql::cast::assign(values.column(0), field, self.settings.value("timezone"))
@@ -135,7 +160,8 @@ impl Session {
         let rows = match &insert.source {
             None => {
                 let options = RecordBatchOptions::new().with_row_count(Some(1));
-                let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no columns");
+                let one =
+                    RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no columns");
                 self.conform(&relation, &[], one, &[]).await?
             }
             Some(source) => {
@@ -209,7 +235,12 @@ impl Session {
     }
 
     /// Used by COPY: rows of these columns, decoded.
-    pub(super) async fn insert_batch(&mut self, relation: &Arc<Relation>, named: &[usize], rows: Vec<RecordBatch>) -> Result<u64> {
+    pub(super) async fn insert_batch(
+        &mut self,
+        relation: &Arc<Relation>,
+        named: &[usize],
+        rows: Vec<RecordBatch>,
+    ) -> Result<u64> {
         let mut deltas = Vec::new();
         let mut count = 0;
         for batch in rows {
@@ -242,7 +273,10 @@ impl Session {
         sorted.sort_unstable();
         target.sort_unstable();
         if (key.is_empty() && !on_conflict.target.is_empty()) || (!target.is_empty() && target != sorted) {
-            return Err(Error::new("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
+            return Err(Error::new(
+                "42P10",
+                "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+            ));
         }
         if key.is_empty() {
             return Ok((rows.slice(0, 0), rows));
@@ -255,15 +289,19 @@ impl Session {
         let mut ids = Vec::new();
         table.intern(&keys, &mut ids);
         let mut seen = vec![false; table.bound() as usize];
-        let first: Vec<u32> =
-            (0..rows.num_rows() as u32).filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true)).collect();
+        let first: Vec<u32> = (0..rows.num_rows() as u32)
+            .filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true))
+            .collect();
         if first.len() < rows.num_rows() && !on_conflict.assignments.is_empty() {
-            return Err(Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time")
-                .hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values."));
+            return Err(Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time").hint(
+                "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
+            ));
         }
         let rows = take(&rows, &first);
         let name = quoted(&relation.name);
-        let list = |of: &str| relation.columns.iter().map(|c| format!("{of}.{}", quoted(&c.name))).collect::<Vec<_>>().join(", ");
+        let list = |of: &str| {
+            relation.columns.iter().map(|c| format!("{of}.{}", quoted(&c.name))).collect::<Vec<_>>().join(", ")
+        };
         let on = key.iter().map(|k| format!("{name}.{0} = excluded.{0}", quoted(k))).collect::<Vec<_>>().join(" AND ");
         let own = format!("(SELECT *, true AS __there FROM {}) AS {name}", full_name(relation));
         let width = relation.columns.len();
@@ -271,7 +309,11 @@ impl Session {
         for (column, expr) in &on_conflict.assignments {
             let at = named_columns(relation, std::slice::from_ref(column))?[0];
             let expr = qualified(expr.clone(), relation);
-            let value = if is_default(&expr) { relation.columns[at].default.clone().unwrap_or("NULL".into()) } else { expr.to_string() };
+            let value = if is_default(&expr) {
+                relation.columns[at].default.clone().unwrap_or("NULL".into())
+            } else {
+                expr.to_string()
+            };
             select.push(format!("({value})"));
         }
         let filter = match &on_conflict.filter {
@@ -286,10 +328,15 @@ impl Session {
         let part = |from: usize, indices: &[u32]| -> Result<RecordBatch> {
             let columns = found.columns()[from..from + width].to_vec();
             let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-            let batch = RecordBatch::try_new_with_options(relaxed(&schema), columns, &options).map_err(Error::internal)?;
+            let batch =
+                RecordBatch::try_new_with_options(relaxed(&schema), columns, &options).map_err(Error::internal)?;
             let taken = take(&batch, indices);
-            RecordBatch::try_new_with_options(schema.clone(), taken.columns().to_vec(), &RecordBatchOptions::new().with_row_count(Some(indices.len())))
-                .map_err(Error::internal)
+            RecordBatch::try_new_with_options(
+                schema.clone(),
+                taken.columns().to_vec(),
+                &RecordBatchOptions::new().with_row_count(Some(indices.len())),
+            )
+            .map_err(Error::internal)
         };
         let there = |row: usize| found.column(0).is_valid(row);
         let fresh: Vec<u32> = (0..found.num_rows()).filter(|&r| !there(r)).map(|r| r as u32).collect();
@@ -298,14 +345,20 @@ impl Session {
             return Ok((fresh_rows.slice(0, 0), fresh_rows));
         }
         let wanted = found.column(found.num_columns() - 1).as_boolean().clone();
-        let hit: Vec<u32> =
-            (0..found.num_rows()).filter(|&r| there(r) && wanted.is_valid(r) && wanted.value(r)).map(|r| r as u32).collect();
+        let hit: Vec<u32> = (0..found.num_rows())
+            .filter(|&r| there(r) && wanted.is_valid(r) && wanted.value(r))
+            .map(|r| r as u32)
+            .collect();
         let old = part(1, &hit)?;
         let mut columns = old.columns().to_vec();
         for (i, (column, _)) in on_conflict.assignments.iter().enumerate() {
             let at = named_columns(relation, std::slice::from_ref(column))?[0];
-            let values = arrow::compute::take(found.column(1 + 2 * width + i), &arrow::array::UInt32Array::from(hit.clone()), None)
-                .map_err(Error::internal)?;
+            let values = arrow::compute::take(
+                found.column(1 + 2 * width + i),
+                &arrow::array::UInt32Array::from(hit.clone()),
+                None,
+            )
+            .map_err(Error::internal)?;
             columns[at] = crate::sql::cast::assign(&values, schema.field(at), self.settings.value("timezone"))?;
         }
         check_not_null(relation, &columns)?;
@@ -326,7 +379,8 @@ impl Session {
         let schema = relation.arrow_schema();
         let width = schema.fields().len();
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-        let old = RecordBatch::try_new_with_options(schema.clone(), found.columns()[..width].to_vec(), &options).map_err(Error::internal)?;
+        let old = RecordBatch::try_new_with_options(schema.clone(), found.columns()[..width].to_vec(), &options)
+            .map_err(Error::internal)?;
         let mut columns = old.columns().to_vec();
         for (i, (column, expr)) in update.assignments.iter().enumerate() {
             let at = named_columns(&relation, std::slice::from_ref(column))?[0];
@@ -346,7 +400,8 @@ impl Session {
     /// The old rows and, after them, the assigned values.
     pub(super) fn update_query(&self, update: &Update, relation: &Relation) -> Result<String> {
         let alias = update.alias.clone().unwrap_or_else(|| relation.name.clone());
-        let mut select: Vec<String> = relation.columns.iter().map(|c| format!("{}.{}", quoted(&alias), quoted(&c.name))).collect();
+        let mut select: Vec<String> =
+            relation.columns.iter().map(|c| format!("{}.{}", quoted(&alias), quoted(&c.name))).collect();
         for (i, (column, expr)) in update.assignments.iter().enumerate() {
             let at = named_columns(relation, std::slice::from_ref(column))?[0];
             if update.assignments[..i].iter().any(|(c, _)| c == column) {
@@ -386,8 +441,9 @@ impl Session {
         let mut ids = Vec::new();
         table.intern(&keys, &mut ids);
         let mut seen = vec![false; table.bound() as usize];
-        let first: Vec<u32> =
-            (0..found.num_rows() as u32).filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true)).collect();
+        let first: Vec<u32> = (0..found.num_rows() as u32)
+            .filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true))
+            .collect();
         Ok(take(&found, &first))
     }
 
@@ -401,7 +457,8 @@ impl Session {
         let found = self.rows_of(&text, &[], parameters).await?;
         let found = self.first_per_key(&relation, found, !delete.using.is_empty())?;
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-        let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options).map_err(Error::internal)?;
+        let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
+            .map_err(Error::internal)?;
         self.write(relation.id, vec![Delta::retractions(old.clone())]).await?;
         self.answer(&relation, "DELETE", old.num_rows(), old, delete.returning.as_deref(), parameters).await
     }
@@ -414,7 +471,8 @@ impl Session {
             let _held = self.hold(&relation).await;
             let found = self.rows_of(&text, &[], &[]).await?;
             let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-            let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options).map_err(Error::internal)?;
+            let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
+                .map_err(Error::internal)?;
             self.write(relation.id, vec![Delta::retractions(old)]).await?;
         }
         Ok(())
@@ -439,7 +497,7 @@ impl Session {
         let bound = bind_query(&state, &scope, &query, &[])?;
         let plan = with_parameters(bound.plan, parameters)?;
         let snapshot = Arc::new(Snapshot { epoch: 0, relations: HashMap::new() });
-        let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot).await?;
+        let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot, Ok).await?;
         Ok(Outcome::Rows { schema, rows, tag })
     }
 
@@ -455,7 +513,14 @@ impl Session {
         Ok(super::query::output_schema(&bound.plan, &bound.names))
     }
 
-    pub(super) async fn create_table_as(&mut self, name: &Name, query: &ast::Query, if_not_exists: bool, temporary: bool, text: &str) -> Result<Option<usize>> {
+    pub(super) async fn create_table_as(
+        &mut self,
+        name: &Name,
+        query: &ast::Query,
+        if_not_exists: bool,
+        temporary: bool,
+        text: &str,
+    ) -> Result<Option<usize>> {
         if temporary {
             return Err(Error::unsupported("CREATE TEMPORARY TABLE"));
         }
@@ -468,7 +533,12 @@ impl Session {
             .schema()
             .fields()
             .iter()
-            .map(|f| Column { name: f.name().clone(), sql_type: crate::sql::types::sql_type_of(f), nullable: true, default: None })
+            .map(|f| Column {
+                name: f.name().clone(),
+                sql_type: crate::sql::types::sql_type_of(f),
+                nullable: true,
+                default: None,
+            })
             .collect();
         let relation = Relation { columns, ..self.new_relation(name, text)? };
         let Some(made) = self.create(relation, false, false).await? else { return Ok(None) };
@@ -551,7 +621,10 @@ fn qualified(mut expr: ast::Expr, relation: &Relation) -> ast::Expr {
         if let ast::Expr::Identifier(name) = e {
             let folded = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
             if relation.columns.iter().any(|c| c.name == folded) {
-                *e = ast::Expr::CompoundIdentifier(vec![ast::Ident::with_quote('"', &relation.name), ast::Ident::with_quote('"', folded)]);
+                *e = ast::Expr::CompoundIdentifier(vec![
+                    ast::Ident::with_quote('"', &relation.name),
+                    ast::Ident::with_quote('"', folded),
+                ]);
             }
         }
         std::ops::ControlFlow::<()>::Continue(())
@@ -564,7 +637,10 @@ fn check_not_null(relation: &Relation, columns: &[ArrayRef]) -> Result<()> {
         if !column.nullable && values.null_count() > 0 {
             return Err(Error::new(
                 "23502",
-                format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, relation.name),
+                format!(
+                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                    column.name, relation.name
+                ),
             ));
         }
     }

@@ -77,9 +77,17 @@ pub enum Outcome {
     Done(String),
     /// Rows, and the tag's word: `SELECT` (the server appends the count), `FETCH`, `SHOW`, `EXPLAIN`,
     /// or for RETURNING the whole tag prefix, e.g. `INSERT 0`.
-    Rows { schema: SchemaRef, rows: RowStream, tag: &'static str },
+    Rows {
+        schema: SchemaRef,
+        rows: RowStream,
+        tag: &'static str,
+    },
     CopyIn(CopyIn),
-    CopyOut { columns: usize, format: CopyFormat, data: ByteStream },
+    CopyOut {
+        columns: usize,
+        format: CopyFormat,
+        data: ByteStream,
+    },
 }
 
 /// One client's session. Not shared: one statement at a time.
@@ -144,11 +152,17 @@ impl Session {
     pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
         let kind = &prepared.statement.kind;
         if self.transaction.as_ref().is_some_and(|t| t.failed) && !transaction::allowed_when_failed(kind) {
-            return Err(Error::new("25P02", "current transaction is aborted, commands ignored until end of transaction block"));
+            return Err(Error::new(
+                "25P02",
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
         }
         if parameters.len() != prepared.parameters.len() {
-            let message =
-                format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len());
+            let message = format!(
+                "bind message supplies {} parameters, but prepared statement requires {}",
+                parameters.len(),
+                prepared.parameters.len()
+            );
             return Err(Error::new("08P01", message));
         }
         self.apply_asked_settings()?;
@@ -158,7 +172,9 @@ impl Session {
         let statement = prepared.statement.clone();
         let result = cancel.run(deadline, self.run(&statement, &parameters)).await;
         match result {
-            Ok(Outcome::Rows { schema, rows, tag }) => Ok(Outcome::Rows { schema, rows: cancel.guard(deadline, rows), tag }),
+            Ok(Outcome::Rows { schema, rows, tag }) => {
+                Ok(Outcome::Rows { schema, rows: cancel.guard(deadline, rows), tag })
+            }
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 self.note_failure();

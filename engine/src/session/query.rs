@@ -67,10 +67,17 @@ impl Scope {
                 };
                 let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
                 let state = session_state(&settings, self.system.as_ref())?;
-                let plan = bind_text(&state, &inner, text, &relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>())?;
+                let plan = bind_text(
+                    &state,
+                    &inner,
+                    text,
+                    &relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>(),
+                )?;
                 Ok(Arc::new(ViewTable::new(plan, Some(text.to_string()))))
             }
-            RelationKind::Sink => Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name))),
+            RelationKind::Sink => {
+                Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name)))
+            }
             _ => {
                 let append_only = match relation.kind {
                     RelationKind::Stream => true,
@@ -101,7 +108,10 @@ impl Relations for Scope {
 }
 
 /// Functions, types and settings to bind with.
-pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>) -> Result<SessionState> {
+pub fn session_state(
+    settings: &BindSettings,
+    system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
+) -> Result<SessionState> {
     let mut state = context::session_state(settings);
     if let Some((system, view)) = system {
         system.register(&mut state, view)?;
@@ -122,7 +132,12 @@ pub struct Bound {
     pub names: Vec<String>,
 }
 
-pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, parameters: &[Option<DataType>]) -> Result<Bound> {
+pub fn bind_query(
+    state: &SessionState,
+    scope: &Scope,
+    query: &ast::Query,
+    parameters: &[Option<DataType>],
+) -> Result<Bound> {
     let mut query = query.clone();
     let system = match &scope.system {
         Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
@@ -195,11 +210,17 @@ impl Session {
     }
 
     /// Runs a bound query over a snapshot: the transaction's, or one of now.
-    pub(super) async fn run_plan(&mut self, scope: &Scope, state: &SessionState, plan: LogicalPlan, names: &[String]) -> Result<(SchemaRef, RowStream)> {
+    pub(super) async fn run_plan(
+        &mut self,
+        scope: &Scope,
+        state: &SessionState,
+        plan: LogicalPlan,
+        names: &[String],
+    ) -> Result<(SchemaRef, RowStream)> {
         let relations = relations_of(&scope.catalog, &plan)?;
         let snapshot = self.snapshot(&relations).await?;
         self.warn_of_errors(&scope.catalog, &relations);
-        run_over(scope, state, plan, names, snapshot).await
+        run_over(scope, state, plan, names, snapshot, Ok).await
     }
 
     async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
@@ -213,9 +234,13 @@ impl Session {
             None => Snapshot::take(&self.core, &missing).await?,
             Some(epoch) => {
                 // What was made after the first read is seen as it is now.
-                let (new, old): (Vec<_>, Vec<_>) = missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
+                let (new, old): (Vec<_>, Vec<_>) =
+                    missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
                 let mut snapshot = Snapshot::at(&self.core, &old, epoch).await?.ok_or_else(|| {
-                    Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
+                    Error::new(
+                        "40001",
+                        "could not serialize access: a relation has moved on since this transaction's first read",
+                    )
                 })?;
                 if !new.is_empty() {
                     snapshot.relations.extend(Snapshot::take(&self.core, &new).await?.relations);
@@ -250,7 +275,8 @@ impl Session {
             }
             let count = self.core.view(relation.id).map_or(0, |v| v.errors());
             if count > 0 {
-                let message = format!("{count} rows are set aside in materialized view \"{}\"; see mr_errors", relation.name);
+                let message =
+                    format!("{count} rows are set aside in materialized view \"{}\"; see mr_errors", relation.name);
                 self.notice("WARNING", "01000", message);
             }
             above.extend(relation.depends_on.iter().filter_map(|id| catalog.get(*id).cloned()));
@@ -258,23 +284,26 @@ impl Session {
     }
 }
 
+/// Runs a bound query over a snapshot; `finish` sees the optimized plan.
 pub async fn run_over(
     scope: &Scope,
     state: &SessionState,
     plan: LogicalPlan,
     names: &[String],
     snapshot: Arc<Snapshot>,
+    finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<(SchemaRef, RowStream)> {
     scope.slot.set(Some(snapshot));
     let physical = async {
-        let plan = without_empty_limits(bind::optimize(state, plan)?)?;
+        let plan = without_empty_limits(finish(bind::optimize(state, plan)?)?)?;
         state.query_planner().create_physical_plan(&plan, state).await.map_err(error_from)
     }
     .await;
     scope.slot.set(None);
     let physical = interruptible(physical?)?;
     let context = Arc::new(TaskContext::from(state));
-    let fields = physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
+    let fields =
+        physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let rows = execute_stream(physical, context).map_err(error_from)?;
     let out = schema.clone();
@@ -318,7 +347,8 @@ fn refuse_multiset_operations(query: &ast::Query) -> Result<()> {
             let mut bodies = vec![query.body.as_ref()];
             while let Some(body) = bodies.pop() {
                 if let ast::SetExpr::SetOperation { op, set_quantifier, left, right } = body {
-                    let counts = matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
+                    let counts =
+                        matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
                     if counts && matches!(set_quantifier, ast::SetQuantifier::All) {
                         self.0 = Some(format!("{op} ALL"));
                     }

@@ -170,7 +170,11 @@ impl Settings {
     }
 
     pub fn search_path(&self) -> Vec<String> {
-        self.value("search_path").split(',').map(|p| p.trim().trim_matches('"').to_string()).filter(|p| !p.is_empty()).collect()
+        self.value("search_path")
+            .split(',')
+            .map(|p| p.trim().trim_matches('"').to_string())
+            .filter(|p| !p.is_empty())
+            .collect()
     }
 
     pub fn statement_timeout(&self) -> Option<std::time::Duration> {
@@ -199,13 +203,18 @@ fn duration_ms(text: &str) -> Option<u64> {
 fn normalised(name: &str, value: &str) -> Result<String> {
     let invalid = || Error::invalid_value(format!("invalid value for parameter \"{name}\": \"{value}\""));
     Ok(match name {
-        "client_encoding" => match value.trim_matches(['\'', '"']).to_ascii_lowercase().replace(['-', '_'], "").as_str() {
-            "utf8" | "unicode" | "auto" => "UTF8".into(),
-            _ => return Err(invalid().hint("Millrace speaks UTF8.")),
-        },
+        "client_encoding" => {
+            match value.trim_matches(['\'', '"']).to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+                "utf8" | "unicode" | "auto" => "UTF8".into(),
+                _ => return Err(invalid().hint("Millrace speaks UTF8.")),
+            }
+        }
         "datestyle" => {
             let lower = value.to_ascii_lowercase();
-            if lower.contains("sql") || lower.contains("german") || (lower.contains("postgres") && !lower.contains("iso")) {
+            if lower.contains("sql")
+                || lower.contains("german")
+                || (lower.contains("postgres") && !lower.contains("iso"))
+            {
                 return Err(Error::unsupported(format!("DateStyle \"{value}\"")));
             }
             if lower.contains("dmy") {
@@ -224,13 +233,15 @@ fn normalised(name: &str, value: &str) -> Result<String> {
             duration_ms(value).ok_or_else(invalid)?;
             value.to_string()
         }
-        "standard_conforming_strings" | "default_transaction_read_only" | "transaction_read_only" | "row_security" | "jit" => {
-            match value.to_ascii_lowercase().as_str() {
-                "on" | "true" | "yes" | "1" | "t" => "on".into(),
-                "off" | "false" | "no" | "0" | "f" => "off".into(),
-                _ => return Err(invalid()),
-            }
-        }
+        "standard_conforming_strings"
+        | "default_transaction_read_only"
+        | "transaction_read_only"
+        | "row_security"
+        | "jit" => match value.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" | "t" => "on".into(),
+            "off" | "false" | "no" | "0" | "f" => "off".into(),
+            _ => return Err(invalid()),
+        },
         "transaction_isolation" | "default_transaction_isolation" => {
             let lower = value.to_ascii_lowercase();
             match lower.as_str() {

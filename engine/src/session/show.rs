@@ -13,6 +13,7 @@ use crate::catalog::{Relation, RelationKind};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
+use crate::plan::order::close_orders;
 use crate::serve::snapshot::{Scan, Snapshot};
 use crate::sql::bind::{self, error_from};
 use crate::sql::context::Settings as BindSettings;
@@ -150,7 +151,13 @@ impl Session {
         }
     }
 
-    async fn physical(&mut self, scope: &super::query::Scope, state: &datafusion::execution::SessionState, bound: super::query::Bound, analyze: bool) -> Result<String> {
+    async fn physical(
+        &mut self,
+        scope: &super::query::Scope,
+        state: &datafusion::execution::SessionState,
+        bound: super::query::Bound,
+        analyze: bool,
+    ) -> Result<String> {
         let relations = super::query::relations_of(&scope.catalog, &bound.plan)?;
         let snapshot = Arc::new(Snapshot::take(&self.core, &relations).await?);
         scope.slot.set(Some(snapshot));
@@ -200,7 +207,7 @@ impl Session {
         }
         let snapshot = Arc::new(Snapshot::take(&self.core, &read).await?);
         let kept: Scan = snapshot.relations[&relation.id].clone();
-        let (_, rows) = run_over(&scope, &state, plan, &names, snapshot).await?;
+        let (_, rows) = run_over(&scope, &state, plan, &names, snapshot, close_orders).await?;
         let batch: Vec<RecordBatch> = rows.try_collect().await?;
         let schema = relation.arrow_schema();
         let conform = |rows: RecordBatch| {
@@ -230,26 +237,34 @@ impl Session {
     }
 
     /// The types of a statement's parameters, and its columns.
-    pub(super) fn describe(&self, statement: &Statement, given: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    pub(super) fn describe(
+        &self,
+        statement: &Statement,
+        given: &[Option<DataType>],
+    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
         let failed = self.transaction.as_ref().is_some_and(|t| t.failed);
         if failed && !super::transaction::allowed_when_failed(&statement.kind) {
-            return Err(Error::new("25P02", "current transaction is aborted, commands ignored until end of transaction block"));
+            return Err(Error::new(
+                "25P02",
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
         }
-        let bound = |text: Option<String>, query: Option<&sqlparser::ast::Query>| -> Result<(Vec<DataType>, SchemaRef)> {
-            let parsed;
-            let query = match (text, query) {
-                (Some(text), _) => {
-                    parsed = crate::sql::parse::query(&text)?;
-                    &*parsed
-                }
-                (None, Some(query)) => query,
-                (None, None) => unreachable!("one of them is given"),
+        let bound =
+            |text: Option<String>, query: Option<&sqlparser::ast::Query>| -> Result<(Vec<DataType>, SchemaRef)> {
+                let parsed;
+                let query = match (text, query) {
+                    (Some(text), _) => {
+                        parsed = crate::sql::parse::query(&text)?;
+                        &*parsed
+                    }
+                    (None, Some(query)) => query,
+                    (None, None) => unreachable!("one of them is given"),
+                };
+                let scope = self.scope();
+                let state = self.state(&scope)?;
+                let bound = bind_query(&state, &scope, query, given)?;
+                Ok((bind::parameter_types(&bound.plan, given)?, output_schema(&bound.plan, &bound.names)))
             };
-            let scope = self.scope();
-            let state = self.state(&scope)?;
-            let bound = bind_query(&state, &scope, query, given)?;
-            Ok((bind::parameter_types(&bound.plan, given)?, output_schema(&bound.plan, &bound.names)))
-        };
         let returning = |table: &Name, items: &Option<Vec<sqlparser::ast::SelectItem>>| {
             items.as_ref().map(|items| self.returning_schema(table, items)).transpose()
         };

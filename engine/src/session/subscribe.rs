@@ -53,12 +53,15 @@ impl Session {
 
     fn subscribed(&self, subscribe: &Subscribe) -> Result<Arc<Relation>> {
         let SinkInput::From(name) = &subscribe.input else {
-            return Err(Error::unsupported("SUBSCRIBE to a query").hint("Make a materialized view of it and subscribe to that."));
+            return Err(Error::unsupported("SUBSCRIBE to a query")
+                .hint("Make a materialized view of it and subscribe to that."));
         };
         let relation = self.relation(name)?;
         match relation.kind {
-            RelationKind::View | RelationKind::Sink => Err(Error::new("42809", format!("cannot subscribe to {} \"{}\"", relation.kind.word(), relation.name))
-                .hint("Subscribe to a stream, a table or a materialized view.")),
+            RelationKind::View | RelationKind::Sink => {
+                Err(Error::new("42809", format!("cannot subscribe to {} \"{}\"", relation.kind.word(), relation.name))
+                    .hint("Subscribe to a stream, a table or a materialized view."))
+            }
             _ => Ok(relation),
         }
     }
@@ -77,7 +80,12 @@ fn changes_schema(relation: &Relation, progress: bool) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-async fn step(core: &Core, subscription: &mut Subscription, schema: &SchemaRef, progress: bool) -> Result<Vec<RecordBatch>> {
+async fn step(
+    core: &Core,
+    subscription: &mut Subscription,
+    schema: &SchemaRef,
+    progress: bool,
+) -> Result<Vec<RecordBatch>> {
     loop {
         let (epoch, deltas) = subscription.next(core).await?;
         let mut out = Vec::new();
@@ -107,8 +115,11 @@ fn changes(delta: &Delta, epoch: Epoch, schema: &SchemaRef, progress: bool) -> R
 }
 
 fn progress_row(epoch: Epoch, schema: &SchemaRef) -> RecordBatch {
-    let mut columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from_value(epoch as i64, 1)), new_null_array(&DataType::Int64, 1), Arc::new(BooleanArray::from(vec![true]))];
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_value(epoch as i64, 1)),
+        new_null_array(&DataType::Int64, 1),
+        Arc::new(BooleanArray::from(vec![true])),
+    ];
     columns.extend(schema.fields().iter().skip(3).map(|f| new_null_array(f.data_type(), 1)));
     RecordBatch::try_new(schema.clone(), columns).expect("by the schema")
 }

@@ -26,7 +26,10 @@ pub fn table(core: &Core, catalog: &Catalog, schema: Option<&str>, name: &str) -
     Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]]).expect("rows of their own schema")))
 }
 
-fn views_in<'a>(core: &'a Core, catalog: &'a Catalog) -> impl Iterator<Item = (&'a str, Arc<crate::dataflow::view::ViewStatus>)> {
+fn views_in<'a>(
+    core: &'a Core,
+    catalog: &'a Catalog,
+) -> impl Iterator<Item = (&'a str, Arc<crate::dataflow::view::ViewStatus>)> {
     catalog
         .relations
         .values()
@@ -43,8 +46,13 @@ fn errors(core: &Core, catalog: &Catalog) -> RecordBatch {
         Arc::new(rows.iter().map(|r| Some(f(r).as_str())).collect::<StringArray>())
     };
     let counts: ArrayRef = Arc::new(rows.iter().map(|r| r.3).collect::<Int64Array>());
-    RecordBatch::try_from_iter([("view", text(|r| &r.0)), ("message", text(|r| &r.1)), ("row", text(|r| &r.2)), ("count", counts)])
-        .expect("columns of one length")
+    RecordBatch::try_from_iter([
+        ("view", text(|r| &r.0)),
+        ("message", text(|r| &r.1)),
+        ("row", text(|r| &r.2)),
+        ("count", counts),
+    ])
+    .expect("columns of one length")
 }
 
 fn views(core: &Core, catalog: &Catalog) -> RecordBatch {
@@ -54,13 +62,15 @@ fn views(core: &Core, catalog: &Catalog) -> RecordBatch {
         Arc::new(views.iter().map(|(_, v)| f(v) as i64).collect::<Int64Array>())
     };
     let names: ArrayRef = Arc::new(views.iter().map(|(n, _)| Some(*n)).collect::<StringArray>());
-    let state = |v: &crate::dataflow::view::ViewStatus| match (v.failure(), v.workers.iter().all(|w| w.live.load(Relaxed))) {
-        (Some(_), _) => "suspended",
-        (None, true) => "live",
-        (None, false) => "hydrating",
-    };
+    let state =
+        |v: &crate::dataflow::view::ViewStatus| match (v.failure(), v.workers.iter().all(|w| w.live.load(Relaxed))) {
+            (Some(_), _) => "suspended",
+            (None, true) => "live",
+            (None, false) => "hydrating",
+        };
     let states: ArrayRef = Arc::new(views.iter().map(|(_, v)| Some(state(v))).collect::<StringArray>());
-    let reasons: ArrayRef = Arc::new(views.iter().map(|(_, v)| v.failure().map(|e| e.message)).collect::<StringArray>());
+    let reasons: ArrayRef =
+        Arc::new(views.iter().map(|(_, v)| v.failure().map(|e| e.message)).collect::<StringArray>());
     RecordBatch::try_from_iter([
         ("name", names),
         ("state", states),

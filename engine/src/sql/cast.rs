@@ -31,7 +31,12 @@ pub fn assign(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<Array
     if !assignable(from, to) {
         return Err(Error::new(
             "42804",
-            format!("column \"{}\" is of type {} but expression is of type {}", field.name(), sql_type_of(field), sql_type_of(&Field::new("", from.clone(), true))),
+            format!(
+                "column \"{}\" is of type {} but expression is of type {}",
+                field.name(),
+                sql_type_of(field),
+                sql_type_of(&Field::new("", from.clone(), true))
+            ),
         )
         .hint("You will need to rewrite or cast the expression."));
     }
@@ -44,9 +49,8 @@ pub fn assign(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<Array
         _ => values.clone(),
     };
     let options = CastOptions { safe: false, format_options: FormatOptions::default() };
-    cast_with_options(&values, to, &options).map_err(|_| {
-        Error::new("22003", format!("{} out of range", sql_type_of(field)))
-    })
+    cast_with_options(&values, to, &options)
+        .map_err(|_| Error::new("22003", format!("{} out of range", sql_type_of(field))))
 }
 
 fn read_text(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<ArrayRef> {

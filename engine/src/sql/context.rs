@@ -25,6 +25,7 @@ use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRul
 use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
+use crate::sql::grouping_sets::EmptyGroupingSet;
 use crate::sql::{functions, types};
 
 /// What of a session bears on the meaning of a statement.
@@ -76,15 +77,12 @@ pub fn session_state(settings: &Settings) -> SessionState {
     if let Some(now) = settings.now {
         props = props.with_query_execution_start_time(now);
     }
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Optimizer::new()
-        .rules
-        .into_iter()
-        .filter(|rule| !RULES_OFF.contains(&rule.name()))
-        .map(|rule| match rule.name() {
-            "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
-            _ => rule,
-        })
-        .collect();
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(EmptyGroupingSet)];
+    let stock = Optimizer::new().rules.into_iter();
+    rules.extend(stock.filter(|rule| !RULES_OFF.contains(&rule.name())).map(|rule| match rule.name() {
+        "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
+        _ => rule,
+    }));
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_execution_props(props)

@@ -9,6 +9,7 @@ mod display;
 mod errors;
 pub mod exact_float;
 pub mod functions;
+pub mod grouping_sets;
 pub mod interval;
 pub mod parse;
 mod rewrite;

@@ -202,7 +202,8 @@ impl Shared {
         };
         let mut out = Vec::new();
         for (segment, rows) in dead {
-            let taken = arrow::compute::take_record_batch(&segment.rows, &UInt32Array::from(rows)).expect("positions are rows");
+            let taken =
+                arrow::compute::take_record_batch(&segment.rows, &UInt32Array::from(rows)).expect("positions are rows");
             out.push(Delta::retractions(taken));
         }
         for segment in segments {
@@ -696,8 +697,7 @@ impl Arrangement {
                 let mut rows = if gone.is_empty() {
                     block.clone()
                 } else {
-                    let mask: BooleanArray =
-                        (first..end).map(|p| Some(gone.binary_search(&p).is_err())).collect();
+                    let mask: BooleanArray = (first..end).map(|p| Some(gone.binary_search(&p).is_err())).collect();
                     filter_record_batch(block, &mask).expect("mask is as long as the rows")
                 };
                 if dealt_anew {

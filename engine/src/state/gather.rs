@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::downcast_primitive;
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, BooleanArray, GenericStringArray, PrimitiveArray,
-    RecordBatch, StringArray, new_empty_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, BooleanBufferBuilder, GenericStringArray,
+    PrimitiveArray, RecordBatch, StringArray, new_empty_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
-use arrow::array::downcast_primitive;
 
 /// Where a row is: the segment's index in the list given to [`gather`], and the row in it.
 pub type Place = (u32, u32);

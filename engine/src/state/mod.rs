@@ -1,11 +1,12 @@
 //! What the engine remembers. Knows deltas and time; knows no SQL, no plan and no dataflow.
 
-pub mod durable;
-pub mod inspect;
-pub mod key_table;
-pub mod store;
 pub mod arrangement;
+pub mod durable;
 pub mod gather;
+pub mod inspect;
 pub mod key_index;
+pub mod key_table;
+pub mod keyed_rows;
 pub mod row_index;
+pub mod store;
 pub mod table;

@@ -107,12 +107,8 @@ impl Table {
     fn apply(&mut self, plus: &RecordBatch, minus: &RecordBatch, epoch: Epoch) {
         if minus.num_rows() > 0 {
             let keys = self.keys(minus);
-            let positions: Vec<u32> = self
-                .rows
-                .retract(minus, epoch)
-                .into_iter()
-                .map(|p| p.expect("checked before"))
-                .collect();
+            let positions: Vec<u32> =
+                self.rows.retract(minus, epoch).into_iter().map(|p| p.expect("checked before")).collect();
             if let (Some(index), Some(keys)) = (&mut self.key, keys) {
                 index.remove(&keys, &positions);
             }
@@ -148,7 +144,8 @@ impl Table {
     }
 
     fn duplicate(&self, rows: &RecordBatch, row: usize) -> Error {
-        let names: Vec<&str> = self.relation.primary_key.iter().map(|&k| self.relation.columns[k].name.as_str()).collect();
+        let names: Vec<&str> =
+            self.relation.primary_key.iter().map(|&k| self.relation.columns[k].name.as_str()).collect();
         let values: Vec<String> = self
             .relation
             .primary_key
@@ -174,7 +171,8 @@ impl Table {
             let keys = self.keys(&rows).expect("has keys");
             index.append(&keys);
             // Dead rows that are still kept for readers are no one's key.
-            let dead: Vec<u32> = (position..position + rows.num_rows() as u32).filter(|&p| !self.rows.is_live(p)).collect();
+            let dead: Vec<u32> =
+                (position..position + rows.num_rows() as u32).filter(|&p| !self.rows.is_live(p)).collect();
             if !dead.is_empty() {
                 let local: Vec<u32> = dead.iter().map(|p| p - position).collect();
                 let keys = self.keys(&take(&rows, &local)).expect("has keys");

@@ -1,13 +1,6 @@
-//! Variance and standard deviation: from exact sums of x and x², so that neither order nor retraction
-//! changes them, and equal values have a variance of exactly 0.
+//! Variance and standard deviation: from exact sums of x and x² (`sql/exact_float/deviations.rs`), so that neither
+//! order nor retraction changes them.
 //!
-//! With n values, a double c near their mean, R = Σx − n·c:
-//!
-//! ```text
-//!   Σ(x − mean)² = Σx² − 2c·Σx + n·c² − R²/n
-//! ```
-//!
-//! The first three terms nearly cancel, so they are added exactly; R²/n is tiny beside what they leave.
 //! Arguments of any numeric type count as doubles, as does the result (Postgres answers numeric for
 //! integers and numerics). Squares beyond a double's range make the result infinite or NaN.
 
@@ -18,11 +11,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
 use super::AggregateFunction;
-use super::accumulator::{Accumulator, Fault, Rows, nulls_where_empty};
+use super::accumulator::{Accumulator, Fault, Rows};
 use super::cells::Cells;
-use super::sums::{add_weighted, load_sums, save_sums, sums_bytes};
+use super::sums::{load_sums, save_sums, sums_bytes};
 use crate::error::{Error, Result};
 use crate::sql::exact_float::ExactSum;
+use crate::sql::exact_float::deviations::{degrees_of, deviation, square};
 
 /// Record: the number of values; the sums lie beside it.
 pub struct Moments {
@@ -38,44 +32,6 @@ pub fn check_argument(argument: &DataType) -> Result<()> {
     }
 }
 
-/// x² as a sum of two doubles.
-fn square(x: f64) -> [f64; 2] {
-    let high = x * x;
-    if high.is_finite() { [high, x.mul_add(x, -high)] } else { [high, 0.0] }
-}
-
-/// Subtracts `sum` · `factor`: the sum as doubles, each the rounding of what the ones before leave.
-fn subtract_product(from: &mut ExactSum, sum: &ExactSum, factor: f64) {
-    let mut rest = sum.clone();
-    for _ in 0..4 {
-        let part = rest.value();
-        if part == 0.0 || !part.is_finite() {
-            return;
-        }
-        rest.subtract(part);
-        let high = part * factor;
-        from.subtract(high);
-        if high.is_finite() {
-            from.subtract(part.mul_add(factor, -high));
-        }
-    }
-}
-
-/// Σ(x − mean)², from Σx and Σx².
-fn squared_deviations(sum: &ExactSum, squares: &ExactSum, n: i64) -> f64 {
-    let centre = sum.value() / n as f64;
-    if !centre.is_finite() {
-        return f64::NAN;
-    }
-    let mut total = squares.clone();
-    subtract_product(&mut total, sum, 2.0 * centre);
-    square(centre).into_iter().for_each(|part| add_weighted(&mut total, part, n));
-    let mut rest = sum.clone();
-    add_weighted(&mut rest, centre, -n);
-    let rest = rest.value();
-    (total.value() - rest * rest / n as f64).max(0.0)
-}
-
 impl Accumulator for Moments {
     fn add(&mut self, cells: &mut Cells, rows: &Rows) {
         let argument = cast(rows.argument(), &DataType::Float64).expect("numbers can be doubles");
@@ -86,8 +42,8 @@ impl Accumulator for Moments {
             if self.sums.len() <= at {
                 self.sums.resize_with(at + 2, ExactSum::new);
             }
-            add_weighted(&mut self.sums[at], values[row], weight);
-            square(values[row]).into_iter().for_each(|part| add_weighted(&mut self.sums[at + 1], part, weight));
+            self.sums[at].add_weighted(values[row], weight);
+            square(values[row]).into_iter().for_each(|part| self.sums[at + 1].add_weighted(part, weight));
         });
     }
     fn results(
@@ -99,20 +55,15 @@ impl Accumulator for Moments {
         _: &mut Vec<Fault>,
     ) -> ArrayRef {
         use AggregateFunction::*;
-        let of_sample = matches!(function, VarSamp | StddevSamp) as i64;
-        let degrees = |id: u32| cells.count(id, self.offset) - of_sample;
+        let of_sample = matches!(function, VarSamp | StddevSamp);
+        let root = matches!(function, StddevPop | StddevSamp);
+        let count = |id: u32| cells.count(id, self.offset);
         let values = ids.iter().map(|id| {
-            let Some([sum, squares]) = self.sums.get(2 * *id as usize..).and_then(|sums| sums.first_chunk()) else {
-                return 0.0;
-            };
-            if degrees(*id) <= 0 {
-                return 0.0;
-            }
-            let n = cells.count(*id, self.offset);
-            let variance = squared_deviations(sum, squares, n) / degrees(*id) as f64;
-            if matches!(function, StddevPop | StddevSamp) { variance.sqrt() } else { variance }
+            let sums = self.sums.get(2 * *id as usize..).and_then(|sums| sums.first_chunk());
+            let [sum, squares] = sums.filter(|_| degrees_of(count(*id), of_sample).is_some())?;
+            deviation(sum, squares, count(*id), of_sample, root)
         });
-        Arc::new(Float64Array::new(values.collect(), nulls_where_empty(ids, |id| degrees(id) <= 0)))
+        Arc::new(values.collect::<Float64Array>())
     }
     fn values_offset(&self) -> Option<usize> {
         Some(self.offset)
@@ -153,29 +104,5 @@ impl Accumulator for Moments {
     }
     fn side_bytes(&self) -> usize {
         sums_bytes(&self.sums)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deviations(values: &[f64]) -> f64 {
-        let (mut sum, mut squares) = (ExactSum::new(), ExactSum::new());
-        for value in values {
-            sum.add(*value);
-            square(*value).into_iter().for_each(|part| squares.add(part));
-        }
-        squared_deviations(&sum, &squares, values.len() as i64)
-    }
-
-    #[test]
-    fn exact_where_the_textbook_is_not() {
-        assert_eq!(deviations(&[0.1; 7]), 0.0);
-        assert_eq!(deviations(&[1e15 + 0.5; 3]), 0.0);
-        assert_eq!(deviations(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]), 32.0);
-        assert_eq!(deviations(&[1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0]), 90.0);
-        assert_eq!(deviations(&[1e100, 1e100, 1.0, 1.0]), 1e200);
-        assert!(deviations(&[f64::NAN, 1.0]).is_nan() && deviations(&[f64::INFINITY, 1.0]).is_nan());
     }
 }

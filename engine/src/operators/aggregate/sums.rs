@@ -230,7 +230,7 @@ impl FloatSum {
             match weight {
                 1 => sum.add(values[row].into()),
                 -1 => sum.subtract(values[row].into()),
-                _ => add_weighted(sum, values[row].into(), weight),
+                _ => sum.add_weighted(values[row].into(), weight),
             }
         });
     }
@@ -241,29 +241,6 @@ pub fn sum_of(sums: &mut Vec<ExactSum>, id: u32) -> &mut ExactSum {
         sums.resize_with(id as usize + 1, ExactSum::new);
     }
     &mut sums[id as usize]
-}
-
-/// Adds `value` · `weight`, exactly: once per bit of the weight, since powers of two only move the
-/// exponent.
-pub fn add_weighted(sum: &mut ExactSum, value: f64, weight: i64) {
-    let mut add = |value: f64| if weight > 0 { sum.add(value) } else { sum.subtract(value) };
-    let mut left = weight.unsigned_abs();
-    if !value.is_finite() {
-        // NaN and the infinities are counted.
-        (0..left).for_each(|_| add(value));
-        return;
-    }
-    while left != 0 {
-        let mut power = left & left.wrapping_neg();
-        left &= left - 1;
-        // Near the end of the range in several steps.
-        let mut steps = 1u64;
-        while !(value * power as f64).is_finite() {
-            power /= 2;
-            steps *= 2;
-        }
-        (0..steps).for_each(|_| add(value * power as f64));
-    }
 }
 
 impl Accumulator for FloatSum {
@@ -351,16 +328,16 @@ mod tests {
     fn weights_of_floats_are_exact() {
         for (value, weight) in [(0.1, 1_000_001), (1e300, 3), (-2.5, -7), (f64::MAX, 3), (5e-324, 9)] {
             let (mut at_once, mut by_one) = (ExactSum::new(), ExactSum::new());
-            add_weighted(&mut at_once, value, weight);
+            at_once.add_weighted(value, weight);
             (0..weight.unsigned_abs())
                 .for_each(|_| if weight > 0 { by_one.add(value) } else { by_one.subtract(value) });
             assert_eq!(at_once.to_bytes(), by_one.to_bytes());
         }
         let mut sum = ExactSum::new();
-        add_weighted(&mut sum, f64::NAN, 2);
-        add_weighted(&mut sum, f64::NAN, -1);
+        sum.add_weighted(f64::NAN, 2);
+        sum.add_weighted(f64::NAN, -1);
         assert!(sum.value().is_nan());
-        add_weighted(&mut sum, f64::NAN, -1);
+        sum.add_weighted(f64::NAN, -1);
         assert_eq!(sum.value(), 0.0);
     }
 }

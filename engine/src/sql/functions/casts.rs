@@ -23,8 +23,8 @@ use datafusion::logical_expr::{
 
 use crate::error::Error;
 use crate::sql::datetime;
-use crate::sql::interval::Interval;
 use crate::sql::display::{format_float, format_interval, format_list};
+use crate::sql::interval::Interval;
 use crate::sql::types::{character_length_of, sql_type_of, sql_type_of_arrow};
 
 /// The function that casts `from` as Postgres does to a field's type; `None` where Arrow's cast is right.

@@ -9,6 +9,7 @@ mod sum_avg;
 mod timezone;
 mod totals;
 mod unite;
+mod variance;
 mod windows;
 
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub fn register(state: &mut SessionState) {
         state.register_udf(Arc::new(function)).expect(full);
     }
     for function in [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()] {
+        state.register_udaf(Arc::new(AggregateUDF::from(function))).expect(full);
+    }
+    for function in variance::all() {
         state.register_udaf(Arc::new(AggregateUDF::from(function))).expect(full);
     }
 }

@@ -1,0 +1,273 @@
+//! Any query at all, kept up to date by running it again over what a change touches.
+//!
+//! ```text
+//!   SELECT k, x, rank() OVER (PARTITION BY k ORDER BY x) FROM t       key: k
+//!
+//!   in, epoch 1   +1 | a | 5      out   +1 | a | 5 | 1
+//!                 +1 | a | 7            +1 | a | 7 | 2
+//!                 +1 | b | 1            +1 | b | 1 | 1
+//!   in, epoch 2   -1 | a | 5      out   -1 | a | 5 | 1      only partition a is looked at
+//!                                       -1 | a | 7 | 2
+//!                                       +1 | a | 7 | 1
+//! ```
+//!
+//! Formula: out = −Q(rows of the touched keys at E−1) + Q(the same at E), where Q gives the same answer for each key
+//! whatever other keys are beside it. With no key Q is run over everything.
+//!
+//! State: the inputs, arranged by key. Cost: two runs of Q over all rows of the touched keys, per epoch.
+//!
+//! A key for which Q fails alone is set aside until it does not.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use super::evaluate::set_aside;
+use super::{Operator, Output, Port, Step};
+use crate::delta::Delta;
+use crate::delta::consolidate::{consolidate, has_retractions};
+use crate::delta::keys::KeyBatch;
+use crate::error::Result;
+use crate::state::arrangement::{split_weights, take};
+use crate::state::durable::{Durable, Saved, Share};
+use crate::state::key_table::KeyTable;
+use crate::state::keyed_rows::KeyedRows;
+use crate::time::EpochHeader;
+
+mod query;
+pub use query::{Fed, Query};
+
+/// Rows that are looked at in one run, if there are several keys.
+const ROWS_PER_RUN: usize = 1 << 16;
+
+#[derive(Debug, Clone)]
+pub struct RecomputeSpec {
+    pub inputs: Vec<RecomputeInput>,
+    /// The query over its inputs.
+    pub query: Query,
+    pub output: SchemaRef,
+    /// This worker owns the empty key.
+    pub owner: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct RecomputeInput {
+    pub schema: SchemaRef,
+    /// Columns of the same types in each input; none: all rows belong together.
+    pub key: Vec<usize>,
+    /// It never retracts.
+    pub append_only: bool,
+}
+
+struct Input {
+    keyed: KeyedRows,
+    /// Changes of the open epoch.
+    held: Vec<Delta>,
+    /// Taken from a checkpoint, and so after the first epoch.
+    restored: bool,
+}
+
+pub struct Recompute {
+    spec: RecomputeSpec,
+    key_schema: SchemaRef,
+    inputs: Vec<Input>,
+    /// What Q answers over nothing has been said.
+    announced: bool,
+    /// An epoch that is being finished.
+    open: Option<Touched>,
+}
+
+/// The keys that an epoch touched, and where their rows were and are.
+struct Touched {
+    keys: RecordBatch,
+    next: usize,
+    /// By input.
+    old: Vec<Positions>,
+    new: Vec<Positions>,
+    /// Q's answer over nothing has been part of the result.
+    announced: bool,
+}
+
+/// Positions key by key, and where each key's end.
+struct Positions {
+    rows: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Positions {
+    fn of(&self, from: usize, to: usize) -> &[u32] {
+        let start = if from == 0 { 0 } else { self.ends[from - 1] };
+        &self.rows[start..if to == 0 { 0 } else { self.ends[to - 1] }]
+    }
+}
+
+impl Recompute {
+    pub fn new(spec: RecomputeSpec) -> Result<Recompute> {
+        let inputs = spec.inputs.iter().map(|input| {
+            let keyed = KeyedRows::new(&input.schema, &input.key, !input.append_only, false)?;
+            Ok(Input { keyed, held: Vec::new(), restored: false })
+        });
+        let inputs = inputs.collect::<Result<Vec<Input>>>()?;
+        let key_schema = match spec.inputs.first() {
+            Some(first) => first.schema.project(&first.key).expect("columns of the input"),
+            None => Schema::empty(),
+        };
+        Ok(Recompute { spec, key_schema: Arc::new(key_schema), inputs, announced: false, open: None })
+    }
+
+    fn is_global(&self) -> bool {
+        self.key_schema.fields().is_empty()
+    }
+
+    /// Takes the epoch's changes in; `None` when there are none.
+    fn open(&mut self, epoch: u64) -> Result<Option<Touched>> {
+        let types: Vec<DataType> = self.key_schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        let mut touched = KeyTable::new(&types)?;
+        let mut ids = Vec::new();
+        self.announced |= self.inputs.iter().any(|input| input.restored);
+        let announce = self.is_global() && self.spec.owner && !self.announced;
+        if announce {
+            touched.intern(&touched.encoder().encode_rows(&[], 1), &mut ids);
+        }
+        let mut changes: Vec<Vec<Delta>> = Vec::new();
+        for (input, spec) in self.inputs.iter_mut().zip(&self.spec.inputs) {
+            let held = std::mem::take(&mut input.held);
+            let held = if has_retractions(&held) { consolidate(&held) } else { held };
+            for delta in held.iter().filter(|delta| !delta.is_empty()) {
+                let columns: Vec<ArrayRef> = spec.key.iter().map(|&c| delta.rows.column(c).clone()).collect();
+                touched.intern(&touched.encoder().encode_rows(&columns, delta.len()), &mut ids);
+            }
+            changes.push(held);
+        }
+        let count = touched.bound() as usize;
+        if count == 0 {
+            return Ok(None);
+        }
+        let columns = touched.keys(&(0..count as u32).collect::<Vec<_>>());
+        let keys = touched.encoder().encode_rows(&columns, count);
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let key_rows =
+            RecordBatch::try_new_with_options(self.key_schema.clone(), columns, &options).expect("the key's types");
+        let old = self.positions(&keys);
+        for (input, deltas) in self.inputs.iter_mut().zip(changes) {
+            for delta in deltas {
+                let (plus, minus) = match &delta.weights {
+                    None => (delta.rows, None),
+                    Some(weights) => {
+                        let (plus, minus) = split_weights(weights);
+                        (take(&delta.rows, &plus), Some(take(&delta.rows, &minus)))
+                    }
+                };
+                let keys = input.keyed.keys(&plus);
+                input.keyed.append(&plus, &keys);
+                if let Some(minus) = minus.filter(|rows| rows.num_rows() > 0) {
+                    let keys = input.keyed.keys(&minus);
+                    input.keyed.retract(&minus, &keys, epoch)?;
+                }
+            }
+        }
+        let new = self.positions(&keys);
+        let announced = std::mem::replace(&mut self.announced, true);
+        Ok(Some(Touched { keys: key_rows, next: 0, old, new, announced }))
+    }
+
+    fn positions(&mut self, keys: &KeyBatch) -> Vec<Positions> {
+        let positions = self.inputs.iter_mut().map(|input| input.keyed.positions(keys));
+        positions.map(|(rows, ends)| Positions { rows, ends }).collect()
+    }
+
+    /// Keys from `next` on that make one run.
+    fn run_end(&self, touched: &Touched) -> usize {
+        let count = touched.keys.num_rows();
+        let rows =
+            |to: usize| -> usize { touched.old.iter().chain(&touched.new).map(|p| p.of(touched.next, to).len()).sum() };
+        let (mut from, mut to) = (touched.next + 1, count);
+        if rows(to) <= ROWS_PER_RUN {
+            return to;
+        }
+        while from < to {
+            let middle = from + (to - from).div_ceil(2);
+            if rows(middle) <= ROWS_PER_RUN { from = middle } else { to = middle - 1 }
+        }
+        from
+    }
+
+    /// Q over the rows of the keys `from..to`; those for which it fails are set aside with `weight`.
+    fn answer(&self, touched: &Touched, old: bool, from: usize, to: usize, deltas: &mut Vec<Delta>, out: &mut Output) {
+        let positions = if old { &touched.old } else { &touched.new };
+        // Nothing was there before the first epoch; a key without rows has no result.
+        let nothing = positions.iter().all(|p| p.of(from, to).is_empty());
+        if nothing && (!self.is_global() || old && !touched.announced) {
+            return;
+        }
+        let rows =
+            self.inputs.iter().zip(positions).map(|(input, p)| input.keyed.rows.rows_at(p.of(from, to))).collect();
+        let weight = if old { -1 } else { 1 };
+        match self.spec.query.run(rows, &self.spec.output) {
+            Ok(batches) => {
+                let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(Delta::inserts);
+                deltas.extend(batches.map(|delta| if old { delta.negate() } else { delta }));
+            }
+            Err(error) if to - from == 1 => out.errors.push(set_aside(&error, &touched.keys, from, weight)),
+            Err(_) => {
+                let middle = from + (to - from) / 2;
+                self.answer(touched, old, from, middle, deltas, out);
+                self.answer(touched, old, middle, to, deltas, out);
+            }
+        }
+    }
+}
+
+impl Operator for Recompute {
+    fn update(&mut self, input: Port, delta: Delta, _: &mut Output) -> Result<Step> {
+        if !delta.is_empty() {
+            self.inputs[input].held.push(delta);
+        }
+        Ok(Step::Done)
+    }
+
+    fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
+        let mut touched = match self.open.take() {
+            Some(touched) => touched,
+            None => match self.open(epoch.epoch)? {
+                Some(touched) => touched,
+                None => return Ok(Step::Done),
+            },
+        };
+        let end = self.run_end(&touched);
+        let mut deltas = Vec::new();
+        self.answer(&touched, true, touched.next, end, &mut deltas, out);
+        self.answer(&touched, false, touched.next, end, &mut deltas, out);
+        out.deltas.extend(if has_retractions(&deltas) { consolidate(&deltas) } else { deltas });
+        touched.next = end;
+        if end < touched.keys.num_rows() {
+            self.open = Some(touched);
+            return Ok(Step::Again);
+        }
+        for input in &mut self.inputs {
+            input.keyed.publish(epoch.epoch);
+        }
+        Ok(Step::Done)
+    }
+
+    fn durable(&mut self) -> Vec<&mut dyn Durable> {
+        self.inputs.iter_mut().map(|input| input as &mut dyn Durable).collect()
+    }
+}
+
+impl Durable for Input {
+    fn save(&mut self) -> Saved {
+        self.keyed.save()
+    }
+    fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
+        self.restored = true;
+        self.keyed.restore(parts, share)
+    }
+    fn state_bytes(&self) -> usize {
+        self.keyed.state_bytes()
+    }
+    fn state_rows(&self) -> usize {
+        self.keyed.state_rows()
+    }
+}

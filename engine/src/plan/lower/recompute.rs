@@ -1,0 +1,234 @@
+//! What is maintained by running it again: window functions by partition, aggregates that no accumulator keeps by
+//! group, recursion as a whole. And what is made of parts that are maintained: GROUPING SETS, NOT IN.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{
+    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, Sort, TableScan, Window, lit,
+};
+
+use super::{Lowering, UnaliasRef, in_view, relaxed};
+use crate::error::Result;
+use crate::operators::recompute::{Fed, Query, RecomputeInput, RecomputeSpec};
+use crate::plan::NodeKind;
+use crate::plan::order::window_function;
+use crate::serve::table::RelationTable;
+use crate::sql::bind::error_from;
+use crate::sql::grouping_sets::{one_set, sets_of};
+
+/// Aggregates that give the same answer whatever the order of rows, once [`crate::plan::order`] has closed theirs.
+const RECOMPUTED_AGGREGATES: &[&str] = &[
+    "array_agg",
+    "string_agg",
+    "first_value",
+    "last_value",
+    "nth_value",
+    "median",
+    "percentile_cont",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "approx_distinct",
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "bool_and",
+    "bool_or",
+    "variance",
+    "var_samp",
+    "var",
+    "var_pop",
+    "stddev",
+    "stddev_samp",
+    "stddev_pop",
+];
+
+impl Lowering<'_> {
+    pub(super) fn window(&mut self, window: &Window) -> Result<usize> {
+        // As `order` left it: over a sort that closes the order of rows.
+        let LogicalPlan::Sort(sort) = window.input.as_ref() else { return Err(in_view("this window function")) };
+        let functions =
+            window.window_expr.iter().map(|e| window_function(e).ok_or_else(|| in_view("this window function")));
+        let functions = functions.collect::<Result<Vec<_>>>()?;
+        // Functions of one order can differ in what of it is their partition: rows belong together that any puts together.
+        let in_all = |e: &&Expr| functions.iter().all(|f| f.params.partition_by.contains(e));
+        let partition: Vec<&Expr> = functions.iter().flat_map(|f| &f.params.partition_by).filter(in_all).collect();
+        let partition: Vec<&Expr> =
+            partition.iter().enumerate().filter(|(i, e)| !partition[..*i].contains(e)).map(|(_, e)| *e).collect();
+        let input_schema = sort.input.schema();
+        let input = self.node(&sort.input)?;
+        let (input, key) = self.key_columns(input, input_schema, &partition)?;
+        let fed = self.fed(input, 0, input_schema)?;
+        let sorted = Sort { expr: sort.expr.clone(), input: Arc::new(fed), fetch: None };
+        let plan = Window { input: Arc::new(LogicalPlan::Sort(sorted)), ..window.clone() };
+        // Partitioned by columns that pass through.
+        let dealt_by = key.iter().all(|&k| k < input_schema.fields().len()).then(|| key.clone());
+        self.recompute(vec![(input, key)], LogicalPlan::Window(plan), dealt_by)
+    }
+
+    pub(super) fn recomputed_aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
+        for expr in &aggregate.aggr_expr {
+            let Expr::AggregateFunction(call) = expr.unalias_ref() else {
+                return Err(in_view("this aggregate expression"));
+            };
+            if !RECOMPUTED_AGGREGATES.contains(&call.func.name()) {
+                return Err(in_view(&format!("aggregate function {}()", call.func.name())));
+            }
+        }
+        let input_schema = aggregate.input.schema();
+        let input = self.node(&aggregate.input)?;
+        let group: Vec<&Expr> = aggregate.group_expr.iter().map(|e| e.unalias_ref()).collect();
+        let (input, key) = self.key_columns(input, input_schema, &group)?;
+        let fed = self.fed(input, 0, input_schema)?;
+        let mut plan = aggregate.clone();
+        plan.input = Arc::new(fed);
+        let dealt_by = Some((0..group.len()).collect());
+        self.recompute(vec![(input, key)], LogicalPlan::Aggregate(plan), dealt_by)
+    }
+
+    /// A plan that is run anew as a whole when something below it has changed.
+    pub(super) fn whole(&mut self, plan: &LogicalPlan) -> Result<usize> {
+        let mut inputs = Vec::new();
+        let mut failed = None;
+        let fed = plan.clone().transform_up_with_subqueries(|node| {
+            let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
+            if !is_relation(scan) {
+                return Ok(Transformed::no(node));
+            }
+            let made = self.scan(scan).and_then(|input| {
+                let fed = self.fed(input, inputs.len(), &scan.projected_schema)?;
+                inputs.push((input, vec![]));
+                Ok(fed)
+            });
+            made.map_or_else(
+                |error| {
+                    failed = Some(error);
+                    Ok(Transformed::no(node))
+                },
+                |fed| Ok(Transformed::yes(fed)),
+            )
+        });
+        let fed = fed.map_err(error_from)?.data;
+        match failed {
+            Some(error) => Err(error),
+            None => self.recompute(inputs, fed, Some(vec![])),
+        }
+    }
+
+    /// The `index`-th input as a table with the names and qualifiers of `schema`, its first columns.
+    fn fed(&self, input: usize, index: usize, schema: &DFSchema) -> Result<LogicalPlan> {
+        let fields = self.nodes[input].schema.fields().iter().enumerate();
+        let fields: Vec<Field> = fields.map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}"))).collect();
+        let table = Fed { index, schema: Arc::new(Schema::new(fields)) };
+        let name = format!("input{index}");
+        let columns = schema.iter().enumerate().map(|(i, (qualifier, field))| {
+            let column = Expr::Column(Column::new(Some(TableReference::bare(name.clone())), format!("c{i}")));
+            column.alias_qualified(qualifier.cloned(), field.name())
+        });
+        LogicalPlanBuilder::scan(name.clone(), provider_as_source(Arc::new(table)), None)
+            .and_then(|scan| scan.project(columns.collect::<Vec<_>>()))
+            .and_then(|plan| plan.build())
+            .map_err(error_from)
+    }
+
+    /// `inputs`: each with its key. `dealt_by`: columns of the result that hold the key.
+    fn recompute(
+        &mut self,
+        inputs: Vec<(usize, Vec<usize>)>,
+        plan: LogicalPlan,
+        dealt_by: Option<Vec<usize>>,
+    ) -> Result<usize> {
+        let inputs: Vec<(usize, Vec<usize>)> =
+            inputs.into_iter().map(|(input, key)| (self.exchange(input, key.clone()), key)).collect();
+        let output = relaxed(plan.schema());
+        let physical = self.state.query_planner().create_physical_plan(&plan, self.state);
+        let physical = futures::executor::block_on(physical).map_err(error_from)?;
+        let mut recursive = false;
+        plan.apply(|node| {
+            recursive |= matches!(node, LogicalPlan::RecursiveQuery(_));
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map_err(error_from)?;
+        let (config, environment) = (self.state.config().clone(), self.state.runtime_env().clone());
+        let text = match recursive {
+            false => plan.display().to_string(),
+            true => plan.display_indent().to_string().split('\n').map(str::trim).collect::<Vec<_>>().join(" < "),
+        };
+        let query = Query::new(physical, config, environment, text, recursive);
+        let spec_inputs = inputs.iter().map(|(input, key)| RecomputeInput {
+            schema: self.nodes[*input].schema.clone(),
+            key: key.clone(),
+            append_only: self.nodes[*input].append_only,
+        });
+        let spec = RecomputeSpec { inputs: spec_inputs.collect(), query, output: output.clone(), owner: false };
+        let inputs = inputs.into_iter().map(|(input, _)| input).collect();
+        Ok(self.push(NodeKind::Recompute(Box::new(spec)), inputs, output, false, dealt_by))
+    }
+
+    /// Each set is a GROUP BY of its own; together they are the result.
+    pub(super) fn grouping_sets(&mut self, aggregate: &Aggregate, sets: &GroupingSet) -> Result<usize> {
+        let columns: Vec<Expr> = sets.distinct_expr().into_iter().cloned().collect();
+        let schema: SchemaRef = relaxed(&aggregate.schema);
+        let mut inputs = Vec::new();
+        let mut seen: Vec<Vec<bool>> = Vec::new();
+        for set in sets_of(sets).map_err(error_from)? {
+            let present: Vec<bool> = columns.iter().map(|c| set.contains(c)).collect();
+            let ordinal = seen.iter().filter(|s| **s == present).count() as u64;
+            seen.push(present);
+            let part = one_set(aggregate, &columns, &set, ordinal).map_err(error_from)?;
+            let LogicalPlan::Aggregate(grouped) = part.input.as_ref() else { unreachable!("a set is an aggregate") };
+            let node = self.aggregate(grouped)?;
+            inputs.push(self.project(node, &grouped.schema, &part.expr, schema.clone())?);
+        }
+        Ok(self.push(NodeKind::Union, inputs, schema, false, None))
+    }
+
+    /// `l NOT IN (SELECT r …)`: the rows of the left without a match, if the right is empty, or if it holds no NULL
+    /// and theirs is not NULL.
+    pub(super) fn not_in(&mut self, join: &Join) -> Result<usize> {
+        let [(left, right)] = &join.on[..] else { return Err(in_view("NOT IN (subquery) of several columns")) };
+        if join.filter.is_some() {
+            return Err(in_view("NOT IN (correlated subquery)")
+                .hint("NOT EXISTS says the same without the special case of NULL"));
+        }
+        let build = || -> datafusion::error::Result<LogicalPlan> {
+            let mut plain = join.clone();
+            plain.null_aware = false;
+            let facts = LogicalPlanBuilder::from(join.right.as_ref().clone())
+                .aggregate(
+                    Vec::<Expr>::new(),
+                    vec![count(lit(1)).alias("__rows"), count(right.clone()).alias("__values")],
+                )?
+                .project(vec![
+                    Expr::Column(Column::from_name("__rows")).eq(lit(0i64)).alias("__empty"),
+                    Expr::Column(Column::from_name("__rows"))
+                        .eq(Expr::Column(Column::from_name("__values")))
+                        .alias("__no_null"),
+                ])?
+                // Joined only when they change, not whenever the counts do.
+                .distinct()?
+                .alias("__not_in")?
+                .build()?;
+            let column = |name: &str| Expr::Column(Column::new(Some("__not_in"), name));
+            let kept = join.left.schema().columns().into_iter().map(Expr::Column);
+            LogicalPlanBuilder::from(LogicalPlan::Join(plain))
+                .cross_join(facts)?
+                .filter(column("__empty").or(column("__no_null").and(left.clone().is_not_null())))?
+                .project(kept.collect::<Vec<_>>())?
+                .build()
+        };
+        let plan = build().map_err(error_from)?;
+        self.node(&plan)
+    }
+}
+
+fn is_relation(scan: &TableScan) -> bool {
+    source_as_provider(&scan.source).is_ok_and(|provider| provider.downcast_ref::<RelationTable>().is_some())
+}

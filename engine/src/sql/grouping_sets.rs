@@ -1,0 +1,102 @@
+//! The empty set among GROUPING SETS, ROLLUP and CUBE is an aggregate without GROUP BY: one row, also over nothing.
+//! DataFusion gives none there.
+//!
+//! ```text
+//!   GROUP BY ROLLUP (a)   ──►   GROUP BY GROUPING SETS ((a))   UNION ALL   NULL, all rows as one group
+//! ```
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Aggregate, Cast, Expr, GroupingSet, LogicalPlan, Projection, Union};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::error::Error;
+
+/// CUBE doubles the sets with each column.
+const CUBE_COLUMNS_MAX: usize = 12;
+
+/// Each set by itself.
+pub fn sets_of(sets: &GroupingSet) -> Result<Vec<Vec<Expr>>> {
+    Ok(match sets {
+        GroupingSet::GroupingSets(sets) => sets.clone(),
+        GroupingSet::Rollup(exprs) => (0..=exprs.len()).rev().map(|n| exprs[..n].to_vec()).collect(),
+        GroupingSet::Cube(exprs) => {
+            if exprs.len() > CUBE_COLUMNS_MAX {
+                let error = Error::new("54000", format!("CUBE has at most {CUBE_COLUMNS_MAX} columns"));
+                return Err(DataFusionError::External(Box::new(error)));
+            }
+            let chosen = |mask: usize| (0..exprs.len()).filter(move |i| mask & (1 << i) != 0).map(|i| exprs[i].clone());
+            (0..1 << exprs.len()).map(|mask| chosen(mask).collect()).collect()
+        }
+    })
+}
+
+/// A set as a GROUP BY of its own, with the columns of the whole: NULL for those that are not in the set, and the id that
+/// `grouping()` is computed from: a bit for each absent column, and how often the set came before.
+pub fn one_set(aggregate: &Aggregate, columns: &[Expr], set: &[Expr], ordinal: u64) -> Result<Projection> {
+    let absent: Vec<bool> = columns.iter().map(|c| !set.contains(c)).collect();
+    let group: Vec<Expr> =
+        columns.iter().zip(&absent).filter(|(_, absent)| !**absent).map(|(c, _)| c.clone()).collect();
+    let part = Aggregate::try_new(aggregate.input.clone(), group, aggregate.aggr_expr.clone())?;
+    let mut own = part.schema.columns().into_iter();
+    let mask = absent.iter().fold(0u64, |mask, absent| mask << 1 | u64::from(*absent));
+    let id = ScalarValue::UInt64(Some(mask | ordinal << columns.len()));
+    let mut exprs = Vec::new();
+    for (i, (qualifier, field)) in aggregate.schema.iter().enumerate() {
+        let expr = match i.cmp(&columns.len()) {
+            std::cmp::Ordering::Less if absent[i] => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
+            std::cmp::Ordering::Equal => Expr::Literal(id.cast_to(field.data_type())?, None),
+            _ => Expr::Column(own.next().expect("a column for each that is not absent")),
+        };
+        exprs.push(expr.alias_qualified(qualifier.cloned(), field.name()));
+    }
+    Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(part)))
+}
+
+#[derive(Debug)]
+pub struct EmptyGroupingSet;
+
+impl OptimizerRule for EmptyGroupingSet {
+    fn name(&self) -> &str {
+        "empty_grouping_set"
+    }
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
+        let [Expr::GroupingSet(grouping)] = &aggregate.group_expr[..] else { return Ok(Transformed::no(plan)) };
+        let (empty, others): (Vec<_>, Vec<_>) = sets_of(grouping)?.into_iter().partition(|set| set.is_empty());
+        if empty.is_empty() {
+            return Ok(Transformed::no(plan));
+        }
+        let columns: Vec<Expr> = grouping.distinct_expr().into_iter().cloned().collect();
+        let mut inputs = Vec::new();
+        if !others.is_empty() {
+            let group = vec![Expr::GroupingSet(GroupingSet::GroupingSets(others))];
+            let rest = Aggregate::try_new(aggregate.input.clone(), group, aggregate.aggr_expr.clone())?;
+            let exprs =
+                rest.schema.columns().into_iter().zip(aggregate.schema.iter()).map(|(column, (qualifier, field))| {
+                    let column = Expr::Column(column);
+                    // The id is narrower where fewer sets repeat.
+                    Expr::Cast(Cast::new(Box::new(column), field.data_type().clone()))
+                        .alias_qualified(qualifier.cloned(), field.name())
+                });
+            let exprs = exprs.collect();
+            inputs.push(Arc::new(LogicalPlan::Projection(Projection::try_new(
+                exprs,
+                Arc::new(LogicalPlan::Aggregate(rest)),
+            )?)));
+        }
+        for ordinal in 0..empty.len() as u64 {
+            inputs.push(Arc::new(LogicalPlan::Projection(one_set(aggregate, &columns, &[], ordinal)?)));
+        }
+        if inputs.len() == 1 {
+            return Ok(Transformed::yes(Arc::unwrap_or_clone(inputs.remove(0))));
+        }
+        Ok(Transformed::yes(LogicalPlan::Union(Union { inputs, schema: aggregate.schema.clone() })))
+    }
+}

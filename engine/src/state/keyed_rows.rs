@@ -1,0 +1,104 @@
+//! Rows arranged by a key: an arrangement, and an index that leads from a key to the rows that have it.
+//!
+//! ```text
+//!   key 7 ──► (7,'b') ──► (7,'a')      rows_of finds the live rows of many keys at once
+//! ```
+//!
+//! The rows are durable; the index is made anew from them.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+
+use super::arrangement::Arrangement;
+use super::durable::{Durable, Saved, Share};
+use super::key_index::{KeyIndex, NONE};
+use crate::delta::keys::KeyBatch;
+use crate::error::{Error, Result};
+use crate::time::Epoch;
+
+pub struct KeyedRows {
+    pub rows: Arrangement,
+    pub index: KeyIndex,
+    key: Vec<usize>,
+}
+
+impl KeyedRows {
+    /// `retractable`: rows can be taken out again. `skip_nulls`: a key with a NULL leads nowhere, as SQL's `=` has it.
+    pub fn new(schema: &SchemaRef, key: &[usize], retractable: bool, skip_nulls: bool) -> Result<Self> {
+        let types: Vec<DataType> = key.iter().map(|&c| schema.field(c).data_type().clone()).collect();
+        Ok(KeyedRows {
+            rows: Arrangement::new(schema.clone(), retractable),
+            index: KeyIndex::new(&types, retractable, skip_nulls)?,
+            key: key.to_vec(),
+        })
+    }
+
+    /// The keys of `rows`.
+    pub fn keys(&self, rows: &RecordBatch) -> KeyBatch {
+        let columns: Vec<ArrayRef> = self.key.iter().map(|&c| rows.column(c).clone()).collect();
+        self.index.table().encoder().encode_rows(&columns, rows.num_rows())
+    }
+
+    /// Adds rows; `keys` are theirs.
+    pub fn append(&mut self, rows: &RecordBatch, keys: &KeyBatch) {
+        self.rows.append(rows);
+        self.index.append(keys);
+    }
+
+    /// Takes rows out as of `epoch`; the positions where they were. Error: one of them is not there.
+    pub fn retract(&mut self, rows: &RecordBatch, keys: &KeyBatch, epoch: Epoch) -> Result<Vec<u32>> {
+        let found: Option<Vec<u32>> = self.rows.retract(rows, epoch).into_iter().collect();
+        let found =
+            found.ok_or_else(|| Error::internal("an operator was told to retract a row that it does not have"))?;
+        self.index.remove(keys, &found);
+        Ok(found)
+    }
+
+    /// The positions of the live rows of each key, one list after the other, and where each list ends.
+    pub fn positions(&mut self, keys: &KeyBatch) -> (Vec<u32>, Vec<usize>) {
+        let (mut positions, mut ends) = (Vec::new(), Vec::with_capacity(keys.len()));
+        for mut at in self.index.heads(keys) {
+            while at != NONE {
+                positions.push(at);
+                at = self.index.next(at);
+            }
+            ends.push(positions.len());
+        }
+        (positions, ends)
+    }
+
+    /// Ends an epoch. Where positions have changed, the old ones of the rows that stayed, in their new order.
+    pub fn publish(&mut self, epoch: Epoch) -> Option<Vec<u32>> {
+        self.rows.publish(epoch);
+        let kept = self.rows.take_rewritten()?;
+        self.index = self.index_of_rows();
+        Some(kept)
+    }
+
+    /// A new index over the rows as they stand (all live).
+    fn index_of_rows(&self) -> KeyIndex {
+        let mut index = self.index.empty();
+        for rows in self.rows.segments() {
+            index.append(&self.keys(&rows));
+        }
+        index
+    }
+}
+
+impl Durable for KeyedRows {
+    fn save(&mut self) -> Saved {
+        self.rows.save()
+    }
+    fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
+        let encoder = self.index.table().encoder();
+        self.rows.restore(parts, encoder, &self.key, share, 0);
+        self.index = self.index_of_rows();
+        Ok(())
+    }
+    fn state_bytes(&self) -> usize {
+        self.rows.state_bytes() + self.index.state_bytes()
+    }
+    fn state_rows(&self) -> usize {
+        self.rows.live_rows() as usize
+    }
+}
