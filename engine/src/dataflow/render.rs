@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::operators::Input as _;
+use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::dataflow::{InputHandle, Scope};
 
 use super::driver::{Context, Packets, drive};
@@ -15,12 +15,13 @@ use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::delta::keys::{KeyEncoder, route};
 use crate::error::Result;
-use crate::operators::aggregate::Aggregate;
+use crate::operators::Operator;
+use crate::operators::aggregate::{Aggregate, AggregateSpec};
 use crate::operators::join::Join;
 use crate::operators::map::Map;
+use crate::operators::recompute::{Recompute, RecomputeSpec};
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
-use crate::operators::Operator;
 use crate::plan::{NodeKind, Plan};
 use crate::time::Epoch;
 
@@ -71,16 +72,7 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
                 streams.push(Some(stream));
                 continue;
             }
-            NodeKind::Map(steps) => ("Map", Box::new(Map::new(steps.clone()))),
-            NodeKind::Unnest(spec) => ("Unnest", Box::new(Unnest::new(spec.clone()))),
-            NodeKind::Union => ("Union", Box::new(Union)),
-            NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
-            NodeKind::Aggregate(spec) => {
-                let mut spec = (**spec).clone();
-                let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
-                spec.owner = route(nothing.hashes[0], workers) == scope.index();
-                ("Aggregate", Box::new(Aggregate::new(spec)?))
-            }
+            kind => operator(kind, owns_empty_key(scope.index(), workers)?)?,
         };
         let inputs = (0..node.inputs.len()).map(take).collect();
         let operator = Rc::new(RefCell::new(operator));
@@ -94,6 +86,30 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
         true => drive(scope, "Arrive", vec![(output, true)], Rc::new(RefCell::new(Box::new(Union))), context.clone()),
     };
     Ok(Rendered { imports, constants, operators, output })
+}
+
+fn owns_empty_key(worker: usize, workers: usize) -> Result<bool> {
+    let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
+    Ok(route(nothing.hashes[0], workers) == worker)
+}
+
+/// The operator of a node that has one, with its name. `owner`: of the group of an aggregate without GROUP BY.
+pub fn operator(kind: &NodeKind, owner: bool) -> Result<(&'static str, Box<dyn Operator>)> {
+    Ok(match kind {
+        NodeKind::Map(steps) => ("Map", Box::new(Map::new(steps.clone()))),
+        NodeKind::Unnest(spec) => ("Unnest", Box::new(Unnest::new(spec.clone()))),
+        NodeKind::Union => ("Union", Box::new(Union)),
+        NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
+        NodeKind::Aggregate(spec) => {
+            ("Aggregate", Box::new(Aggregate::new(AggregateSpec { owner, ..(**spec).clone() })?))
+        }
+        NodeKind::Recompute(spec) => {
+            ("Recompute", Box::new(Recompute::new(RecomputeSpec { owner, ..(**spec).clone() })?))
+        }
+        NodeKind::Import { .. } | NodeKind::Constant(_) | NodeKind::Exchange { .. } => {
+            unreachable!("these only move rows")
+        }
+    })
 }
 
 /// Splits each delta by the hash of its key columns, and marks each part with the worker that it is for.

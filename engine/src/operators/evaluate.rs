@@ -76,8 +76,12 @@ fn set_aside(error: &DataFusionError, rows: &RecordBatch, row: usize, weight: i6
                 .map_or_else(|_| "?".to_string(), |f| f.value(row).to_string())
         })
         .collect();
-    let message = crate::sql::bind::error_from(error.find_root_ref()).message;
-    ErrorChange { message, row: format!("({})", values.join(", ")), weight }
+    ErrorChange { message: message(error), row: format!("({})", values.join(", ")), weight }
+}
+
+/// As a SELECT would say it.
+pub fn message(error: &DataFusionError) -> String {
+    crate::sql::bind::error_from(error.find_root_ref()).message
 }
 
 trait RootRef {

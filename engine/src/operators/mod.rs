@@ -16,6 +16,7 @@ pub mod check;
 pub mod evaluate;
 pub mod join;
 pub mod map;
+pub mod recompute;
 pub mod union;
 pub mod unnest;
 

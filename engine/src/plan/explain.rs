@@ -100,6 +100,14 @@ fn describe(plan: &Plan, node: &Node) -> String {
             let by = names(input(0), &spec.group);
             if calls.is_empty() { format!("Distinct by {by}") } else { format!("Aggregate by {by}: {}", calls.join(", ")) }
         }
+        NodeKind::Recompute(spec) => {
+            let calls: Vec<String> = spec
+                .calls
+                .iter()
+                .map(|c| format!("{}{}", c.function.name(), if c.filter.is_some() { " filtered" } else { "" }))
+                .collect();
+            format!("Recompute by {}: {}", names(input(0), &spec.group), calls.join(", "))
+        }
         NodeKind::Union => "Union".to_string(),
     }
 }
@@ -115,6 +123,7 @@ fn note(plan: &Plan, node: &Node) -> String {
                 .collect();
             format!("incremental; state: both sides whole ({} left, {} right), unbounded", sides[0], sides[1])
         }
+        NodeKind::Recompute(_) => "recomputes touched groups; state: the input whole, unbounded".into(),
         NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),
         NodeKind::Aggregate(_) => "incremental; state: accumulators per group, unbounded".into(),
         _ => String::new(),

@@ -3,20 +3,22 @@
 //! One arm per SQL construct. What cannot be maintained is refused here, with 0A000 and its name, before
 //! anything is made.
 
+mod aggregate;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
+use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
 
+pub use self::aggregate::close_orders;
 use super::{Node, NodeKind, Plan};
 use crate::error::{Error, Result};
-use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
+use crate::operators::aggregate::{AggregateCall, AggregateFunction};
 use crate::operators::evaluate::Expression;
 use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
 use crate::operators::map::MapStep;
@@ -100,11 +102,20 @@ fn relaxed(schema: &DFSchema) -> SchemaRef {
 }
 
 fn relax(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>()))
+    Arc::new(Schema::new(
+        schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>(),
+    ))
 }
 
 impl Lowering<'_> {
-    fn push(&mut self, kind: NodeKind, inputs: Vec<usize>, schema: SchemaRef, append_only: bool, dealt_by: Option<Vec<usize>>) -> usize {
+    fn push(
+        &mut self,
+        kind: NodeKind,
+        inputs: Vec<usize>,
+        schema: SchemaRef,
+        append_only: bool,
+        dealt_by: Option<Vec<usize>>,
+    ) -> usize {
         self.nodes.push(Node { kind, inputs, schema, append_only });
         self.dealt_by.push(dealt_by);
         self.nodes.len() - 1
@@ -152,7 +163,8 @@ impl Lowering<'_> {
             LogicalPlan::EmptyRelation(empty) => {
                 let schema = relaxed(&empty.schema);
                 let rows = usize::from(empty.produce_one_row);
-                let columns = schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
+                let columns =
+                    schema.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), rows)).collect();
                 self.constant(schema, columns, rows)
             }
             LogicalPlan::Values(values) => {
@@ -219,7 +231,8 @@ impl Lowering<'_> {
                 .iter()
                 .map(|k| {
                     expressions.iter().position(|e| {
-                        e.downcast_ref::<datafusion::physical_expr::expressions::Column>().is_some_and(|c| c.index() == *k)
+                        e.downcast_ref::<datafusion::physical_expr::expressions::Column>()
+                            .is_some_and(|c| c.index() == *k)
                     })
                 })
                 .collect(),
@@ -263,7 +276,13 @@ impl Lowering<'_> {
         // A node of its own: the input may be a chain that ends in another branch's schema.
         let append_only = self.nodes[input].append_only;
         let dealt_by = self.dealt_by[input].clone();
-        Ok(self.push(NodeKind::Map(vec![MapStep::Select(columns, schema.clone())]), vec![input], schema.clone(), append_only, dealt_by))
+        Ok(self.push(
+            NodeKind::Map(vec![MapStep::Select(columns, schema.clone())]),
+            vec![input],
+            schema.clone(),
+            append_only,
+            dealt_by,
+        ))
     }
 
     fn exchange(&mut self, input: usize, key: Vec<usize>) -> usize {
@@ -276,7 +295,8 @@ impl Lowering<'_> {
 
     fn constant(&mut self, schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<usize> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns of the schema");
+        let batch =
+            RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns of the schema");
         Ok(self.push(NodeKind::Constant(batch), vec![], schema, true, None))
     }
 
@@ -304,82 +324,9 @@ impl Lowering<'_> {
         Ok(self.push(NodeKind::Unnest(spec), vec![input], output, append_only, dealt_by))
     }
 
-    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
-        let input = self.node(&aggregate.input)?;
-        let input_schema = aggregate.input.schema();
-        // The columns that the operator reads, each expression once: groups first, then arguments and filters.
-        let mut exprs: Vec<Expr> = Vec::new();
-        let column = |e: &Expr, exprs: &mut Vec<Expr>| match exprs.iter().position(|x| x == e) {
-            Some(i) => i,
-            None => {
-                exprs.push(e.clone());
-                exprs.len() - 1
-            }
-        };
-        for e in &aggregate.group_expr {
-            if let Expr::GroupingSet(_) = e {
-                return Err(in_view("GROUPING SETS, ROLLUP or CUBE"));
-            }
-        }
-        let group: Vec<usize> = aggregate.group_expr.iter().map(|e| column(e.clone().unalias_ref(), &mut exprs)).collect();
-        let mut calls = Vec::new();
-        for e in &aggregate.aggr_expr {
-            let Expr::AggregateFunction(AggregateExpr { func, params }) = e.unalias_ref() else {
-                return Err(in_view("this aggregate expression"));
-            };
-            let AggregateFunctionParams { args, distinct, filter, .. } = params;
-            let function = match func.name() {
-                "count" => AggregateFunction::Count,
-                "sum" => AggregateFunction::Sum,
-                "avg" => AggregateFunction::Avg,
-                "min" => AggregateFunction::Min,
-                "max" => AggregateFunction::Max,
-                "bool_and" => AggregateFunction::BoolAnd,
-                "bool_or" => AggregateFunction::BoolOr,
-                other => return Err(in_view(&format!("aggregate function {other}()"))),
-            };
-            let argument = match &args[..] {
-                [] => None,
-                [Expr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !distinct => None,
-                [argument] => Some(column(argument, &mut exprs)),
-                _ => return Err(in_view(&format!("{}() of several arguments", func.name()))),
-            };
-            let filter = filter.as_ref().map(|f| column(f, &mut exprs));
-            calls.push(AggregateCall { function, argument, filter, distinct: *distinct });
-        }
-        let fields: Vec<Field> = exprs
-            .iter()
-            .enumerate()
-            .map(|(i, e)| {
-                use datafusion::logical_expr::ExprSchemable;
-                let (_, field) = e.to_field(input_schema.as_ref()).map_err(error_from)?;
-                let name = match e {
-                    Expr::Column(Column { name, .. }) => name.clone(),
-                    _ => format!("{}#{i}", e.schema_name()),
-                };
-                Ok(field.as_ref().clone().with_name(name).with_nullable(true))
-            })
-            .collect::<Result<_>>()?;
-        let prepared = Arc::new(Schema::new(fields));
-        let input = self.project(input, input_schema, &exprs, prepared)?;
-        Ok(self.aggregate_node(input, group, calls, relaxed(&aggregate.schema)))
-    }
-
-    fn aggregate_node(&mut self, input: usize, group: Vec<usize>, calls: Vec<AggregateCall>, output: SchemaRef) -> usize {
-        let groups = group.len();
-        let input = self.exchange(input, group.clone());
-        let append_only_input = self.nodes[input].append_only;
-        let schema = self.nodes[input].schema.clone();
-        // A DISTINCT over rows that only come only grows.
-        let append_only = calls.is_empty() && append_only_input;
-        let spec =
-            AggregateSpec { group, calls, input: schema, output: output.clone(), append_only: append_only_input, owner: false };
-        self.push(NodeKind::Aggregate(Box::new(spec)), vec![input], output, append_only, Some((0..groups).collect()))
-    }
-
     fn join(&mut self, join: &Join) -> Result<usize> {
         if join.null_aware {
-            return Err(in_view("NOT IN (subquery)").hint("NOT EXISTS says the same without the special case of NULL"));
+            return self.not_in(join);
         }
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,
@@ -408,46 +355,12 @@ impl Lowering<'_> {
             widths.push(width);
         }
         let schemas: Vec<SchemaRef> = inputs.iter().map(|&i| self.nodes[i].schema.clone()).collect();
-        for (&l, &r) in keys[0].iter().zip(&keys[1]) {
-            let (l, r) = (schemas[0].field(l).data_type(), schemas[1].field(r).data_type());
-            if l != r {
-                return Err(Error::unsupported(format!("a join of {l} with {r}")));
-            }
-        }
         let (filter, filter_columns) = self.join_filter(join, schemas[0].fields().len())?;
-        let mut fields: Vec<Field> = Vec::new();
-        for (port, schema) in schemas.iter().enumerate() {
-            if kind.keeps(port) {
-                fields.extend(schema.fields().iter().map(|f| f.as_ref().clone()));
-            }
-        }
-        if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
-            fields.push(Field::new("mark", DataType::Boolean, true));
-        }
-        let output: SchemaRef = Arc::new(Schema::new(fields));
-        let append_only_inputs = inputs.iter().all(|&i| self.nodes[i].append_only);
-        let append_only = append_only_inputs
-            && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
-        let dealt_by = match kind {
-            JoinKind::Full => None,
-            JoinKind::Right => Some(keys[1].iter().map(|k| k + schemas[0].fields().len()).collect()),
-            JoinKind::RightSemi | JoinKind::RightAnti | JoinKind::RightMark => Some(keys[1].clone()),
-            _ => Some(keys[0].clone()),
-        };
-        let side = |port: usize| SideSpec {
-            schema: schemas[port].clone(),
-            key: keys[port].clone(),
-            append_only: self.nodes[inputs[port]].append_only,
-        };
-        let spec = JoinSpec {
-            kind,
-            sides: [side(0), side(1)],
-            nulls_equal: join.null_equality == NullEquality::NullEqualsNull,
-            filter,
-            filter_columns,
-            output: output.clone(),
-        };
-        let node = self.push(NodeKind::Join(Box::new(spec)), inputs, output.clone(), append_only, dealt_by);
+        let filter = filter.map(|filter| (filter, filter_columns));
+        let inputs = [inputs[0], inputs[1]];
+        let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
+        let node = self.join_node(kind, inputs, keys, filter, nulls_equal)?;
+        let output = self.nodes[node].schema.clone();
         // Without the columns that were only computed for the key.
         let named = relaxed(&join.schema);
         let mut columns = Vec::new();
@@ -465,6 +378,91 @@ impl Lowering<'_> {
             return Ok(node);
         }
         Ok(self.map(node, MapStep::Select(columns, named.clone()), named))
+    }
+
+    /// Of inputs that are dealt by the keys. `filter`: with the columns of left ++ right that it reads.
+    fn join_node(
+        &mut self,
+        kind: JoinKind,
+        inputs: [usize; 2],
+        keys: [Vec<usize>; 2],
+        filter: Option<(Expression, Vec<usize>)>,
+        nulls_equal: bool,
+    ) -> Result<usize> {
+        let schemas = inputs.map(|i| self.nodes[i].schema.clone());
+        for (&l, &r) in keys[0].iter().zip(&keys[1]) {
+            let (l, r) = (schemas[0].field(l).data_type(), schemas[1].field(r).data_type());
+            if l != r {
+                return Err(Error::unsupported(format!("a join of {l} with {r}")));
+            }
+        }
+        let mut fields: Vec<Field> = Vec::new();
+        for (port, schema) in schemas.iter().enumerate() {
+            if kind.keeps(port) {
+                fields.extend(schema.fields().iter().map(|f| f.as_ref().clone()));
+            }
+        }
+        if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
+            fields.push(Field::new("mark", DataType::Boolean, true));
+        }
+        let output: SchemaRef = Arc::new(Schema::new(fields));
+        let append_only_inputs = inputs.iter().all(|&i| self.nodes[i].append_only);
+        let append_only =
+            append_only_inputs && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
+        let dealt_by = match kind {
+            JoinKind::Full => None,
+            JoinKind::Right => Some(keys[1].iter().map(|k| k + schemas[0].fields().len()).collect()),
+            JoinKind::RightSemi | JoinKind::RightAnti | JoinKind::RightMark => Some(keys[1].clone()),
+            _ => Some(keys[0].clone()),
+        };
+        let side = |port: usize| SideSpec {
+            schema: schemas[port].clone(),
+            key: keys[port].clone(),
+            append_only: self.nodes[inputs[port]].append_only,
+        };
+        let (filter, filter_columns) = filter.map_or((None, vec![]), |(filter, columns)| (Some(filter), columns));
+        let spec =
+            JoinSpec { kind, sides: [side(0), side(1)], nulls_equal, filter, filter_columns, output: output.clone() };
+        Ok(self.push(NodeKind::Join(Box::new(spec)), inputs.to_vec(), output, append_only, dealt_by))
+    }
+
+    /// `x NOT IN (SELECT y …)`: true for rows without a match, but where either side has a NULL only if there is no y.
+    /// An anti join, its rows beside the counts of all y and of those that are not NULL.
+    fn not_in(&mut self, join: &Join) -> Result<usize> {
+        let ([(x, y)], None, JoinType::LeftAnti) = (&join.on[..], &join.filter, join.join_type) else {
+            return Err(in_view("NOT IN (correlated subquery)"));
+        };
+        let width = join.left.schema().fields().len();
+        let left = self.node(&join.left)?;
+        let (left, x) = self.key_columns(left, join.left.schema(), &[x])?;
+        let left = self.exchange(left, x.clone());
+        let mut subquery = |key: &[usize]| -> Result<(usize, Vec<usize>)> {
+            let node = self.node(&join.right)?;
+            let (node, y) = self.key_columns(node, join.right.schema(), &[y])?;
+            Ok((if key.is_empty() { node } else { self.exchange(node, y.clone()) }, y))
+        };
+        let (right, y) = subquery(&x)?;
+        let (all, column) = subquery(&[])?;
+        let anti = self.join_node(JoinKind::LeftAnti, [left, right], [x.clone(), y], None, false)?;
+        let count =
+            |argument| AggregateCall { function: AggregateFunction::Count, argument, filter: None, distinct: false };
+        let fields = ["all", "known"].map(|name| Field::new(name, DataType::Int64, true));
+        let counts = Arc::new(Schema::new(fields.to_vec()));
+        let counts = self.aggregate_node(all, vec![], vec![count(None), count(Some(column[0]))], counts);
+        let beside = self.nodes[anti].schema.fields().len();
+        let columns = vec![x[0], beside, beside + 1];
+        let names = ["x", "all", "known"].map(datafusion::prelude::col);
+        let types = [self.nodes[anti].schema.field(x[0]).data_type().clone(), DataType::Int64, DataType::Int64];
+        let fields = names.iter().zip(types).map(|(name, t)| Field::new(name.to_string(), t, true)).collect::<Vec<_>>();
+        let schema = DFSchema::try_from(Schema::new(fields)).map_err(error_from)?;
+        let [x, all, known] = names;
+        let none = all.clone().eq(Expr::Literal(ScalarValue::Int64(Some(0)), None));
+        let condition = self.expression(&none.or(x.is_not_null().and(all.eq(known))), &schema)?;
+        let anti = self.exchange(anti, vec![]);
+        let kept =
+            self.join_node(JoinKind::LeftSemi, [anti, counts], [vec![], vec![]], Some((condition, columns)), false)?;
+        let named = relaxed(&join.schema);
+        Ok(self.map(kept, MapStep::Select((0..width).collect(), named.clone()), named))
     }
 
     /// The key's columns; expressions that are not columns are computed and added at the end.
@@ -517,18 +515,6 @@ impl Lowering<'_> {
         }
         let schema = DFSchema::new_with_metadata(fields, Default::default()).map_err(error_from)?;
         Ok((Some(self.expression(filter, &schema)?), columns))
-    }
-}
-
-trait UnaliasRef {
-    fn unalias_ref(&self) -> &Expr;
-}
-impl UnaliasRef for Expr {
-    fn unalias_ref(&self) -> &Expr {
-        match self {
-            Expr::Alias(alias) => alias.expr.unalias_ref(),
-            e => e,
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::catalog::RelationId;
 use crate::operators::aggregate::AggregateSpec;
 use crate::operators::join::JoinSpec;
 use crate::operators::map::MapStep;
+use crate::operators::recompute::RecomputeSpec;
 use crate::operators::unnest::UnnestSpec;
 
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub enum NodeKind {
     Exchange { key: Vec<usize> },
     Join(Box<JoinSpec>),
     Aggregate(Box<AggregateSpec>),
+    /// GROUP BY with functions that need the rows of each group.
+    Recompute(Box<RecomputeSpec>),
     Union,
 }
 

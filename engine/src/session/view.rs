@@ -13,7 +13,7 @@ use crate::commit::Request;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::lower::{check_deterministic, lower};
+use crate::plan::lower::{check_deterministic, close_orders, lower};
 use crate::serve::table::SnapshotSlot;
 use crate::sql::bind;
 use crate::sql::context::Settings as BindSettings;
@@ -36,12 +36,14 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
     };
     let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
     let plan = bind_text(&state, &scope, relation.query.as_deref().expect("a view has a query"), &names)?;
-    lower_bound(&state, plan)
+    // Those it was made with: what rests on the view relies on them.
+    let types: Vec<_> = relation.arrow_schema().fields().iter().map(|f| f.data_type().clone()).collect();
+    lower_bound(&state, bind::with_types(plan, &types)?)
 }
 
 fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
     check_deterministic(&plan)?;
-    lower(state, &bind::optimize(state, plan)?)
+    lower(state, &bind::optimize(state, close_orders(plan)?)?)
 }
 
 /// A view that is so many epochs behind may go live.

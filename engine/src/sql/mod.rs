@@ -10,6 +10,7 @@ mod errors;
 pub mod exact_float;
 pub mod functions;
 pub mod interval;
+pub mod moments;
 pub mod parse;
 mod rewrite;
 pub mod statement;

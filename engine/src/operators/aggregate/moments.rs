@@ -1,15 +1,6 @@
 //! Variance and standard deviation: from exact sums of x and x², so that neither order nor retraction
-//! changes them, and equal values have a variance of exactly 0.
-//!
-//! With n values, a double c near their mean, R = Σx − n·c:
-//!
-//! ```text
-//!   Σ(x − mean)² = Σx² − 2c·Σx + n·c² − R²/n
-//! ```
-//!
-//! The first three terms nearly cancel, so they are added exactly; R²/n is tiny beside what they leave.
-//! Arguments of any numeric type count as doubles, as does the result (Postgres answers numeric for
-//! integers and numerics). Squares beyond a double's range make the result infinite or NaN.
+//! changes them (see `sql/moments.rs`). Arguments of any numeric type count as doubles, as does the result; so plans
+//! ask for it of floats only: of integers and numerics Postgres answers a numeric, which is recomputed.
 
 use std::sync::Arc;
 
@@ -20,9 +11,10 @@ use arrow::datatypes::{DataType, Float64Type};
 use super::AggregateFunction;
 use super::accumulator::{Accumulator, Fault, Rows, nulls_where_empty};
 use super::cells::Cells;
-use super::sums::{add_weighted, load_sums, save_sums, sums_bytes};
+use super::sums::{load_sums, save_sums, sums_bytes};
 use crate::error::{Error, Result};
-use crate::sql::exact_float::ExactSum;
+use crate::sql::exact_float::{ExactSum, add_weighted};
+use crate::sql::moments::{square, squared_deviations};
 
 /// Record: the number of values; the sums lie beside it.
 pub struct Moments {
@@ -36,44 +28,6 @@ pub fn check_argument(argument: &DataType) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new("42883", format!("there is no variance of {argument}"))),
     }
-}
-
-/// x² as a sum of two doubles.
-fn square(x: f64) -> [f64; 2] {
-    let high = x * x;
-    if high.is_finite() { [high, x.mul_add(x, -high)] } else { [high, 0.0] }
-}
-
-/// Subtracts `sum` · `factor`: the sum as doubles, each the rounding of what the ones before leave.
-fn subtract_product(from: &mut ExactSum, sum: &ExactSum, factor: f64) {
-    let mut rest = sum.clone();
-    for _ in 0..4 {
-        let part = rest.value();
-        if part == 0.0 || !part.is_finite() {
-            return;
-        }
-        rest.subtract(part);
-        let high = part * factor;
-        from.subtract(high);
-        if high.is_finite() {
-            from.subtract(part.mul_add(factor, -high));
-        }
-    }
-}
-
-/// Σ(x − mean)², from Σx and Σx².
-fn squared_deviations(sum: &ExactSum, squares: &ExactSum, n: i64) -> f64 {
-    let centre = sum.value() / n as f64;
-    if !centre.is_finite() {
-        return f64::NAN;
-    }
-    let mut total = squares.clone();
-    subtract_product(&mut total, sum, 2.0 * centre);
-    square(centre).into_iter().for_each(|part| add_weighted(&mut total, part, n));
-    let mut rest = sum.clone();
-    add_weighted(&mut rest, centre, -n);
-    let rest = rest.value();
-    (total.value() - rest * rest / n as f64).max(0.0)
 }
 
 impl Accumulator for Moments {
@@ -153,29 +107,5 @@ impl Accumulator for Moments {
     }
     fn side_bytes(&self) -> usize {
         sums_bytes(&self.sums)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deviations(values: &[f64]) -> f64 {
-        let (mut sum, mut squares) = (ExactSum::new(), ExactSum::new());
-        for value in values {
-            sum.add(*value);
-            square(*value).into_iter().for_each(|part| squares.add(part));
-        }
-        squared_deviations(&sum, &squares, values.len() as i64)
-    }
-
-    #[test]
-    fn exact_where_the_textbook_is_not() {
-        assert_eq!(deviations(&[0.1; 7]), 0.0);
-        assert_eq!(deviations(&[1e15 + 0.5; 3]), 0.0);
-        assert_eq!(deviations(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]), 32.0);
-        assert_eq!(deviations(&[1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0]), 90.0);
-        assert_eq!(deviations(&[1e100, 1e100, 1.0, 1.0]), 1e200);
-        assert!(deviations(&[f64::NAN, 1.0]).is_nan() && deviations(&[f64::INFINITY, 1.0]).is_nan());
     }
 }

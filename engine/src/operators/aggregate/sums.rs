@@ -23,7 +23,7 @@ use super::AggregateFunction;
 use super::accumulator::{Accumulator, Fault, Rows, nulls_where_empty};
 use super::cells::Cells;
 use crate::error::{Error, Result};
-use crate::sql::exact_float::ExactSum;
+use crate::sql::exact_float::{ExactSum, add_weighted};
 
 pub const BIGINT_OUT_OF_RANGE: &str = "bigint out of range";
 pub const NUMERIC_OVERFLOW: &str = "numeric field overflow";
@@ -241,29 +241,6 @@ pub fn sum_of(sums: &mut Vec<ExactSum>, id: u32) -> &mut ExactSum {
         sums.resize_with(id as usize + 1, ExactSum::new);
     }
     &mut sums[id as usize]
-}
-
-/// Adds `value` · `weight`, exactly: once per bit of the weight, since powers of two only move the
-/// exponent.
-pub fn add_weighted(sum: &mut ExactSum, value: f64, weight: i64) {
-    let mut add = |value: f64| if weight > 0 { sum.add(value) } else { sum.subtract(value) };
-    let mut left = weight.unsigned_abs();
-    if !value.is_finite() {
-        // NaN and the infinities are counted.
-        (0..left).for_each(|_| add(value));
-        return;
-    }
-    while left != 0 {
-        let mut power = left & left.wrapping_neg();
-        left &= left - 1;
-        // Near the end of the range in several steps.
-        let mut steps = 1u64;
-        while !(value * power as f64).is_finite() {
-            power /= 2;
-            steps *= 2;
-        }
-        (0..steps).for_each(|_| add(value * power as f64));
-    }
 }
 
 impl Accumulator for FloatSum {
