@@ -11,6 +11,7 @@ use std::sync::mpsc::{Sender as JobSender, channel as job_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::catalog::{Catalog, RelationId, RelationKind};
@@ -51,14 +52,10 @@ impl Writes {
 pub type CatalogEdit = Box<dyn FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send>;
 
 pub enum Request {
-    Write {
-        writes: Writes,
-        reply: Reply<Epoch>,
-    },
-    Catalog {
-        edit: CatalogEdit,
-        reply: Reply<Epoch>,
-    },
+    Write { writes: Writes, reply: Reply<Epoch> },
+    /// Fails when the primary key of one of these rows is taken.
+    CheckFree { relation: RelationId, rows: Vec<RecordBatch>, reply: Reply<()> },
+    Catalog { edit: CatalogEdit, reply: Reply<Epoch> },
     /// Starts to fill a view; it is in no catalog yet.
     Hydrate {
         id: RelationId,
@@ -217,6 +214,13 @@ impl Commit {
     fn handle(&mut self, request: Request) -> Option<Reply<()>> {
         match request {
             Request::Write { .. } => unreachable!("taken by the loop"),
+            Request::CheckFree { relation, rows, reply } => {
+                let result = match self.tables.get_mut(&relation) {
+                    Some(table) => rows.iter().try_for_each(|rows| table.check_free(rows)),
+                    None => Err(Error::undefined_relation(format!("#{relation}"))),
+                };
+                let _ = reply.send(result);
+            }
             Request::Catalog { edit, reply } => {
                 let result = self.edit_catalog(edit);
                 let _ = reply.send(result);

@@ -62,6 +62,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("catalog", "sql::types", "a column's Arrow field is made of the text of its SQL type"),
     ("operators", "sql::bind::error_from", "a row that is set aside carries the message that a SELECT would give"),
     ("operators", "sql::exact_float", "sums in views and in SELECTs are the same numbers, bit for bit"),
+    ("operators", "sql::moments", "variances in views and in SELECTs are the same numbers, bit for bit"),
     ("plan", "operators", "a node holds its operator's specification, and render only hands it over"),
     ("plan", "serve::table::RelationTable", "a scan in a logical plan is known by its provider"),
     ("plan", "sql::bind::error_from", "DataFusion's errors as users see them"),
@@ -72,9 +73,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("connectors", "sql::text", "values in Postgres' text and binary forms"),
     ("connectors", "sql::types", "made-up values obey char(n) and varchar(n)"),
     ("session", "dataflow::view::ViewStatus", "mr_views and mr_errors show it"),
+    ("session", "dataflow::batch::run", "VERIFY's answer where rows were set aside"),
     ("session", "state::store::CatalogChange", "definitions are changes of the stored catalog"),
     ("session", "state::arrangement::take", "rows by number"),
-    ("session", "state::key_table::KeyTable", "ON CONFLICT and UPDATE … FROM find rows of one key"),
+    ("session", "state::key_table::KeyTable", "rows of one key: ON CONFLICT, UPDATE … FROM, a transaction's own keys"),
+    ("session", "state::table::duplicate_key", "one message for a key that is taken, wherever it is found out"),
 ];
 
 /// A dependency and the only folder that may name it.

@@ -43,15 +43,24 @@ impl Database {
         Ok(Database { directory, engine, workers, life: 0 })
     }
     fn engine(&self) -> &Arc<Engine> {
-        self.engine.as_ref().expect("only absent within crash_and_reopen")
+        self.engine.as_ref().expect("only absent while it is being reopened")
     }
     pub fn workers(&self) -> usize {
         self.workers
     }
     /// As by kill -9: nothing is flushed. All sessions must have been dropped.
     pub async fn crash_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
-        let engine = self.engine.take().expect("only absent within crash_and_reopen");
+        let engine = self.engine.take().expect("only absent while it is being reopened");
         engine.crash().await;
+        self.reopen(engine, workers)
+    }
+    /// In order, with a last checkpoint.
+    pub async fn stop_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
+        let engine = self.engine.take().expect("only absent while it is being reopened");
+        engine.shutdown().await?;
+        self.reopen(engine, workers)
+    }
+    fn reopen(&mut self, engine: Arc<Engine>, workers: usize) -> Result<(), SqlError> {
         drop(engine);
         self.engine = Some(open(&self.directory, workers)?);
         self.workers = workers;

@@ -4,6 +4,7 @@
 //! the changes of streams and tables, checkpoints. Out: each view's arrangement, readable by epoch, and how
 //! far it is ([`view::ViewStatus`]). One dataflow per view; no channel leads from one to another.
 
+pub mod batch;
 pub mod driver;
 pub mod packet;
 pub mod render;

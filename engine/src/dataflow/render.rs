@@ -46,8 +46,6 @@ pub struct Rendered<'scope> {
 
 pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Context>) -> Result<Rendered<'scope>> {
     let workers = scope.peers();
-    let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
-    let owns_empty_key = route(nothing.hashes[0], workers) == scope.index();
     let mut streams: Vec<Option<(Packets<'scope>, bool)>> = Vec::new();
     let (mut imports, mut constants, mut operators) = (Vec::new(), Vec::new(), Vec::new());
     for (index, node) in plan.nodes.iter().enumerate() {
@@ -75,19 +73,7 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
                 streams.push(Some(stream));
                 continue;
             }
-            NodeKind::Map(steps) => ("Map", Box::new(Map::new(steps.clone()))),
-            NodeKind::Unnest(spec) => ("Unnest", Box::new(Unnest::new(spec.clone()))),
-            NodeKind::Union => ("Union", Box::new(Union)),
-            NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
-            NodeKind::Aggregate(spec) => {
-                let spec = AggregateSpec { owner: owns_empty_key, ..(**spec).clone() };
-                ("Aggregate", Box::new(Aggregate::new(spec)?))
-            }
-            NodeKind::TopK(spec) => ("TopK", Box::new(TopK::new((**spec).clone())?)),
-            NodeKind::Recompute(spec) => {
-                let spec = RecomputeSpec { owner: owns_empty_key, ..(**spec).clone() };
-                ("Recompute", Box::new(Recompute::new(spec)?))
-            }
+            kind => operator(kind, owns_empty_key(scope.index(), workers)?)?,
         };
         let inputs = (0..node.inputs.len()).map(take).collect();
         let operator = Rc::new(RefCell::new(operator));
@@ -101,6 +87,31 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
         true => drive(scope, "Arrive", vec![(output, true)], Rc::new(RefCell::new(Box::new(Union))), context.clone()),
     };
     Ok(Rendered { imports, constants, operators, output })
+}
+
+fn owns_empty_key(worker: usize, workers: usize) -> Result<bool> {
+    let nothing = KeyEncoder::new(&[])?.encode_rows(&[], 1);
+    Ok(route(nothing.hashes[0], workers) == worker)
+}
+
+/// The operator of a node that has one, with its name. `owner`: of the group of an aggregate without GROUP BY.
+pub fn operator(kind: &NodeKind, owner: bool) -> Result<(&'static str, Box<dyn Operator>)> {
+    Ok(match kind {
+        NodeKind::Map(steps) => ("Map", Box::new(Map::new(steps.clone()))),
+        NodeKind::Unnest(spec) => ("Unnest", Box::new(Unnest::new(spec.clone()))),
+        NodeKind::Union => ("Union", Box::new(Union)),
+        NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
+        NodeKind::Aggregate(spec) => {
+            ("Aggregate", Box::new(Aggregate::new(AggregateSpec { owner, ..(**spec).clone() })?))
+        }
+        NodeKind::TopK(spec) => ("TopK", Box::new(TopK::new((**spec).clone())?)),
+        NodeKind::Recompute(spec) => {
+            ("Recompute", Box::new(Recompute::new(RecomputeSpec { owner, ..(**spec).clone() })?))
+        }
+        NodeKind::Import { .. } | NodeKind::Constant(_) | NodeKind::Exchange { .. } => {
+            unreachable!("these only move rows")
+        }
+    })
 }
 
 /// Splits each delta by the hash of its key columns, and marks each part with the worker that it is for.

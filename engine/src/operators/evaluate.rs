@@ -82,8 +82,12 @@ pub fn set_aside(error: &DataFusionError, rows: &RecordBatch, row: usize, weight
                 .map_or_else(|_| "?".to_string(), |f| f.value(row).to_string())
         })
         .collect();
-    let message = crate::sql::bind::error_from(error.find_root_ref()).message;
-    ErrorChange { message, row: format!("({})", values.join(", ")), weight }
+    ErrorChange { message: message(error), row: format!("({})", values.join(", ")), weight }
+}
+
+/// As a SELECT would say it.
+pub fn message(error: &DataFusionError) -> String {
+    crate::sql::bind::error_from(error.find_root_ref()).message
 }
 
 trait RootRef {

@@ -3,6 +3,10 @@
 //! One arm per SQL construct. What cannot be maintained is refused here, with 0A000 and its name, before
 //! anything is made.
 
+mod aggregate;
+mod recompute;
+mod top_k;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -11,15 +15,10 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
-
-mod recompute;
-mod top_k;
+use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
 
 use super::{Node, NodeKind, Plan};
 use crate::error::{Error, Result};
-use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
 use crate::operators::evaluate::Expression;
 use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
 use crate::operators::map::MapStep;
@@ -330,82 +329,6 @@ impl Lowering<'_> {
         Ok(self.push(NodeKind::Unnest(spec), vec![input], output, append_only, dealt_by))
     }
 
-    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
-        if let Some(first) = self.first_of_each(aggregate)? {
-            return Ok(first);
-        }
-        if aggregate.aggr_expr.iter().any(|e| kept_function(e).is_none()) {
-            return self.recomputed_aggregate(aggregate);
-        }
-        let input = self.node(&aggregate.input)?;
-        let input_schema = aggregate.input.schema();
-        // The columns that the operator reads, each expression once: groups first, then arguments and filters.
-        let mut exprs: Vec<Expr> = Vec::new();
-        let column = |e: &Expr, exprs: &mut Vec<Expr>| match exprs.iter().position(|x| x == e) {
-            Some(i) => i,
-            None => {
-                exprs.push(e.clone());
-                exprs.len() - 1
-            }
-        };
-        let group: Vec<usize> =
-            aggregate.group_expr.iter().map(|e| column(e.clone().unalias_ref(), &mut exprs)).collect();
-        let mut calls = Vec::new();
-        for e in &aggregate.aggr_expr {
-            let (function, params) = kept_function(e).expect("looked at above");
-            let AggregateFunctionParams { args, distinct, filter, .. } = params;
-            let argument = match &args[..] {
-                [] => None,
-                [Expr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !distinct => {
-                    None
-                }
-                [argument, ..] => Some(column(argument, &mut exprs)),
-            };
-            let filter = filter.as_ref().map(|f| column(f, &mut exprs));
-            calls.push(AggregateCall { function, argument, filter, distinct: *distinct });
-        }
-        let fields: Vec<Field> = exprs
-            .iter()
-            .enumerate()
-            .map(|(i, e)| {
-                use datafusion::logical_expr::ExprSchemable;
-                let (_, field) = e.to_field(input_schema.as_ref()).map_err(error_from)?;
-                let name = match e {
-                    Expr::Column(Column { name, .. }) => name.clone(),
-                    _ => format!("{}#{i}", e.schema_name()),
-                };
-                Ok(field.as_ref().clone().with_name(name).with_nullable(true))
-            })
-            .collect::<Result<_>>()?;
-        let prepared = Arc::new(Schema::new(fields));
-        let input = self.project(input, input_schema, &exprs, prepared)?;
-        Ok(self.aggregate_node(input, group, calls, relaxed(&aggregate.schema)))
-    }
-
-    fn aggregate_node(
-        &mut self,
-        input: usize,
-        group: Vec<usize>,
-        calls: Vec<AggregateCall>,
-        output: SchemaRef,
-    ) -> usize {
-        let groups = group.len();
-        let input = self.exchange(input, group.clone());
-        let append_only_input = self.nodes[input].append_only;
-        let schema = self.nodes[input].schema.clone();
-        // A DISTINCT over rows that only come only grows.
-        let append_only = calls.is_empty() && append_only_input;
-        let spec = AggregateSpec {
-            group,
-            calls,
-            input: schema,
-            output: output.clone(),
-            append_only: append_only_input,
-            owner: false,
-        };
-        self.push(NodeKind::Aggregate(Box::new(spec)), vec![input], output, append_only, Some((0..groups).collect()))
-    }
-
     fn join(&mut self, join: &Join) -> Result<usize> {
         if join.null_aware {
             return self.not_in(join);
@@ -437,13 +360,47 @@ impl Lowering<'_> {
             widths.push(width);
         }
         let schemas: Vec<SchemaRef> = inputs.iter().map(|&i| self.nodes[i].schema.clone()).collect();
+        let (filter, filter_columns) = self.join_filter(join, schemas[0].fields().len())?;
+        let filter = filter.map(|filter| (filter, filter_columns));
+        let inputs = [inputs[0], inputs[1]];
+        let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
+        let node = self.join_node(kind, inputs, keys, filter, nulls_equal)?;
+        let output = self.nodes[node].schema.clone();
+        // Without the columns that were only computed for the key.
+        let named = relaxed(&join.schema);
+        let mut columns = Vec::new();
+        let mut offset = 0;
+        for port in 0..2 {
+            if kind.keeps(port) {
+                columns.extend(offset..offset + widths[port]);
+                offset += schemas[port].fields().len();
+            }
+        }
+        if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
+            columns.push(offset);
+        }
+        if columns.len() == output.fields().len() && *named == *output {
+            return Ok(node);
+        }
+        Ok(self.map(node, MapStep::Select(columns, named.clone()), named))
+    }
+
+    /// Of inputs that are dealt by the keys. `filter`: with the columns of left ++ right that it reads.
+    fn join_node(
+        &mut self,
+        kind: JoinKind,
+        inputs: [usize; 2],
+        keys: [Vec<usize>; 2],
+        filter: Option<(Expression, Vec<usize>)>,
+        nulls_equal: bool,
+    ) -> Result<usize> {
+        let schemas = inputs.map(|i| self.nodes[i].schema.clone());
         for (&l, &r) in keys[0].iter().zip(&keys[1]) {
             let (l, r) = (schemas[0].field(l).data_type(), schemas[1].field(r).data_type());
             if l != r {
                 return Err(Error::unsupported(format!("a join of {l} with {r}")));
             }
         }
-        let (filter, filter_columns) = self.join_filter(join, schemas[0].fields().len())?;
         let mut fields: Vec<Field> = Vec::new();
         for (port, schema) in schemas.iter().enumerate() {
             if kind.keeps(port) {
@@ -468,32 +425,10 @@ impl Lowering<'_> {
             key: keys[port].clone(),
             append_only: self.nodes[inputs[port]].append_only,
         };
-        let spec = JoinSpec {
-            kind,
-            sides: [side(0), side(1)],
-            nulls_equal: join.null_equality == NullEquality::NullEqualsNull,
-            filter,
-            filter_columns,
-            output: output.clone(),
-        };
-        let node = self.push(NodeKind::Join(Box::new(spec)), inputs, output.clone(), append_only, dealt_by);
-        // Without the columns that were only computed for the key.
-        let named = relaxed(&join.schema);
-        let mut columns = Vec::new();
-        let mut offset = 0;
-        for port in 0..2 {
-            if kind.keeps(port) {
-                columns.extend(offset..offset + widths[port]);
-                offset += schemas[port].fields().len();
-            }
-        }
-        if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
-            columns.push(offset);
-        }
-        if columns.len() == output.fields().len() && *named == *output {
-            return Ok(node);
-        }
-        Ok(self.map(node, MapStep::Select(columns, named.clone()), named))
+        let (filter, filter_columns) = filter.map_or((None, vec![]), |(filter, columns)| (Some(filter), columns));
+        let spec =
+            JoinSpec { kind, sides: [side(0), side(1)], nulls_equal, filter, filter_columns, output: output.clone() };
+        Ok(self.push(NodeKind::Join(Box::new(spec)), inputs.to_vec(), output, append_only, dealt_by))
     }
 
     /// The key's columns; expressions that are not columns are computed and added at the end.
@@ -547,26 +482,6 @@ impl Lowering<'_> {
         let schema = DFSchema::new_with_metadata(fields, Default::default()).map_err(error_from)?;
         Ok((Some(self.expression(filter, &schema)?), columns))
     }
-}
-
-/// The function of a call whose groups are kept up to date in place, with its parameters.
-fn kept_function(call: &Expr) -> Option<(AggregateFunction, &AggregateFunctionParams)> {
-    let Expr::AggregateFunction(AggregateExpr { func, params }) = call.unalias_ref() else { return None };
-    let function = match func.name() {
-        "count" => AggregateFunction::Count,
-        "sum" => AggregateFunction::Sum,
-        "avg" => AggregateFunction::Avg,
-        "min" => AggregateFunction::Min,
-        "max" => AggregateFunction::Max,
-        "bool_and" => AggregateFunction::BoolAnd,
-        "bool_or" => AggregateFunction::BoolOr,
-        "variance" | "var_samp" | "var" => AggregateFunction::VarSamp,
-        "var_pop" => AggregateFunction::VarPop,
-        "stddev" | "stddev_samp" => AggregateFunction::StddevSamp,
-        "stddev_pop" => AggregateFunction::StddevPop,
-        _ => return None,
-    };
-    (params.args.len() <= 1).then_some((function, params))
 }
 
 trait UnaliasRef {

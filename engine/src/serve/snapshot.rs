@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::state::arrangement::{Picture, Pin};
 use crate::time::Epoch;
 
+/// Keep relations readable at an epoch for as long as they live.
+pub type Pins = Vec<Pin>;
+
 pub struct Snapshot {
     pub epoch: Epoch,
     pub relations: HashMap<RelationId, Scan>,
@@ -38,6 +41,19 @@ impl Snapshot {
                 return Ok(snapshot);
             }
             // A later epoch was published between the two looks.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Of `relations` at the last committed epoch, with pins by which all other relations stay readable there.
+    pub async fn take_and_pin(core: &Core, relations: &[Arc<Relation>]) -> Result<(Snapshot, Pins)> {
+        loop {
+            let epoch = core.committed.load(Ordering::Acquire);
+            if let Some(pins) = pin_all(core, epoch) {
+                if let Some(snapshot) = Self::at(core, relations, epoch).await? {
+                    return Ok((snapshot, pins));
+                }
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -94,6 +110,16 @@ impl Snapshot {
         scans.extend(pins.into_iter().map(|(id, pins)| (id, Scan::Rows(pins.iter().map(Pin::picture).collect()))));
         Ok(Some(Snapshot { epoch, relations: scans }))
     }
+}
+
+/// Pins every table and view; `None` when one has moved past the epoch.
+fn pin_all(core: &Core, epoch: Epoch) -> Option<Pins> {
+    let mut readers = Vec::new();
+    for id in core.catalog().relations.keys() {
+        readers.extend(core.table(*id));
+        readers.extend(core.view(*id).into_iter().flat_map(|view| view.readers()));
+    }
+    readers.iter().map(|reader| reader.pin(epoch)).collect()
 }
 
 /// A suspended view among the views that `relations` rest on: what is above it no longer follows.

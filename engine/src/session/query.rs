@@ -227,20 +227,23 @@ impl Session {
         let Some(transaction) = &mut self.transaction else {
             return Ok(Arc::new(Snapshot::take(&self.core, relations).await?));
         };
-        // The first read fixes the epoch; relations read later are pictured at it if it can still be had.
+        // The first read fixes the epoch, and pins it in all relations for those that are read later.
         let missing: Vec<Arc<Relation>> =
             relations.iter().filter(|r| !transaction.pictures.contains_key(&r.id)).cloned().collect();
         let snapshot = match transaction.epoch {
-            None => Snapshot::take(&self.core, &missing).await?,
+            None => {
+                let (snapshot, pins) = Snapshot::take_and_pin(&self.core, &missing).await?;
+                transaction.epoch = Some(snapshot.epoch);
+                transaction.pins = pins;
+                transaction.known = self.core.catalog().relations.keys().copied().collect();
+                snapshot
+            }
             Some(epoch) => {
                 // What was made after the first read is seen as it is now.
                 let (new, old): (Vec<_>, Vec<_>) =
                     missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
                 let mut snapshot = Snapshot::at(&self.core, &old, epoch).await?.ok_or_else(|| {
-                    Error::new(
-                        "40001",
-                        "could not serialize access: a relation has moved on since this transaction's first read",
-                    )
+                    Error::new("40001", "could not serialize access: a relation was made anew since this transaction's first read")
                 })?;
                 if !new.is_empty() {
                     snapshot.relations.extend(Snapshot::take(&self.core, &new).await?.relations);
@@ -248,10 +251,6 @@ impl Session {
                 snapshot
             }
         };
-        if transaction.epoch.is_none() {
-            transaction.epoch = Some(snapshot.epoch);
-            transaction.known = self.core.catalog().relations.keys().copied().collect();
-        }
         transaction.pictures.extend(snapshot.relations);
         let mut seen = HashMap::new();
         for relation in relations {

@@ -207,8 +207,11 @@ impl Session {
         }
         let snapshot = Arc::new(Snapshot::take(&self.core, &read).await?);
         let kept: Scan = snapshot.relations[&relation.id].clone();
-        let (_, rows) = run_over(&scope, &state, plan, &names, snapshot, close_orders).await?;
-        let batch: Vec<RecordBatch> = rows.try_collect().await?;
+        let batch = async {
+            let (_, rows) = run_over(&scope, &state, plan, &names, snapshot.clone(), close_orders).await?;
+            rows.try_collect::<Vec<RecordBatch>>().await
+        };
+        let set_aside = self.core.view(relation.id).is_some_and(|view| view.errors() > 0);
         let schema = relation.arrow_schema();
         let conform = |rows: RecordBatch| {
             // The optimizer may settle on another precision of the same numbers.
@@ -228,12 +231,42 @@ impl Session {
         for rows in crate::serve::table::scan(&kept, relation, &self.core.store) {
             all.push(Delta::inserts(conform(rows?)?));
         }
-        for rows in batch {
-            all.push(Delta::retractions(conform(rows)?));
+        match batch.await {
+            Ok(batch) if !set_aside => {
+                for rows in batch {
+                    all.push(Delta::retractions(conform(rows)?));
+                }
+            }
+            // A row that cannot be evaluated: to DataFusion there is no answer then.
+            Err(error) if !set_aside && !error.code.starts_with("22") => return Err(error),
+            _ => {
+                let batch = self.batch_answer(&scope, relation, snapshot).await?;
+                for Delta { rows, weights } in batch {
+                    all.push(Delta::new(conform(rows)?, weights).negate());
+                }
+            }
         }
         let mut fields = vec![Field::new("_diff", DataType::Int64, false)];
         fields.extend(schema.fields().iter().map(|f| f.as_ref().clone()));
         Ok((Arc::new(Schema::new(fields)), consolidate(&all)))
+    }
+
+    /// What the view's own operators make of the snapshot.
+    async fn batch_answer(
+        &self,
+        scope: &super::query::Scope,
+        relation: &Relation,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Vec<Delta>> {
+        let plan = super::view::plan_query(&self.core, &scope.slot, relation)?;
+        let (catalog, store) = (scope.catalog.clone(), self.core.store.clone());
+        let rows = move |id| -> Result<Vec<Delta>> {
+            let source = catalog.get(id).ok_or_else(|| Error::undefined_relation(format!("#{id}")))?;
+            let batches = crate::serve::table::scan(&snapshot.relations[&id], source, &store);
+            batches.map(|rows| rows.map(Delta::inserts)).collect()
+        };
+        let answer = tokio::task::spawn_blocking(move || crate::dataflow::batch::run(&plan, rows));
+        answer.await.map_err(Error::internal)?
     }
 
     /// The types of a statement's parameters, and its columns.

@@ -4,14 +4,18 @@
 //! transaction.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::{Outcome, Session};
-use crate::catalog::RelationId;
+use crate::catalog::{Relation, RelationId};
 use crate::commit::{Request, Writes};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::serve::snapshot::Scan;
+use crate::serve::snapshot::{Pins, Scan};
 use crate::sql::statement::StatementKind;
+use crate::state::arrangement::take;
+use crate::state::key_table::KeyTable;
+use crate::state::table::duplicate_key;
 use crate::time::Epoch;
 
 #[derive(Default)]
@@ -25,11 +29,42 @@ pub(super) struct Transaction {
     /// The relations that there were then.
     pub known: std::collections::HashSet<RelationId>,
     pub pictures: HashMap<RelationId, Scan>,
+    /// Keep all relations readable at the epoch.
+    #[expect(dead_code, reason = "held, never read")]
+    pub pins: Pins,
     pub writes: Writes,
+    /// The primary keys in the writes, by table.
+    keys: HashMap<RelationId, OwnKeys>,
     /// Name, and how many changes each relation had.
     savepoints: Vec<(String, HashMap<RelationId, usize>)>,
     /// To be put back: name, value before, also on commit.
     pub settings: Vec<(String, String, bool)>,
+}
+
+/// How often each primary key of a table stands in a transaction's own changes, retractions counted off.
+struct OwnKeys {
+    columns: Vec<usize>,
+    table: KeyTable,
+    net: Vec<i64>,
+}
+
+impl OwnKeys {
+    fn new(relation: &Relation) -> Result<Self> {
+        let schema = relation.arrow_schema();
+        let columns = relation.primary_key.clone();
+        let types: Vec<_> = columns.iter().map(|&c| schema.field(c).data_type().clone()).collect();
+        Ok(OwnKeys { columns, table: KeyTable::new(&types)?, net: Vec::new() })
+    }
+
+    /// Counts a change in; returns the ids of its rows' keys.
+    fn add(&mut self, delta: &Delta) -> Vec<u32> {
+        let columns: Vec<_> = self.columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
+        let mut ids = Vec::new();
+        self.table.intern(&self.table.encoder().encode_rows(&columns, delta.len()), &mut ids);
+        self.net.resize(self.table.bound() as usize, 0);
+        ids.iter().enumerate().for_each(|(row, &id)| self.net[id as usize] += delta.weight(row));
+        ids
+    }
 }
 
 pub(super) fn allowed_when_failed(kind: &StatementKind) -> bool {
@@ -138,6 +173,7 @@ impl Session {
             deltas.truncate(marks.get(id).copied().unwrap_or(0));
             !deltas.is_empty()
         });
+        t.keys.clear();
         t.failed = false;
         Ok(Outcome::Done("ROLLBACK".into()))
     }
@@ -166,11 +202,52 @@ impl Session {
         if deltas.iter().all(Delta::is_empty) {
             return Ok(());
         }
-        if let Some(transaction) = &mut self.transaction {
+        if self.transaction.is_some() {
+            self.check_keys(relation, &deltas).await?;
+            let transaction = self.transaction.as_mut().expect("just seen");
             transaction.writes.changes.entry(relation).or_default().extend(deltas);
             return Ok(());
         }
         let writes = Writes { changes: [(relation, deltas)].into(), positions: vec![] };
         self.core.ask(|reply| Request::Write { writes, reply }).await.map(|_| ())
+    }
+
+    /// A key that a transaction inserts must be free now: among its own changes, and in the table as last committed.
+    /// COMMIT checks again, against what others have done by then.
+    async fn check_keys(&mut self, id: RelationId, deltas: &[Delta]) -> Result<()> {
+        let catalog = self.core.catalog();
+        let Some(relation) = catalog.get(id).filter(|r| !r.primary_key.is_empty()) else { return Ok(()) };
+        let transaction = self.transaction.as_mut().expect("only in a transaction");
+        let own = match transaction.keys.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let mut own = OwnKeys::new(relation)?;
+                transaction.writes.changes.get(&id).into_iter().flatten().for_each(|delta| drop(own.add(delta)));
+                vacant.insert(own)
+            }
+        };
+        let ids: Vec<Vec<u32>> = deltas.iter().map(|delta| own.add(delta)).collect();
+        let mut inserted = Vec::new();
+        for (delta, ids) in deltas.iter().zip(&ids) {
+            let new: Vec<u32> = (0..delta.len())
+                .filter(|&r| delta.weight(r) > 0 && own.net[ids[r] as usize] > 0)
+                .map(|r| r as u32)
+                .collect();
+            if let Some(&row) = new.iter().find(|&&row| own.net[ids[row as usize] as usize] > 1) {
+                transaction.keys.remove(&id);
+                return Err(duplicate_key(relation, &delta.rows, row as usize));
+            }
+            inserted.push(take(&delta.rows, &new));
+        }
+        inserted.retain(|rows| rows.num_rows() > 0);
+        if inserted.is_empty() {
+            return Ok(());
+        }
+        let checked = self.core.ask(|reply| Request::CheckFree { relation: id, rows: inserted, reply }).await;
+        if checked.is_err() {
+            // The change that was counted in does not come about.
+            self.transaction.as_mut().expect("still there").keys.remove(&id);
+        }
+        checked
     }
 }

@@ -37,7 +37,9 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
     };
     let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
     let plan = bind_text(&state, &scope, relation.query.as_deref().expect("a view has a query"), &names)?;
-    lower_bound(&state, plan)
+    // Those it was made with: what rests on the view relies on them.
+    let types: Vec<_> = relation.arrow_schema().fields().iter().map(|f| f.data_type().clone()).collect();
+    lower_bound(&state, bind::with_types(plan, &types)?)
 }
 
 fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {

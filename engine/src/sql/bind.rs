@@ -182,9 +182,30 @@ fn told_by_elements(field: &Field) -> DataType {
     }
 }
 
-/// Analyzes (types, casts, checks) and optimizes a bound plan.
+/// Optimizes a bound plan. Its columns keep their types: DataFusion may find another precision for a numeric once
+/// it has folded constants.
 pub fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
-    state.optimize(&plan).map_err(error_from)
+    let types: Vec<DataType> = plan.schema().fields().iter().map(|f| f.data_type().clone()).collect();
+    with_types(state.optimize(&plan).map_err(error_from)?, &types)
+}
+
+/// The same rows with columns of these types.
+pub fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> {
+    let columns = || plan.schema().iter().zip(types);
+    if columns().all(|((_, column), data_type)| column.data_type() == data_type) {
+        return Ok(plan);
+    }
+    let exprs: Vec<Expr> = columns()
+        .map(|((qualifier, column), data_type)| {
+            let expr = Expr::Column((qualifier, column).into());
+            match column.data_type() == data_type {
+                true => expr,
+                false => Expr::Cast(Cast::new(Box::new(expr), data_type.clone()))
+                    .alias_qualified(qualifier.cloned(), column.name()),
+            }
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(error_from)
 }
 
 /// Binds one expression over columns, its types settled: for DEFAULT, UPDATE SET, ON CONFLICT.
@@ -277,23 +298,9 @@ fn canonical_type(of: &Field) -> Result<Field> {
 
 /// Casts output columns whose Arrow type no SQL type has.
 fn canonical_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut changed = false;
-    let mut exprs = Vec::with_capacity(plan.schema().fields().len());
-    for (qualifier, column) in plan.schema().iter() {
-        let wanted = canonical_type(column)?;
-        let expr = Expr::Column((qualifier, column).into());
-        if wanted.data_type() == column.data_type() {
-            exprs.push(expr);
-        } else {
-            changed = true;
-            let cast = Expr::Cast(Cast::new(Box::new(expr), wanted.data_type().clone()));
-            exprs.push(cast.alias_qualified(qualifier.cloned(), column.name()));
-        }
-    }
-    if !changed {
-        return Ok(plan);
-    }
-    LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(error_from)
+    let fields = plan.schema().fields().iter();
+    let types: Vec<DataType> = fields.map(|f| Ok(canonical_type(f)?.data_type().clone())).collect::<Result<_>>()?;
+    with_types(plan, &types)
 }
 
 /// DataFusion's view of a session while it binds: functions from the state, tables from [`Relations`].

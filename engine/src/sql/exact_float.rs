@@ -16,8 +16,6 @@
 //! counted apart, so that they too can be taken away again. The rounded value is never −0. A sum of finite numbers
 //! beyond f64's range rounds to an infinity, as IEEE 754 says.
 
-pub mod deviations;
-
 use crate::error::{Error, Result};
 
 /// Additions that can be made before carries must be settled: each changes a limb by less than 2^32.
@@ -121,28 +119,6 @@ impl ExactSum {
             self.limbs.push(carry);
         }
         self.pending = 0;
-    }
-
-    /// Adds `value` · `weight`, exactly: once per bit of the weight, since powers of two only move the exponent.
-    pub fn add_weighted(&mut self, value: f64, weight: i64) {
-        let sign = weight.signum();
-        let mut left = weight.unsigned_abs();
-        if !value.is_finite() {
-            // NaN and the infinities are counted.
-            (0..left).for_each(|_| self.add_signed(value, sign));
-            return;
-        }
-        while left != 0 {
-            let mut power = left & left.wrapping_neg();
-            left &= left - 1;
-            // Near the end of the range in several steps.
-            let mut steps = 1u64;
-            while !(value * power as f64).is_finite() {
-                power /= 2;
-                steps *= 2;
-            }
-            (0..steps).for_each(|_| self.add_signed(value * power as f64, sign));
-        }
     }
 
     /// Adds what another sum has seen.
@@ -285,6 +261,29 @@ impl ExactSum {
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
         self.limbs.capacity() * 8 + self.specials.as_ref().map_or(0, |_| size_of::<Specials>())
+    }
+}
+
+/// Adds `value` · `weight`, exactly: once per bit of the weight, since powers of two only move the
+/// exponent.
+pub fn add_weighted(sum: &mut ExactSum, value: f64, weight: i64) {
+    let mut add = |value: f64| if weight > 0 { sum.add(value) } else { sum.subtract(value) };
+    let mut left = weight.unsigned_abs();
+    if !value.is_finite() {
+        // NaN and the infinities are counted.
+        (0..left).for_each(|_| add(value));
+        return;
+    }
+    while left != 0 {
+        let mut power = left & left.wrapping_neg();
+        left &= left - 1;
+        // Near the end of the range in several steps.
+        let mut steps = 1u64;
+        while !(value * power as f64).is_finite() {
+            power /= 2;
+            steps *= 2;
+        }
+        (0..steps).for_each(|_| add(value * power as f64));
     }
 }
 

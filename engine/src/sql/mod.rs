@@ -11,6 +11,7 @@ pub mod exact_float;
 pub mod functions;
 pub mod grouping_sets;
 pub mod interval;
+pub mod moments;
 pub mod parse;
 mod rewrite;
 pub mod statement;

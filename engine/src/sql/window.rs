@@ -38,7 +38,11 @@ pub fn rewrite(factor: &TableFactor) -> Result<Option<TableFactor>> {
         Some(offset) => interval(kind, "offset", offset)?,
         None => Interval::default(),
     };
-    let alias = alias.as_ref().map_or_else(|| quoted(&own_name), |alias| alias.to_string());
+    let alias = match alias {
+        // Without its AS, which is written below.
+        Some(alias) => ast::TableAlias { explicit: false, ..alias.clone() }.to_string(),
+        None => quoted(&own_name),
+    };
     let start = format!("mr_window_start({ts}, INTERVAL '{size}', INTERVAL '{offset}')");
     let from = format!("FROM {source} WHERE {ts} IS NOT NULL");
     let text = match kind {

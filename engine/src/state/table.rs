@@ -137,23 +137,20 @@ impl Table {
         for row in 0..plus.num_rows() {
             let twice = std::mem::replace(&mut seen[ids[row] as usize], true);
             if twice || (taken[row] != NONE && !freed[row]) {
-                return Err(self.duplicate(plus, row));
+                return Err(duplicate_key(&self.relation, plus, row));
             }
         }
         Ok(())
     }
 
-    fn duplicate(&self, rows: &RecordBatch, row: usize) -> Error {
-        let names: Vec<&str> =
-            self.relation.primary_key.iter().map(|&k| self.relation.columns[k].name.as_str()).collect();
-        let values: Vec<String> = self
-            .relation
-            .primary_key
-            .iter()
-            .map(|&k| arrow::util::display::array_value_to_string(rows.column(k), row).unwrap_or_default())
-            .collect();
-        Error::new("23505", format!("duplicate key value violates unique constraint \"{}_pkey\"", self.relation.name))
-            .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+    /// Whether the keys of these rows are free.
+    pub fn check_free(&mut self, rows: &RecordBatch) -> Result<()> {
+        let Some(keys) = self.keys(rows) else { return Ok(()) };
+        let taken = self.key.as_mut().expect("has keys").heads(&keys);
+        match taken.iter().position(|&head| head != NONE) {
+            Some(row) => Err(duplicate_key(&self.relation, rows, row)),
+            None => Ok(()),
+        }
     }
 
     pub fn publish(&mut self, epoch: Epoch) {
@@ -197,4 +194,13 @@ impl Table {
     pub fn state_bytes(&self) -> usize {
         self.rows.state_bytes() + self.key.as_ref().map_or(0, KeyIndex::state_bytes)
     }
+}
+
+pub fn duplicate_key(relation: &Relation, rows: &RecordBatch, row: usize) -> Error {
+    let key = || relation.primary_key.iter();
+    let names: Vec<&str> = key().map(|&k| relation.columns[k].name.as_str()).collect();
+    let values: Vec<String> =
+        key().map(|&k| arrow::util::display::array_value_to_string(rows.column(k), row).unwrap_or_default()).collect();
+    Error::new("23505", format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name))
+        .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
 }

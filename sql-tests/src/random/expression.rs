@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
+    Smallint,
     Int,
     Bigint,
     Text,
@@ -17,17 +18,30 @@ pub enum Type {
     Boolean,
     Date,
     Timestamp,
+    Timestamptz,
     /// A double that another order of the same additions may change in its last bits: an average.
     Inexact,
 }
 
 /// What columns of base relations can have.
-pub const COLUMN_TYPES: [Type; 8] =
-    [Type::Int, Type::Bigint, Type::Text, Type::Numeric, Type::Double, Type::Boolean, Type::Date, Type::Timestamp];
+pub const COLUMN_TYPES: [Type; 11] = [
+    Type::Int,
+    Type::Int,
+    Type::Smallint,
+    Type::Bigint,
+    Type::Text,
+    Type::Numeric,
+    Type::Double,
+    Type::Boolean,
+    Type::Date,
+    Type::Timestamp,
+    Type::Timestamptz,
+];
 
 impl Type {
     pub fn sql(self) -> &'static str {
         match self {
+            Type::Smallint => "smallint",
             Type::Int => "int",
             Type::Bigint => "bigint",
             Type::Text => "text",
@@ -36,7 +50,11 @@ impl Type {
             Type::Boolean => "boolean",
             Type::Date => "date",
             Type::Timestamp => "timestamp",
+            Type::Timestamptz => "timestamptz",
         }
+    }
+    pub fn number(self) -> bool {
+        matches!(self, Type::Smallint | Type::Int | Type::Bigint | Type::Numeric | Type::Double)
     }
     pub fn ordered(self) -> bool {
         !matches!(self, Type::Boolean | Type::Inexact)
@@ -62,7 +80,7 @@ pub fn one_in(rng: &mut StdRng, n: u32) -> bool {
 /// A value as it stands in a VALUES list.
 pub fn value(rng: &mut StdRng, ty: Type) -> String {
     match ty {
-        Type::Int => rng.random_range(-2..=4).to_string(),
+        Type::Smallint | Type::Int => rng.random_range(-2..=4).to_string(),
         Type::Bigint => pick(rng, &["0", "1", "2", "3", "-1", "5000000000"]).to_string(),
         Type::Text => pick(rng, &["'a'", "'b'", "'c'", "''", "'ab'", "'B'"]).to_string(),
         Type::Numeric => pick(rng, &["0", "1", "0.5", "1.25", "2.00", "-1.5"]).to_string(),
@@ -70,7 +88,7 @@ pub fn value(rng: &mut StdRng, ty: Type) -> String {
         Type::Double | Type::Inexact => pick(rng, &["0", "1", "0.5", "1.25", "-2", "100"]).to_string(),
         Type::Boolean => pick(rng, &["true", "false"]).to_string(),
         Type::Date => format!("'2024-01-0{}'", rng.random_range(1..=4)),
-        Type::Timestamp => pick(
+        Type::Timestamp | Type::Timestamptz => pick(
             rng,
             &[
                 "'2024-01-01 00:00:00'",
@@ -130,6 +148,16 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
     }
     let mut sub = |ty| expression(rng, scope, ty, d);
     match ty {
+        // Nothing that grows: a smallint is soon full.
+        Type::Smallint => {
+            let a = sub(Type::Smallint);
+            match rng.random_range(0..4) {
+                0 => format!("({a} % 3::smallint)"),
+                1 => format!("abs({a})"),
+                2 => format!("least({a}, {})", leaf(rng, scope, Type::Smallint)),
+                _ => format!("(-{a})"),
+            }
+        }
         Type::Int => {
             let a = sub(Type::Int);
             match rng.random_range(0..7) {
@@ -144,8 +172,9 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         }
         Type::Bigint => {
             let a = sub(Type::Bigint);
-            match rng.random_range(0..4) {
+            match rng.random_range(0..5) {
                 0 => format!("({a} + {})", expression(rng, scope, Type::Int, d)),
+                4 => format!("({a} - {})", leaf(rng, scope, Type::Smallint)),
                 1 => format!("({a} % 7)"),
                 2 => format!("({}::bigint)", expression(rng, scope, Type::Int, d)),
                 _ => format!("({a} * 2)"),
@@ -153,7 +182,9 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         }
         Type::Text => {
             let a = sub(Type::Text);
-            match rng.random_range(0..6) {
+            match rng.random_range(0..8) {
+                6 => format!("({a} || {})", leaf(rng, scope, Type::Int)),
+                7 => format!("({}::text)", leaf(rng, scope, Type::Date)),
                 0 => format!("upper({a})"),
                 1 => format!("({a} || {})", literal(rng, Type::Text)),
                 2 => format!("substr({a}, 1, 1)"),
@@ -164,10 +195,12 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         }
         Type::Numeric => {
             let a = sub(Type::Numeric);
-            match rng.random_range(0..4) {
+            match rng.random_range(0..6) {
                 0 => format!("({a} + 1.5)"),
                 1 => format!("({a} * 2)"),
                 2 => format!("round({a}, 1)"),
+                3 => format!("({a} - {})", leaf(rng, scope, Type::Int)),
+                4 => format!("round({a} / 3, 2)"),
                 _ => format!("abs({a})"),
             }
         }
@@ -183,14 +216,19 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         Type::Boolean => format!("({})", predicate(rng, scope, d)),
         Type::Date => {
             let a = sub(Type::Date);
-            if rng.random_bool(0.5) { format!("({a} + 1)") } else { format!("(({a}) - 1)") }
-        }
-        Type::Timestamp => {
-            let a = sub(Type::Timestamp);
             match rng.random_range(0..3) {
+                0 => format!("({a} + 1)"),
+                1 => format!("(({a}) - 1)"),
+                _ => format!("({}::date)", leaf(rng, scope, Type::Timestamp)),
+            }
+        }
+        Type::Timestamp | Type::Timestamptz => {
+            let a = sub(ty);
+            match rng.random_range(0..4) {
                 0 => format!("({a} + INTERVAL '1 minute')"),
                 1 => format!("date_trunc('minute', {a})"),
-                _ => format!("date_bin(INTERVAL '2 minutes', {a}, TIMESTAMP '2000-01-01')"),
+                2 => format!("({a} - INTERVAL '1 day')"),
+                _ => format!("date_bin(INTERVAL '2 minutes', {a}, {} '2000-01-01')", ty.sql()),
             }
         }
         Type::Inexact => unreachable!("a leaf above"),

@@ -74,7 +74,10 @@ impl Generator {
             }
         }
         self.steps.push(Step::Check);
-        self.crash();
+        match one_in(&mut self.rng, 3) {
+            true => self.restart(),
+            false => self.crash(),
+        }
         self.change();
         self.steps.push(Step::Check);
     }
@@ -82,6 +85,11 @@ impl Generator {
     fn crash(&mut self) {
         let workers = self.rng.random_range(1..=4);
         self.steps.push(Step::Crash(workers));
+    }
+
+    fn restart(&mut self) {
+        let workers = self.rng.random_range(1..=4);
+        self.steps.push(Step::Restart(workers));
     }
 
     fn base(&mut self, i: usize) {
@@ -152,6 +160,10 @@ impl Generator {
                 self.sql("ROLLBACK TO SAVEPOINT p".into());
             } else {
                 self.change();
+            }
+            if one_in(&mut self.rng, 4) {
+                let name = pick(&mut self.rng, &self.bases).name.clone();
+                self.sql(format!("SELECT * FROM {name}"));
             }
         }
         let end = if one_in(&mut self.rng, 4) { "ROLLBACK" } else { "COMMIT" };
@@ -333,6 +345,14 @@ impl Generator {
 
     fn delete(&mut self, i: usize) {
         let base = self.bases[i].clone();
+        let other = pick(&mut self.rng, &self.bases).clone();
+        let pair = base.columns.iter().find_map(|c| Some((c, other.columns.iter().find(|o| o.ty == c.ty)?)));
+        if let Some((own, theirs)) = pair.filter(|_| other.name != base.name && one_in(&mut self.rng, 5)) {
+            let filter = predicate(&mut self.rng, &other.columns, 1);
+            let (name, theirs, from) = (&base.name, &theirs.name, &other.name);
+            let sql = format!("DELETE FROM {name} WHERE {} IN (SELECT {theirs} FROM {from} WHERE {filter})", own.name);
+            return self.sql(sql);
+        }
         let filter = self.which(&base);
         self.sql(format!("DELETE FROM {} WHERE {filter}", base.name));
     }
@@ -363,6 +383,7 @@ fn bounded(ty: Type, expression: String) -> String {
         Type::Int | Type::Bigint => format!("({expression}) % 100"),
         Type::Numeric => format!("round(({expression}) % 100, 2)"),
         Type::Text => format!("substr({expression}, 1, 3)"),
+        Type::Smallint => format!("(({expression}) % 100)::smallint"),
         Type::Double => format!("least({expression}, 1000)"),
         _ => expression,
     }

@@ -27,6 +27,8 @@ pub enum Step {
     Sql(String),
     /// Kill the engine and open it again with so many workers.
     Crash(usize),
+    /// Stop the engine in order, and open it again with so many workers.
+    Restart(usize),
     /// Compare every view with its query.
     Check,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Step {
         match self {
             Step::Sql(sql) => write!(f, "{sql};"),
             Step::Crash(workers) => write!(f, "-- crash {workers}"),
+            Step::Restart(workers) => write!(f, "-- restart {workers}"),
             Step::Check => write!(f, "-- check"),
         }
     }
@@ -65,6 +68,8 @@ impl Case {
                 case.workers = number(rest);
             } else if let Some(rest) = line.strip_prefix("-- crash") {
                 case.steps.push(Step::Crash(number(rest)));
+            } else if let Some(rest) = line.strip_prefix("-- restart") {
+                case.steps.push(Step::Restart(number(rest)));
             } else if line == "-- check" {
                 case.steps.push(Step::Check);
             } else if !line.starts_with("--") {

@@ -1,6 +1,6 @@
 //! Random queries that a materialized view may have: filters, joins of up to three relations of every kind
 //! with extra conditions, grouping with every aggregate, HAVING, DISTINCT, set operations, windows,
-//! subqueries.
+//! subqueries in WHERE, FROM, WITH and the SELECT list.
 //!
 //! A relation's *weight* says how many base relations its rows may multiply; a join's is the sum, a
 //! grouping's is 1. Nothing heavier than [`WEIGHT_MAX`] is made, so that results stay some thousand rows.
@@ -29,6 +29,19 @@ pub struct Query {
 
 /// Any query over the relations.
 pub fn query(rng: &mut StdRng, relations: &[Relation]) -> Query {
+    if !one_in(rng, 12) {
+        return body(rng, relations);
+    }
+    let Query { sql, columns, weight } = body(rng, relations);
+    let with = Relation { name: "w".into(), columns, weight };
+    // It is read more often than others.
+    let relations: Vec<Relation> =
+        relations.iter().chain(std::iter::repeat_n(&with, relations.len())).cloned().collect();
+    let query = body(rng, &relations);
+    Query { sql: format!("WITH w AS ({sql}) {}", query.sql), ..query }
+}
+
+fn body(rng: &mut StdRng, relations: &[Relation]) -> Query {
     match rng.random_range(0..20) {
         0..=5 => project(rng, relations, None),
         6..=13 => aggregate(rng, relations),
@@ -56,11 +69,12 @@ fn source(rng: &mut StdRng, relations: &[Relation], n: usize, weight_max: u32) -
     let alias = format!("r{n}");
     let mut columns = relation.columns.clone();
     let mut weight = relation.weight;
-    let time = column(rng, &relation.columns, Type::Timestamp).filter(|_| one_in(rng, 3));
+    let ty = *pick(rng, &[Type::Timestamp, Type::Timestamptz]);
+    let time = column(rng, &relation.columns, ty).filter(|_| one_in(rng, 2));
     let sql = match time {
         Some(ts) => {
-            columns.push(Column { name: "window_start".into(), ty: Type::Timestamp });
-            columns.push(Column { name: "window_end".into(), ty: Type::Timestamp });
+            columns.push(Column { name: "window_start".into(), ty });
+            columns.push(Column { name: "window_end".into(), ty });
             let name = &relation.name;
             if rng.random_bool(0.6) {
                 let size = pick(rng, &["1 minute", "90 seconds", "1 hour", "1 day"]);
@@ -97,6 +111,21 @@ fn from(rng: &mut StdRng, relations: &[Relation]) -> From {
     let wanted = *pick(rng, &[1, 1, 1, 2, 2, 2, 3]);
     while from.sources < wanted {
         let Some(right) = source(rng, relations, from.sources, WEIGHT_MAX.saturating_sub(from.weight)) else { break };
+        if one_in(rng, 15) {
+            let both: Vec<Column> = from.scope.iter().chain(&right.scope).cloned().collect();
+            let (kind, condition) = match rng.random_range(0..3) {
+                0 => ("CROSS JOIN", String::new()),
+                1 => ("JOIN", format!(" ON {}", predicate(rng, &both, 1))),
+                _ => ("LEFT JOIN", format!(" ON {}", predicate(rng, &both, 1))),
+            };
+            from = From {
+                sql: format!("{} {kind} {}{condition}", from.sql, right.sql),
+                scope: both,
+                weight: from.weight + right.weight,
+                sources: from.sources + 1,
+            };
+            continue;
+        }
         let Some(mut condition) = equality(rng, &from.scope, &right.scope) else { break };
         if one_in(rng, 6) {
             if let Some(second) = equality(rng, &from.scope, &right.scope) {
@@ -122,7 +151,7 @@ fn from(rng: &mut StdRng, relations: &[Relation]) -> From {
 fn equality(rng: &mut StdRng, left: &[Column], right: &[Column]) -> Option<String> {
     let mixed = one_in(rng, 8);
     let fits = |a: Type, b: Type| {
-        let number = |t| matches!(t, Type::Int | Type::Bigint | Type::Numeric);
+        let number = |t| matches!(t, Type::Smallint | Type::Int | Type::Bigint | Type::Numeric);
         a != Type::Inexact && (a == b || mixed && number(a) && number(b))
     };
     let pairs: Vec<(&str, &str)> = left
@@ -136,25 +165,36 @@ fn equality(rng: &mut StdRng, left: &[Column], right: &[Column]) -> Option<Strin
     Some(format!("{l} = {r}"))
 }
 
+/// A relation for a subquery.
+fn light<'a>(rng: &mut StdRng, relations: &'a [Relation]) -> Option<&'a Relation> {
+    let light: Vec<&Relation> = relations.iter().filter(|r| r.weight == 1).collect();
+    if light.is_empty() { None } else { Some(*pick(rng, &light)) }
+}
+
 /// ` WHERE …` or nothing, at times with a subquery.
 fn filter(rng: &mut StdRng, relations: &[Relation], scope: &[Column]) -> String {
     let mut conditions = Vec::new();
     if rng.random_bool(0.45) {
         conditions.push(predicate(rng, scope, 2));
     }
-    if one_in(rng, 10) {
-        let base: Vec<&Relation> = relations.iter().filter(|r| r.weight == 1).collect();
-        let inner = *pick(rng, &base);
+    if one_in(rng, 6) {
+        let Some(inner) = light(rng, relations) else { return String::new() };
         let columns: Vec<Column> =
             inner.columns.iter().map(|c| Column { name: format!("x.{}", c.name), ty: c.ty }).collect();
         let restriction = if rng.random_bool(0.4) { predicate(rng, &columns, 1) } else { "true".into() };
         let pair =
             scope.iter().find_map(|o| columns.iter().find(|i| i.ty == o.ty && o.ty != Type::Inexact).map(|i| (o, i)));
         if let Some((outer, i)) = pair {
-            let (outer, i, name) = (&outer.name, &i.name, &inner.name);
-            conditions.push(match rng.random_range(0..3) {
+            let (ty, outer, i, name) = (outer.ty, &outer.name, &i.name, &inner.name);
+            conditions.push(match rng.random_range(0..6) {
                 0 => format!("{outer} IN (SELECT {i} FROM {name} AS x WHERE {restriction})"),
-                1 => format!("EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer} AND {restriction})"),
+                1 => format!("{outer} NOT IN (SELECT {i} FROM {name} AS x WHERE {restriction})"),
+                2 => format!("EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer} AND {restriction})"),
+                3 if ty.ordered() => format!("{outer} >= (SELECT min({i}) FROM {name} AS x WHERE {restriction})"),
+                4 => {
+                    let other = predicate(rng, scope, 0);
+                    format!("({other} OR EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer}))")
+                }
                 _ => format!("NOT EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer} AND {restriction})"),
             });
         }
@@ -173,11 +213,29 @@ fn project(rng: &mut StdRng, relations: &[Relation], types: Option<&[Type]>) -> 
             Some(types) => types[i],
             None => pick(rng, &from.scope).ty,
         };
-        items.push(format!("{} AS c{i}", expression(rng, &from.scope, ty, 2)));
+        let scalar = if one_in(rng, 25) { scalar_subquery(rng, relations, &from.scope, ty) } else { None };
+        let item = scalar.unwrap_or_else(|| expression(rng, &from.scope, ty, 2));
+        items.push(format!("{item} AS c{i}"));
         columns.push(Column { name: format!("c{i}"), ty });
     }
     let filter = filter(rng, relations, &from.scope);
     Query { sql: format!("SELECT {} FROM {}{filter}", items.join(", "), from.sql), columns, weight: from.weight }
+}
+
+/// `(SELECT max(…) FROM … WHERE …)` of the type, correlated or not.
+fn scalar_subquery(rng: &mut StdRng, relations: &[Relation], scope: &[Column], ty: Type) -> Option<String> {
+    let inner = light(rng, relations)?;
+    let columns: Vec<Column> =
+        inner.columns.iter().map(|c| Column { name: format!("x.{}", c.name), ty: c.ty }).collect();
+    let argument = column(rng, &columns, ty);
+    let call = match argument {
+        Some(argument) if ty.ordered() => format!("{}({argument})", pick(rng, &["min", "max"])),
+        _ if ty == Type::Bigint => "count(*)".to_string(),
+        _ => return None,
+    };
+    let correlation = if one_in(rng, 3) { None } else { equality(rng, &columns, scope) };
+    let condition = correlation.unwrap_or_else(|| predicate(rng, &columns, 1));
+    Some(format!("(SELECT {call} FROM {} AS x WHERE {condition})", inner.name))
 }
 
 fn distinct(rng: &mut StdRng, relations: &[Relation]) -> Query {
@@ -225,7 +283,7 @@ fn key(rng: &mut StdRng, scope: &[Column]) -> Option<Column> {
         let name = match c.ty {
             Type::Int | Type::Bigint => format!("({} % 2)", c.name),
             Type::Text => format!("upper({})", c.name),
-            Type::Timestamp => format!("date_trunc('hour', {})", c.name),
+            Type::Timestamp | Type::Timestamptz => format!("date_trunc('hour', {})", c.name),
             _ => format!("coalesce({}, {})", c.name, literal(rng, c.ty)),
         };
         return Some(Column { name, ty: c.ty });
@@ -253,7 +311,11 @@ fn aggregate_over(rng: &mut StdRng, from: From) -> Query {
         sql += &format!(" GROUP BY {}", names.join(", "));
     }
     if one_in(rng, 4) {
-        let having = match rng.random_range(0..3) {
+        let having = match rng.random_range(0..4) {
+            3 => {
+                let c = pick(rng, &from.scope).name.clone();
+                format!("count({c}) > 0 AND {}", predicate(rng, &keys, 1))
+            }
             0 => "count(*) > 1".to_string(),
             1 => format!("count({}) < 3", pick(rng, &from.scope).name),
             _ => match column(rng, &from.scope, Type::Int) {
@@ -275,24 +337,35 @@ fn aggregate_call(rng: &mut StdRng, scope: &[Column]) -> (String, Type) {
     }
     let ty = pick(rng, &computable).ty;
     let argument = expression(rng, scope, ty, 1);
-    let number = matches!(ty, Type::Int | Type::Bigint | Type::Numeric | Type::Double);
-    match rng.random_range(0..8) {
+    let number = ty.number();
+    let distinct = if one_in(rng, 5) { "DISTINCT " } else { "" };
+    match rng.random_range(0..10) {
+        8 if ty == Type::Text => {
+            (format!("string_agg({distinct}{argument}, ',' ORDER BY {argument}){filter}"), Type::Text)
+        }
+        8 if matches!(ty, Type::Int | Type::Smallint | Type::Bigint) => {
+            (format!("{}({argument}){filter}", pick(rng, &["bit_and", "bit_or", "bit_xor"])), ty)
+        }
+        9 if ty == Type::Double => {
+            (format!("{}({argument}){filter}", pick(rng, &["var_pop", "stddev_samp"])), Type::Inexact)
+        }
+        9 if number => {
+            let function = pick(rng, &["var_pop", "var_samp", "stddev_pop", "stddev_samp"]);
+            (format!("round({function}({argument}){filter}, 4)"), Type::Numeric)
+        }
         0 => (format!("count({argument}){filter}"), Type::Bigint),
         1 => (format!("count(DISTINCT {argument}){filter}"), Type::Bigint),
         2 | 3 if number => {
             let sum = match ty {
-                Type::Int => Type::Bigint,
+                Type::Smallint | Type::Int => Type::Bigint,
                 Type::Double => Type::Double,
                 _ => Type::Numeric,
             };
-            (format!("sum({argument}){filter}"), sum)
+            (format!("sum({distinct}{argument}){filter}"), sum)
         }
         4 if ty == Type::Double => (format!("avg({argument}){filter}"), Type::Inexact),
         // A numeric average has 16 digits and more: rounded, it is the same everywhere.
-        4 if number => match filter.is_empty() {
-            true => (format!("round(avg({argument}), 4)"), Type::Numeric),
-            false => (format!("round(avg({argument}){filter}, 4)"), Type::Numeric),
-        },
+        4 if number => (format!("round(avg({distinct}{argument}){filter}, 4)"), Type::Numeric),
         5 | 6 if ty.ordered() => (format!("{}({argument}){filter}", pick(rng, &["min", "max"])), ty),
         _ if ty == Type::Boolean => (format!("{}({argument}){filter}", pick(rng, &["bool_and", "bool_or"])), ty),
         _ if ty.ordered() => (format!("min({argument}){filter}"), ty),

@@ -69,7 +69,8 @@ pub async fn run(case: &Case, second: Option<&mut postgres::Connection>, lenient
     for (i, step) in case.steps.iter().enumerate() {
         let result = match step {
             Step::Sql(sql) => runner.sql(sql).await,
-            Step::Crash(workers) => runner.crash(*workers).await,
+            Step::Crash(workers) => runner.reopen(*workers, true).await,
+            Step::Restart(workers) => runner.reopen(*workers, false).await,
             Step::Check if runner.in_transaction => Ok(()),
             Step::Check => runner.check().await,
         };
@@ -149,7 +150,7 @@ impl Runner<'_> {
         }
         let allowed = match words(sql, 1)[0].as_str() {
             "INSERT" | "UPDATE" => &["23505", "23502", "21000", "25P02"][..],
-            "DELETE" | "TRUNCATE" | "SAVEPOINT" | "ROLLBACK" => &["25P02", "3B001"][..],
+            "SELECT" | "DELETE" | "TRUNCATE" | "SAVEPOINT" | "ROLLBACK" => &["25P02", "3B001"][..],
             _ => &[][..],
         };
         // What is gone from a case that was cut down; never what only a bug can give.
@@ -213,7 +214,7 @@ impl Runner<'_> {
         Ok(contents)
     }
 
-    async fn crash(&mut self, workers: usize) -> Result<(), Failure> {
+    async fn reopen(&mut self, workers: usize, crash: bool) -> Result<(), Failure> {
         // An open transaction ends with its session; what others see is what must survive.
         self.session = None;
         if self.in_transaction {
@@ -225,15 +226,16 @@ impl Runner<'_> {
         }
         let before = self.contents().await?;
         self.session = None;
-        self.database
-            .crash_and_reopen(workers)
-            .await
-            .map_err(|e| Failure { kind: format!("reopen {}", e.code), message: e.to_string() })?;
+        let reopened = match crash {
+            true => self.database.crash_and_reopen(workers).await,
+            false => self.database.stop_and_reopen(workers).await,
+        };
+        reopened.map_err(|e| Failure { kind: format!("reopen {}", e.code), message: e.to_string() })?;
         let after = self.contents().await?;
         for (name, rows) in &before {
             if let Some(difference) = difference(rows, &after[name]) {
-                let message = format!("{name} changed in the crash (− before, + after)\n{difference}");
-                return Err(Failure { kind: "crash".into(), message });
+                let message = format!("{name} changed by being reopened (− before, + after)\n{difference}");
+                return Err(Failure { kind: "reopen rows".into(), message });
             }
         }
         self.check().await

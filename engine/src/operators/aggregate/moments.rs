@@ -1,8 +1,6 @@
-//! Variance and standard deviation: from exact sums of x and x² (`sql/exact_float/deviations.rs`), so that neither
-//! order nor retraction changes them.
-//!
-//! Arguments of any numeric type count as doubles, as does the result (Postgres answers numeric for
-//! integers and numerics). Squares beyond a double's range make the result infinite or NaN.
+//! Variance and standard deviation: from exact sums of x and x², so that neither order nor retraction
+//! changes them (see `sql/moments.rs`). Arguments of any numeric type count as doubles, as does the result; so plans
+//! ask for it of floats only: of integers and numerics Postgres answers a numeric, which is recomputed.
 
 use std::sync::Arc;
 
@@ -11,12 +9,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
 use super::AggregateFunction;
-use super::accumulator::{Accumulator, Fault, Rows};
+use super::accumulator::{Accumulator, Fault, Rows, nulls_where_empty};
 use super::cells::Cells;
 use super::sums::{load_sums, save_sums, sums_bytes};
 use crate::error::{Error, Result};
-use crate::sql::exact_float::ExactSum;
-use crate::sql::exact_float::deviations::{degrees_of, deviation, square};
+use crate::sql::exact_float::{ExactSum, add_weighted};
+use crate::sql::moments::{square, squared_deviations};
 
 /// Record: the number of values; the sums lie beside it.
 pub struct Moments {
@@ -42,8 +40,8 @@ impl Accumulator for Moments {
             if self.sums.len() <= at {
                 self.sums.resize_with(at + 2, ExactSum::new);
             }
-            self.sums[at].add_weighted(values[row], weight);
-            square(values[row]).into_iter().for_each(|part| self.sums[at + 1].add_weighted(part, weight));
+            add_weighted(&mut self.sums[at], values[row], weight);
+            square(values[row]).into_iter().for_each(|part| add_weighted(&mut self.sums[at + 1], part, weight));
         });
     }
     fn results(
@@ -55,15 +53,20 @@ impl Accumulator for Moments {
         _: &mut Vec<Fault>,
     ) -> ArrayRef {
         use AggregateFunction::*;
-        let of_sample = matches!(function, VarSamp | StddevSamp);
-        let root = matches!(function, StddevPop | StddevSamp);
-        let count = |id: u32| cells.count(id, self.offset);
+        let of_sample = matches!(function, VarSamp | StddevSamp) as i64;
+        let degrees = |id: u32| cells.count(id, self.offset) - of_sample;
         let values = ids.iter().map(|id| {
-            let sums = self.sums.get(2 * *id as usize..).and_then(|sums| sums.first_chunk());
-            let [sum, squares] = sums.filter(|_| degrees_of(count(*id), of_sample).is_some())?;
-            deviation(sum, squares, count(*id), of_sample, root)
+            let Some([sum, squares]) = self.sums.get(2 * *id as usize..).and_then(|sums| sums.first_chunk()) else {
+                return 0.0;
+            };
+            if degrees(*id) <= 0 {
+                return 0.0;
+            }
+            let n = cells.count(*id, self.offset);
+            let variance = squared_deviations(sum, squares, n) / degrees(*id) as f64;
+            if matches!(function, StddevPop | StddevSamp) { variance.sqrt() } else { variance }
         });
-        Arc::new(values.collect::<Float64Array>())
+        Arc::new(Float64Array::new(values.collect(), nulls_where_empty(ids, |id| degrees(id) <= 0)))
     }
     fn values_offset(&self) -> Option<usize> {
         Some(self.offset)

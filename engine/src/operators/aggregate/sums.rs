@@ -23,7 +23,7 @@ use super::AggregateFunction;
 use super::accumulator::{Accumulator, Fault, Rows, nulls_where_empty};
 use super::cells::Cells;
 use crate::error::{Error, Result};
-use crate::sql::exact_float::ExactSum;
+use crate::sql::exact_float::{ExactSum, add_weighted};
 
 pub const BIGINT_OUT_OF_RANGE: &str = "bigint out of range";
 pub const NUMERIC_OVERFLOW: &str = "numeric field overflow";
@@ -230,7 +230,7 @@ impl FloatSum {
             match weight {
                 1 => sum.add(values[row].into()),
                 -1 => sum.subtract(values[row].into()),
-                _ => sum.add_weighted(values[row].into(), weight),
+                _ => add_weighted(sum, values[row].into(), weight),
             }
         });
     }
@@ -328,16 +328,16 @@ mod tests {
     fn weights_of_floats_are_exact() {
         for (value, weight) in [(0.1, 1_000_001), (1e300, 3), (-2.5, -7), (f64::MAX, 3), (5e-324, 9)] {
             let (mut at_once, mut by_one) = (ExactSum::new(), ExactSum::new());
-            at_once.add_weighted(value, weight);
+            add_weighted(&mut at_once, value, weight);
             (0..weight.unsigned_abs())
                 .for_each(|_| if weight > 0 { by_one.add(value) } else { by_one.subtract(value) });
             assert_eq!(at_once.to_bytes(), by_one.to_bytes());
         }
         let mut sum = ExactSum::new();
-        sum.add_weighted(f64::NAN, 2);
-        sum.add_weighted(f64::NAN, -1);
+        add_weighted(&mut sum, f64::NAN, 2);
+        add_weighted(&mut sum, f64::NAN, -1);
         assert!(sum.value().is_nan());
-        sum.add_weighted(f64::NAN, -1);
+        add_weighted(&mut sum, f64::NAN, -1);
         assert_eq!(sum.value(), 0.0);
     }
 }

@@ -41,11 +41,10 @@ const RECOMPUTED_AGGREGATES: &[&str] = &[
     "max",
     "bool_and",
     "bool_or",
-    "variance",
     "var_samp",
-    "var",
+
     "var_pop",
-    "stddev",
+
     "stddev_samp",
     "stddev_pop",
 ];

@@ -31,11 +31,9 @@ pub fn register(state: &mut SessionState) {
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);
     }
-    for function in [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()] {
-        state.register_udaf(Arc::new(AggregateUDF::from(function))).expect(full);
-    }
-    for function in variance::all() {
-        state.register_udaf(Arc::new(AggregateUDF::from(function))).expect(full);
+    let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
+    for function in sums.into_iter().chain(variance::all().into_iter().map(AggregateUDF::from)) {
+        state.register_udaf(Arc::new(function)).expect(full);
     }
 }
 

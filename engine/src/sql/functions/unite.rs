@@ -40,6 +40,8 @@ impl AnalyzerRule for Unite {
     }
 }
 
+/// Functions whose second argument is a number of digits.
+const PLACES: &[&str] = &["round", "trunc"];
 /// Functions whose arguments have one type.
 const UNIFORM: &[&str] = &["coalesce", "nullif", "greatest", "least"];
 
@@ -72,6 +74,10 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     None => united,
                 }
             }
+            // The type of what is rounded depends on a literal, which a cast would hide.
+            Expr::ScalarFunction(function) if PLACES.contains(&function.func.name()) => {
+                function.args.iter_mut().skip(1).fold(false, |changed, places| integer_literal(places) || changed)
+            }
             Expr::ScalarFunction(function) if UNIFORM.contains(&function.func.name()) => {
                 unite(function.args.iter_mut().collect(), schema)
             }
@@ -79,6 +85,14 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         };
         Ok(if mixed { Transformed::yes(expr) } else { Transformed::no(expr) })
     })
+}
+
+/// Makes a literal that fits an integer; whether it did.
+fn integer_literal(expr: &mut Expr) -> bool {
+    let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr else { return false };
+    let Ok(value) = i32::try_from(*value) else { return false };
+    *expr = Expr::Literal(ScalarValue::Int32(Some(value)), None);
+    true
 }
 
 fn compares(operator: &Operator) -> bool {

@@ -1,4 +1,4 @@
-//! Variance and standard deviation from exact sums of x and x²: equal values have a variance of exactly 0.
+//! Σ(x − mean)² from exact sums of x and x²: neither order nor retraction changes it, and equal values give exactly 0.
 //!
 //! With n values, a double c near their mean, R = Σx − n·c:
 //!
@@ -6,9 +6,10 @@
 //!   Σ(x − mean)² = Σx² − 2c·Σx + n·c² − R²/n
 //! ```
 //!
-//! The first three terms nearly cancel, so they are added exactly; R²/n is tiny beside what they leave.
+//! The first three terms nearly cancel, so they are added exactly; R²/n is tiny beside what they leave. Squares beyond
+//! a double's range make the result infinite or NaN.
 
-use super::ExactSum;
+use crate::sql::exact_float::{ExactSum, add_weighted};
 
 /// x² as a sum of two doubles.
 pub fn square(x: f64) -> [f64; 2] {
@@ -34,29 +35,18 @@ fn subtract_product(from: &mut ExactSum, sum: &ExactSum, factor: f64) {
 }
 
 /// Σ(x − mean)², from Σx and Σx².
-fn squared_deviations(sum: &ExactSum, squares: &ExactSum, n: i64) -> f64 {
+pub fn squared_deviations(sum: &ExactSum, squares: &ExactSum, n: i64) -> f64 {
     let centre = sum.value() / n as f64;
     if !centre.is_finite() {
         return f64::NAN;
     }
     let mut total = squares.clone();
     subtract_product(&mut total, sum, 2.0 * centre);
-    square(centre).into_iter().for_each(|part| total.add_weighted(part, n));
+    square(centre).into_iter().for_each(|part| add_weighted(&mut total, part, n));
     let mut rest = sum.clone();
-    rest.add_weighted(centre, -n);
+    add_weighted(&mut rest, centre, -n);
     let rest = rest.value();
     (total.value() - rest * rest / n as f64).max(0.0)
-}
-
-/// What the squared deviations are divided by; `None` where the result is NULL.
-pub fn degrees_of(n: i64, of_sample: bool) -> Option<i64> {
-    Some(n - i64::from(of_sample)).filter(|degrees| *degrees > 0)
-}
-
-/// The variance of n values, or its square root; `None` for too few of them.
-pub fn deviation(sum: &ExactSum, squares: &ExactSum, n: i64, of_sample: bool, root: bool) -> Option<f64> {
-    let variance = squared_deviations(sum, squares, n) / degrees_of(n, of_sample)? as f64;
-    Some(if root { variance.sqrt() } else { variance })
 }
 
 #[cfg(test)]

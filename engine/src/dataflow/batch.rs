@@ -1,0 +1,46 @@
+//! A plan over whole relations, in one epoch and on one thread: the answer that a view must have when rows were set
+//! aside, for which DataFusion has no word. What the operators say at once must be what they said bit by bit.
+
+use super::render::operator;
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::operators::{Output, Step};
+use crate::plan::{NodeKind, Plan};
+use crate::time::EpochHeader;
+
+/// `rows`: of each relation that the plan imports, whole.
+pub fn run(plan: &Plan, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Result<Vec<Delta>> {
+    let epoch = EpochHeader { epoch: 1, now_us: 0, touched: vec![] };
+    let mut results: Vec<Vec<Delta>> = Vec::new();
+    for node in &plan.nodes {
+        let mut inputs = node.inputs.iter().map(|&i| std::mem::take(&mut results[i])).collect::<Vec<_>>();
+        results.push(match &node.kind {
+            NodeKind::Import { relation, columns, .. } => {
+                let project = |delta: Delta| {
+                    let columns = columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
+                    delta.with_columns(node.schema.clone(), columns)
+                };
+                rows(*relation)?.into_iter().map(project).collect()
+            }
+            NodeKind::Constant(rows) => vec![Delta::inserts(rows.clone())],
+            NodeKind::Exchange { .. } => inputs.pop().expect("one input"),
+            kind => {
+                let (_, mut operator) = operator(kind, true)?;
+                let mut out = Output::default();
+                for (port, deltas) in inputs.into_iter().enumerate() {
+                    for delta in deltas {
+                        let empty = delta.slice(0, 0);
+                        let mut step = operator.update(port, delta, &mut out)?;
+                        while step == Step::Again {
+                            step = operator.update(port, empty.clone(), &mut out)?;
+                        }
+                    }
+                }
+                while operator.finish_epoch(&epoch, &mut out)? == Step::Again {}
+                out.deltas
+            }
+        });
+    }
+    Ok(results.pop().expect("a plan has a node"))
+}

@@ -1,0 +1,121 @@
+//! GROUP BY: kept up to date from small sums where all its functions can be, else recomputed.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
+
+use super::{Lowering, UnaliasRef, in_view, relaxed};
+use crate::error::Result;
+use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
+use crate::plan::NodeKind;
+use crate::sql::bind::error_from;
+
+impl Lowering<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
+        if let Some(first) = self.first_of_each(aggregate)? {
+            return Ok(first);
+        }
+        let input_schema = aggregate.input.schema();
+        let functions = aggregate.aggr_expr.iter().map(|e| kept_function(e, input_schema));
+        let Some(functions) = functions.collect::<Result<Option<Vec<_>>>>()? else {
+            return self.recomputed_aggregate(aggregate);
+        };
+        let input = self.node(&aggregate.input)?;
+        // The columns that the operator reads, each expression once: groups first, then arguments and filters.
+        let mut exprs: Vec<Expr> = Vec::new();
+        let column = |e: &Expr, exprs: &mut Vec<Expr>| match exprs.iter().position(|x| x == e) {
+            Some(i) => i,
+            None => {
+                exprs.push(e.clone());
+                exprs.len() - 1
+            }
+        };
+        let group: Vec<usize> =
+            aggregate.group_expr.iter().map(|e| column(e.clone().unalias_ref(), &mut exprs)).collect();
+        let mut calls = Vec::new();
+        for (function, params) in functions {
+            let AggregateFunctionParams { args, distinct, filter, .. } = params;
+            let argument = match &args[..] {
+                [Expr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !distinct => {
+                    None
+                }
+                args => args.first().map(|argument| column(argument, &mut exprs)),
+            };
+            let filter = filter.as_ref().map(|f| column(f, &mut exprs));
+            calls.push(AggregateCall { function, argument, filter, distinct: *distinct });
+        }
+        let fields: Vec<Field> = exprs
+            .iter()
+            .enumerate()
+            .map(|(i, e)| {
+                let (_, field) = e.to_field(input_schema.as_ref()).map_err(error_from)?;
+                let name = match e {
+                    Expr::Column(Column { name, .. }) => name.clone(),
+                    _ => format!("{}#{i}", e.schema_name()),
+                };
+                Ok(field.as_ref().clone().with_name(name).with_nullable(true))
+            })
+            .collect::<Result<_>>()?;
+        let prepared = Arc::new(Schema::new(fields));
+        let input = self.project(input, input_schema, &exprs, prepared)?;
+        Ok(self.aggregate_node(input, group, calls, relaxed(&aggregate.schema)))
+    }
+
+    pub(super) fn aggregate_node(
+        &mut self,
+        input: usize,
+        group: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        output: SchemaRef,
+    ) -> usize {
+        let groups = group.len();
+        let input = self.exchange(input, group.clone());
+        let append_only_input = self.nodes[input].append_only;
+        let schema = self.nodes[input].schema.clone();
+        // A DISTINCT over rows that only come only grows.
+        let append_only = calls.is_empty() && append_only_input;
+        let spec = AggregateSpec {
+            group,
+            calls,
+            input: schema,
+            output: output.clone(),
+            append_only: append_only_input,
+            owner: false,
+        };
+        self.push(NodeKind::Aggregate(Box::new(spec)), vec![input], output, append_only, Some((0..groups).collect()))
+    }
+}
+
+/// The function of a call that is kept up to date from small sums, with its parameters.
+fn kept_function<'a>(
+    call: &'a Expr,
+    input: &DFSchema,
+) -> Result<Option<(AggregateFunction, &'a AggregateFunctionParams)>> {
+    let Expr::AggregateFunction(AggregateExpr { func, params }) = call.unalias_ref() else {
+        return Err(in_view("this aggregate expression"));
+    };
+    if params.args.len() > 1 {
+        return Ok(None);
+    }
+    let argument = params.args.first().map(|a| a.get_type(input)).transpose().map_err(error_from)?;
+    // Of exact numbers Postgres' variance is a numeric.
+    let float = argument.is_some_and(|t| t.is_floating());
+    let function = match func.name() {
+        "var_pop" if float => AggregateFunction::VarPop,
+        "var_samp" if float => AggregateFunction::VarSamp,
+        "stddev_pop" if float => AggregateFunction::StddevPop,
+        "stddev_samp" if float => AggregateFunction::StddevSamp,
+        "count" => AggregateFunction::Count,
+        "sum" => AggregateFunction::Sum,
+        "avg" => AggregateFunction::Avg,
+        "min" => AggregateFunction::Min,
+        "max" => AggregateFunction::Max,
+        "bool_and" => AggregateFunction::BoolAnd,
+        "bool_or" => AggregateFunction::BoolOr,
+        _ => return Ok(None),
+    };
+    Ok(Some((function, params)))
+}
