@@ -51,17 +51,38 @@ impl Writes {
 pub type CatalogEdit = Box<dyn FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send>;
 
 pub enum Request {
-    Write { writes: Writes, reply: Reply<Epoch> },
-    Catalog { edit: CatalogEdit, reply: Reply<Epoch> },
+    Write {
+        writes: Writes,
+        reply: Reply<Epoch>,
+    },
+    /// Changes the catalog; `rows` are those of the table that it makes, in the same epoch.
+    Catalog {
+        edit: CatalogEdit,
+        rows: Vec<(RelationId, Vec<Delta>)>,
+        reply: Reply<Epoch>,
+    },
     /// Starts to fill a view; it is in no catalog yet.
-    Hydrate { id: RelationId, plan: Arc<Plan>, reply: Reply<Arc<ViewStatus>> },
+    Hydrate {
+        id: RelationId,
+        plan: Arc<Plan>,
+        reply: Reply<Arc<ViewStatus>>,
+    },
     /// Lets it catch up to this epoch and then, with `join`, go live.
-    CatchUp { id: RelationId, join: bool, reply: Reply<Epoch> },
+    CatchUp {
+        id: RelationId,
+        join: bool,
+        reply: Reply<Epoch>,
+    },
     /// Takes back a view that never came into the catalog.
     Abandon(RelationId),
-    Checkpoint { reply: Reply<Epoch> },
+    Checkpoint {
+        reply: Reply<Epoch>,
+    },
     /// Ends the thread; with a checkpoint, or as a crash would.
-    Stop { checkpoint: bool, reply: Reply<()> },
+    Stop {
+        checkpoint: bool,
+        reply: Reply<()>,
+    },
 }
 
 pub struct Commit {
@@ -144,7 +165,8 @@ impl Commit {
     /// Serves requests until told to stop.
     pub fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         // Only to wait with a time limit; the engine's own runtime may end before this thread.
-        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
+        let clock =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
         loop {
             let request = match self.checkpoint_interval {
                 None => requests.blocking_recv(),
@@ -197,8 +219,8 @@ impl Commit {
     fn handle(&mut self, request: Request) -> Option<Reply<()>> {
         match request {
             Request::Write { .. } => unreachable!("taken by the loop"),
-            Request::Catalog { edit, reply } => {
-                let result = self.edit_catalog(edit);
+            Request::Catalog { edit, rows, reply } => {
+                let result = self.edit_catalog(edit, rows);
                 let _ = reply.send(result);
             }
             Request::Hydrate { id, plan, reply } => {
@@ -333,7 +355,8 @@ impl Commit {
                 table.publish(epoch);
             }
         }
-        self.unforwarded = Some(EpochInput { header: self.header.clone(), changes: entry.changes.into_iter().collect() });
+        self.unforwarded =
+            Some(EpochInput { header: self.header.clone(), changes: entry.changes.into_iter().collect() });
         self.core.committed.store(epoch, Ordering::Release);
         self.core.progress.tick();
         Ok(epoch)
@@ -346,7 +369,7 @@ impl Commit {
         }
     }
 
-    fn edit_catalog(&mut self, edit: CatalogEdit) -> Result<Epoch> {
+    fn edit_catalog(&mut self, edit: CatalogEdit, rows: Vec<(RelationId, Vec<Delta>)>) -> Result<Epoch> {
         if let Some(error) = self.core.failure() {
             return Err(error);
         }
@@ -380,7 +403,15 @@ impl Commit {
                 made.push((*id, Table::new(relation.clone())?));
             }
         }
-        let entry = LogEntry { header: self.next_header(vec![]), changes: vec![], positions: vec![], catalog: changes.clone() };
+        let header = self.next_header(rows.iter().map(|(id, _)| *id).collect());
+        let mut filled = Vec::new();
+        for (id, deltas) in rows {
+            let (_, table) =
+                made.iter_mut().find(|(made, _)| *made == id).expect("rows come with the table that has them");
+            let checked = table.check(&deltas)?;
+            filled.push((id, table.change(checked, header.epoch)));
+        }
+        let entry = LogEntry { header, changes: filled, positions: vec![], catalog: changes.clone() };
         for (id, mut table) in made {
             table.publish(entry.header.epoch);
             self.core.tables.write().expect("no panic while held").insert(id, table.reader());
@@ -475,7 +506,8 @@ impl Commit {
         let (sender, receiver) = job_channel();
         let catalog = self.core.catalog();
         // A view that is not in the catalog yet keeps what it has to save.
-        let views = catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView).map(|r| r.id).collect();
+        let views =
+            catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView).map(|r| r.id).collect();
         self.workers.send(Command::Checkpoint(Arc::new(views), sender));
         let tables = self.tables.iter_mut().map(|(id, table)| (*id, table.save())).collect();
         let mut fingerprints: BTreeMap<RelationId, u64> = BTreeMap::new();

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::{SessionState, TaskContext};
@@ -67,10 +68,14 @@ impl Scope {
                 };
                 let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
                 let state = session_state(&settings, self.system.as_ref())?;
-                let plan = bind_text(&state, &inner, text, &relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>())?;
+                let names = relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+                // A place in its text is none in the statement's.
+                let plan = bind_text(&state, &inner, text, &names).map_err(Error::nowhere)?;
                 Ok(Arc::new(ViewTable::new(plan, Some(text.to_string()))))
             }
-            RelationKind::Sink => Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name))),
+            RelationKind::Sink => {
+                Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name)))
+            }
             _ => {
                 let append_only = match relation.kind {
                     RelationKind::Stream => true,
@@ -93,7 +98,7 @@ impl Relations for Scope {
         if let Some(relation) = self.find(schema, name) {
             return self.provider(relation).map(Some);
         }
-        if let Some(table) = super::system_tables::table(&self.core, &self.catalog, schema, name) {
+        if let Some(table) = super::system_tables::table(&self.core, schema, name) {
             return Ok(Some(table));
         }
         Ok(self.system.as_ref().and_then(|(system, view)| system.table(schema, name, view)))
@@ -101,7 +106,10 @@ impl Relations for Scope {
 }
 
 /// Functions, types and settings to bind with.
-pub fn session_state(settings: &BindSettings, system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>) -> Result<SessionState> {
+pub fn session_state(
+    settings: &BindSettings,
+    system: Option<&(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
+) -> Result<SessionState> {
     let mut state = context::session_state(settings);
     if let Some((system, view)) = system {
         system.register(&mut state, view)?;
@@ -122,7 +130,30 @@ pub struct Bound {
     pub names: Vec<String>,
 }
 
-pub fn bind_query(state: &SessionState, scope: &Scope, query: &ast::Query, parameters: &[Option<DataType>]) -> Result<Bound> {
+/// A parameter's value, with what its type is called.
+pub type Argument = ScalarAndMetadata;
+
+pub fn arguments(fields: &[FieldRef], values: Vec<ScalarValue>) -> Vec<Argument> {
+    let metadata = |field: &FieldRef| Some(FieldMetadata::from(field.as_ref())).filter(|m| !m.is_empty());
+    values.into_iter().zip(fields).map(|(value, field)| Argument::new(value, metadata(field))).collect()
+}
+
+/// What arguments say of their parameters.
+pub fn fields_of(arguments: &[Argument]) -> Vec<Option<FieldRef>> {
+    let field = |argument: &Argument| {
+        let field = Field::new("", argument.value.data_type(), true);
+        let metadata = argument.metadata.as_ref().map(FieldMetadata::to_hashmap);
+        Some(Arc::new(field.with_metadata(metadata.unwrap_or_default())))
+    };
+    arguments.iter().map(field).collect()
+}
+
+pub fn bind_query(
+    state: &SessionState,
+    scope: &Scope,
+    query: &ast::Query,
+    parameters: &[Option<FieldRef>],
+) -> Result<Bound> {
     let mut query = query.clone();
     let system = match &scope.system {
         Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
@@ -183,11 +214,7 @@ impl Session {
     }
 
     pub(super) fn bind_settings(&self) -> BindSettings {
-        BindSettings {
-            time_zone: self.settings.value("timezone").to_string(),
-            search_path: self.search_path(),
-            ..BindSettings::default()
-        }
+        BindSettings { time_zone: self.settings.zone(), search_path: self.search_path(), ..BindSettings::default() }
     }
 
     pub(super) fn state(&self, scope: &Scope) -> Result<SessionState> {
@@ -195,7 +222,13 @@ impl Session {
     }
 
     /// Runs a bound query over a snapshot: the transaction's, or one of now.
-    pub(super) async fn run_plan(&mut self, scope: &Scope, state: &SessionState, plan: LogicalPlan, names: &[String]) -> Result<(SchemaRef, RowStream)> {
+    pub(super) async fn run_plan(
+        &mut self,
+        scope: &Scope,
+        state: &SessionState,
+        plan: LogicalPlan,
+        names: &[String],
+    ) -> Result<(SchemaRef, RowStream)> {
         let relations = relations_of(&scope.catalog, &plan)?;
         let snapshot = self.snapshot(&relations).await?;
         self.warn_of_errors(&scope.catalog, &relations);
@@ -213,9 +246,13 @@ impl Session {
             None => Snapshot::take(&self.core, &missing).await?,
             Some(epoch) => {
                 // What was made after the first read is seen as it is now.
-                let (new, old): (Vec<_>, Vec<_>) = missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
+                let (new, old): (Vec<_>, Vec<_>) =
+                    missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
                 let mut snapshot = Snapshot::at(&self.core, &old, epoch).await?.ok_or_else(|| {
-                    Error::new("40001", "could not serialize access: a relation has moved on since this transaction's first read")
+                    Error::new(
+                        "40001",
+                        "could not serialize access: a relation has moved on since this transaction's first read",
+                    )
                 })?;
                 if !new.is_empty() {
                     snapshot.relations.extend(Snapshot::take(&self.core, &new).await?.relations);
@@ -250,7 +287,8 @@ impl Session {
             }
             let count = self.core.view(relation.id).map_or(0, |v| v.errors());
             if count > 0 {
-                let message = format!("{count} rows are set aside in materialized view \"{}\"; see mr_errors", relation.name);
+                let message =
+                    format!("{count} rows are set aside in materialized view \"{}\"; see mr_errors", relation.name);
                 self.notice("WARNING", "01000", message);
             }
             above.extend(relation.depends_on.iter().filter_map(|id| catalog.get(*id).cloned()));
@@ -274,7 +312,8 @@ pub async fn run_over(
     scope.slot.set(None);
     let physical = interruptible(physical?)?;
     let context = Arc::new(TaskContext::from(state));
-    let fields = physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
+    let fields =
+        physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let rows = execute_stream(physical, context).map_err(error_from)?;
     let out = schema.clone();
@@ -302,11 +341,11 @@ fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
 }
 
 /// Puts the parameters' values in their places.
-pub fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
-    if values.is_empty() {
+pub fn with_parameters(plan: LogicalPlan, arguments: &[Argument]) -> Result<LogicalPlan> {
+    if arguments.is_empty() {
         return Ok(plan);
     }
-    plan.replace_params_with_values(&datafusion::common::ParamValues::from(values.to_vec())).map_err(error_from)
+    plan.replace_params_with_values(&datafusion::common::ParamValues::List(arguments.to_vec())).map_err(error_from)
 }
 
 /// EXCEPT ALL and INTERSECT ALL count duplicates; DataFusion plans them as joins that do not.
@@ -318,7 +357,8 @@ fn refuse_multiset_operations(query: &ast::Query) -> Result<()> {
             let mut bodies = vec![query.body.as_ref()];
             while let Some(body) = bodies.pop() {
                 if let ast::SetExpr::SetOperation { op, set_quantifier, left, right } = body {
-                    let counts = matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
+                    let counts =
+                        matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
                     if counts && matches!(set_quantifier, ast::SetQuantifier::All) {
                         self.0 = Some(format!("{op} ALL"));
                     }

@@ -110,7 +110,12 @@ impl Session {
         Ok((relation, plan, logical))
     }
 
-    pub(super) async fn create_materialized_view(&mut self, d: Definition<'_>, or_replace: bool, if_not_exists: bool) -> Result<()> {
+    pub(super) async fn create_materialized_view(
+        &mut self,
+        d: Definition<'_>,
+        or_replace: bool,
+        if_not_exists: bool,
+    ) -> Result<()> {
         let existing = self.existing(d.name);
         if let Some(existing) = &existing {
             if if_not_exists {
@@ -128,8 +133,16 @@ impl Session {
         if let Some(old) = &existing {
             let catalog = self.core.catalog();
             if let Some(dependant) = catalog.dependants(old.id).next() {
-                return Err(Error::new("2BP01", format!("cannot replace materialized view \"{}\": {} \"{}\" depends on it",
-                    old.name, dependant.kind.word(), dependant.name)).hint("Drop what depends on it first."));
+                return Err(Error::new(
+                    "2BP01",
+                    format!(
+                        "cannot replace materialized view \"{}\": {} \"{}\" depends on it",
+                        old.name,
+                        dependant.kind.word(),
+                        dependant.name
+                    ),
+                )
+                .hint("Drop what depends on it first."));
             }
             if relation.depends_on.contains(&old.id) {
                 return Err(Error::new("42P17", format!("materialized view \"{}\" cannot read itself", old.name)));
@@ -174,15 +187,17 @@ impl Session {
             if taken {
                 return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));
             }
+            super::ddl::check_schema(catalog, &relation.schema_name)?;
             for id in &relation.depends_on {
                 if catalog.get(*id).is_none() {
-                    return Err(Error::undefined_relation(format!("#{id}")).detail("It was dropped while the view was being made."));
+                    return Err(Error::undefined_relation(format!("#{id}"))
+                        .detail("It was dropped while the view was being made."));
                 }
             }
             changes.push(CatalogChange::Put(Box::new(relation)));
             Ok(changes)
         };
-        core.ask(|reply| Request::Catalog { edit: Box::new(edit), reply }).await?;
+        self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
         making.finished = true;
         Ok(())
     }
@@ -209,7 +224,10 @@ fn check_options(options: &Options) -> Result<()> {
 /// The names that the statement gives, or those of the query.
 pub fn column_names(bound: &[String], given: &[String]) -> Result<Vec<String>> {
     if given.len() > bound.len() {
-        return Err(Error::new("42601", format!("{} column names were given for {} columns", given.len(), bound.len())));
+        return Err(Error::new(
+            "42601",
+            format!("{} column names were given for {} columns", given.len(), bound.len()),
+        ));
     }
     let names: Vec<String> = given.iter().chain(&bound[given.len()..]).cloned().collect();
     for (i, name) in names.iter().enumerate() {
@@ -228,4 +246,3 @@ pub fn columns_of(plan: &LogicalPlan, names: &[String]) -> Vec<Column> {
         .map(|(f, n)| Column { name: n.clone(), sql_type: sql_type_of(f), nullable: true, default: None })
         .collect()
 }
-
