@@ -2,9 +2,10 @@
 //! statement once and run it with parameters, as an application would.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 use millrace_engine::session::{Outcome, Prepared, Session};
@@ -48,7 +49,8 @@ impl Client {
             Client::Embedded { session, prepared } => {
                 if !prepared.contains_key(sql) {
                     let statement = session.parse(sql)?.pop().ok_or("no statement")?;
-                    let types = vec![Some(DataType::Int64); parameters.len()];
+                    let bigint: FieldRef = Arc::new(Field::new("", DataType::Int64, true));
+                    let types = vec![Some(bigint); parameters.len()];
                     prepared.insert(sql.to_string(), session.prepare(statement, &types).await?);
                 }
                 let parameters = parameters.iter().map(|p| ScalarValue::Int64(Some(*p))).collect();

@@ -52,10 +52,22 @@ impl Writes {
 pub type CatalogEdit = Box<dyn FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send>;
 
 pub enum Request {
-    Write { writes: Writes, reply: Reply<Epoch> },
+    Write {
+        writes: Writes,
+        reply: Reply<Epoch>,
+    },
     /// Fails when the primary key of one of these rows is taken.
-    CheckFree { relation: RelationId, rows: Vec<RecordBatch>, reply: Reply<()> },
-    Catalog { edit: CatalogEdit, reply: Reply<Epoch> },
+    CheckFree {
+        relation: RelationId,
+        rows: Vec<RecordBatch>,
+        reply: Reply<()>,
+    },
+    /// Changes the catalog; `rows` are those of the table that it makes, in the same epoch.
+    Catalog {
+        edit: CatalogEdit,
+        rows: Vec<(RelationId, Vec<Delta>)>,
+        reply: Reply<Epoch>,
+    },
     /// Starts to fill a view; it is in no catalog yet.
     Hydrate {
         id: RelationId,
@@ -221,8 +233,8 @@ impl Commit {
                 };
                 let _ = reply.send(result);
             }
-            Request::Catalog { edit, reply } => {
-                let result = self.edit_catalog(edit);
+            Request::Catalog { edit, rows, reply } => {
+                let result = self.edit_catalog(edit, rows);
                 let _ = reply.send(result);
             }
             Request::Hydrate { id, plan, reply } => {
@@ -371,7 +383,7 @@ impl Commit {
         }
     }
 
-    fn edit_catalog(&mut self, edit: CatalogEdit) -> Result<Epoch> {
+    fn edit_catalog(&mut self, edit: CatalogEdit, rows: Vec<(RelationId, Vec<Delta>)>) -> Result<Epoch> {
         if let Some(error) = self.core.failure() {
             return Err(error);
         }
@@ -405,8 +417,15 @@ impl Commit {
                 made.push((*id, Table::new(relation.clone())?));
             }
         }
-        let entry =
-            LogEntry { header: self.next_header(vec![]), changes: vec![], positions: vec![], catalog: changes.clone() };
+        let header = self.next_header(rows.iter().map(|(id, _)| *id).collect());
+        let mut filled = Vec::new();
+        for (id, deltas) in rows {
+            let (_, table) =
+                made.iter_mut().find(|(made, _)| *made == id).expect("rows come with the table that has them");
+            let checked = table.check(&deltas)?;
+            filled.push((id, table.change(checked, header.epoch)));
+        }
+        let entry = LogEntry { header, changes: filled, positions: vec![], catalog: changes.clone() };
         for (id, mut table) in made {
             table.publish(entry.header.epoch);
             self.core.tables.write().expect("no panic while held").insert(id, table.reader());

@@ -98,12 +98,16 @@ impl Core {
         chrono::Utc::now().timestamp_micros()
     }
     pub async fn send(&self, request: Request) -> Result<()> {
-        self.requests.send(request).await.map_err(|_| Error::new("57P01", "the engine has been stopped"))
+        self.requests.send(request).await.map_err(|_| stopped())
     }
     /// Sends a request and waits for its answer.
     pub async fn ask<T>(&self, request: impl FnOnce(crate::commit::Reply<T>) -> Request) -> Result<T> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.send(request(reply)).await?;
-        answer.await.map_err(|_| Error::new("57P01", "the engine has been stopped"))?
+        answer.await.map_err(|_| stopped())?
     }
+}
+
+pub fn stopped() -> Error {
+    Error::new("57P01", "the engine has been stopped")
 }

@@ -17,11 +17,14 @@ pub struct Error {
     pub hint: Option<String>,
     /// Character offset into the statement's text, from 1.
     pub position: Option<usize>,
+    /// The same as the planner knows it, until the statement is at hand: line and column, from 1, of the text that
+    /// was parsed. See [`crate::sql::statement::Statement::locate`].
+    pub(crate) place: Option<(u64, u64)>,
 }
 
 impl Error {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), detail: None, hint: None, position: None }
+        Error { code, message: message.into(), detail: None, hint: None, position: None, place: None }
     }
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -33,6 +36,12 @@ impl Error {
     }
     pub fn position(mut self, position: Option<usize>) -> Self {
         self.position = position;
+        self
+    }
+    /// Without a place: what it points into is not the user's statement.
+    pub(crate) fn nowhere(mut self) -> Self {
+        self.position = None;
+        self.place = None;
         self
     }
 

@@ -128,8 +128,9 @@ fn show(tag: u8, mut body: &[u8]) -> String {
                 write!(line, " {}", fields[&'S']).unwrap();
             }
             write!(line, " {}", fields[&'C']).unwrap();
-            // Syntax errors point at their place; other errors need not.
-            if let Some(position) = fields.get(&'P').filter(|_| fields[&'C'] == "42601") {
+            // Syntax errors and names that mean nothing have a place; other errors need not.
+            let placed = ["42601", "42703", "42P01", "42883"].contains(&fields[&'C'].as_str());
+            if let Some(position) = fields.get(&'P').filter(|_| placed) {
                 write!(line, " P{position}").unwrap();
             }
             write!(line, " {}", fields[&'M']).unwrap();

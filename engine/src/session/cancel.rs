@@ -19,6 +19,8 @@ pub struct CancelHandle(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     cancelled: AtomicBool,
+    /// The statement's effect can no longer be stopped.
+    too_late: AtomicBool,
     changed: Notify,
 }
 
@@ -29,7 +31,12 @@ impl CancelHandle {
     }
     /// A new statement begins.
     pub(super) fn reset(&self) {
+        self.0.too_late.store(false, Ordering::Release);
         self.0.cancelled.store(false, Ordering::Release);
+    }
+    /// Until the next statement nothing is cancelled any more, neither by the client nor by time.
+    pub(super) fn too_late(&self) {
+        self.0.too_late.store(true, Ordering::Release);
     }
     async fn cancelled(&self) {
         loop {
@@ -37,9 +44,21 @@ impl CancelHandle {
             tokio::pin!(changed);
             changed.as_mut().enable();
             if self.0.cancelled.load(Ordering::Acquire) {
-                return;
+                return self.unless_too_late().await;
             }
             changed.await;
+        }
+    }
+    async fn timed_out(&self, deadline: Option<Instant>) {
+        match deadline {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+        self.unless_too_late().await
+    }
+    async fn unless_too_late(&self) {
+        if self.0.too_late.load(Ordering::Acquire) {
+            std::future::pending().await
         }
     }
 
@@ -48,7 +67,7 @@ impl CancelHandle {
         tokio::select! {
             biased;
             () = self.cancelled() => Err(Error::canceled("canceling statement due to user request")),
-            () = sleep_until(deadline) => Err(Error::canceled("canceling statement due to statement timeout")),
+            () = self.timed_out(deadline) => Err(Error::canceled("canceling statement due to statement timeout")),
             result = work => result,
         }
     }
@@ -67,13 +86,6 @@ impl CancelHandle {
                 }
             }
         }))
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

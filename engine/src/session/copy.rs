@@ -13,6 +13,10 @@ use crate::error::{Error, Result};
 use crate::sql::statement::{Copy, CopyFormat, CopySource};
 use crate::sql::text::{Style, Zone};
 
+/// A COPY FROM is one epoch, so all of it is in memory until it is committed: so much of rows, as columns, at most.
+/// (Checking, logging and indexing them takes about three times as much again.)
+const COPY_IN_BYTES_MAX: usize = 1 << 30;
+
 /// Encoded rows are sent in pieces of about this size.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -25,11 +29,22 @@ pub struct CopyIn {
     named: Vec<usize>,
     decoder: CopyDecoder,
     rows: Vec<arrow::array::RecordBatch>,
+    /// That the rows take.
+    bytes: usize,
 }
 
 impl CopyIn {
     pub fn push(&mut self, bytes: Bytes) -> Result<()> {
-        self.rows.extend(self.decoder.push(&bytes)?);
+        for batch in self.decoder.push(&bytes)? {
+            self.bytes += batch.get_array_memory_size();
+            self.rows.push(batch);
+        }
+        if self.bytes + self.decoder.pending_bytes() > COPY_IN_BYTES_MAX {
+            let message = format!("COPY into \"{}\" is too large to be committed as one", self.relation.name);
+            return Err(Error::new("54000", message)
+                .detail(format!("Its rows take more than {} MB of memory.", COPY_IN_BYTES_MAX >> 20))
+                .hint("Nothing of it was written. Divide the data and use several COPY commands."));
+        }
         Ok(())
     }
 }
@@ -60,6 +75,7 @@ impl Session {
             named,
             decoder,
             rows: Vec::new(),
+            bytes: 0,
         }))
     }
 
@@ -68,7 +84,7 @@ impl Session {
         let CopyIn { relation, named, decoder, mut rows, .. } = copy;
         let finished = decoder.finish().map(|last| rows.extend(last));
         let result = match finished {
-            Ok(()) => self.insert_batch(&relation, &named, rows).await,
+            Ok(()) => self.insert_batches(&relation, &named, rows).await,
             Err(error) => Err(error),
         };
         if result.is_err() {

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use sqlparser::ast;
 
+use super::query::Argument;
 use super::{Outcome, Prepared, RowStream, Session};
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
@@ -46,7 +47,7 @@ impl Session {
         name: &str,
         hold: bool,
         statement: &Statement,
-        parameters: &[ScalarValue],
+        parameters: &[Argument],
     ) -> Result<Outcome> {
         if !hold && self.transaction.is_none() {
             return Err(Error::new("25P01", "DECLARE CURSOR can only be used in transaction blocks"));
@@ -124,8 +125,8 @@ impl Session {
         }
         let given = types
             .iter()
-            .map(|t| crate::sql::types::field("", t, true).map(|f| Some(f.data_type().clone())))
-            .collect::<Result<Vec<Option<DataType>>>>()?;
+            .map(|t| crate::sql::types::field("", t, true).map(|f| Some(Arc::new(f))))
+            .collect::<Result<Vec<_>>>()?;
         let (parameters, columns) = self.describe(statement, &given)?;
         let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns };
         self.prepared.insert(name.to_string(), prepared);
@@ -140,7 +141,7 @@ impl Session {
     }
 
     /// EXECUTE's arguments as values of the parameters' types.
-    pub(super) fn argument_values(&self, prepared: &Prepared, arguments: &[ast::Expr]) -> Result<Vec<ScalarValue>> {
+    pub(super) fn argument_values(&self, prepared: &Prepared, arguments: &[ast::Expr]) -> Result<Vec<Argument>> {
         if arguments.len() != prepared.parameters.len() {
             return Err(Error::new(
                 "42601",
@@ -153,21 +154,21 @@ impl Session {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
         let one = RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::empty()), vec![], &options)
             .expect("no columns");
-        arguments
+        let values = arguments
             .iter()
             .zip(&prepared.parameters)
-            .map(|(argument, data_type)| {
+            .map(|(argument, field)| {
                 let expr = crate::sql::bind::bind_expression(&state, &nothing, argument)?;
                 let value = state
                     .create_physical_expr(expr, &nothing)
                     .and_then(|e| e.evaluate(&one))
                     .and_then(|v| v.into_array(1))
                     .map_err(error_from)?;
-                let field = arrow::datatypes::Field::new("parameter", data_type.clone(), true);
-                let value = crate::sql::cast::assign(&value, &field, self.settings.value("timezone"))?;
+                let value = crate::sql::cast::assign(&value, field, &self.settings.zone())?;
                 ScalarValue::try_from_array(&value, 0).map_err(error_from)
             })
-            .collect()
+            .collect::<Result<Vec<_>>>()?;
+        Ok(super::query::arguments(&prepared.parameters, values))
     }
 }
 

@@ -10,6 +10,7 @@ use super::query::{Scope, bind_query, session_state};
 use super::view::{column_names, columns_of};
 use crate::catalog::{Catalog, Column, Relation, RelationId, RelationKind, Watermark};
 use crate::commit::{CatalogEdit, Request};
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::relations_named;
 use crate::sql::statement::{CreateRelation, Name, Options, SinkInput};
@@ -68,6 +69,14 @@ fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<Str
     Ok(text)
 }
 
+/// It may have been dropped since the name was looked up.
+pub(super) fn check_schema(catalog: &Catalog, schema: &str) -> Result<()> {
+    match schema == "public" || catalog.schemas.contains_key(schema) {
+        true => Ok(()),
+        false => Err(Error::new("3F000", format!("schema \"{schema}\" does not exist"))),
+    }
+}
+
 fn already_exists(name: &str) -> Error {
     Error::new("42P07", format!("relation \"{name}\" already exists"))
 }
@@ -77,8 +86,16 @@ impl Session {
         &self,
         edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static,
     ) -> Result<()> {
+        self.edit_with(Vec::new(), edit).await
+    }
+
+    async fn edit_with(
+        &self,
+        rows: Vec<(RelationId, Vec<Delta>)>,
+        edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static,
+    ) -> Result<()> {
         let edit: CatalogEdit = Box::new(edit);
-        self.core.ask(|reply| Request::Catalog { edit, reply }).await.map(|_| ())
+        self.decide(|reply| Request::Catalog { edit, rows, reply }).await.map(|_| ())
     }
 
     /// The relation of this name, if there is one.
@@ -122,7 +139,7 @@ impl Session {
             options: Options::new(),
             watermark: None,
             depends_on: vec![],
-            time_zone: self.settings.value("timezone").to_string(),
+            time_zone: self.settings.zone(),
             search_path: self.search_path(),
             owner: self.user.clone(),
             comment: None,
@@ -134,7 +151,18 @@ impl Session {
     /// Puts a new relation into the catalog. Returns it, or nothing when it was there already.
     pub(super) async fn create(
         &mut self,
+        relation: Relation,
+        if_not_exists: bool,
+        or_replace: bool,
+    ) -> Result<Option<Arc<Relation>>> {
+        self.create_with(relation, Vec::new(), if_not_exists, or_replace).await
+    }
+
+    /// The same for a table that has rows from the start.
+    pub(super) async fn create_with(
+        &mut self,
         mut relation: Relation,
+        rows: Vec<Delta>,
         if_not_exists: bool,
         or_replace: bool,
     ) -> Result<Option<Arc<Relation>>> {
@@ -182,10 +210,12 @@ impl Session {
         }
         let made = Arc::new(relation.clone());
         let replaced = existing.map(|e| e.id);
-        self.edit(move |catalog| {
+        let rows = if rows.is_empty() { Vec::new() } else { vec![(made.id, rows)] };
+        self.edit_with(rows, move |catalog| {
             if catalog.find(&relation.schema_name, &relation.name).is_some_and(|r| Some(r.id) != replaced) {
                 return Err(already_exists(&relation.name));
             }
+            check_schema(catalog, &relation.schema_name)?;
             for id in &relation.depends_on {
                 if catalog.get(*id).is_none() {
                     return Err(Error::undefined_relation(format!("#{id}")));
@@ -355,16 +385,26 @@ impl Session {
         if targets.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<RelationId> = targets.iter().map(|t| t.id).collect();
-        self.drop_all(wanted, cascade).await
+        self.drop_all(targets.iter().map(|t| t.id).collect(), vec![], cascade).await
     }
 
-    /// Drops relations and, with `cascade`, whatever depends on them.
-    async fn drop_all(&mut self, wanted: Vec<RelationId>, cascade: bool) -> Result<()> {
+    /// Drops relations and schemas with all that is in them and, with `cascade`, whatever depends on them: one epoch.
+    async fn drop_all(&mut self, wanted: Vec<RelationId>, schemas: Vec<String>, cascade: bool) -> Result<()> {
         let core = self.core.clone();
         let (tell, told) = std::sync::mpsc::channel();
         self.edit(move |catalog| {
             let mut gone: Vec<RelationId> = wanted.clone();
+            let inside = catalog.relations.values().filter(|r| schemas.contains(&r.schema_name));
+            gone.extend(inside.map(|r| r.id));
+            if let (Some(schema), true, false) = (schemas.first(), gone.len() > wanted.len(), cascade) {
+                let full = catalog.relations.values().find(|r| schemas.contains(&r.schema_name));
+                let schema = full.map_or(schema, |r| &r.schema_name);
+                return Err(Error::new(
+                    "2BP01",
+                    format!("cannot drop schema {schema} because other objects depend on it"),
+                )
+                .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
             let mut next = 0;
             while next < gone.len() {
                 let id = gone[next];
@@ -396,7 +436,9 @@ impl Session {
             let names = gone.iter().filter_map(|id| catalog.get(*id)).cloned().collect::<Vec<_>>();
             let _ = tell.send((names, wanted.len()));
             gone.reverse();
-            Ok(gone.into_iter().map(CatalogChange::Drop).collect())
+            let mut changes: Vec<CatalogChange> = gone.into_iter().map(CatalogChange::Drop).collect();
+            changes.extend(schemas.into_iter().map(|name| CatalogChange::DropSchema { name }));
+            Ok(changes)
         })
         .await?;
         if let Ok((dropped, asked)) = told.try_recv() {
@@ -456,20 +498,22 @@ impl Session {
 
     pub(super) async fn comment(&mut self, name: &Name, column: Option<&str>, text: Option<&str>) -> Result<()> {
         let found = self.relation(name)?;
-        let mut changed = (*found).clone();
-        match column {
-            None => changed.comment = text.map(str::to_string),
-            Some(column) => {
-                let at = changed.columns.iter().position(|c| c.name == column).ok_or_else(|| {
-                    Error::new("42703", format!("column \"{column}\" of relation \"{}\" does not exist", found.name))
-                })?;
-                match text {
-                    Some(text) => changed.column_comments.insert(at, text.to_string()),
-                    None => changed.column_comments.remove(&at),
-                };
+        let at = column.map(|column| {
+            found.columns.iter().position(|c| c.name == column).ok_or_else(|| {
+                Error::new("42703", format!("column \"{column}\" of relation \"{}\" does not exist", found.name))
+            })
+        });
+        let (at, text) = (at.transpose()?, text.map(str::to_string));
+        self.edit(move |catalog| {
+            let mut changed = (**catalog.get(found.id).ok_or_else(|| Error::undefined_relation(&found.name))?).clone();
+            match (at, text) {
+                (None, text) => changed.comment = text,
+                (Some(at), Some(text)) => _ = changed.column_comments.insert(at, text),
+                (Some(at), None) => _ = changed.column_comments.remove(&at),
             }
-        }
-        self.edit(move |_| Ok(vec![CatalogChange::Put(Box::new(changed))])).await
+            Ok(vec![CatalogChange::Put(Box::new(changed))])
+        })
+        .await
     }
 
     pub(super) async fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<()> {
@@ -484,34 +528,27 @@ impl Session {
         }
         let id = self.core.store.next_id()?;
         let name = name.to_string();
-        self.edit(move |_| Ok(vec![CatalogChange::PutSchema { name, id }])).await
+        self.edit(move |catalog| match catalog.schemas.contains_key(&name) {
+            true => Err(Error::new("42P06", format!("schema \"{name}\" already exists"))),
+            false => Ok(vec![CatalogChange::PutSchema { name, id }]),
+        })
+        .await
     }
 
     pub(super) async fn drop_schemas(&mut self, names: &[String], if_exists: bool, cascade: bool) -> Result<()> {
+        let catalog = self.core.catalog();
+        let mut wanted: Vec<String> = Vec::new();
         for name in names {
-            let catalog = self.core.catalog();
-            if !catalog.schemas.contains_key(name) {
-                if if_exists {
-                    self.notice("NOTICE", "00000", format!("schema \"{name}\" does not exist, skipping"));
-                    continue;
+            if catalog.schemas.contains_key(name) {
+                if !wanted.contains(name) {
+                    wanted.push(name.clone());
                 }
+            } else if if_exists {
+                self.notice("NOTICE", "00000", format!("schema \"{name}\" does not exist, skipping"));
+            } else {
                 return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
             }
-            let inside: Vec<RelationId> =
-                catalog.relations.values().filter(|r| r.schema_name == *name).map(|r| r.id).collect();
-            if !inside.is_empty() {
-                if !cascade {
-                    return Err(Error::new(
-                        "2BP01",
-                        format!("cannot drop schema {name} because other objects depend on it"),
-                    )
-                    .hint("Use DROP ... CASCADE to drop the dependent objects too."));
-                }
-                self.drop_all(inside, true).await?;
-            }
-            let name = name.clone();
-            self.edit(move |_| Ok(vec![CatalogChange::DropSchema { name }])).await?;
         }
-        Ok(())
+        if wanted.is_empty() { Ok(()) } else { self.drop_all(vec![], wanted, cascade).await }
     }
 }

@@ -5,26 +5,28 @@
 //! statement of its own holds the table's lock from reading to commit, so that writers wait for one
 //! another rather than fail.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
 use futures::TryStreamExt;
 use sqlparser::ast;
 
-use super::query::{Scope, bind_query, run_over, with_parameters};
+use super::query::{Argument, Scope, bind_query, fields_of, run_over, with_parameters};
 use super::{Outcome, Session};
 use crate::catalog::{Column, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::serve::snapshot::Snapshot;
 use crate::sql::bind::error_from;
-use crate::sql::statement::{Delete, Insert, Name, OnConflict, Update};
+use crate::sql::statement::{Delete, Insert, Name, OnConflict, StatementKind, Update};
 use crate::state::arrangement::take;
+
+/// So often a statement of its own is run before it fails because others were faster.
+const TRIES_MAX: usize = 100;
 
 /// A quoted identifier.
 pub(super) fn quoted(name: &str) -> String {
@@ -48,6 +50,33 @@ fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> 
 }
 
 impl Session {
+    /// INSERT, UPDATE, DELETE, TRUNCATE. Between reading and commit a transaction, which holds no locks, may have
+    /// changed what was read: outside of transactions the statement then runs again.
+    pub(super) async fn change(&mut self, kind: &StatementKind, parameters: &[Argument]) -> Result<Outcome> {
+        let lost = |error: &Error| match kind {
+            // A key that was free when it was looked for.
+            StatementKind::Insert(insert) if insert.on_conflict.is_some() => matches!(error.code, "40001" | "23505"),
+            _ => error.code == "40001",
+        };
+        for _ in 1..TRIES_MAX {
+            match self.change_once(kind, parameters).await {
+                Err(error) if self.transaction.is_none() && lost(&error) => {}
+                done => return done,
+            }
+        }
+        self.change_once(kind, parameters).await
+    }
+
+    async fn change_once(&mut self, kind: &StatementKind, parameters: &[Argument]) -> Result<Outcome> {
+        match kind {
+            StatementKind::Insert(insert) => self.insert(insert, parameters).await,
+            StatementKind::Update(update) => self.update(update, parameters).await,
+            StatementKind::Delete(delete) => self.delete(delete, parameters).await,
+            StatementKind::Truncate { names } => self.truncate(names).await,
+            _ => unreachable!("only these change rows"),
+        }
+    }
+
     fn writable(&self, name: &Name, what: &str) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
         match relation.kind {
@@ -72,7 +101,7 @@ impl Session {
         &mut self,
         text: &str,
         extra: &[(&str, RecordBatch)],
-        parameters: &[ScalarValue],
+        parameters: &[Argument],
     ) -> Result<RecordBatch> {
         let query = crate::sql::parse::query(text)?;
         self.rows_of_query(&query, extra, parameters).await
@@ -82,7 +111,7 @@ impl Session {
         &mut self,
         query: &ast::Query,
         extra: &[(&str, RecordBatch)],
-        parameters: &[ScalarValue],
+        parameters: &[Argument],
     ) -> Result<RecordBatch> {
         let mut scope = self.scope();
         for (name, rows) in extra {
@@ -90,8 +119,7 @@ impl Session {
             scope.extra.insert(name.to_string(), Arc::new(table));
         }
         let state = self.state(&scope)?;
-        let types: Vec<Option<DataType>> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let bound = bind_query(&state, &scope, query, &types)?;
+        let bound = bind_query(&state, &scope, query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
         let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
@@ -111,7 +139,7 @@ impl Session {
         for (i, field) in schema.fields().iter().enumerate() {
             let column = match named.iter().position(|&n| n == i) {
                 Some(given) => {
-                    let style = self.settings.value("timezone").to_string();
+                    let style = self.settings.zone();
                     let cast = crate::sql::cast::assign(rows.column(given), field, &style)
                         .map_err(|e| e.detail(format!("Column \"{}\".", field.name())))?;
                     match defaulted.get(given).filter(|d| d.contains(&true)) {
@@ -148,10 +176,10 @@ impl Session {
         .expect("no columns");
         let text = format!("SELECT CAST(({default}) AS {}) AS v FROM __rows", relation.columns[column].sql_type);
         let values = self.rows_of(&text, &[("__rows", one)], &[]).await?;
-        crate::sql::cast::assign(values.column(0), field, self.settings.value("timezone"))
+        crate::sql::cast::assign(values.column(0), field, &self.settings.zone())
     }
 
-    pub(super) async fn insert(&mut self, insert: &Insert, parameters: &[ScalarValue]) -> Result<Outcome> {
+    async fn insert(&mut self, insert: &Insert, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&insert.table, "insert into")?;
         if relation.kind == RelationKind::Stream && insert.on_conflict.is_some() {
             return Err(Error::new("42809", "ON CONFLICT needs a table with a primary key"));
@@ -166,7 +194,7 @@ impl Session {
             }
             Some(source) => {
                 let (source, defaulted) = without_defaults(source)?;
-                let source = self.typed_parameters(&relation, &named, source);
+                let source = self.typed_parameters(&relation, &named, source)?;
                 let given = self.rows_of_query(&source, &[], parameters).await?;
                 let width = given.num_columns();
                 if width > named.len() {
@@ -178,26 +206,36 @@ impl Session {
                 self.conform(&relation, &named[..width], given, &defaulted).await?
             }
         };
-        self.insert_rows(&relation, rows, insert.on_conflict.as_ref(), insert.returning.as_deref(), parameters).await
+        let mut held = None;
+        let (new, deltas) = match &insert.on_conflict {
+            None => (rows.clone(), vec![Delta::inserts(rows)]),
+            Some(on_conflict) => {
+                held = self.hold(&relation).await;
+                let alias = insert.alias.as_deref().unwrap_or(&relation.name);
+                let (old, new) = self.resolve_conflicts(&relation, alias, rows, on_conflict, parameters).await?;
+                (new.clone(), vec![Delta::retractions(old), Delta::inserts(new)])
+            }
+        };
+        let answer = self
+            .answer(&relation, insert.alias.as_deref(), "INSERT 0", new, insert.returning.as_deref(), parameters)
+            .await?;
+        self.write(relation.id, deltas).await?;
+        drop(held);
+        Ok(answer)
     }
 
     /// `VALUES ($1, $2)` into columns: each parameter that stands alone has its column's type.
-    fn typed_parameters(&self, relation: &Relation, named: &[usize], mut query: ast::Query) -> ast::Query {
+    fn typed_parameters(&self, relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
         if let ast::SetExpr::Values(values) = query.body.as_mut() {
             for row in values.rows.iter_mut() {
                 for (cell, &column) in row.iter_mut().zip(named) {
-                    if let ast::Expr::Value(v) = cell {
-                        if matches!(v.value, ast::Value::Placeholder(_)) {
-                            let text = format!("CAST({cell} AS {})", relation.columns[column].sql_type);
-                            if let Ok(cast) = crate::sql::parse::parse_expression(&text) {
-                                *cell = cast;
-                            }
-                        }
+                    if let Some(typed) = typed_parameter(&relation.columns[column], cell)? {
+                        *cell = typed;
                     }
                 }
             }
         }
-        query
+        Ok(query)
     }
 
     /// The query that an INSERT runs, for describing its parameters.
@@ -206,42 +244,17 @@ impl Session {
         let relation = self.relation(&insert.table)?;
         let named = named_columns(&relation, &insert.columns)?;
         let (source, _) = without_defaults(source)?;
-        Ok(Some(self.typed_parameters(&relation, &named, source)))
-    }
-
-    /// Inserts whole rows.
-    async fn insert_rows(
-        &mut self,
-        relation: &Arc<Relation>,
-        rows: RecordBatch,
-        on_conflict: Option<&OnConflict>,
-        returning: Option<&[ast::SelectItem]>,
-        parameters: &[ScalarValue],
-    ) -> Result<Outcome> {
-        let (count, rows) = match on_conflict {
-            None => {
-                self.write(relation.id, vec![Delta::inserts(rows.clone())]).await?;
-                (rows.num_rows(), rows)
-            }
-            Some(on_conflict) => {
-                let _held = self.hold(relation).await;
-                let (old, new) = self.resolve_conflicts(relation, rows, on_conflict, parameters).await?;
-                let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
-                self.write(relation.id, deltas).await?;
-                (new.num_rows(), new)
-            }
-        };
-        self.answer(relation, "INSERT 0", count, rows, returning, parameters).await
+        self.typed_parameters(&relation, &named, source).map(Some)
     }
 
     /// Used by COPY: rows of these columns, decoded.
-    pub(super) async fn insert_batch(
+    pub(super) async fn insert_batches(
         &mut self,
         relation: &Arc<Relation>,
         named: &[usize],
         rows: Vec<RecordBatch>,
     ) -> Result<u64> {
-        let mut deltas = Vec::new();
+        let mut deltas = Vec::with_capacity(rows.len());
         let mut count = 0;
         for batch in rows {
             count += batch.num_rows() as u64;
@@ -262,9 +275,10 @@ impl Session {
     async fn resolve_conflicts(
         &mut self,
         relation: &Arc<Relation>,
+        alias: &str,
         rows: RecordBatch,
         on_conflict: &OnConflict,
-        parameters: &[ScalarValue],
+        parameters: &[Argument],
     ) -> Result<(RecordBatch, RecordBatch)> {
         named_columns(relation, &on_conflict.target)?;
         let key: Vec<&str> = relation.primary_key.iter().map(|&k| relation.columns[k].name.as_str()).collect();
@@ -298,32 +312,9 @@ impl Session {
             ));
         }
         let rows = take(&rows, &first);
-        let name = quoted(&relation.name);
-        let list = |of: &str| {
-            relation.columns.iter().map(|c| format!("{of}.{}", quoted(&c.name))).collect::<Vec<_>>().join(", ")
-        };
-        let on = key.iter().map(|k| format!("{name}.{0} = excluded.{0}", quoted(k))).collect::<Vec<_>>().join(" AND ");
-        let own = format!("(SELECT *, true AS __there FROM {}) AS {name}", full_name(relation));
         let width = relation.columns.len();
-        let mut select = vec![format!("{name}.__there"), list(&name), list("excluded")];
-        for (column, expr) in &on_conflict.assignments {
-            let at = named_columns(relation, std::slice::from_ref(column))?[0];
-            let expr = qualified(expr.clone(), relation);
-            let value = if is_default(&expr) {
-                relation.columns[at].default.clone().unwrap_or("NULL".into())
-            } else {
-                expr.to_string()
-            };
-            select.push(format!("({value})"));
-        }
-        let filter = match &on_conflict.filter {
-            Some(filter) => format!("({})", qualified(filter.clone(), relation)),
-            None => "true".into(),
-        };
-        select.push(filter);
-        let aliased: Vec<String> = number_columns(&select, width);
-        let text = format!("SELECT {} FROM excluded LEFT JOIN {own} ON {on}", aliased.join(", "));
-        let found = self.rows_of(&text, &[("excluded", rows)], parameters).await?;
+        let query = conflict_query(relation, alias, on_conflict)?;
+        let found = self.rows_of_query(&query, &[("excluded", rows)], parameters).await?;
         let schema = relation.arrow_schema();
         let part = |from: usize, indices: &[u32]| -> Result<RecordBatch> {
             let columns = found.columns()[from..from + width].to_vec();
@@ -359,7 +350,7 @@ impl Session {
                 None,
             )
             .map_err(Error::internal)?;
-            columns[at] = crate::sql::cast::assign(&values, schema.field(at), self.settings.value("timezone"))?;
+            columns[at] = crate::sql::cast::assign(&values, schema.field(at), &self.settings.zone())?;
         }
         check_not_null(relation, &columns)?;
         let options = RecordBatchOptions::new().with_row_count(Some(hit.len()));
@@ -367,14 +358,14 @@ impl Session {
         Ok((old, as_batch(&schema, &[updated, fresh_rows])?))
     }
 
-    pub(super) async fn update(&mut self, update: &Update, parameters: &[ScalarValue]) -> Result<Outcome> {
+    async fn update(&mut self, update: &Update, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&update.table, "update")?;
         if !update.from.is_empty() && relation.primary_key.is_empty() {
             return Err(Error::unsupported("UPDATE … FROM on a table without a primary key"));
         }
-        let text = self.update_query(update, &relation)?;
+        let query = self.update_query(update, &relation)?;
         let _held = self.hold(&relation).await;
-        let found = self.rows_of(&text, &[], parameters).await?;
+        let found = self.rows_of_query(&query, &[], parameters).await?;
         let found = self.first_per_key(&relation, found, !update.from.is_empty())?;
         let schema = relation.arrow_schema();
         let width = schema.fields().len();
@@ -387,46 +378,41 @@ impl Session {
             columns[at] = if is_default(expr) {
                 self.default_value(&relation, at, found.num_rows()).await?
             } else {
-                crate::sql::cast::assign(found.column(width + i), schema.field(at), self.settings.value("timezone"))?
+                crate::sql::cast::assign(found.column(width + i), schema.field(at), &self.settings.zone())?
             };
         }
         check_not_null(&relation, &columns)?;
         let new = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
+        let answer = self
+            .answer(&relation, update.alias.as_deref(), "UPDATE", new, update.returning.as_deref(), parameters)
+            .await?;
         self.write(relation.id, deltas).await?;
-        self.answer(&relation, "UPDATE", new.num_rows(), new, update.returning.as_deref(), parameters).await
+        Ok(answer)
     }
 
     /// The old rows and, after them, the assigned values.
-    pub(super) fn update_query(&self, update: &Update, relation: &Relation) -> Result<String> {
-        let alias = update.alias.clone().unwrap_or_else(|| relation.name.clone());
-        let mut select: Vec<String> =
-            relation.columns.iter().map(|c| format!("{}.{}", quoted(&alias), quoted(&c.name))).collect();
+    pub(super) fn update_query(&self, update: &Update, relation: &Relation) -> Result<ast::Query> {
+        let mut values = Vec::new();
         for (i, (column, expr)) in update.assignments.iter().enumerate() {
             let at = named_columns(relation, std::slice::from_ref(column))?[0];
             if update.assignments[..i].iter().any(|(c, _)| c == column) {
                 return Err(Error::new("42601", format!("multiple assignments to same column \"{column}\"")));
             }
-            let value = match expr {
-                e if is_default(e) => "NULL".to_string(),
-                ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)) => {
-                    format!("CAST({expr} AS {})", relation.columns[at].sql_type)
-                }
-                e => format!("({e})"),
+            let expr = match expr {
+                e if is_default(e) => ast::Expr::Value(ast::Value::Null.into()),
+                e => match typed_parameter(&relation.columns[at], e)? {
+                    Some(typed) => typed,
+                    None => ast::Expr::Nested(Box::new(e.clone())),
+                },
             };
-            select.push(format!("{value} AS __new_{i}"));
+            values.push(ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(format!("__new_{i}")) });
         }
-        let from = update.from.iter().map(|f| format!(", {f}")).collect::<String>();
-        let filter = update.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
-        Ok(format!("SELECT {} FROM {} AS {}{from}{filter}", select.join(", "), full_name(relation), quoted(&alias)))
+        rows_query(relation, update.alias.as_deref(), values, &update.from, update.filter.as_ref())
     }
 
-    pub(super) fn delete_query(&self, delete: &Delete, relation: &Relation) -> String {
-        let alias = quoted(delete.alias.as_ref().unwrap_or(&relation.name));
-        let select: Vec<String> = relation.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect();
-        let using = delete.using.iter().map(|f| format!(", {f}")).collect::<String>();
-        let filter = delete.filter.as_ref().map_or(String::new(), |f| format!(" WHERE {f}"));
-        format!("SELECT {} FROM {} AS {alias}{using}{filter}", select.join(", "), full_name(relation))
+    pub(super) fn delete_query(&self, delete: &Delete, relation: &Relation) -> Result<ast::Query> {
+        rows_query(relation, delete.alias.as_deref(), Vec::new(), &delete.using, delete.filter.as_ref())
     }
 
     /// UPDATE … FROM and DELETE … USING may find a row several times: the first counts.
@@ -447,67 +433,105 @@ impl Session {
         Ok(take(&found, &first))
     }
 
-    pub(super) async fn delete(&mut self, delete: &Delete, parameters: &[ScalarValue]) -> Result<Outcome> {
+    async fn delete(&mut self, delete: &Delete, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&delete.table, "delete from")?;
         if !delete.using.is_empty() && relation.primary_key.is_empty() {
             return Err(Error::unsupported("DELETE … USING on a table without a primary key"));
         }
-        let text = self.delete_query(delete, &relation);
+        let query = self.delete_query(delete, &relation)?;
         let _held = self.hold(&relation).await;
-        let found = self.rows_of(&text, &[], parameters).await?;
+        let found = self.rows_of_query(&query, &[], parameters).await?;
         let found = self.first_per_key(&relation, found, !delete.using.is_empty())?;
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
         let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
             .map_err(Error::internal)?;
-        self.write(relation.id, vec![Delta::retractions(old.clone())]).await?;
-        self.answer(&relation, "DELETE", old.num_rows(), old, delete.returning.as_deref(), parameters).await
+        let deltas = vec![Delta::retractions(old.clone())];
+        let answer = self
+            .answer(&relation, delete.alias.as_deref(), "DELETE", old, delete.returning.as_deref(), parameters)
+            .await?;
+        self.write(relation.id, deltas).await?;
+        Ok(answer)
     }
 
-    pub(super) async fn truncate(&mut self, names: &[Name]) -> Result<()> {
+    /// All tables are emptied in one epoch.
+    async fn truncate(&mut self, names: &[Name]) -> Result<Outcome> {
+        let mut relations = BTreeMap::new();
         for name in names {
             let relation = self.writable(name, "truncate")?;
-            let everything = Delete { table: name.clone(), alias: None, using: vec![], filter: None, returning: None };
-            let text = self.delete_query(&everything, &relation);
-            let _held = self.hold(&relation).await;
-            let found = self.rows_of(&text, &[], &[]).await?;
+            relations.insert(relation.id, relation);
+        }
+        // Locked by rising id, so that two that truncate the same tables do not wait for each other for ever.
+        let mut held = Vec::new();
+        for relation in relations.values() {
+            held.push(self.hold(relation).await);
+        }
+        let mut changes = BTreeMap::new();
+        for (id, relation) in relations {
+            let query = rows_query(&relation, None, Vec::new(), &[], None)?;
+            let found = self.rows_of_query(&query, &[], &[]).await?;
             let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
             let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
                 .map_err(Error::internal)?;
-            self.write(relation.id, vec![Delta::retractions(old)]).await?;
+            changes.insert(id, vec![Delta::retractions(old)]);
         }
-        Ok(())
+        self.write_all(changes).await?;
+        Ok(Outcome::Done("TRUNCATE TABLE".into()))
     }
 
-    /// The tag, or RETURNING's rows.
+    /// The tag, or RETURNING's rows. They are all computed before the change is made: an error in one is the
+    /// statement's, and then nothing has changed.
     async fn answer(
         &mut self,
         relation: &Arc<Relation>,
+        alias: Option<&str>,
         tag: &'static str,
-        count: usize,
         rows: RecordBatch,
         returning: Option<&[ast::SelectItem]>,
-        parameters: &[ScalarValue],
+        parameters: &[Argument],
     ) -> Result<Outcome> {
-        let Some(items) = returning else { return Ok(Outcome::Done(format!("{tag} {count}"))) };
-        let query = crate::sql::parse::query(&returning_text(relation, items))?;
+        let Some(items) = returning else { return Ok(Outcome::Done(format!("{tag} {}", rows.num_rows()))) };
+        let query = returning_query(relation, alias, items)?;
         let mut scope = self.scope();
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
         scope.extra.insert(relation.name.clone(), Arc::new(table));
         let state = self.state(&scope)?;
-        let bound = bind_query(&state, &scope, &query, &[])?;
+        let bound = bind_query(&state, &scope, &query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
         let snapshot = Arc::new(Snapshot { epoch: 0, relations: HashMap::new() });
         let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot, Ok).await?;
-        Ok(Outcome::Rows { schema, rows, tag })
+        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))), tag })
+    }
+
+    /// The types of parameters that stand in ON CONFLICT, added to those known.
+    pub(super) fn conflict_parameters(
+        &self,
+        insert: &Insert,
+        known: Vec<Option<FieldRef>>,
+    ) -> Result<Vec<Option<FieldRef>>> {
+        let relation = self.relation(&insert.table)?;
+        let Some(on_conflict) = insert.on_conflict.as_ref().filter(|_| !relation.primary_key.is_empty()) else {
+            return Ok(known);
+        };
+        let query = conflict_query(&relation, insert.alias.as_deref().unwrap_or(&relation.name), on_conflict)?;
+        let mut scope = self.scope();
+        scope.extra.insert("excluded".into(), no_rows(&relation)?);
+        let state = self.state(&scope)?;
+        let bound = bind_query(&state, &scope, &query, &known)?;
+        crate::sql::bind::parameters_known(&bound.plan, &known)
     }
 
     /// What RETURNING's rows look like.
-    pub(super) fn returning_schema(&self, table: &Name, items: &[ast::SelectItem]) -> Result<SchemaRef> {
+    pub(super) fn returning_schema(
+        &self,
+        table: &Name,
+        alias: Option<&str>,
+        items: &[ast::SelectItem],
+    ) -> Result<SchemaRef> {
         let relation = self.relation(table)?;
-        let query = crate::sql::parse::query(&returning_text(&relation, items))?;
+        let query = returning_query(&relation, alias, items)?;
         let mut scope: Scope = self.scope();
-        let empty = MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map_err(error_from)?;
-        scope.extra.insert(relation.name.clone(), Arc::new(empty));
+        scope.extra.insert(relation.name.clone(), no_rows(&relation)?);
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, &query, &[])?;
         Ok(super::query::output_schema(&bound.plan, &bound.names))
@@ -540,34 +564,104 @@ impl Session {
                 default: None,
             })
             .collect();
-        let relation = Relation { columns, ..self.new_relation(name, text)? };
-        let Some(made) = self.create(relation, false, false).await? else { return Ok(None) };
-        let named: Vec<usize> = (0..made.columns.len()).collect();
+        let relation = Arc::new(Relation { columns, ..self.new_relation(name, text)? });
+        let named: Vec<usize> = (0..relation.columns.len()).collect();
         let count = rows.num_rows();
-        self.insert_batch(&made, &named, vec![rows]).await?;
+        let rows = self.conform(&relation, &named, rows, &[]).await?;
+        // The table and its rows are one epoch: nobody sees the one without the other, not after a crash either.
+        let rows = if count == 0 { vec![] } else { vec![Delta::inserts(rows)] };
+        self.create_with(Arc::unwrap_or_clone(relation), rows, false, false).await?;
         Ok(Some(count))
     }
 }
 
-fn returning_text(relation: &Relation, items: &[ast::SelectItem]) -> String {
-    let items: Vec<String> = items.iter().map(|i| i.to_string()).collect();
-    format!("SELECT {} FROM {}", items.join(", "), quoted(&relation.name))
+/// A text of ours with the user's own parts put in as they were parsed, so that their errors have places.
+fn with_parts(text: &str, change: impl FnOnce(&mut ast::Select)) -> Result<ast::Query> {
+    let mut query = *crate::sql::parse::query(text)?;
+    match query.body.as_mut() {
+        ast::SetExpr::Select(select) => change(select),
+        _ => unreachable!("the text is a SELECT"),
+    }
+    Ok(query)
+}
+
+/// The rows of a table that match, whole, and after their columns `values`.
+fn rows_query(
+    relation: &Relation,
+    alias: Option<&str>,
+    values: Vec<ast::SelectItem>,
+    others: &[ast::TableWithJoins],
+    filter: Option<&ast::Expr>,
+) -> Result<ast::Query> {
+    let alias = quoted(alias.unwrap_or(&relation.name));
+    let columns: Vec<String> = relation.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect();
+    let text = format!("SELECT {} FROM {} AS {alias}", columns.join(", "), full_name(relation));
+    with_parts(&text, |select| {
+        select.projection.extend(values);
+        select.from.extend_from_slice(others);
+        select.selection = filter.cloned();
+    })
+}
+
+/// For each row proposed, `excluded`: whether the table has its key, the row that has it, the row proposed, the values
+/// assigned, and whether the row is to be updated.
+fn conflict_query(relation: &Relation, alias: &str, on_conflict: &OnConflict) -> Result<ast::Query> {
+    let own = quoted(alias);
+    let key = relation.primary_key.iter().map(|&k| quoted(&relation.columns[k].name));
+    let on = key.map(|k| format!("{own}.{k} = excluded.{k}")).collect::<Vec<_>>().join(" AND ");
+    let mut columns = vec![format!("{own}.__there")];
+    for side in [own.as_str(), "excluded"] {
+        columns.extend(relation.columns.iter().map(|c| format!("{side}.{}", quoted(&c.name))));
+    }
+    let columns: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{c} AS __c{i}")).collect();
+    let mut values = Vec::new();
+    for (column, expr) in &on_conflict.assignments {
+        let column = &relation.columns[named_columns(relation, std::slice::from_ref(column))?[0]];
+        values.push(match expr {
+            e if is_default(e) => crate::sql::parse::parse_expression(column.default.as_deref().unwrap_or("NULL"))?,
+            e => typed_parameter(column, e)?.unwrap_or_else(|| qualified(e.clone(), relation, alias)),
+        });
+    }
+    values.push(match &on_conflict.filter {
+        Some(filter) => qualified(filter.clone(), relation, alias),
+        None => ast::Expr::Value(ast::Value::Boolean(true).into()),
+    });
+    let text = format!(
+        "SELECT {} FROM excluded LEFT JOIN (SELECT *, true AS __there FROM {}) AS {own} ON {on}",
+        columns.join(", "),
+        full_name(relation)
+    );
+    with_parts(&text, |select| {
+        let values = values.into_iter().enumerate();
+        select.projection.extend(values.map(|(i, expr)| ast::SelectItem::ExprWithAlias {
+            expr: ast::Expr::Nested(Box::new(expr)),
+            alias: ast::Ident::new(format!("__v{i}")),
+        }));
+    })
+}
+
+/// A parameter that stands alone where a column's value is wanted has the column's type.
+fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr>> {
+    match expr {
+        ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)) => {
+            crate::sql::parse::parse_expression(&format!("CAST({expr} AS {})", column.sql_type)).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn returning_query(relation: &Relation, alias: Option<&str>, items: &[ast::SelectItem]) -> Result<ast::Query> {
+    let name = quoted(&relation.name);
+    let alias = alias.map_or(name.clone(), quoted);
+    with_parts(&format!("SELECT 1 FROM {name} AS {alias}"), |select| select.projection = items.to_vec())
+}
+
+fn no_rows(relation: &Relation) -> Result<Arc<MemTable>> {
+    MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map(Arc::new).map_err(error_from)
 }
 
 fn relaxed(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
-}
-
-/// `a, b` -> `a AS __c0, b AS __c1`; entries that are lists of columns are taken apart first.
-fn number_columns(select: &[String], width: usize) -> Vec<String> {
-    let mut out = Vec::new();
-    for (i, item) in select.iter().enumerate() {
-        let parts: Vec<&str> = if (i == 1 || i == 2) && width > 0 { item.split(", ").collect() } else { vec![item] };
-        for part in parts {
-            out.push(format!("{part} AS __c{}", out.len()));
-        }
-    }
-    out
 }
 
 fn is_default(expr: &ast::Expr) -> bool {
@@ -616,13 +710,13 @@ fn without_defaults(source: &ast::Query) -> Result<(ast::Query, Vec<Vec<bool>>)>
 }
 
 /// Unqualified columns in ON CONFLICT mean the table's own.
-fn qualified(mut expr: ast::Expr, relation: &Relation) -> ast::Expr {
+fn qualified(mut expr: ast::Expr, relation: &Relation, alias: &str) -> ast::Expr {
     let _ = ast::visit_expressions_mut(&mut expr, |e| {
         if let ast::Expr::Identifier(name) = e {
             let folded = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
             if relation.columns.iter().any(|c| c.name == folded) {
                 *e = ast::Expr::CompoundIdentifier(vec![
-                    ast::Ident::with_quote('"', &relation.name),
+                    ast::Ident::with_quote('"', alias),
                     ast::Ident::with_quote('"', folded),
                 ]);
             }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use futures::Stream;
@@ -31,6 +31,7 @@ use futures::Stream;
 pub use cancel::CancelHandle;
 pub use copy::CopyIn;
 use cursor::Cursor;
+use query::Argument;
 use settings::Settings;
 use transaction::Transaction;
 
@@ -66,7 +67,7 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 pub struct Prepared {
     pub statement: Arc<Statement>,
     /// `$1, $2, …`: types given by the client or inferred; text where nothing says more.
-    pub parameters: Vec<DataType>,
+    pub parameters: Vec<FieldRef>,
     pub columns: Option<SchemaRef>,
 }
 
@@ -140,9 +141,9 @@ impl Session {
     }
 
     /// Binds: finds the types of parameters and columns. `given[i]` is the client's type for `$i+1`.
-    pub async fn prepare(&mut self, statement: Statement, given: &[Option<DataType>]) -> Result<Prepared> {
+    pub async fn prepare(&mut self, statement: Statement, given: &[Option<FieldRef>]) -> Result<Prepared> {
         self.apply_asked_settings()?;
-        let (parameters, columns) = self.describe(&statement, given)?;
+        let (parameters, columns) = self.describe(&statement, given).map_err(|e| statement.locate(e))?;
         Ok(Prepared { statement: Arc::new(statement), parameters, columns })
     }
 
@@ -170,7 +171,8 @@ impl Session {
         let cancel = self.cancel.clone();
         let deadline = cancel::deadline(self.settings.statement_timeout());
         let statement = prepared.statement.clone();
-        let result = cancel.run(deadline, self.run(&statement, &parameters)).await;
+        let arguments = query::arguments(&prepared.parameters, parameters);
+        let result = cancel.run(deadline, self.run(&statement, &arguments)).await;
         match result {
             Ok(Outcome::Rows { schema, rows, tag }) => {
                 Ok(Outcome::Rows { schema, rows: cancel.guard(deadline, rows), tag })
@@ -178,12 +180,12 @@ impl Session {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 self.note_failure();
-                Err(error)
+                Err(statement.locate(error))
             }
         }
     }
 
-    async fn run(&mut self, statement: &Arc<Statement>, parameters: &[ScalarValue]) -> Result<Outcome> {
+    async fn run(&mut self, statement: &Arc<Statement>, parameters: &[Argument]) -> Result<Outcome> {
         use StatementKind::*;
         let text = &statement.text;
         if let Some(tag) = writes_tag(&statement.kind) {
@@ -238,13 +240,7 @@ impl Session {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")
             }
-            Insert(insert) => self.insert(insert, parameters).await,
-            Update(update) => self.update(update, parameters).await,
-            Delete(delete) => self.delete(delete, parameters).await,
-            Truncate { names } => {
-                self.truncate(names).await?;
-                done("TRUNCATE TABLE")
-            }
+            Insert(_) | Update(_) | Delete(_) | Truncate { .. } => self.change(&statement.kind, parameters).await,
             Copy(copy) => match copy.direction {
                 CopyDirection::FromStdin => self.copy_in(copy),
                 CopyDirection::ToStdout => self.copy_out(copy).await,
@@ -277,8 +273,8 @@ impl Session {
             Execute { name, arguments } => {
                 let prepared = self.prepared_named(name)?;
                 let values = self.argument_values(&prepared, arguments)?;
-                // One level: what is prepared is never EXECUTE itself.
-                Box::pin(self.run(&prepared.statement, &values)).await
+                // One level: what is prepared is never EXECUTE itself. An error's place is one in the text of PREPARE.
+                Box::pin(self.run(&prepared.statement, &values)).await.map_err(Error::nowhere)
             }
             Deallocate(name) => {
                 match name {
@@ -306,11 +302,10 @@ impl Session {
         }
     }
 
-    async fn select(&mut self, query: &sqlparser::ast::Query, parameters: &[ScalarValue]) -> Result<Outcome> {
+    async fn select(&mut self, query: &sqlparser::ast::Query, parameters: &[Argument]) -> Result<Outcome> {
         let scope = self.scope();
         let state = self.state(&scope)?;
-        let types: Vec<Option<DataType>> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let bound = query::bind_query(&state, &scope, query, &types)?;
+        let bound = query::bind_query(&state, &scope, query, &query::fields_of(parameters))?;
         let plan = query::with_parameters(bound.plan, parameters)?;
         let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
         Ok(Outcome::Rows { schema, rows, tag: "SELECT" })

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::{SessionState, TaskContext};
@@ -67,12 +68,9 @@ impl Scope {
                 };
                 let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
                 let state = session_state(&settings, self.system.as_ref())?;
-                let plan = bind_text(
-                    &state,
-                    &inner,
-                    text,
-                    &relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>(),
-                )?;
+                let names = relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+                // A place in its text is none in the statement's.
+                let plan = bind_text(&state, &inner, text, &names).map_err(Error::nowhere)?;
                 Ok(Arc::new(ViewTable::new(plan, Some(text.to_string()))))
             }
             RelationKind::Sink => {
@@ -100,7 +98,7 @@ impl Relations for Scope {
         if let Some(relation) = self.find(schema, name) {
             return self.provider(relation).map(Some);
         }
-        if let Some(table) = super::system_tables::table(&self.core, &self.catalog, schema, name) {
+        if let Some(table) = super::system_tables::table(&self.core, schema, name) {
             return Ok(Some(table));
         }
         Ok(self.system.as_ref().and_then(|(system, view)| system.table(schema, name, view)))
@@ -132,11 +130,29 @@ pub struct Bound {
     pub names: Vec<String>,
 }
 
+/// A parameter's value, with what its type is called.
+pub type Argument = ScalarAndMetadata;
+
+pub fn arguments(fields: &[FieldRef], values: Vec<ScalarValue>) -> Vec<Argument> {
+    let metadata = |field: &FieldRef| Some(FieldMetadata::from(field.as_ref())).filter(|m| !m.is_empty());
+    values.into_iter().zip(fields).map(|(value, field)| Argument::new(value, metadata(field))).collect()
+}
+
+/// What arguments say of their parameters.
+pub fn fields_of(arguments: &[Argument]) -> Vec<Option<FieldRef>> {
+    let field = |argument: &Argument| {
+        let field = Field::new("", argument.value.data_type(), true);
+        let metadata = argument.metadata.as_ref().map(FieldMetadata::to_hashmap);
+        Some(Arc::new(field.with_metadata(metadata.unwrap_or_default())))
+    };
+    arguments.iter().map(field).collect()
+}
+
 pub fn bind_query(
     state: &SessionState,
     scope: &Scope,
     query: &ast::Query,
-    parameters: &[Option<DataType>],
+    parameters: &[Option<FieldRef>],
 ) -> Result<Bound> {
     let mut query = query.clone();
     let system = match &scope.system {
@@ -198,11 +214,7 @@ impl Session {
     }
 
     pub(super) fn bind_settings(&self) -> BindSettings {
-        BindSettings {
-            time_zone: self.settings.value("timezone").to_string(),
-            search_path: self.search_path(),
-            ..BindSettings::default()
-        }
+        BindSettings { time_zone: self.settings.zone(), search_path: self.search_path(), ..BindSettings::default() }
     }
 
     pub(super) fn state(&self, scope: &Scope) -> Result<SessionState> {
@@ -330,11 +342,11 @@ fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
 }
 
 /// Puts the parameters' values in their places.
-pub fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
-    if values.is_empty() {
+pub fn with_parameters(plan: LogicalPlan, arguments: &[Argument]) -> Result<LogicalPlan> {
+    if arguments.is_empty() {
         return Ok(plan);
     }
-    plan.replace_params_with_values(&datafusion::common::ParamValues::from(values.to_vec())).map_err(error_from)
+    plan.replace_params_with_values(&datafusion::common::ParamValues::List(arguments.to_vec())).map_err(error_from)
 }
 
 /// EXCEPT ALL and INTERSECT ALL count duplicates; DataFusion plans them as joins that do not.

@@ -1,6 +1,7 @@
 //! Settings that clients of Postgres set and show, with Postgres' defaults where Millrace has no own.
 
 use crate::error::{Error, Result};
+use crate::sql::text::zone;
 
 struct Setting {
     name: &'static str,
@@ -169,6 +170,11 @@ impl Settings {
         reported_name(&name.to_ascii_lowercase()).to_string()
     }
 
+    /// The time zone as plans name it.
+    pub fn zone(&self) -> String {
+        zone::name(self.value("timezone"))
+    }
+
     pub fn search_path(&self) -> Vec<String> {
         self.value("search_path")
             .split(',')
@@ -228,7 +234,8 @@ fn normalised(name: &str, value: &str) -> Result<String> {
         "intervalstyle" if !value.eq_ignore_ascii_case("postgres") => {
             return Err(Error::unsupported(format!("IntervalStyle \"{value}\"")));
         }
-        "timezone" => time_zone(value).ok_or_else(invalid)?,
+        "timezone" if ["default", "local"].iter().any(|w| value.eq_ignore_ascii_case(w)) => "UTC".into(),
+        "timezone" => zone::setting(value)?,
         "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" | "idle_session_timeout" => {
             duration_ms(value).ok_or_else(invalid)?;
             value.to_string()
@@ -253,26 +260,34 @@ fn normalised(name: &str, value: &str) -> Result<String> {
     })
 }
 
-/// A zone that Arrow knows, as it writes it.
-fn time_zone(value: &str) -> Option<String> {
-    use std::str::FromStr;
-    let value = value.trim();
-    if value.eq_ignore_ascii_case("utc") || value.eq_ignore_ascii_case("gmt") || value.eq_ignore_ascii_case("z") {
-        return Some(if value.eq_ignore_ascii_case("gmt") { "GMT".into() } else { "UTC".into() });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_zones_are_shown_as_postgres_shows_them() {
+        let mut settings = Settings::default();
+        for (set, shown, name) in [
+            ("utc", "UTC", "UTC"),
+            ("europe/berlin", "Europe/Berlin", "Europe/Berlin"),
+            ("+02", "<+02>-02", "+02:00"),
+            ("-7.5", "<-07:30>+07:30", "-07:30"),
+            ("2.25", "<+02:15>-02:15", "+02:15"),
+            ("UTC+3", "UTC+3", "-03:00"),
+            ("ABC-3:30", "ABC-3:30", "+03:30"),
+            ("<+02>-02", "<+02>-02", "+02:00"),
+            // POSIX without a name: what follows counts west. Shown so that it can be read in one way only.
+            ("-05:30", "<+05:30>-05:30", "+05:30"),
+            ("EST5EDT", "EST5EDT", "EST5EDT"),
+            ("0", "<+00>-00", "UTC"),
+        ] {
+            settings.set("TimeZone", Some(set)).unwrap_or_else(|e| panic!("{set}: {e}"));
+            assert_eq!((settings.value("timezone"), settings.zone().as_str()), (shown, name), "{set}");
+            settings.set("timezone", Some(shown)).unwrap_or_else(|e| panic!("{shown}: {e}"));
+            assert_eq!(settings.value("timezone"), shown);
+        }
+        for bad in ["Foo/Bar", "", "MSK", "+0530", "168", "UTC+168", "0.0001"] {
+            assert_eq!(settings.set("timezone", Some(bad)).unwrap_err().code, "22023", "{bad}");
+        }
     }
-    if value.eq_ignore_ascii_case("default") || value.eq_ignore_ascii_case("local") {
-        return Some("UTC".into());
-    }
-    if arrow::array::timezone::Tz::from_str(value).is_ok() {
-        return Some(value.to_string());
-    }
-    // `INTERVAL '+00:00' HOUR TO MINUTE` and plain numbers of hours.
-    let (sign, rest) = match value.strip_prefix('-') {
-        Some(rest) => ('-', rest),
-        None => ('+', value.strip_prefix('+').unwrap_or(value)),
-    };
-    let mut parts = rest.splitn(2, ':');
-    let hours: u32 = parts.next()?.parse().ok()?;
-    let minutes: u32 = parts.next().map_or(Some(0), |m| m.parse().ok())?;
-    (hours <= 14 && minutes < 60).then(|| format!("{sign}{hours:02}:{minutes:02}"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::TryStreamExt;
 
 use super::query::{bind_query, bind_text, output_schema, run_over, session_state};
@@ -133,18 +133,18 @@ impl Session {
                 }
             }
             StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
-                let text = match &statement.kind {
+                let query = match &statement.kind {
                     StatementKind::Update(u) => self.update_query(u, &*self.relation(&u.table)?)?,
-                    StatementKind::Delete(d) => self.delete_query(d, &*self.relation(&d.table)?),
+                    StatementKind::Delete(d) => self.delete_query(d, &*self.relation(&d.table)?)?,
                     StatementKind::Insert(i) => match self.insert_query(i)? {
-                        Some(query) => query.to_string(),
+                        Some(query) => query,
                         None => return Ok("Insert default values".into()),
                     },
                     _ => unreachable!("matched above"),
                 };
                 let scope = self.scope();
                 let state = self.state(&scope)?;
-                let bound = bind_query(&state, &scope, &*crate::sql::parse::query(&text)?, &[])?;
+                let bound = bind_query(&state, &scope, &query, &[])?;
                 Ok(bind::optimize(&state, bound.plan)?.display_indent().to_string())
             }
             _ => Err(Error::unsupported("EXPLAIN of this statement")),
@@ -273,8 +273,8 @@ impl Session {
     pub(super) fn describe(
         &self,
         statement: &Statement,
-        given: &[Option<DataType>],
-    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+        given: &[Option<FieldRef>],
+    ) -> Result<(Vec<FieldRef>, Option<SchemaRef>)> {
         let failed = self.transaction.as_ref().is_some_and(|t| t.failed);
         if failed && !super::transaction::allowed_when_failed(&statement.kind) {
             return Err(Error::new(
@@ -282,47 +282,38 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
-        let bound =
-            |text: Option<String>, query: Option<&sqlparser::ast::Query>| -> Result<(Vec<DataType>, SchemaRef)> {
-                let parsed;
-                let query = match (text, query) {
-                    (Some(text), _) => {
-                        parsed = crate::sql::parse::query(&text)?;
-                        &*parsed
-                    }
-                    (None, Some(query)) => query,
-                    (None, None) => unreachable!("one of them is given"),
-                };
-                let scope = self.scope();
-                let state = self.state(&scope)?;
-                let bound = bind_query(&state, &scope, query, given)?;
-                Ok((bind::parameter_types(&bound.plan, given)?, output_schema(&bound.plan, &bound.names)))
-            };
-        let returning = |table: &Name, items: &Option<Vec<sqlparser::ast::SelectItem>>| {
-            items.as_ref().map(|items| self.returning_schema(table, items)).transpose()
+        let bound = |query: &sqlparser::ast::Query| -> Result<(Vec<Option<FieldRef>>, SchemaRef)> {
+            let scope = self.scope();
+            let state = self.state(&scope)?;
+            let bound = bind_query(&state, &scope, query, given)?;
+            Ok((bind::parameters_known(&bound.plan, given)?, output_schema(&bound.plan, &bound.names)))
+        };
+        let returning = |table: &Name, alias: &Option<String>, items: &Option<Vec<sqlparser::ast::SelectItem>>| {
+            items.as_ref().map(|items| self.returning_schema(table, alias.as_deref(), items)).transpose()
         };
         use StatementKind::*;
-        Ok(match &statement.kind {
+        let (parameters, columns) = match &statement.kind {
             Query(query) => {
-                let (parameters, columns) = bound(None, Some(query))?;
+                let (parameters, columns) = bound(query)?;
                 (parameters, Some(columns))
             }
             Insert(insert) => {
                 let parameters = match self.insert_query(insert)? {
-                    Some(query) => bound(None, Some(&query))?.0,
-                    None => vec![],
+                    Some(query) => bound(&query)?.0,
+                    None => given.to_vec(),
                 };
-                (parameters, returning(&insert.table, &insert.returning)?)
+                let parameters = self.conflict_parameters(insert, parameters)?;
+                (parameters, returning(&insert.table, &insert.alias, &insert.returning)?)
             }
             Update(update) => {
-                let text = self.update_query(update, &*self.relation(&update.table)?)?;
-                (bound(Some(text), None)?.0, returning(&update.table, &update.returning)?)
+                let query = self.update_query(update, &*self.relation(&update.table)?)?;
+                (bound(&query)?.0, returning(&update.table, &update.alias, &update.returning)?)
             }
             Delete(delete) => {
-                let text = self.delete_query(delete, &*self.relation(&delete.table)?);
-                (bound(Some(text), None)?.0, returning(&delete.table, &delete.returning)?)
+                let query = self.delete_query(delete, &*self.relation(&delete.table)?)?;
+                (bound(&query)?.0, returning(&delete.table, &delete.alias, &delete.returning)?)
             }
-            DeclareCursor { statement, .. } => (self.describe(statement, given)?.0, None),
+            DeclareCursor { statement, .. } => return Ok((self.describe(statement, given)?.0, None)),
             Fetch { cursor, is_move: false, .. } => (vec![], Some(self.cursor_schema(cursor)?)),
             Execute { name, .. } => (vec![], self.prepared_named(name)?.columns),
             Show(show) => {
@@ -340,6 +331,7 @@ impl Session {
             }
             Copy(copy) if copy.direction == CopyDirection::ToStdout => (vec![], None),
             _ => (vec![], None),
-        })
+        };
+        Ok((bind::text_if_unknown(parameters), columns))
     }
 }

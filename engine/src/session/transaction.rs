@@ -3,12 +3,13 @@
 //! Savepoints are marks in the list of writes. Definitions take effect at once, whatever becomes of the
 //! transaction.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationId};
-use crate::commit::{Request, Writes};
+use crate::commit::{Reply, Request, Writes};
+use crate::core::stopped;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::serve::snapshot::{Pins, Scan};
@@ -112,7 +113,7 @@ impl Session {
                 let writes = std::mem::take(&mut t.writes);
                 self.restore_settings(t, true);
                 if !writes.changes.is_empty() {
-                    self.core.ask(|reply| Request::Write { writes, reply }).await?;
+                    self.decide(|reply| Request::Write { writes, reply }).await?;
                 }
                 Ok(Outcome::Done("COMMIT".into()))
             }
@@ -199,17 +200,37 @@ impl Session {
 
     /// Makes changes durable now, or keeps them for COMMIT.
     pub(super) async fn write(&mut self, relation: RelationId, deltas: Vec<Delta>) -> Result<()> {
-        if deltas.iter().all(Delta::is_empty) {
+        self.write_all([(relation, deltas)].into()).await
+    }
+
+    /// The same for several relations: they change in one epoch.
+    pub(super) async fn write_all(&mut self, mut changes: BTreeMap<RelationId, Vec<Delta>>) -> Result<()> {
+        changes.retain(|_, deltas| !deltas.iter().all(Delta::is_empty));
+        if changes.is_empty() {
             return Ok(());
         }
         if self.transaction.is_some() {
-            self.check_keys(relation, &deltas).await?;
+            for (relation, deltas) in &changes {
+                self.check_keys(*relation, deltas).await?;
+            }
             let transaction = self.transaction.as_mut().expect("just seen");
-            transaction.writes.changes.entry(relation).or_default().extend(deltas);
+            for (relation, deltas) in changes {
+                transaction.writes.changes.entry(relation).or_default().extend(deltas);
+            }
             return Ok(());
         }
-        let writes = Writes { changes: [(relation, deltas)].into(), positions: vec![] };
-        self.core.ask(|reply| Request::Write { writes, reply }).await.map(|_| ())
+        let writes = Writes { changes, positions: vec![] };
+        self.decide(|reply| Request::Write { writes, reply }).await.map(|_| ())
+    }
+
+    /// Has the commit path do something. Once it has been asked nobody can take that back, so from then on the
+    /// statement cannot be cancelled: its client would hear of a failure, and find the rows.
+    pub(super) async fn decide<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
+        let place = self.core.requests.reserve().await.map_err(|_| stopped())?;
+        self.cancel.too_late();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        place.send(request(reply));
+        answer.await.map_err(|_| stopped())?
     }
 
     /// A key that a transaction inserts must be free now: among its own changes, and in the table as last committed.

@@ -190,6 +190,7 @@ impl Session {
             if taken {
                 return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));
             }
+            super::ddl::check_schema(catalog, &relation.schema_name)?;
             for id in &relation.depends_on {
                 if catalog.get(*id).is_none() {
                     return Err(Error::undefined_relation(format!("#{id}"))
@@ -199,7 +200,7 @@ impl Session {
             changes.push(CatalogChange::Put(Box::new(relation)));
             Ok(changes)
         };
-        core.ask(|reply| Request::Catalog { edit: Box::new(edit), reply }).await?;
+        self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
         making.finished = true;
         Ok(())
     }

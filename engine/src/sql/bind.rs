@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -31,7 +31,7 @@ use crate::sql::context::PostgresTypes;
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
-use crate::sql::types::{TYPE_KEY, field, field_from_ast, sql_type_of, with_sql_type};
+use crate::sql::types::{field, field_from_ast, sql_type_of};
 
 pub use crate::sql::errors::error_from;
 
@@ -56,15 +56,14 @@ pub struct Bound {
 /// As many as a Bind message can carry.
 const PARAMETERS_MAX: usize = 65_535;
 
-/// Binds a query. `parameter_types[i]` is the type of `$i+1` where it is known; the others are inferred, see
-/// [`parameter_types`]. Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 0A000 and others, as in Postgres.
+/// Binds a query. `given[i]` is the type of `$i+1` where it is known; the others are inferred, see [`parameters`]. Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 0A000 and others, as in Postgres.
 pub fn bind(
     state: &SessionState,
     relations: &dyn Relations,
     query: &ast::Query,
-    parameter_types: &[Option<DataType>],
+    given: &[Option<FieldRef>],
 ) -> Result<Bound> {
-    bind_finishing(state, relations, query, parameter_types, Ok)
+    bind_finishing(state, relations, query, given, Ok)
 }
 
 /// The same; `finish` sees the plan when names are bound and before types are settled.
@@ -72,13 +71,13 @@ pub fn bind_finishing(
     state: &SessionState,
     relations: &dyn Relations,
     query: &ast::Query,
-    parameter_types: &[Option<DataType>],
+    given: &[Option<FieldRef>],
     finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<Bound> {
-    let first = bind_once(state, relations, query, parameter_types, false);
+    let first = bind_once(state, relations, query, given, false);
     let plan = match first {
         Err(error) if error.code == "42701" || error.code == "42702" => {
-            bind_once(state, relations, query, parameter_types, true).map_err(|_| error)
+            bind_once(state, relations, query, given, true).map_err(|_| error)
         }
         other => other,
     }?;
@@ -113,72 +112,90 @@ fn bind_once(
     state: &SessionState,
     relations: &dyn Relations,
     query: &ast::Query,
-    parameter_types: &[Option<DataType>],
+    given: &[Option<FieldRef>],
     mark_all: bool,
 ) -> Result<LogicalPlan> {
     let mut query = query.clone();
     rewrite_query(&mut query, mark_all)?;
     let context = BindContext { state, relations };
     let planner = SqlToRel::new_with_options(&context, parser_options());
-    let mut parameter_types = parameter_types.to_vec();
+    let mut parameters = given.to_vec();
     for (number, data_type) in cast_parameters(&query) {
         if !(1..=PARAMETERS_MAX).contains(&number) {
             continue;
         }
-        if parameter_types.len() < number {
-            parameter_types.resize(number, None);
+        if parameters.len() < number {
+            parameters.resize(number, None);
         }
-        if parameter_types[number - 1].is_none() {
-            parameter_types[number - 1] = Some(told_by_elements(&field_from_ast("", &data_type, true)?));
+        if parameters[number - 1].is_none() {
+            parameters[number - 1] = Some(parameter(&field_from_ast("", &data_type, true)?)?);
         }
     }
-    let mut planner_context = planner_context(&parameter_types);
+    let mut planner_context = PlannerContext::new().with_prepare_param_data_types(parameters);
     let statement = ast::Statement::Query(Box::new(query));
     planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)
 }
 
 fn parser_options() -> ParserOptions {
-    ParserOptions::new().with_parse_float_as_decimal(true).with_map_string_types_to_utf8view(false)
-}
-
-fn planner_context(parameter_types: &[Option<DataType>]) -> PlannerContext {
-    let fields =
-        parameter_types.iter().map(|t| t.clone().map(|t| Arc::new(Field::new("", t, true)) as FieldRef)).collect();
-    PlannerContext::new().with_prepare_param_data_types(fields)
+    ParserOptions::new()
+        .with_parse_float_as_decimal(true)
+        .with_map_string_types_to_utf8view(false)
+        .with_collect_spans(true)
 }
 
 /// The types of `$1, $2, …` in a bound plan: those given, those inferred, and text where nothing says more.
-pub fn parameter_types(plan: &LogicalPlan, given: &[Option<DataType>]) -> Result<Vec<DataType>> {
-    let inferred = plan.get_parameter_types().map_err(error_from)?;
-    let mut types: Vec<DataType> = given.iter().map(|t| t.clone().unwrap_or(DataType::Utf8)).collect();
-    for (id, data_type) in inferred {
-        let number: usize = id
-            .trim_start_matches('$')
-            .parse()
-            .ok()
-            .filter(|&n| (1..=PARAMETERS_MAX).contains(&n))
-            .ok_or_else(|| Error::new("42P02", format!("there is no parameter {id}")))?;
-        if types.len() < number {
-            types.resize(number, DataType::Utf8);
-        }
-        if let (Some(data_type), None) = (data_type, given.get(number - 1).and_then(|t| t.as_ref())) {
-            let told = matches!(&data_type, DataType::List(item) if item.metadata().contains_key(TYPE_KEY));
-            types[number - 1] =
-                if told { data_type } else { canonical_type(&Field::new("", data_type, true))?.data_type().clone() };
-        }
-    }
-    Ok(types)
+pub fn parameters(plan: &LogicalPlan, given: &[Option<FieldRef>]) -> Result<Vec<FieldRef>> {
+    Ok(text_if_unknown(parameters_known(plan, given)?))
 }
 
-/// The type of a parameter is told without its field: so the elements of an array say what they are, and a uuid[]
-/// is more than a text[].
-fn told_by_elements(field: &Field) -> DataType {
-    let told = field.metadata().get(TYPE_KEY).and_then(|t| t.strip_suffix("[]"));
-    match (told, field.data_type()) {
-        (Some(element), DataType::List(item)) => {
-            DataType::List(Arc::new(with_sql_type(item.as_ref().clone(), element)))
-        }
-        (_, other) => other.clone(),
+pub fn text_if_unknown(parameters: Vec<Option<FieldRef>>) -> Vec<FieldRef> {
+    let text: FieldRef = Arc::new(Field::new("", DataType::Utf8, true));
+    parameters.into_iter().map(|p| p.unwrap_or_else(|| text.clone())).collect()
+}
+
+/// Those given, and those that the plan says something of.
+pub fn parameters_known(plan: &LogicalPlan, given: &[Option<FieldRef>]) -> Result<Vec<Option<FieldRef>>> {
+    let mut parameters = given.to_vec();
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Placeholder(Placeholder { id, field }) = expr {
+                    let number: Option<usize> = id.trim_start_matches('$').parse().ok();
+                    let number = number
+                        .filter(|n| (1..=PARAMETERS_MAX).contains(n))
+                        .ok_or_else(|| external(Error::new("42P02", format!("there is no parameter {id}"))))?;
+                    if parameters.len() < number {
+                        parameters.resize(number, None);
+                    }
+                    // Where several places want several types, the first one's counts.
+                    if let (slot @ None, Some(field)) = (&mut parameters[number - 1], field) {
+                        *slot = Some(parameter(field).map_err(external)?);
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map_err(error_from)?;
+    Ok(parameters)
+}
+
+/// What a parameter is that stands where a value of this field is wanted: of its type, without length or precision,
+/// so that `amount = $1` compares with what was sent and not with what the column could hold of it. (A numeric that
+/// holds more than `numeric` does stays as it is.)
+fn parameter(wanted: &Field) -> Result<FieldRef> {
+    let wanted = canonical_type(wanted)?;
+    let sql_type = sql_type_of(&wanted);
+    let plain = match sql_type.split_once('(') {
+        Some(("character", rest)) if rest.ends_with("[]") => "text[]".to_string(),
+        Some(("character", _)) => "text".to_string(),
+        Some(("numeric", _)) if !matches!(wanted.data_type(), DataType::Decimal128(p, 0..=10) if *p <= 28) => sql_type,
+        Some((name, rest)) => format!("{name}{}", rest.split_once(')').map_or("", |(_, after)| after)),
+        None => sql_type,
+    };
+    match wanted.data_type() {
+        DataType::Struct(_) | DataType::Map(..) | DataType::Union(..) => Ok(Arc::new(wanted)),
+        _ => Ok(Arc::new(field("", &plain, true)?)),
     }
 }
 
@@ -210,22 +227,11 @@ pub fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> 
 
 /// Binds one expression over columns, its types settled: for DEFAULT, UPDATE SET, ON CONFLICT.
 pub fn bind_expression(state: &SessionState, schema: &DFSchema, expr: &ast::Expr) -> Result<Expr> {
-    bind_expression_with(state, &NoRelations, schema, expr, &[])
-}
-
-/// The same, with relations that its subqueries may name and parameters.
-pub fn bind_expression_with(
-    state: &SessionState,
-    relations: &dyn Relations,
-    schema: &DFSchema,
-    expr: &ast::Expr,
-    parameter_types: &[Option<DataType>],
-) -> Result<Expr> {
     let mut expr = expr.clone();
     rewrite_expression(&mut expr)?;
-    let context = BindContext { state, relations };
+    let context = BindContext { state, relations: &NoRelations };
     let planner = SqlToRel::new_with_options(&context, parser_options());
-    let expr = planner.sql_to_expr(expr, schema, &mut planner_context(parameter_types)).map_err(error_from)?;
+    let expr = planner.sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(error_from)?;
     let info = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(state.config_options().clone())

@@ -29,7 +29,13 @@ fn from_reference(error: &DataFusionError) -> Error {
                 },
             },
         },
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_reference(inner),
+        DataFusionError::Context(_, inner) => from_reference(inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            let mut error = from_reference(inner);
+            let start = diagnostic.span.as_ref().map(|span| (span.start.line, span.start.column));
+            error.place = error.place.or(start);
+            error
+        }
         DataFusionError::Shared(inner) => from_reference(inner),
         DataFusionError::Collection(errors) => match errors.first() {
             Some(first) => from_reference(first),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sqlparser::ast;
 
 use crate::catalog::RelationKind;
+use crate::error::Error;
 
 /// A name as written, folded: `schema.name` or `name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,46 @@ impl std::fmt::Display for Name {
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub text: String,
+    /// Line and column, from 1, at which it begins in the text that was parsed.
+    pub start: (u64, u64),
     pub kind: StatementKind,
+}
+
+impl Statement {
+    /// Gives an error of this statement its position in [`Statement::text`], where that is known.
+    pub fn locate(&self, mut error: Error) -> Error {
+        let place = error.place.take();
+        if error.position.is_some() {
+            return error;
+        }
+        error.position = match place {
+            Some(place) => position_at(&self.text, self.start, place),
+            None => self.position_of_target(&error),
+        };
+        error
+    }
+
+    /// INSERT, UPDATE and DELETE name their table and its columns where no planner sees them: there the name that the
+    /// error speaks of is looked up in the text.
+    fn position_of_target(&self, error: &Error) -> Option<usize> {
+        use StatementKind::{Delete, Insert, Update};
+        let names = matches!(error.code, "42P01" | "42701" | "42703");
+        if !names || !matches!(self.kind, Insert(_) | Update(_) | Delete(_)) {
+            return None;
+        }
+        let name = error.message.split('"').nth(1)?.split('.').next()?;
+        position_at(&self.text, (1, 1), crate::sql::parse::place_of_name(&self.text, name)?)
+    }
+}
+
+/// The position in `text`, which begins at `start`, of a line and column.
+fn position_at(text: &str, start: (u64, u64), (line, column): (u64, u64)) -> Option<usize> {
+    let (below, column) = (line.checked_sub(start.0)? as usize, column as usize);
+    if below == 0 {
+        return (column + 1).checked_sub(start.1 as usize).filter(|&position| position > 0);
+    }
+    let (before, _) = text.match_indices('\n').nth(below - 1)?;
+    Some(text[..=before].chars().count() + column)
 }
 
 pub type Options = BTreeMap<String, String>;

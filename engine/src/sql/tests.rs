@@ -268,14 +268,19 @@ fn parameters_are_inferred() {
         ("select $1", vec![], "text"),
         ("select $2::bigint, $1 + 1", vec![], "bigint, bigint"),
         ("select id + $1 from t limit $2", vec![], "integer, bigint"),
-        ("select $1", vec![Some(arrow::datatypes::DataType::Float64)], "double precision"),
+        ("select $1", vec![Some("double precision")], "double precision"),
+        ("select $1", vec![Some("uuid")], "uuid"),
+        ("select $1::uuid[], $2::jsonb, $3::varchar(3)", vec![], "uuid[], jsonb, character varying"),
+        ("select * from t where amount < $1", vec![], "numeric"),
         ("select * from t where id in ($1, $2)", vec![], "integer, integer"),
         ("select * from t where ts > $1", vec![], "timestamp with time zone"),
     ] {
         let query = super::parse::query(sql).unwrap();
+        let field = |t: Option<&str>| t.map(|t| std::sync::Arc::new(types::field("", t, true).unwrap()));
+        let given: Vec<_> = given.into_iter().map(field).collect();
         let bound = bind::bind(&state, &Tables, &query, &given).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-        let found = bind::parameter_types(&bound.plan, &given).unwrap();
-        let found: Vec<String> = found.iter().map(types::sql_type_of_arrow).collect();
+        let found = bind::parameters(&bound.plan, &given).unwrap();
+        let found: Vec<String> = found.iter().map(|f| types::sql_type_of(f)).collect();
         assert_eq!(found.join(", "), types, "{sql}");
     }
 }

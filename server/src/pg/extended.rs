@@ -70,7 +70,7 @@ impl Connection {
             None => Prepared { statement: None, parameters: Vec::new() },
             Some(statement) => {
                 self.check_not_failed(&statement)?;
-                let given = types.iter().map(|oid| Parameter::declared_type(*oid)).collect::<Result<Vec<_>>>()?;
+                let given = types.iter().map(|oid| Parameter::declared(*oid)).collect::<Result<Vec<_>>>()?;
                 let before = Places::in_text(query).before(&statement);
                 let (running, deadline) = (self.registration.running.clone(), self.deadline());
                 running.begin();

@@ -22,7 +22,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 use millrace_engine::catalog::{Catalog, Column, Relation, RelationKind};
-use millrace_engine::sql::bind::{Relations, bind_finishing, error_from, optimize, parameter_types};
+use millrace_engine::sql::bind::{Relations, bind_finishing, error_from, optimize, parameters};
 use millrace_engine::sql::context::{Settings, session_state};
 use millrace_engine::sql::system::{Live, SessionInfo};
 
@@ -332,8 +332,8 @@ fn parameters_have_the_types_of_their_places() {
         assert!(PgCatalog.rewrite(&mut query, &view).expect(sql), "{sql} concerns the system");
         let finish = |plan| PgCatalog.finish(plan, &view);
         let bound = bind_finishing(&state, &Scope(view.clone()), &query, &[], finish).expect(sql);
-        let found = parameter_types(&bound.plan, &[]).expect(sql);
-        let found: Vec<String> = found.iter().map(millrace_engine::sql::types::sql_type_of_arrow).collect();
+        let found = parameters(&bound.plan, &[]).expect(sql);
+        let found: Vec<String> = found.iter().map(|f| millrace_engine::sql::types::sql_type_of(f)).collect();
         assert_eq!(found.join(", "), types, "{sql}");
     }
 }

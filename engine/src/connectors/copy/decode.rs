@@ -59,11 +59,23 @@ impl CopyDecoder {
             };
             let used = used.map_err(|bad| self.refuse(bad))?;
             bytes = &bytes[used..];
-            if self.rows.lines.len() >= BATCH_ROWS_MAX || self.rows.bytes.len() >= BATCH_BYTES_MAX {
+            let is_full = self.rows.lines.len() >= BATCH_ROWS_MAX || self.rows.bytes.len() >= BATCH_BYTES_MAX;
+            // The input may have ended within a row; then the batch waits for the rest of it.
+            let within_row = matches!(&self.input, Input::Text(splitter) if splitter.is_within_row());
+            if is_full && !within_row {
                 self.flush(&mut batches)?;
             }
         }
         Ok(batches)
+    }
+
+    /// Bytes taken in that are in no batch yet.
+    pub fn pending_bytes(&self) -> usize {
+        let kept = match &self.input {
+            Input::Text(_) => 0,
+            Input::Binary(input) => input.pending.len(),
+        };
+        self.rows.bytes.len() + kept
     }
 
     /// The input has ended; returns what is left.
@@ -79,7 +91,6 @@ impl CopyDecoder {
     }
 
     fn flush(&mut self, batches: &mut Vec<RecordBatch>) -> Result<()> {
-        // A row that is split only in part stays: it can only be there when the bytes, not the rows, are many.
         if !self.rows.lines.is_empty() {
             batches.push(self.read_rows()?);
             self.rows.clear();

@@ -126,6 +126,11 @@ impl Splitter {
         self.line
     }
 
+    /// Whether a part of a row is there that has not ended.
+    pub fn is_within_row(&self) -> bool {
+        self.in_line
+    }
+
     /// Call when `rows` has been cleared between two rows.
     pub fn restart(&mut self, rows: &Rows) {
         debug_assert!(!self.in_line, "rows are taken away whole");

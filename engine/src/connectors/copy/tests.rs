@@ -260,3 +260,21 @@ fn broken_binary_input() {
     let empty = decode(&schema, &CopyFormat::Binary, &[&with(b"\xff\xff")]).unwrap();
     assert!(empty.is_empty());
 }
+
+#[test]
+fn wide_rows_are_whole_though_batches_end_by_bytes() {
+    let schema = schema(&[("n", "int"), ("t", "text")]);
+    let mut input = Vec::new();
+    for n in 0..7u8 {
+        input.extend_from_slice(format!("{n}\t").as_bytes());
+        input.extend(std::iter::repeat_n(b'a' + n, 3_000_000));
+        input.push(b'\n');
+    }
+    let pieces: Vec<&[u8]> = input.chunks(1_000_003).collect();
+    let batches = decode(&schema, &text(), &pieces).unwrap();
+    assert!(batches.len() > 1, "they do not fit one batch");
+    let rows = show(&batches);
+    let expected: Vec<String> =
+        (0..7u8).map(|n| format!("{n}|{}", ((b'a' + n) as char).to_string().repeat(3_000_000))).collect();
+    assert!(rows == expected.join(";"), "each row as it was sent");
+}

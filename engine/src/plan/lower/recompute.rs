@@ -42,9 +42,7 @@ const RECOMPUTED_AGGREGATES: &[&str] = &[
     "bool_and",
     "bool_or",
     "var_samp",
-
     "var_pop",
-
     "stddev_samp",
     "stddev_pop",
 ];

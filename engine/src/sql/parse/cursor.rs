@@ -47,6 +47,11 @@ impl<'a> Cursor<'a> {
             token => self.source.byte(token.span.start),
         }
     }
+    /// Line and column where the next token starts.
+    pub fn place(&self) -> (u64, u64) {
+        let start = self.parser.peek_token_ref().span.start;
+        (start.line, start.column)
+    }
     /// The source from a byte offset to the end of the last token read.
     pub fn text_since(&self, start: usize) -> &'a str {
         let end = self.source.byte(self.parser.get_current_token().span.end);

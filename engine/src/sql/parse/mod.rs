@@ -19,9 +19,10 @@ mod source;
 mod tests;
 
 use sqlparser::ast;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Error, Result};
+use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
 use source::{Source, significant, split, unquoted};
@@ -60,19 +61,43 @@ pub fn parse_one(text: &str) -> Result<Statement> {
     }
 }
 
-/// A query such as a view's stored text.
+/// A query such as a view's stored text. It is not what the user wrote, so nothing in it has a place.
 pub fn query(text: &str) -> Result<Box<ast::Query>> {
-    match parse_one(text)?.kind {
-        StatementKind::Query(query) => Ok(query),
-        _ => Err(Error::syntax("a query was expected")),
+    let source = Source::new(text);
+    let mut cursor = Cursor::new(&source, one_without_places(&source)?)?;
+    match cursor.kind() {
+        Ok(StatementKind::Query(query)) if cursor.at_end() => Ok(query),
+        // The error of the text with its places says where in the text.
+        _ => Err(parse_one(text).err().unwrap_or_else(|| Error::syntax("a query was expected"))),
     }
 }
 
-/// An expression such as a column's stored default.
+fn one_without_places(source: &Source<'_>) -> Result<Vec<TokenWithSpan>> {
+    let mut statements = split(source)?;
+    if statements.len() > 1 {
+        return Err(Error::syntax("cannot insert multiple commands into a prepared statement"));
+    }
+    let mut tokens = statements.pop().unwrap_or_default();
+    tokens.iter_mut().for_each(|token| token.span = Span::empty());
+    Ok(tokens)
+}
+
+/// Line and column of the first word that means `name`.
+pub fn place_of_name(text: &str, name: &str) -> Option<(u64, u64)> {
+    let tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().ok()?;
+    let means = |token: &Token| match token {
+        Token::Word(word) if word.quote_style.is_some() => word.value == name,
+        Token::Word(word) => word.value.to_lowercase() == name,
+        _ => false,
+    };
+    let found = tokens.iter().find(|t| means(&t.token))?;
+    Some((found.span.start.line, found.span.start.column))
+}
+
+/// An expression such as a column's stored default; without places, like [`query`].
 pub fn parse_expression(text: &str) -> Result<ast::Expr> {
     let source = Source::new(text);
-    let tokens = split(&source)?.into_iter().next().unwrap_or_default();
-    let mut cursor = Cursor::new(&source, tokens)?;
+    let mut cursor = Cursor::new(&source, one_without_places(&source)?)?;
     let expression = cursor.expression()?;
     if cursor.at_end() { Ok(expression) } else { cursor.unexpected() }
 }
@@ -86,21 +111,21 @@ impl Cursor<'_> {
     /// One statement, up to where it ends; its text is its part of the source.
     fn statement(&mut self) -> Result<Statement> {
         if self.at_end() {
-            return Ok(Statement { text: String::new(), kind: StatementKind::Empty });
+            return Ok(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty });
         }
-        let start = self.start();
+        let (start, place) = (self.start(), self.place());
         let kind = self.kind()?;
-        Ok(Statement { text: self.text_since(start).to_string(), kind })
+        Ok(Statement { text: self.text_since(start).to_string(), start: place, kind })
     }
 
     /// A statement that yields rows, within COPY or DECLARE.
     fn row_statement(&mut self) -> Result<Statement> {
-        let start = self.start();
+        let (start, place) = (self.start(), self.place());
         let kind = match self.sees("subscribe") {
             true => self.subscribe()?,
             false => self.query_statement()?,
         };
-        Ok(Statement { text: self.text_since(start).to_string(), kind })
+        Ok(Statement { text: self.text_since(start).to_string(), start: place, kind })
     }
 
     fn kind(&mut self) -> Result<StatementKind> {

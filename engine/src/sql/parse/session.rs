@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::cursor::Cursor;
 use crate::catalog::RelationKind;
 use crate::error::{Error, Result};
+use crate::sql::interval::Interval;
 use crate::sql::statement::{
     Emit, Explain, ExplainStage, FetchCount, Show, SinkInput, Statement, StatementKind, Subscribe,
 };
@@ -178,11 +179,19 @@ impl Cursor<'_> {
         if !self.sees("interval") {
             return self.value().map(Some);
         }
-        // INTERVAL '+02:00' HOUR TO MINUTE
+        // INTERVAL '+02:00' HOUR TO MINUTE: as the hours east of UTC that it means.
         self.expect("interval")?;
-        let offset = self.string()?;
-        let _ = self.accept("hour to minute") || self.accept("hour");
-        Ok(Some(offset))
+        let text = self.string()?;
+        let unit = if self.accept("hour to minute") || !self.accept("hour") { None } else { Some("hour") };
+        let interval = Interval::parse(&text, unit)?;
+        if interval.months != 0 || interval.days != 0 {
+            let what = if interval.months != 0 { "months" } else { "days" };
+            return Err(Error::invalid_value(format!(
+                "invalid value for parameter \"TimeZone\": \"INTERVAL '{text}'\""
+            ))
+            .detail(format!("Cannot specify {what} in time zone interval.")));
+        }
+        Ok(Some((interval.microseconds as f64 / 3.6e9).to_string()))
     }
 
     pub fn reset(&mut self) -> Result<StatementKind> {
@@ -352,7 +361,7 @@ impl Cursor<'_> {
             stage: ExplainStage::Default,
             analyze: false,
             json: false,
-            statement: Box::new(Statement { text: String::new(), kind: StatementKind::Empty }),
+            statement: Box::new(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty }),
         };
         // `EXPLAIN (SELECT 1)` is a query in parentheses, not a list of options.
         let queries = ["select", "with", "values", "table"];

@@ -1,13 +1,15 @@
 //! Parameters of a statement: from the bytes of a Bind message to the value that the engine expects.
 //!
 //! ```text
-//!   declared 2950 (uuid), engine wants Utf8, 16 bytes   ->  Utf8 "0f7e…"
-//!   not declared, engine wants Int32, text "42"         ->  Int32 42
+//!   declared 2950 (uuid), engine wants text, 16 bytes   ->  Utf8 "0f7e…"
+//!   not declared, engine wants integer, text "42"       ->  Int32 42
 //! ```
 //!
 //! The client's declaration decides how bytes are read; the engine's type what they become.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 
 use super::pg_type::{PgType, name_of_oid};
@@ -27,38 +29,32 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// The Arrow type that a client's declaration stands for; `None` for 0 and `unknown`. Types that are not
-    /// known are 42704.
-    pub fn declared_type(oid: u32) -> Result<Option<DataType>> {
+    /// The field that a client's declaration stands for; `None` for 0 and `unknown`. Types that are not known are
+    /// 42704.
+    pub fn declared(oid: u32) -> Result<Option<FieldRef>> {
         const UNKNOWN: u32 = 705;
         if oid == 0 || oid == UNKNOWN {
             return Ok(None);
         }
-        Self::storage_of(oid).map(|(_, storage)| Some(storage))
+        Self::of_oid(oid).map(|(_, field)| Some(Arc::new(field)))
     }
 
-    fn storage_of(oid: u32) -> Result<(PgType, DataType)> {
+    fn of_oid(oid: u32) -> Result<(PgType, Field)> {
         let no_such = || Error::undefined_object(format!("type with OID {oid} does not exist"));
         let name = name_of_oid(oid).ok_or_else(no_such)?;
         // A length is not part of a parameter's type: `character` alone would mean one character.
         let name = if name == "character" { "text".to_string() } else { name };
         let field = types::field("parameter", &name, true)?;
-        Ok((PgType { oid, ..PgType::of(&field) }, field.data_type().clone()))
+        Ok((PgType { oid, ..PgType::of(&field) }, field))
     }
 
-    /// `declared` is the client's OID, 0 if it left the type to us; `target` the engine's type.
-    pub fn new(declared: u32, target: &DataType) -> Result<Parameter> {
-        match Self::declared_type(declared)? {
-            Some(_) => {
-                let (ty, storage) = Self::storage_of(declared)?;
-                Ok(Parameter { ty, storage, target: target.clone() })
-            }
-            None => {
-                // NULL is what the engine calls a type that nothing determines.
-                let storage = if *target == DataType::Null { DataType::Utf8 } else { target.clone() };
-                Ok(Parameter { ty: PgType::named(None, &storage), storage, target: target.clone() })
-            }
-        }
+    /// `declared` is the client's OID, 0 if it left the type to us; `target` what the engine wants.
+    pub fn new(declared: u32, target: &Field) -> Result<Parameter> {
+        let (ty, storage) = match Self::declared(declared)? {
+            Some(_) => Self::of_oid(declared).map(|(ty, field)| (ty, field.data_type().clone()))?,
+            None => (PgType::of(target), target.data_type().clone()),
+        };
+        Ok(Parameter { ty, storage, target: target.data_type().clone() })
     }
 
     pub fn oid(&self) -> u32 {
@@ -75,7 +71,7 @@ impl Parameter {
         };
         let array = array.map_err(|e| e.error)?;
         let value = ScalarValue::try_from_array(&array, 0).map_err(Error::internal)?;
-        if self.storage == self.target || self.target == DataType::Null {
+        if self.storage == self.target {
             return Ok(value);
         }
         value.cast_to(&self.target).map_err(|e| Error::new("22003", e.to_string()))
@@ -87,6 +83,7 @@ mod tests {
     use super::*;
 
     fn decode(declared: u32, target: DataType, bytes: &[u8], is_binary: bool) -> Result<ScalarValue> {
+        let target = Field::new("", target, true);
         Parameter::new(declared, &target)?.decode(Some(bytes), is_binary, &Style::default())
     }
 
@@ -97,7 +94,6 @@ mod tests {
             (0, DataType::Int32, &b"42"[..], false, ScalarValue::Int32(Some(42))),
             (23, DataType::Int64, &[0, 0, 0, 42], true, ScalarValue::Int64(Some(42))),
             (705, DataType::Utf8, b"x", false, ScalarValue::Utf8(Some("x".into()))),
-            (0, DataType::Null, b"x", false, ScalarValue::Utf8(Some("x".into()))),
             (2950, DataType::Utf8, &uuid, true, ScalarValue::Utf8(Some("abababab-abab-abab-abab-abababababab".into()))),
             (1042, DataType::Utf8, b"long", true, ScalarValue::Utf8(Some("long".into()))),
         ] {
@@ -106,7 +102,11 @@ mod tests {
         assert_eq!(decode(0, DataType::Int32, b"x", false).unwrap_err().code, "22P02");
         assert_eq!(decode(23, DataType::Int32, &[1], true).unwrap_err().code, "22P03");
         assert_eq!(decode(99_999, DataType::Utf8, b"x", false).unwrap_err().code, "42704");
-        assert_eq!(Parameter::new(2950, &DataType::Utf8).unwrap().oid(), 2950);
-        assert_eq!(Parameter::new(0, &DataType::Int64).unwrap().oid(), 20);
+        let oid =
+            |declared, sql_type| Parameter::new(declared, &types::field("", sql_type, true).unwrap()).unwrap().oid();
+        assert_eq!(oid(2950, "text"), 2950);
+        for (sql_type, expected) in [("bigint", 20), ("uuid", 2950), ("jsonb", 3802), ("uuid[]", 2951), ("oid", 26)] {
+            assert_eq!(oid(0, sql_type), expected, "{sql_type}");
+        }
     }
 }

@@ -44,9 +44,14 @@ impl Zone {
     }
 
     pub fn by_name(name: &str) -> Option<Zone> {
-        if ["utc", "gmt", "z", "zulu", "etc/utc", "universal", "greenwich"].iter().any(|n| name.eq_ignore_ascii_case(n))
-        {
-            return Some(Zone::Utc);
+        Self::known(name).map(|(_, zone)| zone)
+    }
+
+    /// The zone and its name as Arrow and Postgres spell it.
+    fn known(name: &str) -> Option<(String, Zone)> {
+        const UTC: &[&str] = &["UTC", "GMT", "Z", "Zulu", "Etc/UTC", "Universal", "Greenwich"];
+        if let Some(name) = UTC.iter().find(|n| name.eq_ignore_ascii_case(n)) {
+            return Some((name.to_string(), Zone::Utc));
         }
         // Arrow's parser also takes offsets, whose sign means the opposite here.
         if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
@@ -58,7 +63,9 @@ impl Zone {
             capitalised.push(if start { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() });
             start = matches!(c, '/' | '_' | '-');
         }
-        [name, &capitalised, &name.to_ascii_uppercase()].iter().find_map(|n| n.parse::<Tz>().ok()).map(Zone::Named)
+        [name, &capitalised, &name.to_ascii_uppercase()]
+            .iter()
+            .find_map(|n| n.parse::<Tz>().ok().map(|tz| (n.to_string(), Zone::Named(tz))))
     }
 
     /// `<+02>-02`, `ABC+3`: the offset counts west.
@@ -97,6 +104,48 @@ impl Zone {
                 }
             },
         }
+    }
+}
+
+/// What SET makes of a spelling: the text that SHOW gives, which means the same when it is set again. Offsets are those
+/// that Arrow can name: whole minutes, less than 16 hours.
+pub fn setting(text: &str) -> Result<String> {
+    let text = text.trim();
+    let invalid = || Error::invalid_value(format!("invalid value for parameter \"TimeZone\": \"{text}\""));
+    let posix = |seconds: i32| {
+        let (sign, opposite) = if seconds < 0 { ('-', '+') } else { ('+', '-') };
+        let (hours, minutes) = (seconds.abs() / 3600, seconds.abs() / 60 % 60);
+        let clock = if minutes == 0 { format!("{hours:02}") } else { format!("{hours:02}:{minutes:02}") };
+        format!("<{sign}{clock}>{opposite}{clock}")
+    };
+    if let Ok(hours) = text.parse::<f64>() {
+        let seconds = (hours * 3600.0).round();
+        let named = seconds % 60.0 == 0.0 && seconds.abs() < 16.0 * 3600.0 && (seconds != 0.0 || hours == 0.0);
+        return if named { Ok(posix(seconds as i32)) } else { Err(invalid()) };
+    }
+    if let Some((name, _)) = Zone::known(text) {
+        return Ok(name);
+    }
+    match Zone::posix(text) {
+        _ if text.is_empty() => Err(invalid()),
+        Some(zone) if zone.offset_at(0) % 60 != 0 => Err(invalid()),
+        Some(zone) if text.starts_with(|c: char| c == '+' || c == '-' || c.is_ascii_digit()) => {
+            Ok(posix(zone.offset_at(0)))
+        }
+        Some(_) => Ok(text.to_string()),
+        None => Err(invalid()),
+    }
+}
+
+/// A setting's zone as Arrow and the planner name it: `Europe/Berlin`, `+02:00`.
+pub fn name(setting: &str) -> String {
+    match Zone::parse(setting) {
+        Ok(Zone::Fixed(seconds)) => {
+            let sign = if seconds < 0 { '-' } else { '+' };
+            format!("{sign}{:02}:{:02}", seconds.abs() / 3600, seconds.abs() / 60 % 60)
+        }
+        Ok(Zone::Named(_)) => setting.to_string(),
+        Ok(Zone::Utc) | Err(_) => "UTC".to_string(),
     }
 }
 
