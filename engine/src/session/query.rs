@@ -255,7 +255,10 @@ impl Session {
                 let (new, old): (Vec<_>, Vec<_>) =
                     missing.into_iter().partition(|r| !transaction.known.contains(&r.id));
                 let mut snapshot = Snapshot::at(&self.core, &old, epoch).await?.ok_or_else(|| {
-                    Error::new("40001", "could not serialize access: a relation was made anew since this transaction's first read")
+                    Error::new(
+                        "40001",
+                        "could not serialize access: a relation was made anew since this transaction's first read",
+                    )
                 })?;
                 if !new.is_empty() {
                     snapshot.relations.extend(Snapshot::take(&self.core, &new).await?.relations);
