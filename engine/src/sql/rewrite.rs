@@ -176,7 +176,6 @@ fn spell_out_not_in(expr: &mut Expr) -> ControlFlow<Box<Error>> {
     }
 }
 
-
 /// EXISTS in a SELECT list, which DataFusion cannot plan, becomes a count that it can.
 struct CountExisting;
 
