@@ -137,7 +137,42 @@ impl VisitorMut for Rewriter {
         }
         let taken = std::mem::replace(expr, Expr::Value(Value::Null.into()));
         *expr = rewrite_expr(taken);
-        ControlFlow::Continue(())
+        match expr {
+            Expr::InSubquery { subquery, .. } => name_in(subquery),
+            Expr::BinaryOp { op: BinaryOperator::Or, .. } => spell_out_not_in(expr),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// DataFusion knows of NULLs in `x NOT IN (SELECT …)` where it is a condition of its own; under OR it marks rows, and a
+/// mark is never NULL. There it becomes what makes it true: no row equals x; and there is no row, or x and all of them
+/// are known.
+fn spell_out_not_in(expr: &mut Expr) -> ControlFlow<Box<Error>> {
+    let (x, subquery) = match expr {
+        Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::And, left, right } => {
+            spell_out_not_in(left)?;
+            return spell_out_not_in(right);
+        }
+        Expr::Nested(inner) => return spell_out_not_in(inner),
+        Expr::InSubquery { expr, subquery, negated: true } => (expr, subquery),
+        Expr::UnaryOp { op: ast::UnaryOperator::Not, expr } => match expr.as_mut() {
+            Expr::InSubquery { expr, subquery, negated: false } => (expr, subquery),
+            _ => return ControlFlow::Continue(()),
+        },
+        _ => return ControlFlow::Continue(()),
+    };
+    let rows = format!("(SELECT 1 FROM ({subquery}) AS \"mr in\" (\"mr value\")");
+    let text = format!(
+        "(NOT EXISTS {rows} WHERE \"mr value\" = ({x})) AND (NOT EXISTS {rows}) OR ({x}) IS NOT NULL \
+         AND NOT EXISTS {rows} WHERE \"mr value\" IS NULL)))"
+    );
+    match crate::sql::parse::parse_expression(&text) {
+        Ok(spelt_out) => {
+            *expr = spelt_out;
+            ControlFlow::Continue(())
+        }
+        Err(error) => ControlFlow::Break(Box::new(error)),
     }
 }
 
@@ -320,6 +355,27 @@ fn without_exponent(number: &str) -> Option<Expr> {
     // A point keeps it numeric: `1e3` is no integer in Postgres.
     let plain = if plain.contains('.') { plain } else { format!("{plain}.") };
     Some(Expr::Value(Value::Number(plain, false).into()))
+}
+
+/// `x IN (SELECT a … UNION …)` becomes `x IN (SELECT * FROM (…) AS "in")`: where DataFusion marks rows, under OR, it takes
+/// a column without a qualifier for two.
+fn name_in(subquery: &mut Query) -> ControlFlow<Box<Error>> {
+    if matches!(subquery.body.as_ref(), SetExpr::Select(_)) {
+        return ControlFlow::Continue(());
+    }
+    match crate::sql::parse::query("SELECT * FROM (SELECT 1) AS \"in\"") {
+        Ok(mut named) => {
+            if let SetExpr::Select(select) = named.body.as_mut()
+                && let Some(TableFactor::Derived { subquery: inner, .. }) =
+                    select.from.first_mut().map(|from| &mut from.relation)
+            {
+                std::mem::swap(inner.as_mut(), subquery);
+                *subquery = *named;
+            }
+            ControlFlow::Continue(())
+        }
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
 }
 
 fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {

@@ -193,7 +193,12 @@ fn filter(rng: &mut StdRng, relations: &[Relation], scope: &[Column]) -> String 
                 3 if ty.ordered() => format!("{outer} >= (SELECT min({i}) FROM {name} AS x WHERE {restriction})"),
                 4 => {
                     let other = predicate(rng, scope, 0);
-                    format!("({other} OR EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer}))")
+                    match rng.random_range(0..4) {
+                        0 => format!("({other} OR EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer}))"),
+                        1 => format!("({other} OR NOT EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer}))"),
+                        2 => format!("({other} OR {outer} IN (SELECT {i} FROM {name} AS x WHERE {restriction}))"),
+                        _ => format!("({other} OR {outer} NOT IN (SELECT {i} FROM {name} AS x WHERE {restriction}))"),
+                    }
                 }
                 _ => format!("NOT EXISTS (SELECT 1 FROM {name} AS x WHERE {i} = {outer} AND {restriction})"),
             });

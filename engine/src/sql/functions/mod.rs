@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod casts;
+mod min_max;
 mod now;
 mod settle;
 mod sum_avg;
@@ -32,7 +33,8 @@ pub fn register(state: &mut SessionState) {
         state.register_udf(Arc::new(function)).expect(full);
     }
     let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
-    for function in sums.into_iter().chain(variance::all().into_iter().map(AggregateUDF::from)) {
+    let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
+    for function in sums.into_iter().chain(best).chain(variance::all().into_iter().map(AggregateUDF::from)) {
         state.register_udaf(Arc::new(function)).expect(full);
     }
 }

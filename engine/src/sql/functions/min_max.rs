@@ -1,0 +1,135 @@
+//! `min` and `max` of floats as in Postgres: NaN is greater than all other values. DataFusion's answer depends on the
+//! order of rows when there is a NaN; for all other types these are DataFusion's functions.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
+    StatisticsArgs,
+};
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct MinOrMax {
+    max: bool,
+    inner: Arc<AggregateUDF>,
+}
+
+impl MinOrMax {
+    pub fn min() -> Self {
+        MinOrMax { max: false, inner: min_udaf() }
+    }
+    pub fn max() -> Self {
+        MinOrMax { max: true, inner: max_udaf() }
+    }
+}
+
+impl AggregateUDFImpl for MinOrMax {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(types)
+    }
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.inner.state_fields(args)
+    }
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        match args.return_field.data_type() {
+            float if float.is_floating() => {
+                Ok(Box::new(BestFloat { max: self.max, data_type: float.clone(), best: None }))
+            }
+            _ => self.inner.accumulator(args),
+        }
+    }
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        !args.return_field.data_type().is_floating() && self.inner.groups_accumulator_supported(args)
+    }
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        self.inner.create_groups_accumulator(args)
+    }
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.inner.create_sliding_accumulator(args)
+    }
+    fn is_descending(&self) -> Option<bool> {
+        Some(self.max)
+    }
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+    fn value_from_stats(&self, args: &StatisticsArgs) -> Option<ScalarValue> {
+        self.inner.value_from_stats(args)
+    }
+    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
+        self.inner.inner().set_monotonicity(data_type)
+    }
+}
+
+#[derive(Debug)]
+struct BestFloat {
+    max: bool,
+    data_type: DataType,
+    best: Option<f64>,
+}
+
+/// NaN equals NaN and is greater than all else; −0 equals 0.
+fn order(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+}
+
+impl Accumulator for BestFloat {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = cast(&values[0], &DataType::Float64)?;
+        let wanted = if self.max { Ordering::Greater } else { Ordering::Less };
+        for value in values.as_primitive::<Float64Type>().iter().flatten() {
+            if self.best.is_none_or(|best| order(value, best) == wanted) {
+                self.best = Some(value);
+            }
+        }
+        Ok(())
+    }
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        ScalarValue::Float64(self.best).cast_to(&self.data_type)
+    }
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nan_is_greatest() {
+        let values: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![f64::NAN, -2.0, f64::INFINITY]));
+        for (max, expected) in [(false, -2.0), (true, f64::NAN)] {
+            let mut best = BestFloat { max, data_type: DataType::Float64, best: None };
+            best.update_batch(&[values.clone()]).unwrap();
+            assert_eq!(best.evaluate().unwrap(), ScalarValue::Float64(Some(expected)));
+        }
+    }
+}
