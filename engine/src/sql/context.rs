@@ -132,6 +132,9 @@ impl OptimizerRule for SingleDistinct {
     }
 }
 
+/// Names the field of a cast that stands in the query, to tell it from those that planning puts in.
+pub const WRITTEN: &str = "cast";
+
 /// SQL types in queries are those of columns.
 #[derive(Debug)]
 pub(crate) struct PostgresTypes;
@@ -156,7 +159,7 @@ impl TypePlanner for PostgresTypes {
         }
         // A field without a name would be taken for a bare Arrow type, and a cast to that keeps the metadata of
         // what is cast: uuid::text would still say uuid.
-        types::field_from_ast("cast", sql_type, true)
+        types::field_from_ast(WRITTEN, sql_type, true)
             .map(|field| Some(Arc::new(field)))
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }
