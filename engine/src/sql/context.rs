@@ -74,6 +74,8 @@ pub fn session_state(settings: &Settings) -> SessionState {
     options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
 
     let mut props = ExecutionProps::new();
+    // What functions see of the session; without it they would see the defaults.
+    props.config_options = Some(Arc::new(config.options().as_ref().clone()));
     if let Some(now) = settings.now {
         props = props.with_query_execution_start_time(now);
     }

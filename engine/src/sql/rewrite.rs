@@ -22,7 +22,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
-use crate::sql::parse::{fold, interval_literal};
+use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::{types, window};
 
 /// Stands between a name and the number that makes it differ.
@@ -126,6 +126,10 @@ impl VisitorMut for Rewriter {
             Err(error) => return ControlFlow::Break(Box::new(error)),
         }
         match factor {
+            TableFactor::Table { name, args: None, .. } if matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(is_reserved)) =>
+            {
+                return ControlFlow::Break(Box::new(Error::syntax(format!("syntax error at or near \"{name}\""))));
+            }
             TableFactor::Table { version: Some(_), .. } => return refuse("AS OF in FROM"),
             TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
             TableFactor::Table { name, alias, args: Some(args), .. } => {
@@ -253,6 +257,11 @@ fn rewrite_expr(expr: Expr) -> Expr {
             ast::UnaryOperator::PGSquareRoot => call("sqrt", vec![*expr]),
             ast::UnaryOperator::PGCubeRoot => call("cbrt", vec![*expr]),
             ast::UnaryOperator::PGAbs => call("abs", vec![*expr]),
+            // The least bigint, of which the digits alone are none.
+            ast::UnaryOperator::Minus if is_digits(&expr, "9223372036854775808.") => {
+                let least = Expr::Value(Value::SingleQuotedString(i64::MIN.to_string()).into());
+                cast(least, ast::DataType::BigInt(None))
+            }
             ast::UnaryOperator::BitwiseNot => {
                 let ones = Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(number("1")) };
                 binary(*expr, BinaryOperator::PGBitwiseXor, ones)
@@ -273,6 +282,14 @@ fn rewrite_expr(expr: Expr) -> Expr {
             }
             if let ("date", Some([moment])) = (name.as_str(), plain_arguments(&function).as_deref()) {
                 return cast(moment.clone(), ast::DataType::Date);
+            }
+            // Lengths are integers; an empty array has no dimension of which there could be one.
+            if matches!(name.as_str(), "array_length" | "array_ndims") {
+                let length = call("nullif", vec![Expr::Function(function), number("0")]);
+                return cast(length, ast::DataType::Integer(None));
+            }
+            if matches!(name.as_str(), "cardinality" | "array_position") {
+                return cast(Expr::Function(function), ast::DataType::Integer(None));
             }
             if name == "gen_random_uuid" {
                 return cast(call("uuid", Vec::new()), ast::DataType::Uuid);
@@ -322,7 +339,8 @@ fn type_literals_within(expr: &mut Expr) {
         Expr::Array(array) => array.elem.iter_mut().for_each(type_literal),
         Expr::Function(function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
-            let typed = ["coalesce", "nullif", "greatest", "least", "sum", "avg", "min", "max", "array_agg"];
+            let typed =
+                ["coalesce", "nullif", "greatest", "least", "sum", "avg", "min", "max", "array_agg", "pg_typeof"];
             if let (true, FunctionArguments::List(list)) = (typed.contains(&name.as_str()), &mut function.args) {
                 for argument in &mut list.args {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
@@ -337,6 +355,10 @@ fn type_literals_within(expr: &mut Expr) {
 
 fn is_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
+}
+
+fn is_digits(expr: &Expr, digits: &str) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
 }
 
 fn is_call(expr: &Expr, name: &str) -> bool {
@@ -376,9 +398,8 @@ fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
     from.iter().for_each(|table| of_joins(table, &mut names));
     for (i, (name, full)) in names.iter().enumerate() {
         // Tables of two schemas may have one name.
-        let same = |(other, its): &(String, Option<String>)| {
-            other == name && (full.is_none() || its.is_none() || full == its)
-        };
+        let same =
+            |(other, its): &(String, Option<String>)| other == name && (full.is_none() || its.is_none() || full == its);
         if names[..i].iter().any(same) {
             return Err(Error::new("42712", format!("table name \"{name}\" specified more than once")));
         }
@@ -413,7 +434,8 @@ fn computed_series(name: &ObjectName, args: &[FunctionArg]) -> Option<Expr> {
     };
     let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
     for (i, expr) in exprs.iter_mut().enumerate().skip(1).filter(|(_, e)| quoted(e)) {
-        let to = if i == 2 { Some(ast::DataType::Interval { fields: None, precision: None }) } else { of_start.clone() };
+        let to =
+            if i == 2 { Some(ast::DataType::Interval { fields: None, precision: None }) } else { of_start.clone() };
         if let Some(to) = to {
             *expr = cast(expr.clone(), to);
         }

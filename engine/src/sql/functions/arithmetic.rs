@@ -23,6 +23,7 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::BinaryOperator;
 
+use super::casts::check_literal;
 use super::fields::Part;
 use super::totals::divide_rounded;
 use crate::error::Error;
@@ -310,7 +311,7 @@ impl ExprPlanner for Operators {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
         let (left, right) = small_literals(left, right, &left_type, &right_type);
-        let (left, right) = typed_literals(&op, left, right, &left_type, &right_type);
+        let (left, right) = typed_literals(&op, left, right, &left_type, &right_type)?;
         let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
         if is_arithmetic(&op) {
             let wrong = |t: &DataType| matches!(kind(t), Some(Kind::Text | Kind::Boolean | Kind::Bytes));
@@ -399,33 +400,43 @@ fn is_arithmetic(op: &BinaryOperator) -> bool {
     matches!(op, O::Plus | O::Minus | O::Multiply | O::Divide | O::Modulo)
 }
 
-/// A literal in quotes beside a number is a number, taken from a time a time, added to one an interval.
+/// A literal in quotes beside a number is a number, taken from a time a time, added to one an interval; compared with
+/// anything it is of that type.
 fn typed_literals(
     op: &BinaryOperator,
     left: Expr,
     right: Expr,
     left_type: &DataType,
     right_type: &DataType,
-) -> (Expr, Expr) {
+) -> Result<(Expr, Expr)> {
     use BinaryOperator as O;
-    let typed = |literal: Expr, beside: &DataType, op: &BinaryOperator| {
-        let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &literal else { return literal };
+    let compares = matches!(op, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq);
+    let typed = |literal: Expr, beside: &DataType| -> Result<Expr> {
+        let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &literal else { return Ok(literal) };
         let to = match (kind(beside), op) {
             (Some(Kind::Number), _) => literal_type(beside, text),
+            (Some(kind), _) if compares && kind != Kind::Text => beside.clone(),
             (Some(Kind::Interval), O::Plus | O::Minus) => beside.clone(),
             (Some(Kind::Interval), O::Multiply | O::Divide) => DataType::Float64,
             (Some(Kind::Moment), O::Minus) => beside.clone(),
             (Some(Kind::Moment | Kind::Time), O::Plus | O::Minus) if *beside != DataType::Date32 => {
                 DataType::Interval(IntervalUnit::MonthDayNano)
             }
-            _ => return literal,
+            _ => return Ok(literal),
         };
-        as_type(literal, to)
+        // After a time, an interval may stand where a time could.
+        match check_literal(text, &to) {
+            Err(_) if kind(beside) == Some(Kind::Moment) && *op == O::Minus => {
+                Ok(as_type(literal, DataType::Interval(IntervalUnit::MonthDayNano)))
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(as_type(literal, to)),
+        }
     };
-    if !is_arithmetic(op) {
-        return (left, right);
+    if !(is_arithmetic(op) || compares) {
+        return Ok((left, right));
     }
-    (typed(left, right_type, op), typed(right, left_type, op))
+    Ok((typed(left, right_type)?, typed(right, left_type)?))
 }
 
 trait SubChecked {

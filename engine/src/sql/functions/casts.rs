@@ -61,6 +61,13 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
     needed.then(|| ScalarUDF::from(CastFunction::new(to.clone())))
 }
 
+/// The error of a literal that is none of a type: it comes up when the query is bound, whether there are rows or not.
+pub fn check_literal(text: &str, to: &DataType) -> Result<()> {
+    let style = Style { now_us: Some(0), ..Style::default() };
+    let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    apply(&text, &Field::new("", DataType::Utf8, true), &Field::new("", to.clone(), true), &style).map(|_| ())
+}
+
 /// The cast of values that are at hand.
 pub fn apply(values: &ArrayRef, from: &Field, to: &Field, style: &Style) -> Result<ArrayRef> {
     let to = Arc::new(to.clone());

@@ -6,6 +6,7 @@ mod casts;
 mod dates;
 mod fields;
 mod intervals;
+mod length;
 mod math;
 mod now;
 mod settle;
@@ -46,6 +47,7 @@ pub fn register(state: &mut SessionState) {
     ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
+    scalars.extend(length::all().into_iter().map(ScalarUDF::from));
     scalars.extend(math::all().into_iter().map(ScalarUDF::from));
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);

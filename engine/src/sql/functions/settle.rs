@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -72,13 +72,24 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
             })
         }
+        Expr::Negative(expr) => match expr.get_type(schema) {
+            // The least of the negative numbers has no positive one.
+            Ok(data_type @ (DataType::Int16 | DataType::Int32 | DataType::Int64)) => {
+                let zero = Expr::Literal(ScalarValue::new_zero(&data_type)?, None);
+                Ok(Transformed::yes(arithmetic::call(arithmetic::Arithmetic::Subtract, zero, *expr)))
+            }
+            _ => Ok(Transformed::no(Expr::Negative(expr))),
+        },
         Expr::Cast(Cast { expr, field }) => {
             if field.name() == WRITTEN
                 && let Ok(from) = expr.get_type(schema)
                 && no_cast(&from, field.data_type())
             {
-                let message =
-                    format!("cannot cast type {} to {}", sql_type_of_arrow(&from), sql_type_of_arrow(field.data_type()));
+                let message = format!(
+                    "cannot cast type {} to {}",
+                    sql_type_of_arrow(&from),
+                    sql_type_of_arrow(field.data_type())
+                );
                 return Err(DataFusionError::External(Box::new(Error::new("42846", message))));
             }
             let function = expr.get_type(schema).ok().and_then(|from| casts::function(&from, &field));

@@ -362,7 +362,11 @@ fn format_number(value: &str, format: &str) -> Result<String> {
     let negative = value.starts_with('-');
     let rounded = round_text(value.trim_start_matches('-'), fraction);
     let (integer, decimals) = rounded.split_once('.').unwrap_or((&rounded, ""));
-    let integer = integer.trim_start_matches('0');
+    let integer = match integer.trim_start_matches('0') {
+        // Zero is one digit at least.
+        "" if fraction == 0 && whole > 0 => "0",
+        significant => significant,
+    };
     let negative = negative && rounded.bytes().any(|b| matches!(b, b'1'..=b'9'));
     let overflow = integer.len() > whole;
     let has_sign = items.iter().any(|i| matches!(i, Item::Sign(_)));
@@ -428,9 +432,6 @@ fn format_number(value: &str, format: &str) -> Result<String> {
             Item::Part => {}
             Item::Point => {
                 put_sign(&mut out, &mut signed);
-                if integer.is_empty() && shown >= whole && whole > 0 && !overflow && fraction == 0 {
-                    out.push('0');
-                }
                 out.push('.');
             }
             Item::Sign(word) => match word.to_ascii_uppercase().as_str() {
@@ -444,17 +445,6 @@ fn format_number(value: &str, format: &str) -> Result<String> {
                 _ => {}
             },
             Item::Text(text) => out.push_str(text),
-        }
-    }
-    if place > 0 && fraction == 0 && integer.is_empty() && first_zero.is_none() && !overflow {
-        // Zero is one digit at least.
-        let blank = out.rfind(' ').filter(|_| !compact);
-        match blank {
-            Some(at) => out.replace_range(at..at + 1, "0"),
-            None => out.push('0'),
-        }
-        if negative {
-            put_sign(&mut out, &mut signed);
         }
     }
     if anchored && matches!(items.first(), Some(Item::Sign(_))) {

@@ -20,6 +20,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::casts;
 use crate::error::Error;
 use crate::sql::common::{Kind, common_type, kind, literal_type};
 use crate::sql::types::sql_type_of_arrow;
@@ -154,7 +155,11 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
         let timestamp = matches!(wanted, DataType::Timestamp(TimeUnit::Microsecond, _));
         for (expr, data_type) in exprs.iter_mut().zip(&types_before) {
             let to = match literal_text(expr) {
-                Some(text) if kind(&wanted).is_some_and(|kind| kind != Kind::Text) => literal_type(&wanted, text),
+                Some(text) if kind(&wanted).is_some_and(|kind| kind != Kind::Text) => {
+                    let to = literal_type(&wanted, text);
+                    casts::check_literal(text, &to)?;
+                    to
+                }
                 _ if timestamp && *data_type == Some(DataType::Date32) => wanted.clone(),
                 _ => continue,
             };
