@@ -149,14 +149,6 @@ fn describe(plan: &Plan, node: &Node) -> String {
             let key = if key.is_empty() || key == "()" { "everything".to_string() } else { key };
             format!("Recompute by {key}: {}", spec.query)
         }
-        NodeKind::Recompute(spec) => {
-            let calls: Vec<String> = spec
-                .calls
-                .iter()
-                .map(|c| format!("{}{}", c.function.name(), if c.filter.is_some() { " filtered" } else { "" }))
-                .collect();
-            format!("Recompute by {}: {}", names(input(0), &spec.group), calls.join(", "))
-        }
         NodeKind::Union => "Union".to_string(),
     }
 }
@@ -172,7 +164,6 @@ fn note(plan: &Plan, node: &Node) -> String {
                 .collect();
             format!("incremental; state: both sides whole ({} left, {} right), unbounded", sides[0], sides[1])
         }
-        NodeKind::Recompute(_) => "recomputes touched groups; state: the input whole, unbounded".into(),
         NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),
         NodeKind::Aggregate(_) => "incremental; state: accumulators per group, unbounded".into(),
         NodeKind::TopK(spec) if spec.append_only => "incremental; state: the listed rows".into(),
