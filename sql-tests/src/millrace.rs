@@ -14,6 +14,7 @@ use futures::StreamExt;
 use millrace_engine::engine::{Config, Engine};
 use millrace_engine::session::{Outcome, Session};
 use millrace_engine::sql::text::{PgType, Style, Zone, value_to_text};
+use millrace_server::pg_catalog::PgCatalog;
 use tempfile::TempDir;
 
 use crate::answer::{Answer, Letter, SqlError, copy_data};
@@ -114,7 +115,10 @@ fn open(directory: &TempDir, workers: usize) -> Result<Arc<Engine>, SqlError> {
         ..Config::new(directory.path())
     };
     // Opening blocks until the views are there.
-    Ok(tokio::task::block_in_place(|| Engine::open(config))?)
+    let engine = tokio::task::block_in_place(|| Engine::open(config))?;
+    // As behind the server, whose functions a user has too.
+    engine.set_system_catalog(Arc::new(PgCatalog));
+    Ok(engine)
 }
 
 /// Runs a text of one or more statements; the answer is the last one's.

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::serve::snapshot::Snapshot;
 use crate::sql::bind::error_from;
 use crate::sql::statement::{Delete, Insert, Name, OnConflict, StatementKind, Update};
+use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
 
 /// So often a statement of its own is run before it fails because others were faster.
@@ -194,8 +195,7 @@ impl Session {
             }
             Some(source) => {
                 let (source, defaulted) = without_defaults(source)?;
-                let source = self.typed_parameters(&relation, &named, source)?;
-                let source = typed_literals(&relation, &named, source)?;
+                let source = self.typed_cells(&relation, &named, source)?;
                 let given = self.rows_of_query(&source, &[], parameters).await?;
                 let width = given.num_columns();
                 if width > named.len() {
@@ -225,15 +225,33 @@ impl Session {
         Ok(answer)
     }
 
-    /// `VALUES ($1, $2)` into columns: each parameter that stands alone has its column's type.
-    fn typed_parameters(&self, relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
-        if let ast::SetExpr::Values(values) = query.body.as_mut() {
-            for row in values.rows.iter_mut() {
-                for (cell, &column) in row.iter_mut().zip(named) {
-                    if let Some(typed) = typed_parameter(&relation.columns[column], cell)? {
-                        *cell = typed;
-                    }
+    /// `VALUES ($1, 'x')` into columns: each parameter that stands alone has its column's type, and so has each literal
+    /// in quotes beside something else.
+    fn typed_cells(&self, relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
+        let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
+        let is =
+            |cell: &ast::Expr, what: fn(&ast::Value) -> bool| matches!(cell, ast::Expr::Value(v) if what(&v.value));
+        let parameter = |cell: &ast::Expr| is(cell, |v| matches!(v, ast::Value::Placeholder(_)));
+        let null = |cell: &ast::Expr| is(cell, |v| *v == ast::Value::Null);
+        for (i, &column) in named.iter().enumerate() {
+            let column = &relation.columns[column];
+            let sql_type = column.sql_type.as_str();
+            let text = sql_type == "text" || sql_type.starts_with("character");
+            let cells = || values.rows.iter().filter_map(|row| row.get(i));
+            let mixed = cells().any(|cell| quoted_text(cell).is_some())
+                && cells().any(|cell| quoted_text(cell).is_none() && !null(cell) && !parameter(cell));
+            for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(i)) {
+                if let Some(typed) = typed_parameter(column, cell)? {
+                    *cell = typed;
+                    continue;
                 }
+                // A cast to varchar(n) would cut what is to be refused.
+                let to = match () {
+                    _ if mixed && text && !null(cell) => "text",
+                    _ if mixed && quoted_text(cell).is_some() && has_own_input(sql_type) => sql_type,
+                    _ => continue,
+                };
+                *cell = crate::sql::parse::parse_expression(&format!("CAST({cell} AS {to})"))?;
             }
         }
         Ok(query)
@@ -245,7 +263,7 @@ impl Session {
         let relation = self.relation(&insert.table)?;
         let named = named_columns(&relation, &insert.columns)?;
         let (source, _) = without_defaults(source)?;
-        self.typed_parameters(&relation, &named, source).map(Some)
+        self.typed_cells(&relation, &named, source).map(Some)
     }
 
     /// Used by COPY: rows of these columns, decoded.
@@ -768,6 +786,12 @@ fn qualified(mut expr: ast::Expr, relation: &Relation, alias: &str) -> ast::Expr
         std::ops::ControlFlow::<()>::Continue(())
     });
     expr
+}
+
+/// Whether text is read into another form for a type, rather than checked.
+fn has_own_input(sql_type: &str) -> bool {
+    sql_type.ends_with("[]")
+        || crate::sql::types::field("", sql_type, true).is_ok_and(|field| *field.data_type() != DataType::Utf8)
 }
 
 fn check_not_null(relation: &Relation, columns: &[ArrayRef]) -> Result<()> {

@@ -159,7 +159,6 @@ pub fn bind_query(
         Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
         _ => None,
     };
-    refuse_multiset_operations(&query)?;
     let bound = bind::bind_finishing(state, scope, &query, parameters, |plan| match system {
         Some((system, view)) => system.finish(plan, view),
         None => Ok(plan),
@@ -350,31 +349,6 @@ pub fn with_parameters(plan: LogicalPlan, arguments: &[Argument]) -> Result<Logi
         return Ok(plan);
     }
     plan.replace_params_with_values(&datafusion::common::ParamValues::List(arguments.to_vec())).map_err(error_from)
-}
-
-/// EXCEPT ALL and INTERSECT ALL count duplicates; DataFusion plans them as joins that do not.
-fn refuse_multiset_operations(query: &ast::Query) -> Result<()> {
-    struct Find(Option<String>);
-    impl ast::Visitor for Find {
-        type Break = ();
-        fn pre_visit_query(&mut self, query: &ast::Query) -> std::ops::ControlFlow<()> {
-            let mut bodies = vec![query.body.as_ref()];
-            while let Some(body) = bodies.pop() {
-                if let ast::SetExpr::SetOperation { op, set_quantifier, left, right } = body {
-                    let counts =
-                        matches!(op, ast::SetOperator::Except | ast::SetOperator::Intersect | ast::SetOperator::Minus);
-                    if counts && matches!(set_quantifier, ast::SetQuantifier::All) {
-                        self.0 = Some(format!("{op} ALL"));
-                    }
-                    bodies.extend([left.as_ref(), right.as_ref()]);
-                }
-            }
-            std::ops::ControlFlow::Continue(())
-        }
-    }
-    let mut find = Find(None);
-    let _ = ast::Visit::visit(query, &mut find);
-    find.0.map_or(Ok(()), |what| Err(Error::unsupported(what)))
 }
 
 /// LIMIT 0 gives nothing; DataFusion's sort would panic on it.

@@ -20,7 +20,8 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, Cast, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
@@ -81,7 +82,8 @@ pub fn bind_finishing(
         }
         other => other,
     }?;
-    let plan = canonical_types(analyze(state, finish(plan)?)?)?;
+    let plan = crate::sql::shape::shape(finish(plan)?).map_err(error_from)?;
+    let plan = canonical_types(analyze(state, plan)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
 }
@@ -116,6 +118,10 @@ fn bind_once(
     mark_all: bool,
 ) -> Result<LogicalPlan> {
     let mut query = query.clone();
+    crate::sql::joins::merge_columns(&mut query, &mut |query| {
+        let plan = bind_once(state, relations, query, given, false).ok()?;
+        Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
+    })?;
     rewrite_query(&mut query, mark_all)?;
     let context = BindContext { state, relations };
     let planner = SqlToRel::new_with_options(&context, parser_options());
@@ -132,6 +138,11 @@ fn bind_once(
         }
     }
     let mut planner_context = PlannerContext::new().with_prepare_param_data_types(parameters);
+    crate::sql::values::unite_columns(&mut query, |expr| {
+        let schema = DFSchema::empty();
+        let bound = planner.sql_to_expr(expr.clone(), &schema, &mut planner_context.clone()).ok()?;
+        bound.to_field(&schema).ok().map(|(_, field)| field.as_ref().clone())
+    })?;
     let statement = ast::Statement::Query(Box::new(query));
     planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)
 }

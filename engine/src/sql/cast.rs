@@ -4,11 +4,10 @@
 //! scale, and checks `varchar(n)`.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field};
-use arrow::util::display::FormatOptions;
 
 use crate::error::{Error, Result};
+use crate::sql::functions::cast_array;
 use crate::sql::text::read::read;
 use crate::sql::text::{PgType, Style, Zone};
 use crate::sql::types::{TYPE_KEY, sql_type_of};
@@ -40,17 +39,15 @@ pub fn assign(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<Array
         )
         .hint("You will need to rewrite or cast the expression."));
     }
-    // Postgres rounds where Arrow truncates.
-    let values = match from {
-        _ if from.is_floating() && to.is_integer() => rounded(values),
-        DataType::Decimal128(precision, scale) if *scale > 0 && to.is_integer() => {
-            arrow::compute::cast(values, &DataType::Decimal128(*precision, 0)).map_err(Error::internal)?
+    let style = Style::in_zone(Zone::parse(time_zone)?);
+    let cast = |to: &Field| cast_array(values, &Field::new("", from.clone(), true), to, &style);
+    match to {
+        // As text first: what is too long is refused, not cut.
+        DataType::Utf8 if declared.is_some() => {
+            read_text(&cast(&Field::new("", DataType::Utf8, true))?, field, time_zone)
         }
-        _ => values.clone(),
-    };
-    let options = CastOptions { safe: false, format_options: FormatOptions::default() };
-    cast_with_options(&values, to, &options)
-        .map_err(|_| Error::new("22003", format!("{} out of range", sql_type_of(field))))
+        _ => cast(field),
+    }
 }
 
 fn read_text(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<ArrayRef> {
@@ -59,12 +56,6 @@ fn read_text(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<ArrayR
     let cells: Vec<Option<&str>> = texts.iter().collect();
     let style = Style { zone: Zone::parse(time_zone)?, now_us: None };
     read(&PgType::of(field), field.data_type(), &cells, &style).map_err(|e| e.error)
-}
-
-fn rounded(values: &ArrayRef) -> ArrayRef {
-    let values = arrow::compute::cast(values, &DataType::Float64).expect("floats are floats");
-    let values = values.as_primitive::<arrow::datatypes::Float64Type>();
-    std::sync::Arc::new(values.unary::<_, arrow::datatypes::Float64Type>(f64::round_ties_even))
 }
 
 fn assignable(from: &DataType, to: &DataType) -> bool {

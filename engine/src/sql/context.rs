@@ -76,6 +76,8 @@ pub fn session_state(settings: &Settings) -> SessionState {
     options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
 
     let mut props = ExecutionProps::new();
+    // What functions see of the session; without it they would see the defaults.
+    props.config_options = Some(Arc::new(config.options().as_ref().clone()));
     if let Some(now) = settings.now {
         props = props.with_query_execution_start_time(now);
     }
@@ -134,6 +136,9 @@ impl OptimizerRule for SingleDistinct {
     }
 }
 
+/// Names the field of a cast that stands in the query, to tell it from those that planning puts in.
+pub const WRITTEN: &str = "cast";
+
 /// SQL types in queries are those of columns.
 #[derive(Debug)]
 pub(crate) struct PostgresTypes;
@@ -158,7 +163,7 @@ impl TypePlanner for PostgresTypes {
         }
         // A field without a name would be taken for a bare Arrow type, and a cast to that keeps the metadata of
         // what is cast: uuid::text would still say uuid.
-        types::field_from_ast("cast", sql_type, true)
+        types::field_from_ast(WRITTEN, sql_type, true)
             .map(|field| Some(Arc::new(field)))
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }

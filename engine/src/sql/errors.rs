@@ -210,6 +210,28 @@ fn position_in_list(text: &str) -> String {
 }
 
 const TEXTS: &[Rule] = &[
+    ("LIMIT must be >=", "2201W", |_| "LIMIT must not be negative".into()),
+    ("OFFSET must be >=", "2201X", |_| "OFFSET must not be negative".into()),
+    ("Expected LIMIT to be an integer", "42804", |_| "argument of LIMIT must be type bigint".into()),
+    ("Expected OFFSET to be an integer", "42804", |_| "argument of OFFSET must be type bigint".into()),
+    ("logical expression WindowFunction", "42P20", |_| "window functions are not allowed in WHERE".into()),
+    ("logical expression Wildcard", "42883", |_| "function does not exist: * stands for no argument of it".into()),
+    ("calls cannot be nested", "42803", |_| "aggregate function calls cannot be nested".into()),
+    ("DISTINCT ON expressions must match", "42P10", |_| {
+        "SELECT DISTINCT ON expressions must match initial ORDER BY expressions".into()
+    }),
+    ("negative count not allowed", "22011", |_| "negative substring length not allowed".into()),
+    ("field position must not be zero", "22023", |_| "field position must not be zero".into()),
+    ("Step cannot be zero", "22023", |_| "step size cannot equal zero".into()),
+    ("Unable to parse date from", "22008", |t| {
+        let date = t.split("Unable to parse date from ").nth(1).unwrap_or_default();
+        format!("date field value out of range: {}", date.trim())
+    }),
+    ("regex parse error", "2201B", |t| format!("invalid regular expression: {}", t.lines().last().unwrap_or_default())),
+    ("CAST from ", "42846", |t| match (between(t, "CAST from ", " to "), between(t, " to ", " is not supported")) {
+        (Some(from), Some(to)) => format!("cannot cast type {} to {}", sql_types(from), sql_types(to)),
+        _ => same(t),
+    }),
     ("ivide by zero", "22012", |_| "division by zero".into()),
     ("division by zero", "22012", |_| "division by zero".into()),
     ("Overflow happened on", "22003", |t| overflow(t).message),

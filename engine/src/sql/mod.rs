@@ -2,22 +2,24 @@
 
 pub mod bind;
 pub mod cast;
+pub mod common;
 pub mod context;
-pub mod datetime;
 mod dialect;
-mod display;
 mod errors;
 pub mod exact_float;
 pub mod functions;
 pub mod grouping_sets;
 pub mod interval;
+mod joins;
 pub mod moments;
 pub mod parse;
 mod rewrite;
+mod shape;
 pub mod statement;
 pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod types;
+pub mod values;
 mod window;

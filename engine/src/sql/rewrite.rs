@@ -22,7 +22,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
-use crate::sql::parse::{fold, interval_literal};
+use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::{types, window};
 
 /// Stands between a name and the number that makes it differ.
@@ -74,6 +74,20 @@ impl VisitorMut for Rewriter {
             query.limit_clause =
                 Some(ast::LimitClause::LimitOffset { limit: Some(rows), offset, limit_by: Vec::new() });
         }
+        if let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) = &query.order_by {
+            for item in items {
+                match &item.expr {
+                    Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)) => {
+                        return ControlFlow::Break(Box::new(Error::syntax("non-integer constant in ORDER BY")));
+                    }
+                    Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: inner } if is_number(inner) => {
+                        let message = format!("ORDER BY position {} is not in select list", item.expr);
+                        return ControlFlow::Break(Box::new(Error::new("42P10", message)));
+                    }
+                    _ => {}
+                }
+            }
+        }
         if let SetExpr::Values(values) = query.body.as_mut() {
             values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_literal);
         }
@@ -86,10 +100,17 @@ impl VisitorMut for Rewriter {
                 Error::unsupported("SELECT INTO").hint("Use CREATE TABLE … AS or CREATE MATERIALIZED VIEW."),
             ));
         }
+        if let Err(error) = check_names(&select.from) {
+            return ControlFlow::Break(Box::new(error));
+        }
         name_items(select);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 type_literal(expr);
+                if is_call(expr, "generate_series") {
+                    let series = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                    *expr = call("unnest", vec![series]);
+                }
                 if let ControlFlow::Break(error) = expr.visit(&mut CountExisting) {
                     return ControlFlow::Break(error);
                 }
@@ -105,9 +126,24 @@ impl VisitorMut for Rewriter {
             Err(error) => return ControlFlow::Break(Box::new(error)),
         }
         match factor {
+            TableFactor::Table { name, args: None, .. } if matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(is_reserved)) =>
+            {
+                return ControlFlow::Break(Box::new(Error::syntax(format!("syntax error at or near \"{name}\""))));
+            }
             TableFactor::Table { version: Some(_), .. } => return refuse("AS OF in FROM"),
             TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
-            TableFactor::Table { name, alias, args: Some(_), .. } => name_function_column(name, alias),
+            TableFactor::Table { name, alias, args: Some(args), .. } => {
+                name_function_column(name, alias);
+                if let Some(series) = computed_series(name, &args.args) {
+                    *factor = TableFactor::UNNEST {
+                        alias: alias.take(),
+                        array_exprs: vec![series],
+                        with_offset: false,
+                        with_offset_alias: None,
+                        with_ordinality: false,
+                    };
+                }
+            }
             TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality: false, .. }
                 if array_exprs.len() == 1 =>
             {
@@ -221,16 +257,51 @@ fn refuse(what: &str) -> ControlFlow<Box<Error>> {
 fn rewrite_expr(expr: Expr) -> Expr {
     match expr {
         Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                // Beyond a bigint it is a numeric.
+                let large = digits.len() >= 19 && digits.parse::<i64>().is_err() && digits.len() <= 38;
+                if large { number(&format!("{digits}.")) } else { Expr::Value(value) }
+            }
             Value::Number(number, _) => without_exponent(number).unwrap_or(Expr::Value(value)),
+            Value::UnicodeStringLiteral(text) => Expr::Value(Value::SingleQuotedString(text.clone()).into()),
             _ => Expr::Value(value),
         },
-        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match *right {
-            Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: false },
-            right => Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right: Box::new(right), is_some },
+        // `x = ANY ('{1,2}')`: the literal is an array of what x is.
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match literal_items(&right) {
+            Some(list) => Expr::InList { expr: left, list, negated: false },
+            None => match *right {
+                Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: false },
+                right => Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right: Box::new(right), is_some },
+            },
         },
-        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => match *right {
-            Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: true },
-            right => Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right: Box::new(right) },
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => match literal_items(&right) {
+            Some(list) => Expr::InList { expr: left, list, negated: true },
+            None => match *right {
+                Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: true },
+                right => Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right: Box::new(right) },
+            },
+        },
+        // By a pattern it is the first match, or what its parentheses matched.
+        Expr::Substring { expr, substring_from: Some(pattern), substring_for: None, .. }
+            if crate::sql::values::quoted_text(&pattern).is_some() =>
+        {
+            let matched = call("regexp_match", vec![*expr, *pattern]);
+            call("array_element", vec![matched, number("1")])
+        }
+        Expr::UnaryOp { op, expr } => match op {
+            ast::UnaryOperator::PGSquareRoot => call("sqrt", vec![*expr]),
+            ast::UnaryOperator::PGCubeRoot => call("cbrt", vec![*expr]),
+            ast::UnaryOperator::PGAbs => call("abs", vec![*expr]),
+            // The least bigint, of which the digits alone are none.
+            ast::UnaryOperator::Minus if is_digits(&expr, "9223372036854775808.") => {
+                let least = Expr::Value(Value::SingleQuotedString(i64::MIN.to_string()).into());
+                cast(least, ast::DataType::BigInt(None))
+            }
+            ast::UnaryOperator::BitwiseNot => {
+                let ones = Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(number("1")) };
+                binary(*expr, BinaryOperator::PGBitwiseXor, ones)
+            }
+            op => Expr::UnaryOp { op, expr },
         },
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::Function(mut function) => {
@@ -241,6 +312,27 @@ fn rewrite_expr(expr: Expr) -> Expr {
                 function.name.0.remove(0);
             }
             let name = function.name.to_string().to_lowercase();
+            if let ("mod", Some([left, right])) = (name.as_str(), plain_arguments(&function).as_deref()) {
+                return Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right))));
+            }
+            if let ("date", Some([moment])) = (name.as_str(), plain_arguments(&function).as_deref()) {
+                return cast(moment.clone(), ast::DataType::Date);
+            }
+            // Lengths are integers; an empty array has no dimension of which there could be one.
+            if matches!(name.as_str(), "array_length" | "array_ndims") {
+                let length = call("nullif", vec![Expr::Function(function), number("0")]);
+                return cast(length, ast::DataType::Integer(None));
+            }
+            if matches!(name.as_str(), "cardinality" | "array_position") {
+                return cast(Expr::Function(function), ast::DataType::Integer(None));
+            }
+            if name == "gen_random_uuid" {
+                return cast(call("uuid", Vec::new()), ast::DataType::Uuid);
+            }
+            let renamed = [("every", "bool_and"), ("variance", "var_samp")];
+            if let Some((_, to)) = renamed.iter().find(|(from, _)| *from == name) {
+                function.name = ObjectName::from(vec![Ident::new(*to)]);
+            }
             if matches!(name.as_str(), "localtimestamp" | "localtime")
                 && matches!(function.args, FunctionArguments::None)
             {
@@ -282,7 +374,8 @@ fn type_literals_within(expr: &mut Expr) {
         Expr::Array(array) => array.elem.iter_mut().for_each(type_literal),
         Expr::Function(function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
-            let typed = ["coalesce", "nullif", "greatest", "least", "sum", "avg", "min", "max", "array_agg"];
+            let typed =
+                ["coalesce", "nullif", "greatest", "least", "sum", "avg", "min", "max", "array_agg", "pg_typeof"];
             if let (true, FunctionArguments::List(list)) = (typed.contains(&name.as_str()), &mut function.args) {
                 for argument in &mut list.args {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
@@ -293,6 +386,119 @@ fn type_literals_within(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
+}
+
+fn is_digits(expr: &Expr, digits: &str) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
+}
+
+fn is_call(expr: &Expr, name: &str) -> bool {
+    matches!(expr, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(name))
+}
+
+/// The elements of an array written in quotes.
+fn literal_items(expr: &Expr) -> Option<Vec<Expr>> {
+    let items = crate::sql::text::nested::split_array(crate::sql::values::quoted_text(expr)?, false).ok()?;
+    let literal = |item: Option<String>| Expr::Value(item.map_or(Value::Null, Value::SingleQuotedString).into());
+    if items.is_empty() { None } else { Some(items.into_iter().map(literal).collect()) }
+}
+
+/// Each table in FROM has a name of its own: 42712.
+fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
+    fn collect(factor: &TableFactor, names: &mut Vec<(String, Option<String>)>) {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, alias: None } => of_joins(table_with_joins, names),
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::UNNEST { alias: Some(alias), .. }
+            | TableFactor::NestedJoin { alias: Some(alias), .. } => names.push((fold(&alias.name), None)),
+            TableFactor::Table { name, args: None, .. } => {
+                let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+                if let Some(last) = parts.last() {
+                    names.push((last.clone(), Some(parts.join("."))));
+                }
+            }
+            _ => {}
+        }
+    }
+    fn of_joins(table: &ast::TableWithJoins, names: &mut Vec<(String, Option<String>)>) {
+        collect(&table.relation, names);
+        table.joins.iter().for_each(|join| collect(&join.relation, names));
+    }
+    let mut names = Vec::new();
+    from.iter().for_each(|table| of_joins(table, &mut names));
+    for (i, (name, full)) in names.iter().enumerate() {
+        // Tables of two schemas may have one name.
+        let same =
+            |(other, its): &(String, Option<String>)| other == name && (full.is_none() || its.is_none() || full == its);
+        if names[..i].iter().any(same) {
+            return Err(Error::new("42712", format!("table name \"{name}\" specified more than once")));
+        }
+    }
+    Ok(())
+}
+
+/// generate_series over anything but whole numbers that are written out, as an array to be unnested.
+fn computed_series(name: &ObjectName, args: &[FunctionArg]) -> Option<Expr> {
+    if !name.to_string().eq_ignore_ascii_case("generate_series") {
+        return None;
+    }
+    let mut exprs: Vec<Expr> = Vec::new();
+    for arg in args {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => exprs.push(expr.clone()),
+            _ => return None,
+        }
+    }
+    let plain = |e: &Expr| match e {
+        Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => is_number(expr),
+        other => is_number(other),
+    };
+    if exprs.iter().all(plain) {
+        return None;
+    }
+    // Literals take the type of the start; the step of a time is an interval.
+    let of_start = match exprs.first()? {
+        Expr::Cast { data_type, .. } => Some(data_type.clone()),
+        Expr::TypedString(typed) => Some(typed.data_type.clone()),
+        _ => None,
+    };
+    let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
+    for (i, expr) in exprs.iter_mut().enumerate().skip(1).filter(|(_, e)| quoted(e)) {
+        let to =
+            if i == 2 { Some(ast::DataType::Interval { fields: None, precision: None }) } else { of_start.clone() };
+        if let Some(to) = to {
+            *expr = cast(expr.clone(), to);
+        }
+    }
+    Some(call("generate_series", exprs))
+}
+
+/// The arguments of a call that has nothing but them.
+fn plain_arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let plain = list.duplicate_treatment.is_none() && list.clauses.is_empty() && function.over.is_none();
+    let arguments = list.args.iter().map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    if plain { arguments.collect() } else { None }
+}
+
+fn nested(expr: &Expr) -> Expr {
+    Expr::Nested(Box::new(expr.clone()))
+}
+
+fn number(digits: &str) -> Expr {
+    Expr::Value(Value::Number(digits.into(), false).into())
+}
+
+pub fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
@@ -309,7 +515,7 @@ fn interval_expr(text: &str) -> Expr {
     })
 }
 
-fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+pub fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),

@@ -23,8 +23,11 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::BinaryOperator;
 
+use super::casts::check_literal;
+use super::fields::Part;
 use super::totals::divide_rounded;
 use crate::error::Error;
+use crate::sql::common::{Kind, kind, literal_type};
 use crate::sql::interval::DAY_US;
 use crate::sql::types::{NUMERIC_PRECISION_MAX, UTC, sql_type_of_arrow};
 
@@ -298,6 +301,9 @@ fn scaled_interval(interval: IntervalMonthDayNano, factor: f64) -> Option<Interv
 pub struct Operators;
 
 impl ExprPlanner for Operators {
+    fn plan_extract(&self, arguments: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(ScalarUDF::from(Part::extract()).call(arguments)))
+    }
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = raw;
         // Where a type is not known yet (a parameter's), DataFusion's planning finds it.
@@ -305,13 +311,46 @@ impl ExprPlanner for Operators {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
         let (left, right) = small_literals(left, right, &left_type, &right_type);
+        let (left, right) = typed_literals(&op, left, right, &left_type, &right_type)?;
         let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
+        if is_arithmetic(&op) {
+            let wrong = |t: &DataType| matches!(kind(t), Some(Kind::Text | Kind::Boolean | Kind::Bytes));
+            let literal = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _));
+            if (wrong(&left_type) && !literal(&left)) || (wrong(&right_type) && !literal(&right)) {
+                let (left, right) = (sql_type_of_arrow(&left_type), sql_type_of_arrow(&right_type));
+                return Err(external(Error::new("42883", format!("operator does not exist: {left} {op} {right}"))));
+            }
+        }
+        // A real beside a whole number makes a double precision.
+        let (left, right) = match (&left_type, &right_type) {
+            (DataType::Float32, t) | (t, DataType::Float32) if is_arithmetic(&op) && is_integer(t) => {
+                (as_type(left, DataType::Float64), as_type(right, DataType::Float64))
+            }
+            _ => (left, right),
+        };
         let timestamp = |t: &DataType| matches!(t, DataType::Timestamp(..));
         let interval = |t: &DataType| matches!(t, DataType::Interval(_));
         let number = |t: &DataType| t.is_numeric();
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
         let exact = |t: &DataType| decimal(t) || is_integer(t);
         let planned = match op {
+            BinaryOperator::And | BinaryOperator::Or => {
+                let literal = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+                let wrong = |e: &Expr, t: &DataType| !matches!(t, DataType::Boolean | DataType::Null) && !literal(e);
+                for (side, data_type) in [(&left, &left_type), (&right, &right_type)] {
+                    if wrong(side, data_type) {
+                        let sql_type = sql_type_of_arrow(data_type);
+                        let message = format!("argument of {op} must be type boolean, not type {sql_type}");
+                        return Err(external(Error::new("42804", message)));
+                    }
+                }
+                let boolean = |e: Expr| if literal(&e) { as_type(e, DataType::Boolean) } else { e };
+                let operator = if op == BinaryOperator::And { Operator::And } else { Operator::Or };
+                Expr::BinaryExpr(BinaryExpr::new(Box::new(boolean(left)), operator, Box::new(boolean(right))))
+            }
+            BinaryOperator::PGOverlap if kind(&left_type) == Some(Kind::List) => {
+                datafusion::functions_nested::array_has::array_has_any_udf().call(vec![left, right])
+            }
             BinaryOperator::Divide
                 if (decimal(&left_type) && exact(&right_type)) || (is_integer(&left_type) && decimal(&right_type)) =>
             {
@@ -354,6 +393,50 @@ impl ExprPlanner for Operators {
         };
         Ok(PlannerResult::Planned(planned))
     }
+}
+
+fn is_arithmetic(op: &BinaryOperator) -> bool {
+    use BinaryOperator as O;
+    matches!(op, O::Plus | O::Minus | O::Multiply | O::Divide | O::Modulo)
+}
+
+/// A literal in quotes beside a number is a number, taken from a time a time, added to one an interval; compared with
+/// anything it is of that type.
+fn typed_literals(
+    op: &BinaryOperator,
+    left: Expr,
+    right: Expr,
+    left_type: &DataType,
+    right_type: &DataType,
+) -> Result<(Expr, Expr)> {
+    use BinaryOperator as O;
+    let compares = matches!(op, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq);
+    let typed = |literal: Expr, beside: &DataType| -> Result<Expr> {
+        let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &literal else { return Ok(literal) };
+        let to = match (kind(beside), op) {
+            (Some(Kind::Number), _) => literal_type(beside, text),
+            (Some(kind), _) if compares && kind != Kind::Text => beside.clone(),
+            (Some(Kind::Interval), O::Plus | O::Minus) => beside.clone(),
+            (Some(Kind::Interval), O::Multiply | O::Divide) => DataType::Float64,
+            (Some(Kind::Moment), O::Minus) => beside.clone(),
+            (Some(Kind::Moment | Kind::Time), O::Plus | O::Minus) if *beside != DataType::Date32 => {
+                DataType::Interval(IntervalUnit::MonthDayNano)
+            }
+            _ => return Ok(literal),
+        };
+        // After a time, an interval may stand where a time could.
+        match check_literal(text, &to) {
+            Err(_) if kind(beside) == Some(Kind::Moment) && *op == O::Minus => {
+                Ok(as_type(literal, DataType::Interval(IntervalUnit::MonthDayNano)))
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(as_type(literal, to)),
+        }
+    };
+    if !(is_arithmetic(op) || compares) {
+        return Ok((left, right));
+    }
+    Ok((typed(left, right_type)?, typed(right, left_type)?))
 }
 
 trait SubChecked {

@@ -3,11 +3,17 @@
 
 mod arithmetic;
 mod casts;
+mod dates;
+mod fields;
+mod intervals;
+mod length;
+mod math;
 mod min_max;
 mod now;
 mod settle;
 mod sum_avg;
 mod timezone;
+mod to_char;
 mod totals;
 mod unite;
 mod variance;
@@ -15,6 +21,8 @@ mod windows;
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::Field;
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -23,12 +31,25 @@ use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
+use crate::sql::bind::error_from;
+use crate::sql::text::Style;
+
 /// Puts all functions in; those of the same name as DataFusion's replace them.
 pub fn register(state: &mut SessionState) {
     let full = "the registry takes any function";
     datafusion_functions_json::register_all(state).expect(full);
-    let mut scalars: Vec<ScalarUDF> = vec![now::Now::default().into(), timezone::Timezone::default().into()];
+    let mut scalars: Vec<ScalarUDF> = vec![
+        now::Now::default().into(),
+        timezone::Timezone::default().into(),
+        fields::Part::extract().into(),
+        fields::Part::date_part().into(),
+        fields::Trunc::default().into(),
+        to_char::ToChar::default().into(),
+    ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
+    scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
+    scalars.extend(length::all().into_iter().map(ScalarUDF::from));
+    scalars.extend(math::all().into_iter().map(ScalarUDF::from));
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);
     }
@@ -37,6 +58,16 @@ pub fn register(state: &mut SessionState) {
     for function in sums.into_iter().chain(best).chain(variance::all().into_iter().map(AggregateUDF::from)) {
         state.register_udaf(Arc::new(function)).expect(full);
     }
+}
+
+/// `sum` as it is registered.
+pub fn sum() -> sum_avg::SumOrAvg {
+    sum_avg::SumOrAvg::sum()
+}
+
+/// Values of one field's type as values of another's, as an explicit cast makes them.
+pub fn cast_array(values: &ArrayRef, from: &Field, to: &Field, style: &Style) -> crate::error::Result<ArrayRef> {
+    casts::apply(values, from, to, style).map_err(error_from)
 }
 
 /// Planners of operators, to be asked before DataFusion's.

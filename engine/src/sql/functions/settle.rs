@@ -1,16 +1,23 @@
 //! The last pass of the analyzer: types are settled, so arithmetic that must check and casts that must read and write
 //! as Postgres does take the place of DataFusion's. Types and names of columns stay as they are.
 
-use datafusion::common::DFSchema;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::error::Result;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{arithmetic, casts};
+use super::{arithmetic, casts, intervals, math};
+use crate::error::Error;
+use crate::sql::common::{Kind, kind};
+use crate::sql::context::WRITTEN;
+use crate::sql::types::sql_type_of_arrow;
 
 #[derive(Debug)]
 pub struct Settle;
@@ -36,9 +43,25 @@ impl AnalyzerRule for Settle {
     }
 }
 
+/// Of types that Postgres does not cast into each other, though their values could be.
+fn no_cast(from: &DataType, to: &DataType) -> bool {
+    use Kind::*;
+    match (kind(from), kind(to)) {
+        (Some(Number | Boolean), Some(Moment | Time | Interval | Bytes | List)) => true,
+        (Some(Moment | Time | Interval | Bytes), Some(Number | Boolean)) => true,
+        (Some(Boolean), Some(Number)) => *to != DataType::Int32,
+        (Some(Number), Some(Boolean)) => *from != DataType::Int32 && *from != DataType::Int64,
+        _ => false,
+    }
+}
+
 /// The same for an expression over these columns.
 pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if intervals::compares(&op, &left, &right, schema) => {
+            let (left, right) = (Box::new(intervals::span(*left)), Box::new(intervals::span(*right)));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let operation = match (left.get_type(schema), right.get_type(schema)) {
                 (Ok(left), Ok(right)) => arithmetic::checked(op, &left, &right),
@@ -49,12 +72,41 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
             })
         }
+        Expr::Negative(expr) => match expr.get_type(schema) {
+            // The least of the negative numbers has no positive one.
+            Ok(data_type @ (DataType::Int16 | DataType::Int32 | DataType::Int64)) => {
+                let zero = Expr::Literal(ScalarValue::new_zero(&data_type)?, None);
+                Ok(Transformed::yes(arithmetic::call(arithmetic::Arithmetic::Subtract, zero, *expr)))
+            }
+            _ => Ok(Transformed::no(Expr::Negative(expr))),
+        },
         Expr::Cast(Cast { expr, field }) => {
+            if field.name() == WRITTEN
+                && let Ok(from) = expr.get_type(schema)
+                && no_cast(&from, field.data_type())
+            {
+                let message = format!(
+                    "cannot cast type {} to {}",
+                    sql_type_of_arrow(&from),
+                    sql_type_of_arrow(field.data_type())
+                );
+                return Err(DataFusionError::External(Box::new(Error::new("42846", message))));
+            }
             let function = expr.get_type(schema).ok().and_then(|from| casts::function(&from, &field));
             Ok(match function {
                 Some(function) => Transformed::yes(function.call(vec![*expr])),
                 None => Transformed::no(Expr::Cast(Cast { expr, field })),
             })
+        }
+        Expr::ScalarFunction(mut function) => {
+            let output = Expr::ScalarFunction(function.clone()).get_type(schema);
+            let settled = output.ok().and_then(|output| math::settled(&function.func, output));
+            let changed = settled.is_some();
+            if let Some(settled) = settled {
+                function.func = Arc::new(settled);
+            }
+            let function = Expr::ScalarFunction(function);
+            Ok(if changed { Transformed::yes(function) } else { Transformed::no(function) })
         }
         other => Ok(Transformed::no(other)),
     })

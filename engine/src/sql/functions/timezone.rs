@@ -10,7 +10,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use crate::error::Error;
-use crate::sql::datetime;
+use crate::sql::text::Zone;
 use crate::sql::types::UTC;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,10 @@ impl Default for Timezone {
 
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
+}
+
+pub fn zone(name: &str) -> Result<Zone> {
+    Zone::parse(name).map_err(|_| external(Error::invalid_value(format!("time zone \"{name}\" not recognized"))))
 }
 
 impl ScalarUDFImpl for Timezone {
@@ -58,17 +62,17 @@ impl ScalarUDFImpl for Timezone {
         let times = args.args[1].to_array(rows)?;
         let to_local = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
         let out_of_range = || external(Error::new("22008", "timestamp out of range"));
-        let convert = |us: i64, zone: &arrow::array::timezone::Tz| -> Result<i64> {
-            if to_local {
-                return Ok(datetime::utc_to_local(us, zone).ok_or_else(out_of_range)?.and_utc().timestamp_micros());
+        let convert = |us: i64, zone: &Zone| -> Result<i64> {
+            let seconds = if to_local { zone.offset_at(us) } else { -zone.offset_at_local(us) };
+            match us {
+                i64::MAX | i64::MIN => Ok(us),
+                _ => us.checked_add(i64::from(seconds) * 1_000_000).ok_or_else(out_of_range),
             }
-            let local = chrono::DateTime::from_timestamp_micros(us).ok_or_else(out_of_range)?.naive_utc();
-            Ok(datetime::local_to_utc(local, zone))
         };
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let converted: TimestampMicrosecondArray = match &args.args[0] {
             ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))) => {
-                let zone = datetime::zone(name).map_err(external)?;
+                let zone = zone(name)?;
                 times.try_unary(|us| convert(us, &zone))?
             }
             names => {
@@ -76,9 +80,7 @@ impl ScalarUDFImpl for Timezone {
                 let names = names.as_string::<i32>();
                 (0..rows)
                     .map(|row| match names.is_valid(row) && times.is_valid(row) {
-                        true => {
-                            convert(times.value(row), &datetime::zone(names.value(row)).map_err(external)?).map(Some)
-                        }
+                        true => convert(times.value(row), &zone(names.value(row))?).map(Some),
                         false => Ok(None),
                     })
                     .collect::<Result<_>>()?

@@ -6,18 +6,24 @@
 //!   float, numeric           float           numeric(30,15)
 //!   timestamp, date          timestamp       nanoseconds
 //!   anything, a literal      anything        text, or nanoseconds
+//!   text, integer            an error        text
 //! ```
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
+
+use super::casts;
+use crate::error::Error;
+use crate::sql::common::{Kind, common_type, kind, literal_type};
+use crate::sql::types::sql_type_of_arrow;
 
 #[derive(Debug)]
 pub struct Unite;
@@ -40,10 +46,16 @@ impl AnalyzerRule for Unite {
     }
 }
 
-/// Functions whose second argument is a number of digits.
-const PLACES: &[&str] = &["round", "trunc"];
 /// Functions whose arguments have one type.
 const UNIFORM: &[&str] = &["coalesce", "nullif", "greatest", "least"];
+
+/// What brings values together, for the error where they do not go.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Operator(&'a Operator),
+    /// CASE, COALESCE and the like, whose results are of one type.
+    Result(&'a str),
+}
 
 /// The same for an expression over these columns.
 pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -52,34 +64,33 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             // `ts + '1 day'` is no sum of two timestamps.
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 unite_numbers(vec![left.as_mut(), right.as_mut()], schema)
-                    || (compares(op) && unite(vec![left.as_mut(), right.as_mut()], schema))
+                    || (compares(op) && unite(vec![left.as_mut(), right.as_mut()], schema, Place::Operator(op))?)
             }
             Expr::Between(Between { expr, low, high, .. }) => {
-                unite(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema)
+                unite(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema, Place::Operator(&Operator::GtEq))?
             }
             Expr::InList(InList { expr, list, .. }) => {
-                unite(std::iter::once(expr.as_mut()).chain(list).collect(), schema)
+                let all = std::iter::once(expr.as_mut()).chain(list).collect();
+                unite(all, schema, Place::Operator(&Operator::Eq))?
             }
             Expr::Case(case) => {
                 let whens = case.when_then_expr.iter_mut();
                 let (mut compared, mut results): (Vec<&mut Expr>, Vec<&mut Expr>) =
                     whens.map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
                 results.extend(case.else_expr.as_deref_mut());
-                let united = unite(results, schema);
+                let united = unite(results, schema, Place::Result("CASE"))?;
                 match case.expr.as_deref_mut() {
                     Some(operand) => {
                         compared.push(operand);
-                        unite(compared, schema) || united
+                        unite(compared, schema, Place::Operator(&Operator::Eq))? || united
                     }
                     None => united,
                 }
             }
-            // The type of what is rounded depends on a literal, which a cast would hide.
-            Expr::ScalarFunction(function) if PLACES.contains(&function.func.name()) => {
-                function.args.iter_mut().skip(1).fold(false, |changed, places| integer_literal(places) || changed)
-            }
             Expr::ScalarFunction(function) if UNIFORM.contains(&function.func.name()) => {
-                unite(function.args.iter_mut().collect(), schema)
+                let name = function.func.name().to_uppercase();
+                let place = if name == "NULLIF" { Place::Operator(&Operator::Eq) } else { Place::Result(&name) };
+                unite(function.args.iter_mut().collect(), schema, place)?
             }
             _ => false,
         };
@@ -87,15 +98,7 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Makes a literal that fits an integer; whether it did.
-fn integer_literal(expr: &mut Expr) -> bool {
-    let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr else { return false };
-    let Ok(value) = i32::try_from(*value) else { return false };
-    *expr = Expr::Literal(ScalarValue::Int32(Some(value)), None);
-    true
-}
-
-fn compares(operator: &Operator) -> bool {
+pub fn compares(operator: &Operator) -> bool {
     use Operator as O;
     matches!(operator, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
 }
@@ -106,35 +109,65 @@ fn is_float(data_type: &DataType) -> bool {
 fn is_numeric(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
 }
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
 fn types(exprs: &[&mut Expr], schema: &DFSchema) -> Vec<Option<DataType>> {
     exprs.iter().map(|e| e.get_type(schema).ok()).collect()
 }
 
-/// Casts expressions of several types as Postgres would; whether any were.
-fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
-    let types_before = types(&exprs, schema);
-    let known = || types_before.iter().flatten();
-    let mut changed = false;
-    let timestamp = known().find(|t| matches!(t, DataType::Timestamp(TimeUnit::Microsecond, Some(_))));
-    let timestamp =
-        timestamp.or_else(|| known().find(|t| matches!(t, DataType::Timestamp(TimeUnit::Microsecond, None))));
-    // The type that a literal takes: the first that is not text, a timestamp where there is one.
-    let wanted = timestamp.or_else(|| known().find(|t| !is_text(t) && !t.is_nested() && **t != DataType::Null));
-    for (expr, data_type) in exprs.iter_mut().zip(&types_before) {
-        let literal = matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
-        let to = match (data_type, timestamp, wanted) {
-            (Some(DataType::Date32), Some(timestamp), _) => timestamp,
-            (_, _, Some(wanted)) if literal => wanted,
-            _ => continue,
-        };
-        cast(expr, to);
-        changed = true;
+/// The text of a literal, which has no type of its own.
+fn literal_text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        _ => None,
     }
-    unite_numbers(exprs, schema) || changed
+}
+
+fn mismatch(left: &DataType, right: &DataType, place: Place) -> DataFusionError {
+    let (left, right) = (sql_type_of_arrow(left), sql_type_of_arrow(right));
+    DataFusionError::External(Box::new(match place {
+        Place::Operator(operator) => Error::new("42883", format!("operator does not exist: {left} {operator} {right}"))
+            .hint("No operator matches the given name and argument types. You might need to add explicit type casts."),
+        Place::Result(name) => Error::new("42804", format!("{name} types {left} and {right} cannot be matched")),
+    }))
+}
+
+/// Casts expressions of several types as Postgres would; whether any were.
+fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<bool> {
+    let types_before = types(&exprs, schema);
+    let mut wanted: Option<DataType> = None;
+    for (expr, data_type) in exprs.iter().zip(&types_before) {
+        let Some(data_type) = data_type else { continue };
+        if literal_text(expr).is_some() || *data_type == DataType::Null {
+            continue;
+        }
+        wanted = match wanted {
+            None => Some(data_type.clone()),
+            Some(before) => match common_type(&before, data_type) {
+                Some(common) => Some(common),
+                None if kind(&before).is_some() && kind(data_type).is_some() => {
+                    return Err(mismatch(&before, data_type, place));
+                }
+                None => Some(before),
+            },
+        };
+    }
+    let mut changed = false;
+    if let Some(wanted) = wanted {
+        let timestamp = matches!(wanted, DataType::Timestamp(TimeUnit::Microsecond, _));
+        for (expr, data_type) in exprs.iter_mut().zip(&types_before) {
+            let to = match literal_text(expr) {
+                Some(text) if kind(&wanted).is_some_and(|kind| kind != Kind::Text) => {
+                    let to = literal_type(&wanted, text);
+                    casts::check_literal(text, &to)?;
+                    to
+                }
+                _ if timestamp && *data_type == Some(DataType::Date32) => wanted.clone(),
+                _ => continue,
+            };
+            cast(expr, &to);
+            changed = true;
+        }
+    }
+    Ok(unite_numbers(exprs, schema) || changed)
 }
 
 /// Casts the numerics among expressions of which some are floats; whether there were any.

@@ -321,6 +321,11 @@ fn name_of_parts(mut parts: Vec<String>) -> Result<Name> {
     }
 }
 
+/// Whether an unquoted word can name nothing.
+pub fn is_reserved(ident: &ast::Ident) -> bool {
+    ident.quote_style.is_none() && RESERVED.contains(&ident.value.to_ascii_lowercase().as_str())
+}
+
 /// Postgres' reserved words, which are no names unless quoted.
 const RESERVED: &[&str] = &[
     "all",

@@ -27,7 +27,7 @@ use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
 use source::{Source, significant, split, unquoted};
 
-pub use cursor::{fold, interval_literal};
+pub use cursor::{fold, interval_literal, is_reserved};
 
 /// Every statement of a text; one that is [`StatementKind::Empty`] when there is none. All or none: an error anywhere
 /// is the whole text's. Errors: 42601 with its position in `text`, 0A000, 54001.

@@ -7,7 +7,7 @@
 
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
@@ -128,13 +128,14 @@ pub fn significant(token: &TokenWithSpan) -> bool {
 /// Prepares a statement's tokens for sqlparser, which does not know our words.
 ///
 /// After a table, `EMIT …` would be taken for an alias and `WITH (…)` for hints to the optimizer: they are marked as a
-/// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out.
+/// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out. `TABLE t` as a query becomes
+/// `SELECT * FROM t`: sqlparser swallows the word after it.
 pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let words: Vec<usize> = (0..tokens.len()).filter(|&i| significant(&tokens[i])).collect();
     let word = |n: usize| words.get(n).map_or("", |&i| unquoted(&tokens[i].token));
     let is = |n: usize, text: &str| word(n).eq_ignore_ascii_case(text);
     let token = |n: usize| words.get(n).map(|&i| &tokens[i].token);
-    let (mut clauses, mut noise) = (Vec::new(), Vec::new());
+    let (mut clauses, mut noise, mut queries) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..words.len() {
         let clause = is(n + 1, "changes")
             || is(n + 1, "final")
@@ -152,6 +153,29 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         if is(n, "table") && n >= 2 && token(n - 1) == Some(&Token::RArrow) && is(n - 2, "data") {
             noise.push(words[n]);
         }
+        let set_operation = |n: usize| ["union", "except", "intersect"].iter().any(|word| is(n, word));
+        let starts_query = match n.checked_sub(1) {
+            None => true,
+            Some(before) if token(before) == Some(&Token::LParen) => {
+                // A parenthesis after a name opens arguments, which are no query.
+                let named = before.checked_sub(1).and_then(token);
+                !matches!(named, Some(Token::Word(word)) if word.keyword == Keyword::NoKeyword)
+            }
+            Some(before) if is(before, "as") || is(before, "explain") => {
+                matches!(token(n + 1), Some(Token::Word(word)) if word.keyword == Keyword::NoKeyword)
+            }
+            Some(before) if is(0, "insert") && n >= 3 => {
+                matches!(token(before), Some(Token::Word(_) | Token::RParen))
+            }
+            Some(before) => {
+                set_operation(before)
+                    || ((is(before, "all") || is(before, "distinct")) && before > 0 && set_operation(before - 1))
+            }
+        };
+        if is(n, "table") && starts_query && matches!(token(n + 1), Some(Token::Word(_))) {
+            noise.push(words[n]);
+            queries.push(words[n]);
+        }
     }
     let mut tokens = tokens;
     for i in clauses {
@@ -159,8 +183,14 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             word.keyword = Keyword::VIEW;
         }
     }
+    noise.dedup();
     for i in noise.into_iter().rev() {
-        tokens.remove(i);
+        let TokenWithSpan { span, .. } = tokens.remove(i);
+        if queries.contains(&i) {
+            let blank = || Token::Whitespace(Whitespace::Space);
+            let select = [Token::make_keyword("SELECT"), blank(), Token::Mul, blank(), Token::make_keyword("FROM")];
+            tokens.splice(i..i, select.map(|token| TokenWithSpan { token, span }));
+        }
     }
     Ok(tokens)
 }

@@ -1,0 +1,371 @@
+//! JOIN … USING and NATURAL JOIN, whose columns DataFusion takes from one side and leaves where they stand.
+//!
+//! In Postgres `*` shows the columns that are joined by first and once, and under RIGHT and FULL JOIN they are the other
+//! side's, or whichever is not NULL:
+//!
+//! ```text
+//!   SELECT * FROM a NATURAL JOIN b             SELECT a.k, a.x, b.y FROM a JOIN b USING (k)
+//!   SELECT k, x FROM a FULL JOIN b USING (k)   SELECT coalesce(a.k, b.k) AS k, x FROM a FULL JOIN b ON a.k = b.k
+//! ```
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
+    SelectItem, SetExpr, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, With,
+};
+
+use crate::error::{Error, Result};
+use crate::sql::parse::fold;
+use crate::sql::rewrite::{binary, call};
+
+/// Rewrites every such join in a query. `columns` names the columns of a query that it binds; `None` where it cannot, and
+/// then the join stays as it is.
+pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Option<Vec<String>>) -> Result<()> {
+    struct Search;
+    impl ast::Visitor for Search {
+        type Break = ();
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            match select.from.iter().any(merges) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+    }
+    if ast::Visit::visit(query, &mut Search).is_continue() {
+        return Ok(());
+    }
+    match query.visit(&mut Joins { ctes: Vec::new(), ends: Vec::new(), columns }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+fn merges(from: &TableWithJoins) -> bool {
+    let nested = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, .. } => merges(table_with_joins),
+        _ => false,
+    };
+    nested(&from.relation)
+        || from.joins.iter().any(|join| {
+            nested(&join.relation)
+                || matches!(
+                    constraint_of(&join.join_operator),
+                    Some(JoinConstraint::Using(_) | JoinConstraint::Natural)
+                )
+        })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kept {
+    Left,
+    Right,
+    Both,
+}
+
+fn constraint_of(operator: &JoinOperator) -> Option<&JoinConstraint> {
+    use JoinOperator as J;
+    match operator {
+        J::Join(c) | J::Inner(c) | J::Left(c) | J::LeftOuter(c) | J::Right(c) | J::RightOuter(c) | J::FullOuter(c) => {
+            Some(c)
+        }
+        _ => None,
+    }
+}
+
+/// The constraint, and which side's rows are all kept.
+fn parts_of(operator: &mut JoinOperator) -> Option<(&mut JoinConstraint, Kept)> {
+    use JoinOperator as J;
+    match operator {
+        J::Join(c) | J::Inner(c) | J::Left(c) | J::LeftOuter(c) => Some((c, Kept::Left)),
+        J::Right(c) | J::RightOuter(c) => Some((c, Kept::Right)),
+        J::FullOuter(c) => Some((c, Kept::Both)),
+        _ => None,
+    }
+}
+
+/// A column of FROM as `*` shows it.
+#[derive(Clone)]
+struct Column {
+    name: String,
+    expr: Expr,
+    merged: bool,
+}
+
+struct Joins<'a> {
+    /// The WITH queries in scope, rewritten.
+    ctes: Vec<Cte>,
+    /// How many there were before each query around.
+    ends: Vec<usize>,
+    columns: &'a mut dyn FnMut(&Query) -> Option<Vec<String>>,
+}
+
+type Visit = ControlFlow<Box<Error>>;
+
+impl VisitorMut for Joins<'_> {
+    type Break = Box<Error>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Visit {
+        self.ends.push(self.ctes.len());
+        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            cte.query.visit(self)?;
+            self.ctes.push(cte.clone());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Visit {
+        // Joins under one name are a subquery.
+        if let TableFactor::NestedJoin { table_with_joins, alias: alias @ Some(_) } = factor
+            && merges(table_with_joins)
+            && let Ok(mut subquery) = crate::sql::parse::query("SELECT * FROM t")
+            && let SetExpr::Select(select) = subquery.body.as_mut()
+        {
+            select.from = vec![table_with_joins.as_ref().clone()];
+            *factor = TableFactor::Derived { lateral: false, subquery, alias: alias.take(), sample: None };
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> Visit {
+        let rewritten = match query.body.as_mut() {
+            SetExpr::Select(select) => self.select(select, Some(&mut query.order_by)),
+            body => self.body(body),
+        };
+        self.ctes.truncate(self.ends.pop().expect("pushed before"));
+        match rewritten {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+}
+
+impl Joins<'_> {
+    fn body(&mut self, body: &mut SetExpr) -> Result<()> {
+        match body {
+            SetExpr::Select(select) => self.select(select, None),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.body(left)?;
+                self.body(right)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn select(&mut self, select: &mut Select, order_by: Option<&mut Option<ast::OrderBy>>) -> Result<()> {
+        if !select.from.iter().any(merges) {
+            return Ok(());
+        }
+        let on = select.from.iter().any(needs_on);
+        // Made on a copy, so that a join of which something is not known stays as it is.
+        let (mut from, mut columns) = (select.from.clone(), Vec::new());
+        for table in &mut from {
+            match self.joined(table, on)? {
+                Some(more) => columns.extend(more),
+                None => return Ok(()),
+            }
+        }
+        select.from = from;
+        let items = std::mem::take(&mut select.projection);
+        for item in items {
+            match item {
+                SelectItem::Wildcard(options) if options == ast::WildcardAdditionalOptions::default() => {
+                    select.projection.extend(columns.iter().map(|column| match column.merged {
+                        true => named(column.expr.clone(), &column.name),
+                        false => SelectItem::UnnamedExpr(column.expr.clone()),
+                    }));
+                }
+                SelectItem::UnnamedExpr(Expr::Identifier(ident)) if on => {
+                    select.projection.push(match merged(&columns, &ident) {
+                        Some(expr) => named(expr, &fold(&ident)),
+                        None => SelectItem::UnnamedExpr(Expr::Identifier(ident)),
+                    });
+                }
+                other => select.projection.push(other),
+            }
+        }
+        if on {
+            replace_names(select, order_by, &columns);
+        }
+        Ok(())
+    }
+
+    /// The columns of a chain of joins, whose conditions are rewritten; `None` where they are not known.
+    fn joined(&mut self, table: &mut TableWithJoins, on: bool) -> Result<Option<Vec<Column>>> {
+        let Some(mut left) = self.factor(&mut table.relation, on)? else { return Ok(None) };
+        for join in &mut table.joins {
+            let Some(mut right) = self.factor(&mut join.relation, on)? else { return Ok(None) };
+            let shared: Vec<String> = match constraint_of(&join.join_operator) {
+                Some(JoinConstraint::Using(names)) => {
+                    names.iter().filter_map(|n| n.0.last().and_then(|part| part.as_ident())).map(fold).collect()
+                }
+                Some(JoinConstraint::Natural) => {
+                    let right: Vec<&str> = right.iter().map(|c| c.name.as_str()).collect();
+                    left.iter().map(|c| &c.name).filter(|name| right.contains(&name.as_str())).cloned().collect()
+                }
+                _ => {
+                    left.append(&mut right);
+                    continue;
+                }
+            };
+            let Some((constraint, kept)) = parts_of(&mut join.join_operator) else { return Ok(None) };
+            let mut out = Vec::new();
+            let mut conditions: Vec<Expr> = Vec::new();
+            for name in &shared {
+                let (l, r) = (take(&mut left, name, "left")?, take(&mut right, name, "right")?);
+                conditions.push(binary(l.expr.clone(), BinaryOperator::Eq, r.expr.clone()));
+                let expr = match kept {
+                    Kept::Left => l.expr,
+                    Kept::Right => r.expr,
+                    Kept::Both => call("coalesce", vec![l.expr, r.expr]),
+                };
+                out.push(Column { name: name.clone(), expr, merged: true });
+            }
+            let condition = conditions.into_iter().reduce(|a, b| binary(a, BinaryOperator::And, b));
+            *constraint = match condition {
+                None => JoinConstraint::On(Expr::Value(Value::Boolean(true).into())),
+                Some(condition) if on => JoinConstraint::On(condition),
+                Some(_) => JoinConstraint::Using(
+                    shared.iter().map(|name| ObjectName::from(vec![Ident::with_quote('"', name)])).collect(),
+                ),
+            };
+            out.append(&mut left);
+            out.append(&mut right);
+            left = out;
+        }
+        Ok(Some(left))
+    }
+
+    fn factor(&mut self, factor: &mut TableFactor, on: bool) -> Result<Option<Vec<Column>>> {
+        let qualifier = match factor {
+            TableFactor::NestedJoin { table_with_joins, alias: None } => return self.joined(table_with_joins, on),
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::UNNEST { alias: Some(alias), .. } => alias.name.clone(),
+            TableFactor::Table { name, args: None, .. } => match name.0.last().and_then(|part| part.as_ident()) {
+                Some(ident) => ident.clone(),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let Ok(mut query) = crate::sql::parse::query("SELECT * FROM t") else { return Ok(None) };
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            select.from = vec![TableWithJoins { relation: factor.clone(), joins: Vec::new() }];
+        }
+        if !self.ctes.is_empty() {
+            let with_token = ast::helpers::attached_token::AttachedToken::empty();
+            query.with = Some(With { with_token, recursive: true, cte_tables: self.visible() });
+        }
+        let names = (self.columns)(query.as_ref());
+        Ok(names.map(|names| {
+            let column = |name: String| {
+                let parts = vec![Ident::with_quote('"', fold(&qualifier)), Ident::with_quote('"', &name)];
+                Column { expr: Expr::CompoundIdentifier(parts), name, merged: false }
+            };
+            names.into_iter().map(column).collect()
+        }))
+    }
+
+    /// The WITH queries in scope, without those that an inner one of the same name hides.
+    fn visible(&self) -> Vec<Cte> {
+        let hidden =
+            |i: usize, cte: &Cte| self.ctes[i + 1..].iter().any(|c| fold(&c.alias.name) == fold(&cte.alias.name));
+        self.ctes.iter().enumerate().filter(|(i, cte)| !hidden(*i, cte)).map(|(_, cte)| cte.clone()).collect()
+    }
+}
+
+/// Whether a column of USING is not simply the left side's.
+fn needs_on(from: &TableWithJoins) -> bool {
+    let nested = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => needs_on(table_with_joins),
+        _ => false,
+    };
+    nested(&from.relation)
+        || from.joins.iter().any(|join| {
+            use JoinOperator as J;
+            nested(&join.relation)
+                || matches!(
+                    join.join_operator,
+                    J::Right(JoinConstraint::Using(_) | JoinConstraint::Natural)
+                        | J::RightOuter(JoinConstraint::Using(_) | JoinConstraint::Natural)
+                        | J::FullOuter(JoinConstraint::Using(_) | JoinConstraint::Natural)
+                )
+        })
+}
+
+/// Takes the one column of this name.
+fn take(columns: &mut Vec<Column>, name: &str, side: &str) -> Result<Column> {
+    let mut places = (0..columns.len()).filter(|&i| columns[i].name == name);
+    match (places.next(), places.next()) {
+        (Some(place), None) => Ok(columns.remove(place)),
+        (None, _) => Err(Error::new(
+            "42703",
+            format!("column \"{name}\" specified in USING clause does not exist in {side} table"),
+        )),
+        (Some(_), Some(_)) => {
+            Err(Error::new("42702", format!("common column name \"{name}\" appears more than once in {side} table")))
+        }
+    }
+}
+
+fn named(expr: Expr, name: &str) -> SelectItem {
+    SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) }
+}
+
+/// What an unqualified name means, if it is a joined column.
+fn merged(columns: &[Column], ident: &Ident) -> Option<Expr> {
+    let name = fold(ident);
+    let mut found = columns.iter().filter(|column| column.name == name);
+    match (found.next(), found.next()) {
+        (Some(column), None) if column.merged => Some(column.expr.clone()),
+        _ => None,
+    }
+}
+
+/// Puts what they mean in place of the joined columns' unqualified names, except in subqueries and where ORDER BY names a
+/// column of the result.
+fn replace_names(select: &mut Select, order_by: Option<&mut Option<ast::OrderBy>>, columns: &[Column]) {
+    struct Replace<'a> {
+        columns: &'a [Column],
+        depth: usize,
+    }
+    impl VisitorMut for Replace<'_> {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let (0, Expr::Identifier(ident)) = (self.depth, &*expr)
+                && let Some(meant) = merged(self.columns, ident)
+            {
+                *expr = meant;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut replace = Replace { columns, depth: 0 };
+    let shown: Vec<String> = select
+        .projection
+        .iter()
+        .filter_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(fold),
+            _ => None,
+        })
+        .collect();
+    let from = std::mem::take(&mut select.from);
+    let _ = select.visit(&mut replace);
+    select.from = from;
+    let Some(Some(order_by)) = order_by else { return };
+    let OrderByKind::Expressions(exprs) = &mut order_by.kind else { return };
+    for item in exprs {
+        if !matches!(&item.expr, Expr::Identifier(ident) if shown.contains(&fold(ident))) {
+            let _ = item.visit(&mut replace);
+        }
+    }
+}

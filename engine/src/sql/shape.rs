@@ -1,0 +1,336 @@
+//! What is changed in a bound plan before types are settled, so that it means what it means in Postgres:
+//!
+//! - in UNION, INTERSECT and EXCEPT a literal takes the type of the other side, and types of different kinds are an
+//!   error;
+//! - INTERSECT ALL and EXCEPT ALL count duplicates, which DataFusion's joins do not;
+//! - a subquery used as a value is an error when it has several rows, where DataFusion joins all of them.
+//!
+//! ```text
+//!   a EXCEPT ALL b      each row of a and b once, with how often it stands in a (l) and in b (r); l − r times, if positive
+//!   (SELECT v FROM t)   mr_single((SELECT {n: count(*), value: max(v)} FROM t))
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::nullif;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, NullEquality, ScalarValue, exec_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::functions_nested::repeat::array_repeat_udf;
+use datafusion::logical_expr::expr::{AggregateFunction, Alias};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{
+    AggregateUDF, Cast, ColumnarValue, Distinct, Expr, FetchType, JoinType, LogicalPlan, LogicalPlanBuilder,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType, SortExpr, Subquery, Union,
+    Volatility, lit, when,
+};
+
+use crate::error::Error;
+use crate::sql::common::{Kind, common_type, kind, literal_type};
+use crate::sql::functions::sum;
+use crate::sql::types::{TYPE_KEY, sql_type_of_arrow, with_sql_type};
+
+/// The plan with all of it done.
+pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut changed = false;
+    let plan = plan.transform_up_with_subqueries(|plan| {
+        let plan = match plan {
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| input.as_ref().clone()).collect();
+                match unite("UNION", inputs)? {
+                    (inputs, true) => {
+                        changed = true;
+                        let inputs = inputs.into_iter().map(Arc::new).collect();
+                        LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)
+                    }
+                    (_, false) => LogicalPlan::Union(union),
+                }
+            }
+            // Nothing else makes such a join before the optimizer.
+            LogicalPlan::Join(join)
+                if join.null_equality == NullEquality::NullEqualsNull
+                    && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) =>
+            {
+                match set_operation(&join.left, &join.right, join.join_type)? {
+                    Some(plan) => {
+                        changed = true;
+                        plan
+                    }
+                    None => LogicalPlan::Join(join),
+                }
+            }
+            other => other,
+        };
+        let names = NamePreserver::new(&plan);
+        let plan = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let single = expr.transform_up(|expr| match expr {
+                Expr::ScalarSubquery(subquery) => single(subquery),
+                other => Ok(Transformed::no(other)),
+            })?;
+            Ok(single.update_data(|expr| name.restore(expr)))
+        })?;
+        changed |= plan.transformed;
+        if changed { Ok(Transformed::yes(plan.data.recompute_schema()?)) } else { Ok(plan) }
+    })?;
+    Ok(plan.data)
+}
+
+/// The value of a literal that stands for a column of a SELECT.
+fn literal_of(plan: &LogicalPlan, column: usize) -> Option<&ScalarValue> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    match projection.expr.get(column)? {
+        Expr::Literal(value, _) => Some(value),
+        Expr::Alias(Alias { expr, .. }) => match expr.as_ref() {
+            Expr::Literal(value, _) => Some(value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Casts the literals among the columns of a set operation's inputs; whether there were any to cast.
+fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPlan>, bool)> {
+    let width = inputs[0].schema().fields().len();
+    if inputs.iter().any(|input| input.schema().fields().len() != width) {
+        return Ok((inputs, false));
+    }
+    let mut casts: Vec<Vec<Option<Field>>> = vec![vec![None; width]; inputs.len()];
+    for column in 0..width {
+        let mut wanted: Option<DataType> = None;
+        for input in &inputs {
+            let data_type = input.schema().field(column).data_type();
+            if *data_type == DataType::Null || matches!(literal_of(input, column), Some(ScalarValue::Utf8(_))) {
+                continue;
+            }
+            wanted = match wanted {
+                None => Some(data_type.clone()),
+                Some(before) => match common_type(&before, data_type) {
+                    None if kind(&before).is_some() && kind(data_type).is_some() => {
+                        let (left, right) = (sql_type_of_arrow(&before), sql_type_of_arrow(data_type));
+                        let message = format!("{operation} types {left} and {right} cannot be matched");
+                        return Err(DataFusionError::External(Box::new(Error::new("42804", message))));
+                    }
+                    common => common.or(Some(before)),
+                },
+            };
+        }
+        let Some(wanted) = wanted else { continue };
+        for (input, casts) in inputs.iter().zip(&mut casts) {
+            casts[column] = match literal_of(input, column) {
+                Some(ScalarValue::Utf8(Some(text))) if kind(&wanted).is_some_and(|kind| kind != Kind::Text) => {
+                    Some(Field::new("", literal_type(&wanted, text), true))
+                }
+                // A numeric literal beside others of another scale does not give them its zeros.
+                Some(ScalarValue::Decimal128(_, precision, scale))
+                    if matches!(wanted, DataType::Decimal128(..))
+                        && inputs.iter().any(|i| !has_scale(i.schema().field(column), *scale)) =>
+                {
+                    let own = DataType::Decimal128(*precision, *scale);
+                    Some(with_sql_type(Field::new("", own, true), "numeric"))
+                }
+                _ => None,
+            };
+        }
+    }
+    let mut changed = false;
+    for (input, casts) in inputs.iter_mut().zip(casts) {
+        if casts.iter().all(Option::is_none) {
+            continue;
+        }
+        changed = true;
+        let columns = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.name().clone()));
+        let exprs: Vec<Expr> = columns
+            .zip(casts)
+            .map(|((qualifier, name), cast)| {
+                let column = Expr::Column(Column::new(qualifier.clone(), &name));
+                match cast {
+                    None => column,
+                    Some(field) => Expr::Cast(Cast { expr: Box::new(column), field: Arc::new(field) })
+                        .alias_qualified(qualifier, name),
+                }
+            })
+            .collect();
+        *input = LogicalPlanBuilder::from(input.clone()).project(exprs)?.build()?;
+    }
+    Ok((inputs, changed))
+}
+
+fn has_scale(field: &Field, scale: i8) -> bool {
+    match field.data_type() {
+        DataType::Decimal128(_, own) => *own == scale && !field.metadata().contains_key(TYPE_KEY),
+        _ => false,
+    }
+}
+
+/// INTERSECT and EXCEPT, told from DataFusion's join for it; `None` where the join is right.
+fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -> Result<Option<LogicalPlan>> {
+    let intersect = join_type == JoinType::LeftSemi;
+    // Of a SELECT DISTINCT with ALL the result is the same.
+    let (distinct, inner) = match left {
+        LogicalPlan::Distinct(Distinct::All(inner)) => (true, inner.as_ref()),
+        other => (false, other),
+    };
+    let (inputs, _) = unite(if intersect { "INTERSECT" } else { "EXCEPT" }, vec![inner.clone(), right.clone()])?;
+    let types = |plan: &LogicalPlan| plan.schema().fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+    if distinct && types(inner) == types(right) {
+        return Ok(None);
+    }
+    let [left, right]: [LogicalPlan; 2] = inputs.try_into().expect("as many as went in");
+    let width = left.schema().fields().len();
+    let names: Vec<String> = (0..width).map(|i| format!("c{i}")).collect();
+    let side = |plan: &LogicalPlan, l: i32, r: i32| -> Result<LogicalPlan> {
+        let columns = plan.schema().columns().into_iter().zip(&names);
+        let columns = columns.map(|(column, name)| Expr::Column(column).alias(name));
+        let exprs: Vec<Expr> = columns.chain([lit(l).alias("l"), lit(r).alias("r")]).collect();
+        LogicalPlanBuilder::from(plan.clone()).project(exprs)?.build()
+    };
+    let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let groups: Vec<Expr> = names.iter().map(|name| column(name)).collect();
+    let sum = Arc::new(AggregateUDF::from(sum()));
+    let (l, r) = (column("l"), column("r"));
+    let counted = LogicalPlanBuilder::from(side(&left, 1, 0)?).union(side(&right, 0, 1)?)?.aggregate(
+        groups.clone(),
+        [
+            aggregate(sum.clone(), vec![l.clone()], Vec::new()).alias("l"),
+            aggregate(sum, vec![r.clone()], Vec::new()).alias("r"),
+        ],
+    )?;
+    let zero = || lit(0i64);
+    let repeated = match (distinct, intersect) {
+        (true, true) => counted.filter(l.gt(zero()).and(r.gt(zero())))?,
+        (true, false) => counted.filter(l.gt(zero()).and(r.eq(zero())))?,
+        (false, _) => {
+            let copies = if intersect { when(l.clone().lt(r.clone()), l).otherwise(r)? } else { l - r };
+            let list = array_repeat_udf().call(vec![lit(true), column("n")]).alias("copies");
+            let with = |last: Expr| groups.iter().cloned().chain([last]).collect::<Vec<_>>();
+            counted
+                .project(with(copies.alias("n")))?
+                .filter(column("n").gt(zero()))?
+                .project(with(list))?
+                .unnest_column(Column::new_unqualified("copies"))?
+        }
+    };
+    let named: Vec<Expr> = left
+        .schema()
+        .iter()
+        .zip(groups)
+        .map(|((qualifier, field), group)| group.alias_qualified(qualifier.cloned(), field.name()))
+        .collect();
+    repeated.project(named)?.build().map(Some)
+}
+
+fn aggregate(function: Arc<AggregateUDF>, arguments: Vec<Expr>, order: Vec<SortExpr>) -> Expr {
+    Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, None, order, None))
+}
+
+/// A subquery used as a value, with the check that it has one row at most.
+fn single(subquery: Subquery) -> Result<Transformed<Expr>> {
+    let with = |plan: LogicalPlan, subquery: &Subquery| {
+        Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery.clone() })
+    };
+    let plan = subquery.subquery.as_ref();
+    if plan.schema().fields().len() != 1 {
+        return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
+    }
+    let field = plan.schema().field(0).clone();
+    if plan.max_rows().is_some_and(|rows| rows <= 1) {
+        return Ok(match first_row(plan, !subquery.outer_ref_columns.is_empty())? {
+            Some(first) => Transformed::yes(with(first, &subquery)),
+            None => Transformed::no(Expr::ScalarSubquery(subquery)),
+        });
+    }
+    let column = Expr::Column(plan.schema().columns().remove(0));
+    let value = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let row = datafusion::functions::core::named_struct();
+    let row = row.call(vec![lit("n"), value("n"), lit("value"), value("value")]).alias(field.name());
+    let plan = LogicalPlanBuilder::from(plan.clone())
+        .aggregate(
+            Vec::<Expr>::new(),
+            [
+                aggregate(count_udaf(), vec![lit(1i64)], Vec::new()).alias("n"),
+                aggregate(max_udaf(), vec![column], Vec::new()).alias("value"),
+            ],
+        )?
+        .project([row])?
+        .build()?;
+    let check = Single { field, signature: Signature::any(1, Volatility::Immutable) };
+    Ok(Transformed::yes(ScalarUDF::from(check).call(vec![with(plan, &subquery)])))
+}
+
+/// The first row of a correlated `SELECT v … ORDER BY w LIMIT 1` as an aggregate, which can be decorrelated.
+fn first_row(plan: &LogicalPlan, correlated: bool) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Limit(limit) = plan else { return Ok(None) };
+    let one = matches!(limit.get_fetch_type()?, FetchType::Literal(Some(1)));
+    let from_first = matches!(limit.get_skip_type()?, SkipType::Literal(0));
+    if !(correlated && one && from_first) {
+        return Ok(None);
+    }
+    let (value, below) = match limit.input.as_ref() {
+        LogicalPlan::Projection(projection) if matches!(projection.input.as_ref(), LogicalPlan::Sort(_)) => {
+            (projection.expr[0].clone().unalias(), projection.input.as_ref())
+        }
+        other => (Expr::Column(other.schema().columns().remove(0)), other),
+    };
+    let (function, order, below) = match below {
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => (first_value_udaf(), sort.expr.clone(), sort.input.as_ref()),
+        // Any row will do: the largest can be maintained.
+        other => (max_udaf(), Vec::new(), other),
+    };
+    let name = plan.schema().field(0).name();
+    let first = aggregate(function, vec![value], order).alias(name);
+    LogicalPlanBuilder::from(below.clone()).aggregate(Vec::<Expr>::new(), [first])?.build().map(Some)
+}
+
+/// `mr_single({n, value})`: the value, which must be the only one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Single {
+    /// The subquery's column: the value's type is known by its metadata too.
+    field: FieldRef,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Single {
+    fn name(&self) -> &str {
+        "mr_single"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match &types[0] {
+            DataType::Struct(fields) if fields.len() == 2 => Ok(fields[1].data_type().clone()),
+            other => exec_err!("mr_single of {other}"),
+        }
+    }
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let data_type = self.return_type(&[args.arg_fields[0].data_type().clone()])?;
+        Ok(Arc::new(Field::new(self.name(), data_type, true).with_metadata(self.field.metadata().clone())))
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let rows = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
+        if rows.data_type() == &DataType::Null {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_type())?));
+        }
+        let rows = rows.as_struct();
+        let counts = rows.column(0).as_primitive::<Int64Type>();
+        if (0..rows.len()).any(|row| rows.is_valid(row) && counts.is_valid(row) && counts.value(row) > 1) {
+            let message = "more than one row returned by a subquery used as an expression";
+            return Err(DataFusionError::External(Box::new(Error::new("21000", message))));
+        }
+        let values: ArrayRef = match rows.nulls() {
+            Some(_) => nullif(rows.column(1), &arrow::compute::is_null(rows)?)?,
+            None => rows.column(1).clone(),
+        };
+        match scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?)),
+            false => Ok(ColumnarValue::Array(values)),
+        }
+    }
+}
