@@ -187,6 +187,7 @@ fn rewrite_expr(expr: Expr) -> Expr {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(number, _) => without_exponent(number).unwrap_or(Expr::Value(value)),
+            Value::UnicodeStringLiteral(text) => Expr::Value(Value::SingleQuotedString(text.clone()).into()),
             _ => Expr::Value(value),
         },
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match *right {
