@@ -246,7 +246,7 @@ impl Session {
                 CopyDirection::FromStdin => self.copy_in(copy),
                 CopyDirection::ToStdout => self.copy_out(copy).await,
             },
-            Begin { read_only } => self.begin(*read_only),
+            Begin { read_only, isolation } => self.begin(*read_only, isolation.as_deref()),
             Commit => self.commit().await,
             Rollback => self.rollback(),
             Savepoint(name) => self.savepoint(name),

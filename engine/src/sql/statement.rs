@@ -146,6 +146,8 @@ pub enum StatementKind {
     Copy(Copy),
     Begin {
         read_only: bool,
+        /// As SHOW transaction_isolation gives it back.
+        isolation: Option<String>,
     },
     Commit,
     Rollback,
