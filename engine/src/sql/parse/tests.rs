@@ -208,7 +208,7 @@ fn copy_spellings() {
 fn sessions() {
     check(
         "begin => Begin { read_only: false, isolation: None }
-         BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY => Begin { read_only: true, isolation: Some("repeatable read") }
+         BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY => Begin { read_only: true, isolation: Some(\"repeatable read\") }
          start transaction read write not deferrable => Begin { read_only: false, isolation: None }
          commit work and no chain => Commit
          end => Commit
