@@ -27,6 +27,9 @@ pub type Packets<'scope> = Stream<'scope, Epoch, Vec<Packet>>;
 pub struct Context {
     /// Headers of the epochs that are open somewhere.
     pub headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
+    /// The last epoch that this worker has been given. Another worker may be further and send what belongs to a later
+    /// one: that waits, or else it would be in what this worker saves of the epochs before it.
+    pub given: Rc<Cell<Epoch>>,
     /// The first epoch: finished by every operator even if it brings nothing. `None` after a restore.
     pub start: Option<Epoch>,
     /// Rows that wait in front of operators.
@@ -112,7 +115,7 @@ pub fn drive<'scope>(
                 .unwrap_or(Epoch::MAX);
             while let Some(mut entry) = open.first_entry() {
                 let epoch = *entry.key();
-                if frontier < epoch {
+                if frontier < epoch || context.given.get() < epoch {
                     break;
                 }
                 let mut out = Output::default();

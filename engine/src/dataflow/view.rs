@@ -216,6 +216,7 @@ impl View {
         worker: &mut Worker,
         setup: &ViewSetup,
         headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
+        given: Rc<Cell<Epoch>>,
         sources: &dyn Sources,
     ) -> Result<View> {
         let (index, workers) = (worker.index(), worker.peers());
@@ -237,6 +238,7 @@ impl View {
         };
         let context = Rc::new(Context {
             headers,
+            given,
             start,
             waiting_rows: Cell::new(0),
             errors: RefCell::new(Vec::new()),

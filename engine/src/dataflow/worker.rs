@@ -1,6 +1,6 @@
 //! A worker: takes commands in their order, feeds its views, steps Timely, parks when there is nothing to do.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -170,7 +170,8 @@ struct State {
     store: Arc<Store>,
     progress: Arc<Progress>,
     index: usize,
-    processed: Epoch,
+    /// The last epoch taken in; the views' operators look at it too.
+    processed: Rc<Cell<Epoch>>,
     /// In order of their ids, which is an order of dependency.
     views: BTreeMap<RelationId, Rc<RefCell<View>>>,
     headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
@@ -180,10 +181,10 @@ struct State {
 
 impl Sources for State {
     fn processed(&self) -> Epoch {
-        self.processed
+        self.processed.get()
     }
     fn view_open(&self, id: RelationId) -> Option<Epoch> {
-        self.views.get(&id).map(|v| v.borrow().first_open(self.processed))
+        self.views.get(&id).map(|v| v.borrow().first_open(self.processed.get()))
     }
     fn view_changes(&self, id: RelationId, epoch: Epoch) -> Rc<Vec<Delta>> {
         self.views[&id].borrow().changes(epoch)
@@ -206,7 +207,7 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
     let index = worker.index();
     let mut state = State {
         store,
-        processed: progress.processed(index),
+        processed: Rc::new(Cell::new(progress.processed(index))),
         progress,
         index,
         views: BTreeMap::new(),
@@ -245,7 +246,7 @@ impl State {
     fn too_far_ahead(&self) -> bool {
         self.inputs
             .first_key_value()
-            .is_some_and(|(&first, _)| self.processed.saturating_sub(first) >= EPOCHS_AHEAD_MAX)
+            .is_some_and(|(&first, _)| self.processed.get().saturating_sub(first) >= EPOCHS_AHEAD_MAX)
     }
 
     /// All live views have closed all epochs.
@@ -257,7 +258,7 @@ impl State {
         match command {
             Command::Epoch(input) => {
                 let epoch = input.header.epoch;
-                assert!(epoch > self.processed, "epochs come in order");
+                assert!(epoch > self.processed.get(), "epochs come in order");
                 self.headers.borrow_mut().insert(epoch, input.header.clone());
                 let mut wanted = 0;
                 for view in self.views.values() {
@@ -269,14 +270,14 @@ impl State {
                 if wanted > 0 {
                     self.inputs.insert(epoch, (input, wanted));
                 }
-                self.processed = epoch;
+                self.processed.set(epoch);
                 self.progress.processed[self.index].store(epoch, Ordering::Release);
             }
             Command::Create(setup) => {
                 if let super::view::Start::Hydrate { header, .. } = &setup.start {
                     self.headers.borrow_mut().insert(header.epoch, header.clone());
                 }
-                match View::new(worker, &setup, self.headers.clone(), self) {
+                match View::new(worker, &setup, self.headers.clone(), self.processed.clone(), self) {
                     Ok(view) => {
                         for source in &view.sources {
                             if let Some(source) = self.views.get(source) {
@@ -290,7 +291,7 @@ impl State {
             }
             Command::CatchUp { id, join } => {
                 if let Some(view) = self.views.get(&id) {
-                    view.borrow_mut().catch_up(self.processed, join);
+                    view.borrow_mut().catch_up(self.processed.get(), join);
                 }
             }
             Command::Drop(id) => self.drop_view(id, worker),
@@ -341,11 +342,11 @@ impl State {
 
     /// Lets go of changes and headers that nobody will ask for.
     fn forget(&mut self) {
-        let mut first = self.processed;
+        let mut first = self.processed.get();
         let mut wanted: BTreeMap<RelationId, Epoch> = BTreeMap::new();
         for view in self.views.values() {
             let view = view.borrow();
-            first = first.min(view.first_header(self.processed));
+            first = first.min(view.first_header(self.processed.get()));
             if let Some(next) = view.next_wanted() {
                 for &source in &view.sources {
                     let entry = wanted.entry(source).or_insert(next);
@@ -354,7 +355,7 @@ impl State {
             }
         }
         for (id, view) in &self.views {
-            view.borrow_mut().forget_changes(wanted.get(id).copied().unwrap_or(self.processed + 1));
+            view.borrow_mut().forget_changes(wanted.get(id).copied().unwrap_or(self.processed.get() + 1));
         }
         let mut headers = self.headers.borrow_mut();
         while headers.first_key_value().is_some_and(|(&epoch, _)| epoch < first) {

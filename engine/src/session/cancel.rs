@@ -1,8 +1,8 @@
 //! Cancelling a statement, by the client or by time.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,12 +16,26 @@ use crate::error::{Error, Result};
 #[derive(Clone, Default)]
 pub struct CancelHandle(Arc<Inner>);
 
+impl std::fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CancelHandle")
+    }
+}
+
+fn by_user() -> Error {
+    Error::canceled("canceling statement due to user request")
+}
+fn by_time() -> Error {
+    Error::canceled("canceling statement due to statement timeout")
+}
+
 #[derive(Default)]
 struct Inner {
     cancelled: AtomicBool,
     /// The statement's effect can no longer be stopped.
     too_late: AtomicBool,
     changed: Notify,
+    deadline: Mutex<Option<Instant>>,
 }
 
 impl CancelHandle {
@@ -30,7 +44,8 @@ impl CancelHandle {
         self.0.changed.notify_waiters();
     }
     /// A new statement begins.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self, deadline: Option<Instant>) {
+        *self.0.deadline.lock().expect("no panic while held") = deadline;
         self.0.too_late.store(false, Ordering::Release);
         self.0.cancelled.store(false, Ordering::Release);
     }
@@ -62,12 +77,21 @@ impl CancelHandle {
         }
     }
 
+    /// For what computes without waiting: whether it is to end.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.0.cancelled.load(Ordering::Acquire) {
+            return Err(by_user());
+        }
+        let deadline = *self.0.deadline.lock().expect("no panic while held");
+        if deadline.is_some_and(|at| at < Instant::now()) { Err(by_time()) } else { Ok(()) }
+    }
+
     /// Runs until it ends, is cancelled, or its time is up.
     pub(super) async fn run<T>(&self, deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            () = self.cancelled() => Err(Error::canceled("canceling statement due to user request")),
-            () = self.timed_out(deadline) => Err(Error::canceled("canceling statement due to statement timeout")),
+            () = self.cancelled() => Err(by_user()),
+            () = self.timed_out(deadline) => Err(by_time()),
             result = work => result,
         }
     }

@@ -9,6 +9,7 @@ mod cursor;
 pub mod ddl;
 mod dml;
 mod live;
+mod patience;
 pub mod query;
 mod settings;
 mod show;
@@ -167,9 +168,9 @@ impl Session {
             return Err(Error::new("08P01", message));
         }
         self.apply_asked_settings()?;
-        self.cancel.reset();
-        let cancel = self.cancel.clone();
         let deadline = cancel::deadline(self.settings.statement_timeout());
+        self.cancel.reset(deadline);
+        let cancel = self.cancel.clone();
         let statement = prepared.statement.clone();
         let arguments = query::arguments(&prepared.parameters, parameters);
         let result = cancel.run(deadline, self.run(&statement, &arguments)).await;
@@ -245,7 +246,7 @@ impl Session {
                 CopyDirection::FromStdin => self.copy_in(copy),
                 CopyDirection::ToStdout => self.copy_out(copy).await,
             },
-            Begin { read_only } => self.begin(*read_only),
+            Begin { read_only, isolation } => self.begin(*read_only, isolation.as_deref()),
             Commit => self.commit().await,
             Rollback => self.rollback(),
             Savepoint(name) => self.savepoint(name),

@@ -7,16 +7,15 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use sqlparser::ast;
 
-use super::{RowStream, Session};
+use super::cancel::CancelHandle;
+use super::{RowStream, Session, patience};
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -38,6 +37,8 @@ pub struct Scope {
     pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
+    /// Of the statement that runs.
+    pub cancel: CancelHandle,
 }
 
 const VIEW_DEPTH_MAX: usize = 64;
@@ -65,6 +66,7 @@ impl Scope {
                     extra: HashMap::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
+                    cancel: self.cancel.clone(),
                 };
                 let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
                 let state = session_state(&settings, self.system.as_ref())?;
@@ -204,6 +206,7 @@ impl Session {
             extra: HashMap::new(),
             system,
             depth: 0,
+            cancel: self.cancel.clone(),
         }
     }
 
@@ -313,7 +316,8 @@ pub async fn run_over(
     }
     .await;
     scope.slot.set(None);
-    let physical = interruptible(physical?)?;
+    let physical = patience::interruptible(physical?, &scope.cancel)?;
+    let is_slow = patience::is_slow(&physical);
     let context = Arc::new(TaskContext::from(state));
     let fields =
         physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
@@ -326,21 +330,8 @@ pub async fn run_over(
         arrow::array::RecordBatch::try_new_with_options(out.clone(), batch.columns().to_vec(), &options)
             .map_err(|e| Error::internal(e))
     });
-    Ok((schema, Box::pin(rows)))
-}
-
-/// A join can make millions of rows of one batch, all within one poll; so that it can be cancelled, and others get
-/// their turn, it gives way after some batches. (DataFusion itself does so at the leaves only.)
-fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| {
-        let grows = node.children().len() > 1 || node.name() == "UnnestExec";
-        Ok(match grows {
-            true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>),
-            false => Transformed::no(node),
-        })
-    })
-    .map(|transformed| transformed.data)
-    .map_err(error_from)
+    let rows: RowStream = Box::pin(rows);
+    Ok((schema, if is_slow { Box::pin(patience::Slow(rows)) } else { rows }))
 }
 
 /// Puts the parameters' values in their places.

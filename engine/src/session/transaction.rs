@@ -85,7 +85,8 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, read_only: bool) -> Result<Outcome> {
+    /// Whatever isolation is asked for, a transaction reads one snapshot; SHOW gives back the level's name.
+    pub(super) fn begin(&mut self, read_only: bool, isolation: Option<&str>) -> Result<Outcome> {
         let read_only = read_only || self.settings.value("default_transaction_read_only") == "on";
         match &mut self.transaction {
             // BEGIN inside a message's implicit transaction makes it explicit.
@@ -95,6 +96,9 @@ impl Session {
             }
             Some(_) => self.notice("WARNING", "25001", "there is already a transaction in progress".into()),
             None => self.transaction = Some(Transaction { read_only, ..Transaction::default() }),
+        }
+        if let Some(level) = isolation {
+            self.set(true, &[("transaction_isolation".to_string(), Some(level.to_string()))])?;
         }
         Ok(Outcome::Done("BEGIN".into()))
     }

@@ -34,6 +34,7 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
         extra: Default::default(),
         system: None,
         depth: 0,
+        cancel: Default::default(),
     };
     let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
     let plan = bind_text(&state, &scope, relation.query.as_deref().expect("a view has a query"), &names)?;

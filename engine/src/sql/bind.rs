@@ -19,6 +19,7 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
     WindowUDF,
@@ -93,8 +94,10 @@ fn analyze(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     let typed = plan
         .transform_up_with_subqueries(|plan| {
             let names = NamePreserver::new(&plan);
+            let columns = merge_schema(&plan.inputs());
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
+                let expr = expr.transform_down(|expr| Ok(type_any(expr, &columns)))?.data;
                 let expr = expr.transform_up(|expr| match expr {
                     Expr::Placeholder(Placeholder { id, field: None }) => {
                         let text = Arc::new(Field::new("", DataType::Utf8, true));
@@ -108,6 +111,27 @@ fn analyze(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
         })
         .map_err(error_from)?;
     state.analyzer().execute_and_check(typed.data, state.config_options(), |_, _| {}).map_err(error_from)
+}
+
+/// `x = ANY ($1)`: the parameter is an array of what `x` is.
+fn type_any(expr: Expr, columns: &DFSchema) -> Transformed<Expr> {
+    match expr {
+        Expr::ScalarFunction(mut function) if function.name() == "array_has" => {
+            let array = function
+                .args
+                .get(1)
+                .and_then(|needle| needle.to_field(columns).ok())
+                .and_then(|(_, needle)| field("", &format!("{}[]", sql_type_of(&needle)), true).ok());
+            if let (Some(array), [Expr::Placeholder(Placeholder { field: untyped @ None, .. }), _]) =
+                (array, &mut function.args[..])
+            {
+                *untyped = Some(Arc::new(array));
+                return Transformed::yes(Expr::ScalarFunction(function));
+            }
+            Transformed::no(Expr::ScalarFunction(function))
+        }
+        other => Transformed::no(other),
+    }
 }
 
 fn bind_once(

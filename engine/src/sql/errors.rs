@@ -5,7 +5,7 @@
 //! matches is XX000 only if DataFusion itself calls it internal.
 
 use arrow::error::ArrowError;
-use datafusion::common::{Column, SchemaError};
+use datafusion::common::{Column, SchemaError, Span};
 use datafusion::error::DataFusionError;
 
 use crate::error::Error;
@@ -32,8 +32,10 @@ fn from_reference(error: &DataFusionError) -> Error {
         DataFusionError::Context(_, inner) => from_reference(inner),
         DataFusionError::Diagnostic(diagnostic, inner) => {
             let mut error = from_reference(inner);
-            let start = diagnostic.span.as_ref().map(|span| (span.start.line, span.start.column));
-            error.place = error.place.or(start);
+            // Of other errors it marks a whole clause, or something else than Postgres does.
+            if ["42703", "42702", "42P01", "42883", "42803"].contains(&error.code) {
+                error.place = error.place.or(diagnostic.span.as_ref().map(start_of));
+            }
             error
         }
         DataFusionError::Shared(inner) => from_reference(inner),
@@ -99,9 +101,17 @@ fn not_implemented(text: &str) -> Error {
     Error::unsupported(sql_types(line))
 }
 
+fn start_of(span: &Span) -> (u64, u64) {
+    (span.start.line, span.start.column)
+}
+
 fn from_schema(error: &SchemaError) -> Error {
     match error {
-        SchemaError::FieldNotFound { field, valid_fields } => column_not_found(field, valid_fields),
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let mut error = column_not_found(field, valid_fields);
+            error.place = field.spans().first().as_ref().map(start_of);
+            error
+        }
         SchemaError::AmbiguousReference { field } => {
             Error::new("42702", format!("column reference \"{}\" is ambiguous", plain_name(&field.name)))
         }

@@ -51,7 +51,7 @@ impl Statement {
     /// error speaks of is looked up in the text.
     fn position_of_target(&self, error: &Error) -> Option<usize> {
         use StatementKind::{Delete, Insert, Update};
-        let names = matches!(error.code, "42P01" | "42701" | "42703");
+        let names = matches!(error.code, "42P01" | "42703");
         if !names || !matches!(self.kind, Insert(_) | Update(_) | Delete(_)) {
             return None;
         }
@@ -146,6 +146,8 @@ pub enum StatementKind {
     Copy(Copy),
     Begin {
         read_only: bool,
+        /// As SHOW transaction_isolation gives it back.
+        isolation: Option<String>,
     },
     Commit,
     Rollback,

@@ -272,6 +272,7 @@ fn parameters_are_inferred() {
         ("select $1", vec![Some("uuid")], "uuid"),
         ("select $1::uuid[], $2::jsonb, $3::varchar(3)", vec![], "uuid[], jsonb, character varying"),
         ("select * from t where amount < $1", vec![], "numeric"),
+        ("select * from t where name = any($1) or id = any($2)", vec![], "text[], integer[]"),
         ("select * from t where id in ($1, $2)", vec![], "integer, integer"),
         ("select * from t where ts > $1", vec![], "timestamp with time zone"),
     ] {

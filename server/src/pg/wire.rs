@@ -285,7 +285,10 @@ pub fn put_error(out: &mut Vec<u8>, severity: &str, error: &Error) {
     put(out, b'E', |o| {
         put_report(o, severity, error.code, &error.message);
         let position = error.position.map(|p| p.to_string());
-        for (field, text) in [(b'D', &error.detail), (b'H', &error.hint), (b'P', &position)] {
+        // By this drivers know that preparing the statement again will help.
+        let stale = error.code == "0A000" && error.message.starts_with("cached plan");
+        let routine = stale.then(|| "RevalidateCachedQuery".to_string());
+        for (field, text) in [(b'D', &error.detail), (b'H', &error.hint), (b'P', &position), (b'R', &routine)] {
             if let Some(text) = text {
                 o.push(field);
                 put_string(o, text);

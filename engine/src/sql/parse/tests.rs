@@ -207,9 +207,9 @@ fn copy_spellings() {
 #[test]
 fn sessions() {
     check(
-        "begin => Begin { read_only: false }
-         BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY => Begin { read_only: true }
-         start transaction read write not deferrable => Begin { read_only: false }
+        "begin => Begin { read_only: false, isolation: None }
+         BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY => Begin { read_only: true, isolation: Some(\"repeatable read\") }
+         start transaction read write not deferrable => Begin { read_only: false, isolation: None }
          commit work and no chain => Commit
          end => Commit
          abort => Rollback
