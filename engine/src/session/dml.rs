@@ -728,49 +728,6 @@ fn without_defaults(source: &ast::Query) -> Result<(ast::Query, Vec<Vec<bool>>)>
     Ok((query, defaulted))
 }
 
-/// A string among other values of a column of VALUES is read as the column's type, not as theirs, and so are numbers
-/// beside it: `(1.5), ('NaN')` into a double precision. (Where all are strings they are read together, later.)
-fn typed_literals(relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
-    let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
-    for (c, &at) in named.iter().enumerate() {
-        let schema = relation.arrow_schema();
-        let data_type = schema.field(at).data_type();
-        let cells = || values.rows.iter().filter_map(|row| row.get(c));
-        let mixed = cells().any(is_string) && cells().any(|cell| !is_string(cell) && !is_null(cell));
-        if !mixed || data_type == &DataType::Utf8 {
-            continue;
-        }
-        let read = |cell: &ast::Expr| is_string(cell) || data_type.is_numeric() && is_number(cell);
-        let cast = crate::sql::parse::parse_expression(&format!("CAST(NULL AS {})", relation.columns[at].sql_type))?;
-        for row in values.rows.iter_mut() {
-            if let Some(cell) = row.get_mut(c).filter(|cell| read(cell)) {
-                let mut typed = cast.clone();
-                if let ast::Expr::Cast { expr, .. } = &mut typed {
-                    std::mem::swap(expr.as_mut(), cell);
-                }
-                *cell = typed;
-            }
-        }
-    }
-    Ok(query)
-}
-
-fn is_string(expr: &ast::Expr) -> bool {
-    matches!(expr, ast::Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
-}
-
-fn is_null(expr: &ast::Expr) -> bool {
-    matches!(expr, ast::Expr::Value(v) if matches!(v.value, ast::Value::Null))
-}
-
-fn is_number(expr: &ast::Expr) -> bool {
-    match expr {
-        ast::Expr::Value(v) => matches!(v.value, ast::Value::Number(..)),
-        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } => is_number(expr),
-        _ => false,
-    }
-}
-
 /// Unqualified columns in ON CONFLICT mean the table's own.
 fn qualified(mut expr: ast::Expr, relation: &Relation, alias: &str) -> ast::Expr {
     let _ = ast::visit_expressions_mut(&mut expr, |e| {
