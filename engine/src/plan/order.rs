@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   LIMIT 3                              ──►  ORDER BY a, b, c LIMIT 3
-//!   ORDER BY a LIMIT 3                   ──►  ORDER BY a, a, b, c LIMIT 3
-//!   rank() OVER (ORDER BY a)             ──►  the same, over rows that come ordered by a, a, b, c
-//!   array_agg(a ORDER BY b)              ──►  array_agg(a ORDER BY b, a, b, c)
+//!   ORDER BY b LIMIT 3                   ──►  ORDER BY b, a, c LIMIT 3
+//!   rank() OVER (ORDER BY b)             ──►  the same, over rows that come ordered by b, a, c
+//!   array_agg(a ORDER BY b)              ──►  array_agg(a ORDER BY b, a, c)
 //! ```
 //!
 //! Asked of the optimized plan, in which only columns that someone reads are left.
@@ -36,15 +36,21 @@ pub fn close_orders(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(closed.map_err(error_from)?.data)
 }
 
-/// Each column, as an order.
-fn whole_row(schema: &DFSchema) -> Vec<SortExpr> {
-    schema.columns().into_iter().map(|column| Expr::Column(column).sort(true, true)).collect()
+/// Adds to an order all columns that it does not name.
+fn close(order: &mut Vec<SortExpr>, schema: &DFSchema) {
+    for column in schema.columns() {
+        let column = Expr::Column(column);
+        if order.iter().all(|sort| sort.expr != column) {
+            order.push(column.sort(true, true));
+        }
+    }
 }
 
 /// The input of a LIMIT: the sort that it is over closed, or a new one.
 fn ordered(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     if !has_sort(&plan) {
-        let expr = whole_row(plan.schema());
+        let mut expr = Vec::new();
+        close(&mut expr, plan.schema());
         return Ok(match expr.is_empty() {
             true => plan,
             false => LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }),
@@ -52,7 +58,7 @@ fn ordered(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     }
     match plan {
         LogicalPlan::Sort(mut sort) => {
-            sort.expr.extend(whole_row(sort.input.schema()));
+            close(&mut sort.expr, sort.input.schema());
             Ok(LogicalPlan::Sort(sort))
         }
         LogicalPlan::Projection(mut projection) => {
@@ -84,7 +90,7 @@ fn over_ordered_rows(mut window: Window) -> DataFusionResult<LogicalPlan> {
     };
     let mut expr: Vec<SortExpr> = first.params.partition_by.iter().map(|e| e.clone().sort(true, true)).collect();
     expr.extend(first.params.order_by.iter().cloned());
-    expr.extend(whole_row(window.input.schema()));
+    close(&mut expr, window.input.schema());
     window.input = Arc::new(LogicalPlan::Sort(Sort { expr, input: window.input.clone(), fetch: None }));
     Ok(LogicalPlan::Window(window))
 }
@@ -98,7 +104,7 @@ pub fn window_function(expr: &Expr) -> Option<&WindowFunction> {
 }
 
 fn ordered_calls(mut aggregate: Aggregate) -> DataFusionResult<LogicalPlan> {
-    let whole = whole_row(aggregate.input.schema());
+    let input = aggregate.input.schema().clone();
     for expr in &mut aggregate.aggr_expr {
         // What is above knows the result by its name.
         let name = expr.schema_name().to_string();
@@ -106,10 +112,13 @@ fn ordered_calls(mut aggregate: Aggregate) -> DataFusionResult<LogicalPlan> {
             Expr::AggregateFunction(AggregateFunction { func, mut params })
                 if ORDERED_AGGREGATES.contains(&func.name()) =>
             {
-                match params.distinct {
+                if params.distinct {
                     // Postgres wants the order of DISTINCT values among the arguments.
-                    true => params.order_by.extend(params.args.first().map(|a| a.clone().sort(true, true))),
-                    false => params.order_by.extend(whole.iter().cloned()),
+                    let argument = params.args.first().filter(|a| params.order_by.iter().all(|by| by.expr != **a));
+                    let argument = argument.map(|a| a.clone().sort(true, true));
+                    params.order_by.extend(argument);
+                } else {
+                    close(&mut params.order_by, &input);
                 }
                 Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
             }

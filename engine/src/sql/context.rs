@@ -26,6 +26,7 @@ use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
 use crate::sql::grouping_sets::EmptyGroupingSet;
+use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, types};
 
 /// What of a session bears on the meaning of a statement.
@@ -81,7 +82,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
     if let Some(now) = settings.now {
         props = props.with_query_execution_start_time(now);
     }
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(EmptyGroupingSet)];
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(EmptyGroupingSet), Arc::new(StringAgg)];
     let stock = Optimizer::new().rules.into_iter();
     rules.extend(stock.filter(|rule| !RULES_OFF.contains(&rule.name())).map(|rule| match rule.name() {
         "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),

@@ -34,7 +34,7 @@ pub fn sets_of(sets: &GroupingSet) -> Result<Vec<Vec<Expr>>> {
     })
 }
 
-/// A set as a GROUP BY of its own, with the columns of the whole: NULL for those that are not in the set, and the id that
+/// A set as a GROUP BY of its own, with the columns of the whole, called `c0`, `c1`, …: NULL for those that are not in the set, and the id that
 /// `grouping()` is computed from: a bit for each absent column, and how often the set came before.
 pub fn one_set(aggregate: &Aggregate, columns: &[Expr], set: &[Expr], ordinal: u64) -> Result<Projection> {
     let absent: Vec<bool> = columns.iter().map(|c| !set.contains(c)).collect();
@@ -45,13 +45,13 @@ pub fn one_set(aggregate: &Aggregate, columns: &[Expr], set: &[Expr], ordinal: u
     let mask = absent.iter().fold(0u64, |mask, absent| mask << 1 | u64::from(*absent));
     let id = ScalarValue::UInt64(Some(mask | ordinal << columns.len()));
     let mut exprs = Vec::new();
-    for (i, (qualifier, field)) in aggregate.schema.iter().enumerate() {
+    for (i, field) in aggregate.schema.fields().iter().enumerate() {
         let expr = match i.cmp(&columns.len()) {
             std::cmp::Ordering::Less if absent[i] => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
             std::cmp::Ordering::Equal => Expr::Literal(id.cast_to(field.data_type())?, None),
             _ => Expr::Column(own.next().expect("a column for each that is not absent")),
         };
-        exprs.push(expr.alias_qualified(qualifier.cloned(), field.name()));
+        exprs.push(expr.alias(format!("c{i}")));
     }
     Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(part)))
 }
@@ -78,25 +78,27 @@ impl OptimizerRule for EmptyGroupingSet {
         if !others.is_empty() {
             let group = vec![Expr::GroupingSet(GroupingSet::GroupingSets(others))];
             let rest = Aggregate::try_new(aggregate.input.clone(), group, aggregate.aggr_expr.clone())?;
-            let exprs =
-                rest.schema.columns().into_iter().zip(aggregate.schema.iter()).map(|(column, (qualifier, field))| {
-                    let column = Expr::Column(column);
-                    // The id is narrower where fewer sets repeat.
-                    Expr::Cast(Cast::new(Box::new(column), field.data_type().clone()))
-                        .alias_qualified(qualifier.cloned(), field.name())
-                });
+            let columns = rest.schema.columns().into_iter().zip(aggregate.schema.fields()).enumerate();
+            let exprs = columns.map(|(i, (column, field))| {
+                // The id is narrower where fewer sets repeat.
+                Expr::Cast(Cast::new(Box::new(Expr::Column(column)), field.data_type().clone())).alias(format!("c{i}"))
+            });
             let exprs = exprs.collect();
-            inputs.push(Arc::new(LogicalPlan::Projection(Projection::try_new(
-                exprs,
-                Arc::new(LogicalPlan::Aggregate(rest)),
-            )?)));
+            let rest = Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(rest)))?;
+            inputs.push(Arc::new(LogicalPlan::Projection(rest)));
         }
         for ordinal in 0..empty.len() as u64 {
             inputs.push(Arc::new(LogicalPlan::Projection(one_set(aggregate, &columns, &[], ordinal)?)));
         }
-        if inputs.len() == 1 {
-            return Ok(Transformed::yes(Arc::unwrap_or_clone(inputs.remove(0))));
-        }
-        Ok(Transformed::yes(LogicalPlan::Union(Union { inputs, schema: aggregate.schema.clone() })))
+        let all = match inputs.len() {
+            1 => inputs.remove(0),
+            _ => Arc::new(LogicalPlan::Union(Union { schema: inputs[0].schema().clone(), inputs })),
+        };
+        // A union knows no qualifiers: the names that are asked for above come last.
+        let named = all.schema().columns().into_iter().zip(aggregate.schema.iter());
+        let named = named
+            .map(|(c, (qualifier, field))| Expr::Column(c).alias_qualified(qualifier.cloned(), field.name()))
+            .collect();
+        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(named, all)?)))
     }
 }

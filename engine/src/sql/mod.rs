@@ -16,6 +16,7 @@ pub mod parse;
 mod rewrite;
 mod shape;
 pub mod statement;
+mod string_agg;
 pub mod system;
 #[cfg(test)]
 mod tests;

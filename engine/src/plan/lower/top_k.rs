@@ -70,9 +70,9 @@ impl Lowering<'_> {
                 order_columns.push((column, options(sort)));
             }
         }
-        // The whole row comes last in any case.
-        while order_columns.len() >= own.fields().len() && self.is_whole_row(&order_columns, own.fields().len()) {
-            order_columns.truncate(order_columns.len() - own.fields().len());
+        let width = own.fields().len();
+        if let Some(length) = (0..=order_columns.len()).find(|&n| closes(&order_columns, n, width)) {
+            order_columns.truncate(length);
         }
         let input_schema = self.nodes[input].schema.clone();
         let append_only = self.nodes[input].append_only;
@@ -101,11 +101,6 @@ impl Lowering<'_> {
         kept.extend(number.is_some().then_some(input_schema.fields().len()));
         let schema = Arc::new(output.project(&kept).expect("columns of the output"));
         Ok(self.map(node, MapStep::Select(kept, schema.clone()), schema))
-    }
-
-    fn is_whole_row(&self, order: &[(usize, SortOptions)], width: usize) -> bool {
-        let options = SortOptions { descending: false, nulls_first: true };
-        width > 0 && order[order.len() - width..].iter().enumerate().all(|(i, o)| *o == (i, options))
     }
 
     /// `row_number() OVER (PARTITION BY … ORDER BY …) <= n`, and the like: only the rows up to n are kept.
@@ -164,6 +159,15 @@ impl Lowering<'_> {
         let exprs: Vec<Expr> = group.into_iter().chain(arguments.into_iter().cloned()).collect();
         self.project(node, input_schema, &exprs, relaxed(&aggregate.schema)).map(Some)
     }
+}
+
+/// Whether what comes after the first `n` columns of an order is the rest of a row of `width` columns, as it comes after
+/// any order.
+fn closes(order: &[(usize, SortOptions)], n: usize, width: usize) -> bool {
+    let options = SortOptions { descending: false, nulls_first: true };
+    let (first, rest) = order.split_at(n);
+    (0..width).filter(|c| first.iter().all(|(known, _)| known != c)).eq(rest.iter().map(|(c, _)| *c))
+        && rest.iter().all(|(_, o)| *o == options)
 }
 
 /// The number that `expr` bounds the column by, from above.

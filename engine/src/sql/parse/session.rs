@@ -24,7 +24,8 @@ impl Cursor<'_> {
         let modes = self.transaction_modes()?;
         let read_only =
             modes.iter().any(|(name, value)| name == "transaction_read_only" && value.as_deref() == Some("on"));
-        let isolation = modes.into_iter().find(|(name, _)| name == "transaction_isolation").and_then(|(_, level)| level);
+        let isolation =
+            modes.into_iter().find(|(name, _)| name == "transaction_isolation").and_then(|(_, level)| level);
         Ok(StatementKind::Begin { read_only, isolation })
     }
 
