@@ -498,7 +498,7 @@ impl View {
                 }
             } else {
                 for delta in sources.base_changes(relation, epoch) {
-                    for delta in self.share(relation, &delta, epoch) {
+                    if let Some(delta) = self.share(relation, &delta, epoch) {
                         self.send(i, delta);
                     }
                 }

@@ -31,7 +31,6 @@ pub(super) struct Transaction {
     pub known: std::collections::HashSet<RelationId>,
     pub pictures: HashMap<RelationId, Scan>,
     /// Keep all relations readable at the epoch.
-    #[expect(dead_code, reason = "held, never read")]
     pub pins: Pins,
     pub writes: Writes,
     /// The primary keys in the writes, by table.

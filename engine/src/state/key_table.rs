@@ -71,9 +71,6 @@ impl KeyTable {
     pub fn len(&self) -> usize {
         self.bound() as usize - self.free.len()
     }
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
     /// All ids are below.
     pub fn bound(&self) -> u32 {
         match &self.values {

@@ -3,7 +3,6 @@
 pub mod arrangement;
 pub mod durable;
 pub mod gather;
-pub mod inspect;
 pub mod key_index;
 pub mod key_table;
 pub mod keyed_rows;

@@ -190,10 +190,6 @@ impl Table {
         self.reindex();
         Ok(())
     }
-
-    pub fn state_bytes(&self) -> usize {
-        self.rows.state_bytes() + self.key.as_ref().map_or(0, KeyIndex::state_bytes)
-    }
 }
 
 pub fn duplicate_key(relation: &Relation, rows: &RecordBatch, row: usize) -> Error {
