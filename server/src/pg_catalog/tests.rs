@@ -320,7 +320,7 @@ fn parameters_have_the_types_of_their_places() {
         ("SELECT 1 FROM pg_class WHERE oid = any($1::oid[])", "oid[]"),
         ("SELECT 1 FROM pg_class WHERE relname = any($1)", "name[]"),
         ("SELECT $1::int, $2::uuid[], $3::regclass", "integer, uuid[], text"),
-        ("SELECT format_type($1, null), pg_table_is_visible($2), $3::name", "bigint, bigint, text"),
+        ("SELECT format_type($1, null), pg_table_is_visible($2), $3::name", "oid, oid, name"),
         (
             "SELECT (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > $1) FROM pg_class c",
             "smallint",

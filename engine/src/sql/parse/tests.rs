@@ -224,7 +224,7 @@ fn sessions() {
          set search_path to \"$user\", Public => (\"search_path\", Some(\"\\\"$user\\\", public\"))
          set datestyle = ISO, MDY => (\"datestyle\", Some(\"ISO, MDY\"))
          set time zone 'Europe/Berlin' => (\"timezone\", Some(\"Europe/Berlin\"))
-         set time zone interval '+00:00' hour to minute => (\"timezone\", Some(\"+00:00\"))
+         set time zone interval '+00:00' hour to minute => (\"timezone\", Some(\"0\"))
          set time zone local => (\"timezone\", None)
          set names 'utf8' => (\"client_encoding\", Some(\"utf8\"))
          set session characteristics as transaction isolation level read uncommitted => (\"transaction_isolation\", Some(\"read uncommitted\"))

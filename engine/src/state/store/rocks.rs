@@ -159,7 +159,16 @@ impl Db {
     /// Deletes the table files that lie wholly inside a range whose keys are already deleted: frees the
     /// disk at once instead of at some compaction. Best effort.
     pub fn drop_files(&self, family: Family, lower: &[u8], upper: &[u8]) {
-        if let Err(e) = self.db.delete_file_in_range_cf(self.family(family), lower, upper) {
+        // RocksDB counts the upper bound as inside, and would drop a file that ends with the very key that is to stay.
+        let mut last = upper.to_vec();
+        for byte in last.iter_mut().rev() {
+            let (less, borrowed) = byte.overflowing_sub(1);
+            *byte = less;
+            if !borrowed {
+                break;
+            }
+        }
+        if let Err(e) = self.db.delete_file_in_range_cf(self.family(family), lower, &last) {
             tracing::warn!("cannot drop table files early: {e}");
         }
     }
