@@ -23,7 +23,7 @@ use millrace_sql_tests::random::run::{Report, run};
 use millrace_sql_tests::random::shrink::shrink;
 use millrace_sql_tests::random::{Case, generate};
 
-const CASES_DEFAULT: u64 = 60;
+const CASES_DEFAULT: u64 = 200;
 const CHILDREN: u64 = 2;
 /// A case takes a second; one that is silent for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

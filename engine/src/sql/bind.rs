@@ -30,6 +30,7 @@ use sqlparser::ast;
 
 use crate::error::{Error, Result};
 use crate::sql::context::PostgresTypes;
+use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, name_casts, take_out};
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
@@ -74,17 +75,17 @@ pub fn bind_finishing(
     relations: &dyn Relations,
     query: &ast::Query,
     given: &[Option<FieldRef>],
-    finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
+    finish: impl Fn(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<Bound> {
-    let first = bind_once(state, relations, query, given, false);
-    let plan = match first {
-        Err(error) if error.code == "42701" || error.code == "42702" => {
-            bind_once(state, relations, query, given, true).map_err(|_| error)
-        }
+    let attempt = |mark_all| {
+        let plan = finish(bind_once(state, relations, query, given, mark_all)?)?;
+        let plan = crate::sql::shape::shape(plan).map_err(error_from)?;
+        canonical_types(analyze(state, plan)?)
+    };
+    let plan = match attempt(false) {
+        Err(error) if error.code == "42701" || error.code == "42702" => attempt(true).map_err(|_| error),
         other => other,
     }?;
-    let plan = crate::sql::shape::shape(finish(plan)?).map_err(error_from)?;
-    let plan = canonical_types(analyze(state, plan)?)?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
 }
@@ -147,6 +148,9 @@ fn bind_once(
         Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
     })?;
     rewrite_query(&mut query, mark_all)?;
+    if mark_all {
+        name_casts(&mut query);
+    }
     let context = BindContext { state, relations };
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let mut parameters = given.to_vec();
@@ -168,7 +172,14 @@ fn bind_once(
         bound.to_field(&schema).ok().map(|(_, field)| field.as_ref().clone())
     })?;
     let statement = ast::Statement::Query(Box::new(query));
-    planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)
+    let plan = planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)?;
+    if mark_all {
+        take_out(plan).map_err(error_from)
+    } else if collide(&plan).map_err(error_from)? {
+        Err(Error::new("42701", "a column name is specified more than once"))
+    } else {
+        Ok(plan)
+    }
 }
 
 fn parser_options() -> ParserOptions {
@@ -400,6 +411,9 @@ impl ContextProvider for BindContext<'_> {
         Some(Arc::new(PostgresTypes))
     }
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == NAMED_CAST {
+            return Some(Arc::new(NamedCast::default().into()));
+        }
         self.state.scalar_functions().get(name).cloned()
     }
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -12,6 +12,7 @@ pub mod grouping_sets;
 pub mod interval;
 mod joins;
 pub mod moments;
+mod named_casts;
 pub mod parse;
 mod rewrite;
 mod shape;

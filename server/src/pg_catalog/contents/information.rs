@@ -14,7 +14,7 @@ use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::names::Names;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
-use crate::pg_catalog::types::{self, Type};
+use crate::pg_catalog::types::Type;
 use crate::pg_catalog::value::Value;
 
 pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Option<RecordBatch>> {
