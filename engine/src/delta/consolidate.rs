@@ -12,9 +12,11 @@
 //! 50 ns a row, which can be more than the operator that made the rows: whoever knows that nothing can
 //! cancel, e.g. since [`has_retractions`] says no and equal rows do no harm, does not call it.
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 
 use super::Delta;
 use super::hash::hash_u64;
@@ -193,7 +195,13 @@ fn take_rows(deltas: &[Delta], rows: &[u32]) -> Vec<ArrayRef> {
 /// One delta of all, of which there is at least one.
 pub fn concat(deltas: &[Delta]) -> Delta {
     let batches: Vec<&RecordBatch> = deltas.iter().map(|delta| &delta.rows).collect();
-    let rows = concat_batches(&deltas[0].schema(), batches).expect("deltas of one schema");
+    let mut schema = deltas[0].schema();
+    // The inputs of a union may differ in whether a column can be NULL.
+    if deltas.iter().any(|delta| !Arc::ptr_eq(delta.rows.schema_ref(), &schema) && *delta.rows.schema_ref() != schema) {
+        let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    }
+    let rows = concat_batches(&schema, batches).expect("deltas of one schema");
     let weights = deltas
         .iter()
         .any(|delta| delta.weights.is_some())
@@ -235,6 +243,15 @@ mod tests {
         assert_eq!(lengths, [1000, 1000, 1000]);
         assert_eq!([result[0].weight(0), result[1].weight(0), result[2].weight(999)], [1, 2, 3]);
         assert!(result[0].weights.is_none());
+    }
+
+    #[test]
+    fn a_column_that_can_be_null_beside_one_that_cannot() {
+        let nullable = parse(&schema("k: Int64"), "+1 | NULL");
+        let strict = Schema::new(vec![nullable.rows.schema().field(0).clone().with_nullable(false)]);
+        let rows = RecordBatch::try_new(Arc::new(strict), vec![Arc::new(Int64Array::from(vec![1]))]).unwrap();
+        let delta = consolidate(&[Delta::new(rows, None), nullable]);
+        assert_eq!(format(&delta), "+1 | 1\n+1 | NULL\n");
     }
 
     #[test]

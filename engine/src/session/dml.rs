@@ -379,9 +379,6 @@ impl Session {
 
     async fn update(&mut self, update: &Update, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&update.table, "update")?;
-        if !update.from.is_empty() && relation.primary_key.is_empty() {
-            return Err(Error::unsupported("UPDATE … FROM on a table without a primary key"));
-        }
         let query = self.update_query(update, &relation)?;
         let _held = self.hold(&relation).await;
         let found = self.rows_of_query(&query, &[], parameters).await?;
@@ -434,12 +431,17 @@ impl Session {
         rows_query(relation, delete.alias.as_deref(), Vec::new(), &delete.using, delete.filter.as_ref())
     }
 
-    /// UPDATE … FROM and DELETE … USING may find a row several times: the first counts.
-    fn first_per_key(&self, relation: &Relation, found: RecordBatch, joined: bool) -> Result<RecordBatch> {
-        if !joined || found.num_rows() == 0 {
+    /// UPDATE … FROM and DELETE … USING may find a row several times: the first counts. Rows of a table without a key
+    /// are told apart by the number that [`rows_query`] gives them in the last column, which is taken off.
+    fn first_per_key(&self, relation: &Relation, mut found: RecordBatch, joined: bool) -> Result<RecordBatch> {
+        if !joined {
             return Ok(found);
         }
-        let key: Vec<ArrayRef> = relation.primary_key.iter().map(|&k| found.column(k).clone()).collect();
+        let key: Vec<ArrayRef> = if relation.primary_key.is_empty() {
+            vec![found.remove_column(found.num_columns() - 1)]
+        } else {
+            relation.primary_key.iter().map(|&k| found.column(k).clone()).collect()
+        };
         let types: Vec<DataType> = key.iter().map(|c| c.data_type().clone()).collect();
         let mut table = crate::state::key_table::KeyTable::new(&types)?;
         let keys = table.encoder().encode_rows(&key, found.num_rows());
@@ -454,9 +456,6 @@ impl Session {
 
     async fn delete(&mut self, delete: &Delete, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&delete.table, "delete from")?;
-        if !delete.using.is_empty() && relation.primary_key.is_empty() {
-            return Err(Error::unsupported("DELETE … USING on a table without a primary key"));
-        }
         let query = self.delete_query(delete, &relation)?;
         let _held = self.hold(&relation).await;
         let found = self.rows_of_query(&query, &[], parameters).await?;
@@ -604,7 +603,8 @@ fn with_parts(text: &str, change: impl FnOnce(&mut ast::Select)) -> Result<ast::
     Ok(query)
 }
 
-/// The rows of a table that match, whole, and after their columns `values`.
+/// The rows of a table that match, whole, and after their columns `values`. Joined to others, rows of a table without a
+/// key get a number of their own, in one column more.
 fn rows_query(
     relation: &Relation,
     alias: Option<&str>,
@@ -612,11 +612,21 @@ fn rows_query(
     others: &[ast::TableWithJoins],
     filter: Option<&ast::Expr>,
 ) -> Result<ast::Query> {
-    let alias = quoted(alias.unwrap_or(&relation.name));
+    let name = alias.unwrap_or(&relation.name);
+    let alias = quoted(name);
     let columns: Vec<String> = relation.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect();
-    let text = format!("SELECT {} FROM {} AS {alias}", columns.join(", "), full_name(relation));
+    let numbered = !others.is_empty() && relation.primary_key.is_empty();
+    let source = match numbered {
+        true => format!("(SELECT *, row_number() OVER () AS __row FROM {})", full_name(relation)),
+        false => full_name(relation),
+    };
+    let text = format!("SELECT {} FROM {source} AS {alias}", columns.join(", "));
     with_parts(&text, |select| {
         select.projection.extend(values);
+        if numbered {
+            let row = ast::Expr::CompoundIdentifier(vec![ast::Ident::with_quote('"', name), ast::Ident::new("__row")]);
+            select.projection.push(ast::SelectItem::UnnamedExpr(row));
+        }
         select.from.extend_from_slice(others);
         select.selection = filter.cloned();
     })

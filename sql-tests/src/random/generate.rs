@@ -339,6 +339,21 @@ impl Generator {
                 bounded(column.ty, expression(&mut self.rng, &others, column.ty, 1))
             }
         };
+        let other = pick(&mut self.rng, &self.bases).clone();
+        // By the other's key: of several rows that match any may be taken.
+        if other.keyed && other.name != base.name && one_in(&mut self.rng, 4) {
+            let int = base.columns.iter().skip(first).find(|b| b.ty == Type::Int);
+            let theirs = other.columns.iter().find(|o| o.ty == column.ty);
+            if let (Some(int), Some(theirs)) = (int, theirs) {
+                let fallback = literal(&mut self.rng, column.ty);
+                let (name, set, from) = (&base.name, &column.name, &other.name);
+                let sql = format!(
+                    "UPDATE {name} SET {set} = coalesce(x.{}, {fallback}) FROM {from} AS x WHERE {name}.{} = x.c0",
+                    theirs.name, int.name
+                );
+                return self.sql(sql);
+            }
+        }
         let filter = self.which(&base);
         self.sql(format!("UPDATE {} SET {} = {value} WHERE {filter}", base.name, column.name));
     }

@@ -16,6 +16,7 @@
 
 pub mod expression;
 pub mod generate;
+pub mod ordered;
 pub mod query;
 pub mod run;
 pub mod shrink;

@@ -1,6 +1,6 @@
 //! Random queries that a materialized view may have: filters, joins of up to three relations of every kind
-//! with extra conditions, grouping with every aggregate, HAVING, DISTINCT, set operations, windows,
-//! subqueries in WHERE, FROM, WITH and the SELECT list.
+//! with extra conditions, grouping with every aggregate, HAVING, DISTINCT, set operations, windows, what
+//! `ordered` makes, subqueries in WHERE, FROM, WITH and the SELECT list.
 //!
 //! A relation's *weight* says how many base relations its rows may multiply; a join's is the sum, a
 //! grouping's is 1. Nothing heavier than [`WEIGHT_MAX`] is made, so that results stay some thousand rows.
@@ -9,6 +9,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::expression::{Column, Type, column, expression, literal, one_in, pick, predicate};
+use super::ordered;
 
 pub const WEIGHT_MAX: u32 = 3;
 
@@ -42,7 +43,11 @@ pub fn query(rng: &mut StdRng, relations: &[Relation]) -> Query {
 }
 
 fn body(rng: &mut StdRng, relations: &[Relation]) -> Query {
-    match rng.random_range(0..20) {
+    match rng.random_range(0..25) {
+        20 => ordered::top_n(rng, relations),
+        21 => ordered::distinct_on(rng, relations),
+        22 | 23 => ordered::windows(rng, relations),
+        24 => ordered::ranked(rng, relations),
         0..=5 => project(rng, relations, None),
         6..=13 => aggregate(rng, relations),
         14 | 15 => distinct(rng, relations),
@@ -126,6 +131,24 @@ fn from(rng: &mut StdRng, relations: &[Relation]) -> From {
             };
             continue;
         }
+        if from.sources == 1 && one_in(rng, 8) {
+            let name = |c: &Column| c.name.split_once('.').expect("an alias before it").1.to_string();
+            let shared = from
+                .scope
+                .iter()
+                .filter(|l| l.ty != Type::Inexact && right.scope.iter().any(|r| r.ty == l.ty && name(r) == name(l)));
+            let shared: Vec<String> = shared.map(name).collect();
+            if !shared.is_empty() {
+                let kind = pick(rng, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+                from = From {
+                    sql: format!("{} {kind} {} USING ({})", from.sql, right.sql, pick(rng, &shared)),
+                    scope: from.scope.iter().chain(&right.scope).cloned().collect(),
+                    weight: from.weight + right.weight,
+                    sources: from.sources + 1,
+                };
+                continue;
+            }
+        }
         let Some(mut condition) = equality(rng, &from.scope, &right.scope) else { break };
         if one_in(rng, 6) {
             if let Some(second) = equality(rng, &from.scope, &right.scope) {
@@ -208,7 +231,7 @@ fn filter(rng: &mut StdRng, relations: &[Relation], scope: &[Column]) -> String 
 }
 
 /// A select list over a FROM and a WHERE; of the given types where `types` says so.
-fn project(rng: &mut StdRng, relations: &[Relation], types: Option<&[Type]>) -> Query {
+pub fn project(rng: &mut StdRng, relations: &[Relation], types: Option<&[Type]>) -> Query {
     let from = from(rng, relations);
     let mut items = Vec::new();
     let mut columns = Vec::new();
@@ -249,7 +272,7 @@ fn distinct(rng: &mut StdRng, relations: &[Relation]) -> Query {
     query
 }
 
-fn some_types(rng: &mut StdRng, relations: &[Relation]) -> Vec<Type> {
+pub fn some_types(rng: &mut StdRng, relations: &[Relation]) -> Vec<Type> {
     let all: Vec<Type> =
         relations.iter().flat_map(|r| r.columns.iter().map(|c| c.ty)).filter(|t| *t != Type::Inexact).collect();
     (0..rng.random_range(1..=3)).map(|_| *pick(rng, &all)).collect()
@@ -313,7 +336,7 @@ fn aggregate_over(rng: &mut StdRng, from: From) -> Query {
     let mut sql = format!("SELECT {} FROM {}", list.join(", "), from.sql);
     if !keys.is_empty() {
         let names: Vec<&str> = keys.iter().map(|k| k.name.as_str()).collect();
-        sql += &format!(" GROUP BY {}", names.join(", "));
+        sql += &format!(" GROUP BY {}", ordered::grouping(rng, &names));
     }
     if one_in(rng, 4) {
         let having = match rng.random_range(0..4) {
