@@ -144,9 +144,20 @@ fn bind_once(
 ) -> Result<LogicalPlan> {
     let mut query = query.clone();
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
-        let plan = bind_once(state, relations, query, given, false).ok()?;
+        let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
         Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
     })?;
+    bind_merged(state, relations, query, given, mark_all)
+}
+
+/// Binds a query whose joins with USING are spelt out.
+fn bind_merged(
+    state: &SessionState,
+    relations: &dyn Relations,
+    mut query: ast::Query,
+    given: &[Option<FieldRef>],
+    mark_all: bool,
+) -> Result<LogicalPlan> {
     rewrite_query(&mut query, mark_all)?;
     if mark_all {
         name_casts(&mut query);

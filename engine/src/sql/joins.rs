@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{binary, call};
 
-/// Rewrites every such join in a query. `columns` names the columns of a query that it binds; `None` where it cannot, and
-/// then the join stays as it is.
+/// Rewrites every such join in a query. `columns` names the columns of a query, rewritten already, that it binds; `None`
+/// where it cannot, and then the join stays as it is.
 pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Option<Vec<String>>) -> Result<()> {
     struct Search;
     impl ast::Visitor for Search {
@@ -95,8 +95,8 @@ struct Column {
 struct Joins<'a> {
     /// The WITH queries in scope, rewritten.
     ctes: Vec<Cte>,
-    /// How many there were before each query around.
-    ends: Vec<usize>,
+    /// For each query around, how many there were before it, and its WITH, rewritten.
+    ends: Vec<(usize, Option<With>)>,
     columns: &'a mut dyn FnMut(&Query) -> Option<Vec<String>>,
 }
 
@@ -106,11 +106,14 @@ impl VisitorMut for Joins<'_> {
     type Break = Box<Error>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Visit {
-        self.ends.push(self.ctes.len());
-        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+        // Taken off, so that the walk does not come to it a second time, when its own names are in scope.
+        let mut with = query.with.take();
+        let before = self.ctes.len();
+        for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             cte.query.visit(self)?;
             self.ctes.push(cte.clone());
         }
+        self.ends.push((before, with));
         ControlFlow::Continue(())
     }
 
@@ -132,7 +135,9 @@ impl VisitorMut for Joins<'_> {
             SetExpr::Select(select) => self.select(select, Some(&mut query.order_by)),
             body => self.body(body),
         };
-        self.ctes.truncate(self.ends.pop().expect("pushed before"));
+        let (before, with) = self.ends.pop().expect("pushed before");
+        self.ctes.truncate(before);
+        query.with = with;
         match rewritten {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(Box::new(error)),
