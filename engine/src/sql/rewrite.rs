@@ -355,7 +355,7 @@ fn type_literal(expr: &mut Expr) {
     fn is_small(expr: &Expr) -> bool {
         match expr {
             Expr::Value(value) => matches!(&value.value, Value::Number(digits, _) if digits.parse::<i32>().is_ok()),
-            Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => is_small(expr),
+            Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } | Expr::Nested(expr) => is_small(expr),
             _ => false,
         }
     }
@@ -374,8 +374,21 @@ fn type_literals_within(expr: &mut Expr) {
         Expr::Array(array) => array.elem.iter_mut().for_each(type_literal),
         Expr::Function(function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
-            let typed =
-                ["coalesce", "nullif", "greatest", "least", "sum", "avg", "min", "max", "array_agg", "pg_typeof"];
+            let typed = [
+                "coalesce",
+                "nullif",
+                "greatest",
+                "least",
+                "abs",
+                "sum",
+                "avg",
+                "min",
+                "max",
+                "array_agg",
+                "first_value",
+                "last_value",
+                "pg_typeof",
+            ];
             if let (true, FunctionArguments::List(list)) = (typed.contains(&name.as_str()), &mut function.args) {
                 for argument in &mut list.args {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
