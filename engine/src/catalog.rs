@@ -54,6 +54,37 @@ pub struct Watermark {
     /// Index of the event-time column.
     pub column: usize,
     pub delay_us: i64,
+    /// A source (or partition of it) that has been silent for so long no longer holds the watermark back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_us: Option<i64>,
+    /// A row further ahead of the clock than this does not move the watermark.
+    #[serde(default = "max_future_us")]
+    pub max_future_us: i64,
+    #[serde(default)]
+    pub late: LateRows,
+}
+
+fn max_future_us() -> i64 {
+    Watermark::MAX_FUTURE_US
+}
+
+impl Watermark {
+    /// Unless the stream says otherwise: one hour.
+    pub const MAX_FUTURE_US: i64 = 3_600_000_000;
+}
+
+/// What becomes of rows that come after the watermark has passed them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LateRows {
+    /// Counted only.
+    #[default]
+    Drop,
+    /// Kept under this id, with the watermark that they missed, to be seen in `mr_late_rows`.
+    Keep(RelationId),
+    /// Rows as any other: then the watermark promises nothing.
+    Update,
+    /// Rows of another stream or table with the same columns.
+    Into(RelationId),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,15 +6,15 @@
 //! puts them at a definite place between two epochs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender as JobSender, channel as job_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog::{Catalog, RelationId, RelationKind};
+use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, Watermark};
 use crate::checkpoint::{Checkpoints, Job};
 use crate::core::Core;
 use crate::dataflow::view::{Start, ViewSetup, ViewStatus};
@@ -24,13 +24,19 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::state::store::{CatalogChange, LogEntry};
 use crate::state::table::Table;
-use crate::time::{Epoch, EpochHeader};
+use crate::time::{CLOCK, Epoch, EpochHeader};
+use crate::watermark::{Admitted, Partition, admit, pass_time, times_of};
 
 /// Rows that one epoch takes from waiting requests (a single request may be larger).
 const EPOCH_ROWS_MAX: usize = 1 << 20;
 const EPOCH_REQUESTS_MAX: usize = 1024;
 /// Requests that may wait.
 pub const REQUESTS_MAX: usize = 1024;
+/// While a view looks at the time, it passes this often.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The last column of late rows that are kept.
+const WATERMARK_MISSED: &str = "\u{1}watermark";
 
 pub type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -40,6 +46,8 @@ pub struct Writes {
     pub changes: BTreeMap<RelationId, Vec<Delta>>,
     /// How far a source connector has been read with these rows.
     pub positions: Vec<(RelationId, Vec<u8>)>,
+    /// The part of the source from which they come.
+    pub partition: Partition,
 }
 
 impl Writes {
@@ -85,6 +93,10 @@ pub enum Request {
     Checkpoint {
         reply: Reply<Epoch>,
     },
+    /// Lets time pass for those who look at it, now.
+    Tick {
+        reply: Reply<Epoch>,
+    },
     /// Ends the thread; with a checkpoint, or as a crash would.
     Stop {
         checkpoint: bool,
@@ -105,6 +117,7 @@ pub struct Commit {
     /// Rows are logged.
     log: bool,
     checkpointed: (Epoch, Instant),
+    ticked: Instant,
     /// Committed, not yet handed to the workers: answers go first.
     unforwarded: Option<EpochInput>,
     jobs: JobSender<(Job, Option<Reply<Epoch>>)>,
@@ -153,6 +166,7 @@ impl Commit {
         };
         Ok(Commit {
             checkpointed: (header.epoch, Instant::now()),
+            ticked: Instant::now(),
             unforwarded: None,
             core,
             workers,
@@ -175,13 +189,14 @@ impl Commit {
         let clock =
             tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
         loop {
-            let request = match self.checkpoint_interval {
+            let request = match self.due() {
                 None => requests.blocking_recv(),
-                Some(interval) => {
-                    let due = interval.saturating_sub(self.checkpointed.1.elapsed()).max(Duration::from_millis(10));
+                Some(due) => {
+                    let due = due.max(Duration::from_millis(10));
                     match clock.block_on(async { tokio::time::timeout(due, requests.recv()).await }) {
                         Ok(request) => request,
                         Err(_) => {
+                            self.tick_if_due();
                             self.checkpoint_if_due();
                             continue;
                         }
@@ -218,8 +233,16 @@ impl Commit {
                 }
             }
             self.write(writes);
+            self.tick_if_due();
             self.checkpoint_if_due();
         }
+    }
+
+    /// How long until there is something to be done without a request.
+    fn due(&self) -> Option<Duration> {
+        let checkpoint = self.checkpoint_interval.map(|interval| interval.saturating_sub(self.checkpointed.1.elapsed()));
+        let tick = self.looks_at_time().then(|| TICK_INTERVAL.saturating_sub(self.ticked.elapsed()));
+        checkpoint.into_iter().chain(tick).min()
     }
 
     /// Returns whom to tell once stopped, when told to stop.
@@ -238,7 +261,9 @@ impl Commit {
                 let _ = reply.send(result);
             }
             Request::Hydrate { id, plan, reply } => {
-                let result = self.hydrate(id, plan);
+                // The clock may have stood still while nobody looked at it.
+                let ticked = if plan.reads_clock() { self.tick().map(|_| ()) } else { Ok(()) };
+                let result = ticked.and_then(|()| self.hydrate(id, plan));
                 let _ = reply.send(result);
             }
             Request::CatchUp { id, join, reply } => {
@@ -253,6 +278,9 @@ impl Commit {
                 self.workers.send(Command::Drop(id));
             }
             Request::Checkpoint { reply } => self.checkpoint(Some(reply)),
+            Request::Tick { reply } => {
+                let _ = reply.send(self.tick());
+            }
             Request::Stop { checkpoint, reply } => {
                 if checkpoint && self.log && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
                     let (done, wait) = oneshot::channel();
@@ -271,9 +299,55 @@ impl Commit {
         None
     }
 
-    fn next_header(&self, touched: Vec<RelationId>) -> EpochHeader {
-        let now_us = self.core.clock_us().max(self.header.now_us);
-        EpochHeader { epoch: self.header.epoch + 1, now_us, touched }
+    /// The header of the next epoch, in which nothing has happened yet.
+    fn next_header(&self) -> EpochHeader {
+        EpochHeader {
+            epoch: self.header.epoch + 1,
+            now_us: self.core.clock_us().max(self.header.now_us),
+            touched: Vec::new(),
+            clock_us: self.header.clock_us,
+            watermarks: self.header.watermarks.clone(),
+        }
+    }
+
+    /// Whether a view looks at the clock, or reads a stream whose watermark goes with it.
+    fn looks_at_time(&self) -> bool {
+        let catalog = self.core.catalog();
+        let idles = |id: &RelationId| catalog.get(*id).and_then(|r| r.watermark.as_ref()?.idle_us).is_some();
+        self.plans.values().any(|plan| plan.reads_clock() || plan.imports().iter().any(idles))
+    }
+
+    fn tick_if_due(&mut self) {
+        if self.ticked.elapsed() >= TICK_INTERVAL && self.looks_at_time() {
+            // Said where it was found out.
+            let _ = self.tick();
+        }
+    }
+
+    /// Lets time pass, in an epoch without rows. Returns the last epoch.
+    fn tick(&mut self) -> Result<Epoch> {
+        self.ticked = Instant::now();
+        if let Some(error) = self.core.failure() {
+            return Err(error);
+        }
+        let mut header = self.next_header();
+        if header.now_us > header.clock_us {
+            header.clock_us = header.now_us;
+            header.touched.push(CLOCK);
+        }
+        let catalog = self.core.catalog();
+        for time in &mut header.watermarks {
+            let Some(w) = catalog.get(time.stream).and_then(|r| r.watermark.as_ref()) else { continue };
+            if w.idle_us.is_some() && pass_time(time, w, header.now_us) {
+                header.touched.push(time.stream);
+            }
+        }
+        if header.touched.is_empty() {
+            return Ok(self.header.epoch);
+        }
+        let epoch = self.commit(LogEntry { header, changes: vec![], positions: vec![], catalog: vec![] })?;
+        self.forward();
+        Ok(epoch)
     }
 
     fn write(&mut self, requests: Vec<(Writes, Reply<Epoch>)>) {
@@ -286,16 +360,21 @@ impl Commit {
             }
             return;
         }
-        let epoch = self.header.epoch + 1;
+        let mut header = self.next_header();
         let catalog = self.core.catalog();
         let mut changes: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
         let mut accepted = Vec::new();
         let mut positions = Vec::new();
         for (writes, reply) in requests {
-            match self.check(&catalog, &writes, epoch) {
+            match self.check(&catalog, &writes, header.epoch) {
                 Ok(logged) => {
                     for (relation, deltas) in logged {
-                        changes.entry(relation).or_default().extend(deltas);
+                        match catalog.get(relation).and_then(|r| r.watermark.as_ref()) {
+                            None => changes.entry(relation).or_default().extend(deltas),
+                            Some(w) => {
+                                self.admit(&mut header, relation, w, writes.partition, deltas, &mut changes)
+                            }
+                        }
                     }
                     positions.extend(writes.positions);
                     accepted.push(reply);
@@ -305,7 +384,8 @@ impl Commit {
                 }
             }
         }
-        if changes.is_empty() && positions.is_empty() {
+        changes.retain(|_, deltas| deltas.iter().any(|d| !d.is_empty()));
+        if changes.is_empty() && positions.is_empty() && header.watermarks == self.header.watermarks {
             for reply in accepted {
                 let _ = reply.send(Ok(self.header.epoch));
             }
@@ -315,7 +395,7 @@ impl Commit {
             join_small(deltas);
         }
         self.positions.extend(positions.iter().cloned());
-        let header = self.next_header(changes.keys().copied().collect());
+        header.touched = changes.keys().copied().collect();
         let entry = LogEntry { header, changes: changes.into_iter().collect(), positions, catalog: vec![] };
         let result = self.commit(entry);
         for reply in accepted {
@@ -354,6 +434,40 @@ impl Commit {
         Ok(logged)
     }
 
+    /// Rows of a stream with a watermark: those in time are its change, the others go where late rows go.
+    fn admit(
+        &mut self,
+        header: &mut EpochHeader,
+        stream: RelationId,
+        watermark: &Watermark,
+        partition: Partition,
+        deltas: Vec<Delta>,
+        changes: &mut BTreeMap<RelationId, Vec<Delta>>,
+    ) {
+        let time = times_of(&mut header.watermarks, stream);
+        for delta in deltas {
+            let Admitted { in_time, late } = admit(time, watermark, partition, header.now_us, &delta);
+            changes.entry(stream).or_default().push(in_time);
+            let Some((late, missed)) = late else { continue };
+            match watermark.late {
+                LateRows::Drop | LateRows::Update => {}
+                LateRows::Keep(id) => changes.entry(id).or_default().push(with_watermarks(&late, missed)),
+                LateRows::Into(id) => {
+                    let target = self.core.catalog().get(id).cloned().expect("it cannot be dropped before the stream");
+                    let late = late.with_columns(target.arrow_schema(), late.rows.columns().to_vec());
+                    let late = match self.tables.get_mut(&id) {
+                        None => vec![late],
+                        Some(table) => {
+                            let checked = table.check(&[late]).expect("inserts into a table without a key");
+                            table.change(checked, header.epoch)
+                        }
+                    };
+                    changes.entry(id).or_default().extend(late);
+                }
+            }
+        }
+    }
+
     /// Logs an epoch and shows it.
     fn commit(&mut self, entry: LogEntry) -> Result<Epoch> {
         let logged = if self.log || !entry.catalog.is_empty() { self.core.store.append(&entry) } else { Ok(()) };
@@ -371,7 +485,7 @@ impl Commit {
         }
         self.unforwarded =
             Some(EpochInput { header: self.header.clone(), changes: entry.changes.into_iter().collect() });
-        self.core.committed.store(epoch, Ordering::Release);
+        self.core.set_committed(self.header.clone());
         self.core.progress.tick();
         Ok(epoch)
     }
@@ -417,7 +531,9 @@ impl Commit {
                 made.push((*id, Table::new(relation.clone())?));
             }
         }
-        let header = self.next_header(rows.iter().map(|(id, _)| *id).collect());
+        let mut header = self.next_header();
+        header.touched = rows.iter().map(|(id, _)| *id).collect();
+        header.watermarks.retain(|time| after.relations.contains_key(&time.stream));
         let mut filled = Vec::new();
         for (id, deltas) in rows {
             let (_, table) =
@@ -493,6 +609,9 @@ impl Commit {
                 }
             }
         }
+        if plan.reads_clock() {
+            bases.insert(CLOCK);
+        }
         let status = Arc::new(ViewStatus::new(self.workers.count()));
         self.core.set_bases(id, bases.clone());
         self.core.views.write().expect("no panic while held").insert(id, status.clone());
@@ -538,6 +657,16 @@ impl Commit {
             tracing::error!("the checkpoint writer is gone");
         }
     }
+}
+
+/// Late rows beside the watermark that each missed, as they are kept.
+fn with_watermarks(late: &Delta, missed: Vec<i64>) -> Delta {
+    let mut fields: Vec<FieldRef> = late.schema().fields().iter().cloned().collect();
+    let of = DataType::Timestamp(TimeUnit::Microsecond, None);
+    fields.push(Arc::new(Field::new(WATERMARK_MISSED, of, true)));
+    let mut columns = late.rows.columns().to_vec();
+    columns.push(Arc::new(TimestampMicrosecondArray::from(missed)));
+    late.with_columns(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Many small changes of one relation become one.

@@ -1,7 +1,7 @@
 //! What the commit path, the sessions and the sources of one engine share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
 use crate::state::store::Store;
-use crate::time::Epoch;
+use crate::time::EpochHeader;
 
 pub struct Core {
     pub store: Arc<Store>,
@@ -25,6 +25,10 @@ pub struct Core {
     pub progress: Arc<Progress>,
     /// The last epoch that is logged and synced.
     pub committed: AtomicU64,
+    /// Its header.
+    header: RwLock<Arc<EpochHeader>>,
+    /// For tests: what the clock says, once it is not 0.
+    test_clock: Option<Arc<AtomicI64>>,
     pub requests: mpsc::Sender<Request>,
     /// For each view the streams and tables that it rests on.
     bases: RwLock<BTreeMap<RelationId, BTreeSet<RelationId>>>,
@@ -43,9 +47,10 @@ impl Core {
         store: Arc<Store>,
         catalog: Catalog,
         progress: Arc<Progress>,
-        committed: Epoch,
+        header: Arc<EpochHeader>,
         requests: mpsc::Sender<Request>,
         workers: usize,
+        test_clock: Option<Arc<AtomicI64>>,
     ) -> Self {
         Core {
             store,
@@ -53,7 +58,9 @@ impl Core {
             tables: RwLock::default(),
             views: RwLock::default(),
             progress,
-            committed: AtomicU64::new(committed),
+            committed: AtomicU64::new(header.epoch),
+            header: RwLock::new(header),
+            test_clock,
             requests,
             bases: RwLock::default(),
             creating: Mutex::default(),
@@ -93,9 +100,26 @@ impl Core {
     pub fn fail(&self, error: Error) {
         self.failure.write().expect("no panic while held").get_or_insert(error);
     }
+    /// The header of the last committed epoch.
+    pub fn header(&self) -> Arc<EpochHeader> {
+        self.header.read().expect("no panic while held").clone()
+    }
+    /// This epoch is logged and synced: it may be seen.
+    pub fn set_committed(&self, header: Arc<EpochHeader>) {
+        let epoch = header.epoch;
+        *self.header.write().expect("no panic while held") = header;
+        self.committed.store(epoch, Ordering::Release);
+    }
     /// The one place where the engine reads the clock: microseconds since 1970-01-01 UTC.
     pub fn clock_us(&self) -> i64 {
-        chrono::Utc::now().timestamp_micros()
+        let driven = self.test_clock.as_ref().map_or(0, |clock| clock.load(Ordering::Acquire));
+        if driven != 0 { driven } else { chrono::Utc::now().timestamp_micros() }
+    }
+    /// Stops the clock at this time. Error: the engine was not opened for tests.
+    pub fn set_clock(&self, now_us: i64) -> Result<()> {
+        let refused = || Error::unsupported("SET CLOCK").hint("Only an engine that was opened for tests has such a clock.");
+        self.test_clock.as_ref().ok_or_else(refused)?.store(now_us, Ordering::Release);
+        Ok(())
     }
     pub async fn send(&self, request: Request) -> Result<()> {
         self.requests.send(request).await.map_err(|_| stopped())

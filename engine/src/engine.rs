@@ -4,9 +4,9 @@
 //! not hold are filled anew from what their sources held then; then the log after it is replayed through
 //! the same dataflows. So every view is what its query says of the log, whatever happened before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,13 +46,15 @@ pub struct Config {
     /// Log what is written. Without it rows live only in the views that exist when they come, streams hold
     /// nothing that could be read, and a restart finds the definitions alone: for measuring what the log costs.
     pub log: bool,
+    /// For tests: a clock that SET CLOCK drives, and that outlives this engine. The system's while it is 0.
+    pub test_clock: Option<Arc<AtomicI64>>,
 }
 
 impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let checkpoint_interval = Some(Duration::from_secs(10));
-        Config { data_dir: data_dir.into(), workers, memory: None, sync: true, checkpoint_interval, log: true }
+        Config { data_dir: data_dir.into(), workers, memory: None, sync: true, checkpoint_interval, log: true, test_clock: None }
     }
 }
 
@@ -98,7 +100,7 @@ impl Engine {
         let start = manifest.as_ref().map_or(0, |m| m.epoch);
         let header = match store.header(start)? {
             Some(header) => Arc::new(header),
-            None if start == 0 => Arc::new(EpochHeader { epoch: 0, now_us: 0, touched: vec![] }),
+            None if start == 0 => Arc::new(EpochHeader::default()),
             None => return Err(Error::corrupt(format!("the header of the checkpoint's epoch {start} is missing"))),
         };
         // The engine's own thread pool, so that nothing it does depends on who calls it.
@@ -109,7 +111,9 @@ impl Engine {
             .build()?;
         let progress = Arc::new(Progress::new(workers, start));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let core = Arc::new(Core::new(store.clone(), catalog, progress.clone(), start, requests, workers));
+        let clock = config.test_clock.clone();
+        let core =
+            Arc::new(Core::new(store.clone(), catalog, progress.clone(), header.clone(), requests, workers, clock));
         let threads = Arc::new(Workers::start(workers, store.clone(), progress.clone())?);
         let checkpoints = Checkpoints::new(store.clone(), workers, manifest.as_deref());
         let mut commit = Commit::new(
@@ -174,7 +178,7 @@ impl Engine {
                     .map_err(|e| Error::new("42804", e.to_string()))
             })
             .collect::<Result<_>>()?;
-        let writes = Writes { changes: [(relation, rows)].into(), positions: vec![] };
+        let writes = Writes { changes: [(relation, rows)].into(), ..Writes::default() };
         self.core.ask(|reply| Request::Write { writes, reply }).await
     }
 
@@ -357,7 +361,9 @@ fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
     let mut header = last.header.clone();
     let epoch = header.epoch;
     let mut changes: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
+    let mut touched = BTreeSet::new();
     for entry in group {
+        touched.extend(entry.header.touched);
         for (id, position) in entry.positions {
             commit.positions.insert(id, position);
         }
@@ -368,14 +374,14 @@ fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
             changes.entry(id).or_default().extend(deltas);
         }
     }
-    header.touched = changes.keys().copied().collect();
+    header.touched = touched.into_iter().collect();
     for (id, table) in &mut commit.tables {
         if changes.contains_key(id) {
             table.publish(epoch);
         }
     }
     commit.header = Arc::new(header);
-    commit.core.committed.store(epoch, Ordering::Release);
+    commit.core.set_committed(commit.header.clone());
     let input = EpochInput { header: commit.header.clone(), changes };
     commit.workers.send(Command::Epoch(Arc::new(input)));
     Ok(())

@@ -30,6 +30,7 @@ mod sources;
 pub mod sql;
 mod state;
 pub mod time;
+mod watermark;
 
 pub use engine::{Config, Engine};
 pub use error::{Error, Result};

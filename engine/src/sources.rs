@@ -76,7 +76,8 @@ async fn pull(core: Arc<Core>, relation: Arc<Relation>, mut source: Box<dyn crat
                 } else {
                     Default::default()
                 };
-                let writes = Writes { changes, positions: vec![(relation.id, source.position())] };
+                let positions = vec![(relation.id, source.position())];
+                let writes = Writes { changes, positions, ..Writes::default() };
                 if let Err(error) = core.ask(|reply| Request::Write { writes, reply }).await {
                     tracing::error!(%error, stream = relation.name, "the stream's connector stops");
                     return;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -33,6 +34,8 @@ pub struct Database {
     /// `None` only while it is being reopened.
     engine: Option<Arc<Engine>>,
     workers: usize,
+    /// What SET CLOCK drives; it goes on through crashes.
+    clock: Arc<AtomicI64>,
     /// Counts the crashes; a session of an earlier life is dead.
     pub life: u64,
 }
@@ -40,8 +43,9 @@ pub struct Database {
 impl Database {
     pub fn create(workers: usize) -> Result<Database, SqlError> {
         let directory = tempfile::tempdir().expect("the temporary directory is writable");
-        let engine = Some(open(&directory, workers)?);
-        Ok(Database { directory, engine, workers, life: 0 })
+        let clock = Arc::new(AtomicI64::new(0));
+        let engine = Some(open(&directory, workers, &clock)?);
+        Ok(Database { directory, engine, workers, clock, life: 0 })
     }
     fn engine(&self) -> &Arc<Engine> {
         self.engine.as_ref().expect("only absent while it is being reopened")
@@ -63,7 +67,7 @@ impl Database {
     }
     fn reopen(&mut self, engine: Arc<Engine>, workers: usize) -> Result<(), SqlError> {
         drop(engine);
-        self.engine = Some(open(&self.directory, workers)?);
+        self.engine = Some(open(&self.directory, workers, &self.clock)?);
         self.workers = workers;
         self.life += 1;
         Ok(())
@@ -105,13 +109,14 @@ impl Database {
     }
 }
 
-fn open(directory: &TempDir, workers: usize) -> Result<Arc<Engine>, SqlError> {
+fn open(directory: &TempDir, workers: usize, clock: &Arc<AtomicI64>) -> Result<Arc<Engine>, SqlError> {
     let config = Config {
         workers,
         // A killed process loses nothing that reached the operating system.
         sync: false,
         // Often, so that a crash finds all: checkpoints, a tail of the log after one, and one half written.
         checkpoint_interval: Some(Duration::from_millis(100)),
+        test_clock: Some(clock.clone()),
         ..Config::new(directory.path())
     };
     // Opening blocks until the views are there.

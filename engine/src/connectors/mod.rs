@@ -69,7 +69,7 @@ pub struct SinkStatus {
 const SOURCES: &[&str] = &["datagen", "nexmark"];
 const SINKS: &[&str] = &["blackhole"];
 /// Options of a stream that are not its connector's.
-const STREAM_OPTIONS: &[&str] = &["connector", "retention"];
+const STREAM_OPTIONS: &[&str] = &["connector", "retention", "max_future"];
 /// Options of a sink that are not its connector's.
 const SINK_OPTIONS: &[&str] = &["connector"];
 

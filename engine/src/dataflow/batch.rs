@@ -11,7 +11,7 @@ use crate::time::EpochHeader;
 
 /// `rows`: of each relation that the plan imports, whole.
 pub fn run(plan: &Plan, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Result<Vec<Delta>> {
-    let epoch = EpochHeader { epoch: 1, now_us: 0, touched: vec![] };
+    let epoch = EpochHeader { epoch: 1, ..EpochHeader::default() };
     let mut results: Vec<Vec<Delta>> = Vec::new();
     for node in &plan.nodes {
         let mut inputs = node.inputs.iter().map(|&i| std::mem::take(&mut results[i])).collect::<Vec<_>>();

@@ -44,7 +44,7 @@ impl<O: Operator> Checker<O> {
     /// One epoch of changes; all that the operator says.
     pub fn run(&mut self, changes: Vec<(Port, Delta)>) -> Output {
         self.epoch += 1;
-        let header = EpochHeader { epoch: self.epoch, now_us: self.epoch as i64 * 1_000_000, touched: Vec::new() };
+        let header = EpochHeader { epoch: self.epoch, now_us: self.epoch as i64 * 1_000_000, ..EpochHeader::default() };
         let mut out = Output::default();
         for (port, delta) in changes {
             let rest = delta.slice(0, 0);

@@ -501,6 +501,8 @@ impl Durable for TopK {
             list.rows.retain(|_, entry| entry.count != 0);
         }
         (0..self.lists.len() as u32).for_each(|id| self.forget_if_empty(id));
+        // What was just put in and forgotten was touched before the epochs to come.
+        self.epoch += 1;
         self.bytes = self.lists.iter().flat_map(|list| list.rows.keys()).map(|place| entry_bytes(place.len())).sum();
         Ok(())
     }

@@ -76,6 +76,10 @@ impl Plan {
         ids.dedup();
         ids
     }
+    /// Its result changes as time passes.
+    pub fn reads_clock(&self) -> bool {
+        false
+    }
     /// Equal for plans whose state is interchangeable.
     pub fn fingerprint(&self) -> u64 {
         use std::hash::{BuildHasher, Hash, Hasher};

@@ -8,12 +8,13 @@ use sqlparser::ast;
 use super::Session;
 use super::query::{Scope, bind_query, session_state};
 use super::view::{column_names, columns_of};
-use crate::catalog::{Catalog, Column, Relation, RelationId, RelationKind, Watermark};
+use crate::catalog::{Catalog, Column, LateRows, Relation, RelationId, RelationKind, Watermark};
 use crate::commit::{CatalogEdit, Request};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::relations_named;
-use crate::sql::statement::{CreateRelation, Name, Options, SinkInput};
+use crate::sql::interval::Interval;
+use crate::sql::statement::{CreateRelation, LateRowsDefinition, Name, Options, SinkInput};
 use crate::state::store::CatalogChange;
 
 /// The relations that a query names, directly.
@@ -75,6 +76,14 @@ pub(super) fn check_schema(catalog: &Catalog, schema: &str) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new("3F000", format!("schema \"{schema}\" does not exist"))),
     }
+}
+
+/// The stream's option `max_future`, or one hour.
+fn max_future(options: &Options) -> Result<i64> {
+    let Some(text) = options.get("max_future") else { return Ok(Watermark::MAX_FUTURE_US) };
+    let interval = Interval::parse(text, None)?;
+    let bad = || Error::invalid_value(format!("max_future must be a positive length, not {text}"));
+    interval.fixed_us().filter(|&us| us > 0).ok_or_else(bad)
 }
 
 fn already_exists(name: &str) -> Error {
@@ -275,8 +284,19 @@ impl Session {
                 if !columns[column].sql_type.starts_with("timestamp") {
                     return Err(Error::new("42804", format!("watermark column \"{}\" is not a timestamp", w.column)));
                 }
-                Some(Watermark { column, delay_us: w.delay_us })
+                let max_future_us = max_future(&d.options)?;
+                let late = match &w.late {
+                    LateRowsDefinition::Keep => LateRows::Keep(self.core.store.next_id()?),
+                    LateRowsDefinition::Drop => LateRows::Drop,
+                    LateRowsDefinition::Update => LateRows::Update,
+                    LateRowsDefinition::Into(name) => LateRows::Into(self.late_target(name, &columns)?),
+                };
+                Some(Watermark { column, delay_us: w.delay_us, idle_us: w.idle_us, max_future_us, late })
             }
+        };
+        let depends_on = match &watermark {
+            Some(Watermark { late: LateRows::Into(target), .. }) => vec![*target],
+            _ => vec![],
         };
         let relation = Relation {
             kind,
@@ -284,6 +304,7 @@ impl Session {
             primary_key,
             options: d.options.clone(),
             watermark,
+            depends_on,
             ..self.new_relation(&d.name, text)?
         };
         if kind == RelationKind::Stream && relation.options.contains_key("connector") {
@@ -294,6 +315,27 @@ impl Session {
             self.engine.sources().start(&made, None)?;
         }
         Ok(())
+    }
+
+    /// The relation that takes a stream's late rows: it must be able to take any of them.
+    fn late_target(&self, name: &Name, columns: &[Column]) -> Result<RelationId> {
+        let target = self.relation(name)?;
+        let refuse = |why: &str| Err(Error::new("42809", format!("\"{}\" cannot take late rows: {why}", target.name)));
+        match target.kind {
+            RelationKind::Stream if target.watermark.is_some() => return refuse("it has a watermark of its own"),
+            RelationKind::Stream if target.options.contains_key("connector") => return refuse("it has a connector"),
+            RelationKind::Table if !target.primary_key.is_empty() => return refuse("it has a primary key"),
+            RelationKind::Stream | RelationKind::Table => {}
+            other => return refuse(&format!("it is a {}", other.word())),
+        }
+        let same = |a: &Column, b: &Column| a.sql_type == b.sql_type && (a.nullable || !b.nullable);
+        let fits = target.columns.len() == columns.len()
+            && target.columns.iter().zip(columns).all(|(theirs, ours)| same(theirs, ours));
+        match fits {
+            true => Ok(target.id),
+            false => Err(Error::new("42804", format!("\"{}\" has other columns than the stream", target.name))
+                .hint("LATE ROWS INTO needs the same types in the same order.")),
+        }
     }
 
     pub(super) async fn create_view(
@@ -434,10 +476,15 @@ impl Session {
             // Dependants first.
             gone.retain(|id| catalog.get(*id).is_some());
             let names = gone.iter().filter_map(|id| catalog.get(*id)).cloned().collect::<Vec<_>>();
-            let _ = tell.send((names, wanted.len()));
             gone.reverse();
-            let mut changes: Vec<CatalogChange> = gone.into_iter().map(CatalogChange::Drop).collect();
+            // With the log of their late rows.
+            let late = names.iter().filter_map(|r| match r.watermark.as_ref()?.late {
+                LateRows::Keep(id) => Some(id),
+                _ => None,
+            });
+            let mut changes: Vec<CatalogChange> = gone.into_iter().chain(late).map(CatalogChange::Drop).collect();
             changes.extend(schemas.into_iter().map(|name| CatalogChange::DropSchema { name }));
+            let _ = tell.send((names, wanted.len()));
             Ok(changes)
         })
         .await?;

@@ -8,6 +8,7 @@ mod copy;
 mod cursor;
 pub mod ddl;
 mod dml;
+mod event_time;
 mod live;
 mod patience;
 pub mod query;
@@ -254,6 +255,10 @@ impl Session {
             RollbackToSavepoint(name) => self.rollback_to_savepoint(name),
             Set { local, assignments } => {
                 self.set(*local, assignments)?;
+                done("SET")
+            }
+            SetClock(time) => {
+                self.set_clock(time).await?;
                 done("SET")
             }
             Reset(name) => {

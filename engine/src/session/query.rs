@@ -216,7 +216,12 @@ impl Session {
     }
 
     pub(super) fn bind_settings(&self) -> BindSettings {
-        BindSettings { time_zone: self.settings.zone(), search_path: self.search_path(), ..BindSettings::default() }
+        BindSettings {
+            time_zone: self.settings.zone(),
+            search_path: self.search_path(),
+            now: chrono::DateTime::from_timestamp_micros(self.core.clock_us()),
+            ..BindSettings::default()
+        }
     }
 
     pub(super) fn state(&self, scope: &Scope) -> Result<SessionState> {

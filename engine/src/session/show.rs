@@ -34,7 +34,6 @@ fn text_rows(names: &[&str], rows: Vec<Vec<String>>, tag: &'static str) -> Outco
 
 const RELATION_COLUMNS: [&str; 2] = ["schema", "name"];
 const CREATE_COLUMNS: [&str; 2] = ["name", "statement"];
-const WATERMARK_COLUMNS: [&str; 3] = ["relation", "column", "delay"];
 const SETTING_COLUMNS: [&str; 3] = ["name", "setting", "description"];
 
 fn show_columns(show: &Show) -> Vec<String> {
@@ -42,7 +41,7 @@ fn show_columns(show: &Show) -> Vec<String> {
     match show {
         Show::Relations(_) => fixed(&RELATION_COLUMNS),
         Show::CreateStatement(_) => fixed(&CREATE_COLUMNS),
-        Show::Watermarks => fixed(&WATERMARK_COLUMNS),
+        Show::Watermarks => fixed(&super::event_time::WATERMARK_COLUMNS),
         Show::Setting(None) => fixed(&SETTING_COLUMNS),
         Show::Setting(Some(name)) => vec![super::settings::Settings::title(name)],
     }
@@ -68,15 +67,7 @@ impl Session {
                 let relation = self.relation(name)?;
                 vec![vec![relation.name.clone(), relation.sql.clone()]]
             }
-            Show::Watermarks => catalog
-                .relations
-                .values()
-                .filter_map(|r| {
-                    let w = r.watermark.as_ref()?;
-                    let delay = format!("{} seconds", w.delay_us as f64 / 1e6);
-                    Some(vec![r.name.clone(), r.columns[w.column].name.clone(), delay])
-                })
-                .collect(),
+            Show::Watermarks => super::event_time::watermarks(&self.core, &catalog),
             Show::Setting(None) => self.settings.all().into_iter().map(|(n, v, d)| vec![n, v, d]).collect(),
             Show::Setting(Some(name)) => vec![vec![self.settings.get(name)?.to_string()]],
         };

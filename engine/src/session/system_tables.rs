@@ -3,6 +3,7 @@
 //! | relation | rows |
 //! | --- | --- |
 //! | `mr_errors` | rows that a view has set aside: view, message, row, count |
+//! | `mr_late_rows` | rows that came after the watermark, where streams keep them: stream, reason, row, count |
 //! | `mr_views` | materialized views: name, state, rows, state_rows, state_bytes, errors, reason |
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub fn table(core: &Arc<Core>, schema: Option<&str>, name: &str) -> Option<Arc<d
     }
     let (columns, read): (_, fn(&Core, &Catalog) -> Vec<ArrayRef>) = match name {
         "mr_errors" => (ERRORS, errors),
+        "mr_late_rows" => (super::event_time::LATE_ROWS, super::event_time::late_rows),
         "mr_views" => (VIEWS, views),
         _ => return None,
     };

@@ -222,7 +222,7 @@ impl Session {
             }
             return Ok(());
         }
-        let writes = Writes { changes, positions: vec![] };
+        let writes = Writes { changes, ..Writes::default() };
         self.decide(|reply| Request::Write { writes, reply }).await.map(|_| ())
     }
 

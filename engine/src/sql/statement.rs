@@ -162,6 +162,8 @@ pub enum StatementKind {
         assignments: Vec<(String, Option<String>)>,
     },
     Reset(Option<String>),
+    /// SET CLOCK 'time', for tests.
+    SetClock(String),
     Show(Show),
     Explain(Explain),
     /// VERIFY MATERIALIZED VIEW v
@@ -231,6 +233,16 @@ pub struct WatermarkDefinition {
     pub column: String,
     /// Microseconds: `ts - INTERVAL '5 seconds'` is 5,000,000.
     pub delay_us: i64,
+    pub idle_us: Option<i64>,
+    pub late: LateRowsDefinition,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum LateRowsDefinition {
+    Keep,
+    Drop,
+    Update,
+    Into(Name),
 }
 
 #[derive(Debug, Clone)]

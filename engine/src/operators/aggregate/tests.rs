@@ -238,7 +238,7 @@ fn a_large_epoch_is_said_in_steps() {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..200_000));
     let rows = RecordBatch::try_new(spec.input.clone(), vec![column]).unwrap();
     let mut operator = Aggregate::new(spec).unwrap();
-    let header = EpochHeader { epoch: 1, now_us: 0, touched: Vec::new() };
+    let header = EpochHeader { epoch: 1, ..EpochHeader::default() };
     for (delta, sign) in [(Delta::inserts(rows.clone()), 1), (Delta::retractions(rows), -1)] {
         let mut out = Output::default();
         operator.update(0, delta, &mut out).unwrap();

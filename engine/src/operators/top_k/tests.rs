@@ -104,10 +104,24 @@ fn checkpoints_keep_lists_for_any_number_of_workers() {
 }
 
 #[test]
+fn a_partition_that_a_checkpoint_found_empty_can_fill_again() {
+    let spec = || spec(vec![], Bound::Rows { skip: 0, fetch: Some(1) }, false);
+    let mut disk = Disk::default();
+    let mut top = checker(spec());
+    top.epoch(&[(0, "+1 | a | 5")], "+1 | a | 5");
+    disk.save(&mut top.operator);
+    top.epoch(&[(0, "-1 | a | 5")], "-1 | a | 5");
+    disk.save(&mut top.operator);
+    let mut again = checker(spec());
+    Disk::restore(&[disk], &mut again.operator, Share::ALL);
+    again.epoch(&[(0, "+1 | b | 7")], "+1 | b | 7");
+}
+
+#[test]
 fn a_row_that_is_not_there_is_an_error() {
     let mut top = TopK::new(spec(vec![], Bound::Rows { skip: 0, fetch: Some(2) }, false)).unwrap();
     let mut out = Output::default();
     top.update(0, crate::delta::text::parse(&schema(), "-1 | a | 5"), &mut out).unwrap();
-    let header = EpochHeader { epoch: 1, now_us: 0, touched: vec![] };
+    let header = EpochHeader { epoch: 1, ..EpochHeader::default() };
     assert!(top.finish_epoch(&header, &mut out).is_err());
 }

@@ -7,7 +7,8 @@ use super::cursor::{Cursor, fold, interval_literal};
 use crate::catalog::RelationKind;
 use crate::error::{Error, Result};
 use crate::sql::statement::{
-    ColumnDefinition, CreateRelation, Emit, Name, Options, SinkInput, StatementKind, WatermarkDefinition,
+    ColumnDefinition, CreateRelation, Emit, LateRowsDefinition, Name, Options, SinkInput, StatementKind,
+    WatermarkDefinition,
 };
 use crate::sql::types::sql_type_from_ast;
 
@@ -307,12 +308,29 @@ impl Cursor<'_> {
             }
             _ => return Err(bad()),
         };
-        for words in ["idle timeout", "late rows"] {
-            if self.sees(words) {
-                return Err(self.error_here(Error::unsupported(words.to_uppercase())));
+        let idle_us = match self.accept("idle timeout") {
+            false => None,
+            true => {
+                let here = self.parser.peek_token();
+                let expression = self.expression()?;
+                let bad = || {
+                    let error = Error::invalid_value(format!("IDLE TIMEOUT must be a positive length, not {expression}"));
+                    self.source.at(error.hint("Write IDLE TIMEOUT INTERVAL '30 seconds'."), &here)
+                };
+                let interval = interval_literal(&expression).ok_or_else(bad)??;
+                Some(interval.fixed_us().filter(|&us| us > 0).ok_or_else(bad)?)
             }
-        }
-        Ok(WatermarkDefinition { column, delay_us })
+        };
+        let late = match self.accept("late rows") {
+            false => LateRowsDefinition::Keep,
+            true => match self.accept_one(&["drop", "update", "into"]) {
+                Some("drop") => LateRowsDefinition::Drop,
+                Some("update") => LateRowsDefinition::Update,
+                Some(_) => LateRowsDefinition::Into(self.name()?),
+                None => return self.unexpected(),
+            },
+        };
+        Ok(WatermarkDefinition { column, delay_us, idle_us, late })
     }
 
     fn create_view(&mut self, or_replace: bool) -> Result<StatementKind> {

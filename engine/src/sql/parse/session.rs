@@ -107,6 +107,11 @@ impl Cursor<'_> {
             }
             return Ok(StatementKind::Set { local: true, assignments: self.transaction_modes()? });
         }
+        if self.accept("clock") {
+            let _ = self.accept("to");
+            let value = self.value()?;
+            return Ok(StatementKind::SetClock(value));
+        }
         let local = self.accept("local");
         let scoped = local || (self.sees("session") && !self.sees("session authorization") && self.accept("session"));
         if scoped && self.accept("transaction") {

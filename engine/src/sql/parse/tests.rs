@@ -62,9 +62,21 @@ fn streams() {
     assert_eq!((s.columns[1].name.as_str(), s.columns[1].default.as_deref()), ("Amount", Some("1 + 2")));
     assert_eq!(s.columns[2].sql_type, "timestamp with time zone");
     assert_eq!(s.primary_key, ["id"]);
-    assert_eq!(s.watermark, Some(WatermarkDefinition { column: "ts".into(), delay_us: 5_000_000 }));
+    let late = LateRowsDefinition::Keep;
+    assert_eq!(
+        s.watermark,
+        Some(WatermarkDefinition { column: "ts".into(), delay_us: 5_000_000, idle_us: None, late })
+    );
     let options: Vec<_> = s.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(options, ["a.b.c=x", "connector=kafka", "n=-1.5", "q=3", "r=0 months 1 days 0 microseconds"]);
+    let StatementKind::CreateStream(s) = one(
+        "create stream s (a int, ts timestamp, watermark for ts as ts idle timeout interval '30 seconds' late rows into b.c)",
+    ) else {
+        panic!()
+    };
+    let w = s.watermark.expect("a watermark");
+    let LateRowsDefinition::Into(name) = &w.late else { panic!() };
+    assert_eq!((w.delay_us, w.idle_us, name.to_string().as_str()), (0, Some(30_000_000), "b.c"));
     let StatementKind::CreateStream(s) =
         one("create source s (a int) with (connector = datagen) format plain encode json (k = 1)")
     else {

@@ -44,7 +44,8 @@ pub(super) fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
 }
 
 pub(super) fn header(epoch: Epoch, touched: &[RelationId]) -> EpochHeader {
-    EpochHeader { epoch, now_us: 1_700_000_000_000_000 + epoch as i64, touched: touched.to_vec() }
+    let now_us = 1_700_000_000_000_000 + epoch as i64;
+    EpochHeader { epoch, now_us, touched: touched.to_vec(), ..EpochHeader::default() }
 }
 
 pub(super) fn entry(epoch: Epoch, changes: Vec<(RelationId, Vec<Delta>)>) -> LogEntry {
