@@ -11,6 +11,7 @@ use crate::commit::Request;
 use crate::dataflow::view::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
+use crate::past::Past;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
 use crate::state::store::Store;
@@ -33,6 +34,8 @@ pub struct Core {
     /// Held by UPDATE, DELETE and ON CONFLICT from reading to commit, so that they do not fail one another.
     locks: Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
     failure: RwLock<Option<Error>>,
+    /// How much of the past is kept.
+    pub past: Past,
     pub next_pid: AtomicI32,
     pub system: RwLock<Option<Arc<dyn SystemCatalog>>>,
     pub workers: usize,
@@ -59,6 +62,7 @@ impl Core {
             creating: Mutex::default(),
             locks: Mutex::default(),
             failure: RwLock::new(None),
+            past: Past::default(),
             next_pid: AtomicI32::new(1),
             system: RwLock::new(None),
             workers,

@@ -9,6 +9,7 @@ mod cursor;
 pub mod ddl;
 mod dml;
 mod live;
+mod past;
 mod patience;
 pub mod query;
 mod settings;
@@ -196,6 +197,7 @@ impl Session {
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
             Query(query) => self.select(query, parameters).await,
+            QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
                 self.create_base(RelationKind::Stream, d, text).await?;
                 done("CREATE STREAM")
@@ -298,6 +300,11 @@ impl Session {
                 self.prepared.clear();
                 self.cursors.clear();
                 done("DISCARD ALL")
+            }
+            Backup(directory) => self.backup(directory).await,
+            Checkpoint => {
+                self.engine.checkpoint().await?;
+                done("CHECKPOINT")
             }
             NoOp { tag } => done(tag),
         }
