@@ -87,6 +87,13 @@ pub enum LateRows {
     Into(RelationId),
 }
 
+/// From where on a view takes in a stream: after `skip` rows, fewer than all of the epoch after `after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StreamStart {
+    pub after: u64,
+    pub skip: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Relation {
     pub id: RelationId,
@@ -110,6 +117,9 @@ pub struct Relation {
     /// Schemas in which its query's names are looked up, in order; empty means `public`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search_path: Vec<String>,
+    /// The streams that a materialized view takes in from a later row than the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: BTreeMap<RelationId, StreamStart>,
     pub owner: String,
     pub comment: Option<String>,
     pub column_comments: BTreeMap<usize, String>,

@@ -5,15 +5,24 @@
 //! after; what no manifest names any more, the store deletes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 
 use crate::catalog::RelationId;
+use crate::commit::Reply;
+use crate::core::Core;
 use crate::dataflow::worker::WorkerParts;
 use crate::error::Result;
 use crate::state::durable::Saved;
 use crate::state::store::{Manifest, Part, RELATION_ROWS, Store};
 use crate::time::Epoch;
+
+/// What the writer's thread is asked for.
+pub enum Work {
+    Checkpoint(Job, Option<Reply<Epoch>>),
+    /// Nothing has happened; but time has passed.
+    Tidy,
+}
 
 type PartKey = (RelationId, usize, u32, u32);
 
@@ -35,6 +44,35 @@ pub struct Job {
 }
 
 impl Checkpoints {
+    /// The writer's thread. `busy` is held while it works.
+    pub fn run(mut self, core: &Core, work: &Receiver<Work>, busy: &Mutex<()>) {
+        while let Ok(work) = work.recv() {
+            let _busy = busy.lock().expect("no panic while held");
+            let (result, reply) = match work {
+                Work::Checkpoint(job, reply) => (self.checkpoint(core, job), reply),
+                Work::Tidy => (core.past.advance(core).map(|()| 0), None),
+            };
+            if let Err(error) = &result {
+                tracing::error!(%error, "a checkpoint could not be written");
+                core.fail(error.clone());
+            }
+            if let Some(reply) = reply {
+                let _ = reply.send(result);
+            }
+        }
+    }
+
+    /// Writes one, and deletes what it makes superfluous.
+    fn checkpoint(&mut self, core: &Core, job: Job) -> Result<Epoch> {
+        let epoch = job.epoch;
+        let tables: Vec<(RelationId, Epoch)> = job.tables.iter().map(|t| (t.0, epoch)).collect();
+        if self.write(job)? {
+            core.store.trim_all(&tables)?;
+            core.past.advance(core)?;
+        }
+        Ok(epoch)
+    }
+
     /// `before`: the newest manifest. Views' parts of another number of workers do not go on.
     pub fn new(store: Arc<Store>, workers: usize, before: Option<&Manifest>) -> Self {
         let mut parts = BTreeMap::new();
@@ -49,7 +87,7 @@ impl Checkpoints {
     }
 
     /// Returns whether it counts: not when the workers were stopped meanwhile.
-    pub fn write(&mut self, job: Job) -> Result<bool> {
+    fn write(&mut self, job: Job) -> Result<bool> {
         self.parts.retain(|key, part| job.fingerprints.get(&key.0) == Some(&part.fingerprint));
         for (relation, saved) in job.tables {
             self.add((relation, 0, RELATION_ROWS, 0), 0, saved)?;

@@ -14,8 +14,8 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, Watermark};
-use crate::checkpoint::{Checkpoints, Job};
+use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, StreamStart, Watermark};
+use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
 use crate::dataflow::view::{Start, ViewSetup, ViewStatus};
 use crate::dataflow::worker::{Command, EpochInput, Workers};
@@ -30,6 +30,8 @@ use crate::watermark::{Admitted, Partition, admit, pass_time, times_of};
 /// Rows that one epoch takes from waiting requests (a single request may be larger).
 const EPOCH_ROWS_MAX: usize = 1 << 20;
 const EPOCH_REQUESTS_MAX: usize = 1024;
+/// What a checkpoint needs at most, as a rule.
+const CHECKPOINT_ROOM_BYTES: u64 = 64 << 20;
 /// Requests that may wait.
 pub const REQUESTS_MAX: usize = 1024;
 /// While a view looks at the time, it passes this often.
@@ -41,7 +43,7 @@ const WATERMARK_MISSED: &str = "\u{1}watermark";
 pub type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// Changes to streams and tables that become visible together.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Writes {
     pub changes: BTreeMap<RelationId, Vec<Delta>>,
     /// How far a source connector has been read with these rows.
@@ -53,6 +55,11 @@ pub struct Writes {
 impl Writes {
     fn rows(&self) -> usize {
         self.changes.values().flatten().map(Delta::len).sum()
+    }
+
+    /// In memory; in the log they take less.
+    fn bytes(&self) -> u64 {
+        self.changes.values().flatten().map(|delta| delta.rows.get_array_memory_size() as u64).sum()
     }
 }
 
@@ -80,6 +87,8 @@ pub enum Request {
     Hydrate {
         id: RelationId,
         plan: Arc<Plan>,
+        /// Streams that it takes in from a later row than the first.
+        starts: BTreeMap<RelationId, StreamStart>,
         reply: Reply<Arc<ViewStatus>>,
     },
     /// Lets it catch up to this epoch and then, with `join`, go live.
@@ -120,7 +129,7 @@ pub struct Commit {
     ticked: Instant,
     /// Committed, not yet handed to the workers: answers go first.
     unforwarded: Option<EpochInput>,
-    jobs: JobSender<(Job, Option<Reply<Epoch>>)>,
+    jobs: JobSender<Work>,
     writer: Option<std::thread::JoinHandle<()>>,
     busy: Arc<Mutex<()>>,
 }
@@ -135,34 +144,13 @@ impl Commit {
         checkpoint_interval: Option<Duration>,
         log: bool,
     ) -> Result<Self> {
-        let (jobs, receiver) = job_channel::<(Job, Option<Reply<Epoch>>)>();
+        let (jobs, receiver) = job_channel::<Work>();
         let busy = Arc::new(Mutex::new(()));
         let writer = {
             let (core, busy) = (core.clone(), busy.clone());
-            let mut checkpoints = checkpoints;
-            std::thread::Builder::new().name("millrace-checkpoint".into()).spawn(move || {
-                while let Ok((job, reply)) = receiver.recv() {
-                    let _busy = busy.lock().expect("no panic while held");
-                    let epoch = job.epoch;
-                    let tables: Vec<RelationId> = job.tables.iter().map(|t| t.0).collect();
-                    let result = checkpoints.write(job).and_then(|counts| {
-                        if !counts {
-                            return Ok(epoch);
-                        }
-                        let covered: Vec<(RelationId, Epoch)> = tables.into_iter().map(|id| (id, epoch)).collect();
-                        core.store.trim_all(&covered)?;
-                        core.store.trim_headers(epoch.saturating_sub(1))?;
-                        Ok(epoch)
-                    });
-                    if let Err(error) = &result {
-                        tracing::error!(%error, "a checkpoint could not be written");
-                        core.fail(error.clone());
-                    }
-                    if let Some(reply) = reply {
-                        let _ = reply.send(result);
-                    }
-                }
-            })?
+            std::thread::Builder::new()
+                .name("millrace-checkpoint".into())
+                .spawn(move || checkpoints.run(&core, &receiver, &busy))?
         };
         Ok(Commit {
             checkpointed: (header.epoch, Instant::now()),
@@ -240,7 +228,8 @@ impl Commit {
 
     /// How long until there is something to be done without a request.
     fn due(&self) -> Option<Duration> {
-        let checkpoint = self.checkpoint_interval.map(|interval| interval.saturating_sub(self.checkpointed.1.elapsed()));
+        let checkpoint =
+            self.checkpoint_interval.map(|interval| interval.saturating_sub(self.checkpointed.1.elapsed()));
         let tick = self.looks_at_time().then(|| TICK_INTERVAL.saturating_sub(self.ticked.elapsed()));
         checkpoint.into_iter().chain(tick).min()
     }
@@ -260,10 +249,10 @@ impl Commit {
                 let result = self.edit_catalog(edit, rows);
                 let _ = reply.send(result);
             }
-            Request::Hydrate { id, plan, reply } => {
+            Request::Hydrate { id, plan, starts, reply } => {
                 // The clock may have stood still while nobody looked at it.
                 let ticked = if plan.reads_clock() { self.tick().map(|_| ()) } else { Ok(()) };
-                let result = ticked.and_then(|()| self.hydrate(id, plan));
+                let result = ticked.and_then(|()| self.hydrate(id, plan, starts));
                 let _ = reply.send(result);
             }
             Request::CatchUp { id, join, reply } => {
@@ -277,12 +266,24 @@ impl Commit {
                 self.core.views.write().expect("no panic while held").remove(&id);
                 self.workers.send(Command::Drop(id));
             }
-            Request::Checkpoint { reply } => self.checkpoint(Some(reply)),
             Request::Tick { reply } => {
                 let _ = reply.send(self.tick());
             }
+            Request::Checkpoint { reply } => match self.core.failure() {
+                Some(error) => _ = reply.send(Err(error)),
+                None => match self.core.store.room(CHECKPOINT_ROOM_BYTES) {
+                    Ok(()) => self.checkpoint(Some(reply)),
+                    Err(error) => _ = reply.send(Err(error)),
+                },
+            },
             Request::Stop { checkpoint, reply } => {
-                if checkpoint && self.log && self.core.failure().is_none() && self.header.epoch > self.checkpointed.0 {
+                let room = self.core.store.room(CHECKPOINT_ROOM_BYTES).is_ok();
+                if checkpoint
+                    && room
+                    && self.log
+                    && self.core.failure().is_none()
+                    && self.header.epoch > self.checkpointed.0
+                {
                     let (done, wait) = oneshot::channel();
                     self.checkpoint(Some(done));
                     let _ = wait.blocking_recv();
@@ -360,6 +361,14 @@ impl Commit {
             }
             return;
         }
+        // Before tables change: what is refused here has not happened, and may be tried again.
+        let bytes = requests.iter().map(|(writes, _)| writes.bytes()).sum();
+        if let Err(error) = self.core.store.room(bytes) {
+            for (_, reply) in requests {
+                let _ = reply.send(Err(error.clone()));
+            }
+            return;
+        }
         let mut header = self.next_header();
         let catalog = self.core.catalog();
         let mut changes: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
@@ -371,9 +380,7 @@ impl Commit {
                     for (relation, deltas) in logged {
                         match catalog.get(relation).and_then(|r| r.watermark.as_ref()) {
                             None => changes.entry(relation).or_default().extend(deltas),
-                            Some(w) => {
-                                self.admit(&mut header, relation, w, writes.partition, deltas, &mut changes)
-                            }
+                            Some(w) => self.admit(&mut header, relation, w, writes.partition, deltas, &mut changes),
                         }
                     }
                     positions.extend(writes.positions);
@@ -503,6 +510,13 @@ impl Commit {
         }
         let before = self.core.catalog();
         let changes = edit(&before)?;
+        let made_only = |change: &CatalogChange| !matches!(change, CatalogChange::Drop(_));
+        if changes.iter().all(made_only) {
+            // Dropping makes room.
+            self.core
+                .store
+                .room(rows.iter().flat_map(|r| &r.1).map(|d| d.rows.get_array_memory_size() as u64).sum())?;
+        }
         if changes.is_empty() {
             return Ok(self.header.epoch);
         }
@@ -548,7 +562,11 @@ impl Commit {
             self.tables.insert(id, table);
         }
         let epoch = self.commit(entry)?;
-        self.core.set_catalog(Arc::new(after));
+        let after = Arc::new(after);
+        self.core.set_catalog(after.clone());
+        for id in after.relations.keys().filter(|id| !self.core.past.knows(**id)) {
+            self.core.past.note(&self.core, &after.relations[id], epoch);
+        }
         self.forward();
         for change in &changes {
             if let CatalogChange::Drop(id) = change {
@@ -566,13 +584,27 @@ impl Commit {
         self.core.tables.write().expect("no panic while held").remove(&id);
         self.tables.remove(&id);
         self.positions.remove(&id);
+        self.core.past.forget(id);
         if let Err(error) = self.core.store.drop_relation_log(id) {
             tracing::warn!(%error, id, "the log of a dropped relation could not be deleted; the next start does it");
         }
     }
 
     /// Makes the view's dataflow at this epoch, to be filled.
-    pub fn hydrate(&mut self, id: RelationId, plan: Arc<Plan>) -> Result<Arc<ViewStatus>> {
+    pub fn hydrate(
+        &mut self,
+        id: RelationId,
+        plan: Arc<Plan>,
+        mut starts: BTreeMap<RelationId, StreamStart>,
+    ) -> Result<Arc<ViewStatus>> {
+        for source in plan.imports() {
+            let trimmed = self.core.store.trimmed_through(source)?;
+            let start = starts.entry(source).or_default();
+            // Nothing of a table is read from the log here.
+            if trimmed > start.after {
+                *start = StreamStart { after: trimmed, skip: 0 };
+            }
+        }
         let tables = (0..self.workers.count())
             .map(|_| {
                 let pins = plan.imports().into_iter().filter_map(|id| {
@@ -583,10 +615,16 @@ impl Commit {
             })
             .collect();
         let start = Start::Hydrate { header: self.header.clone(), tables };
-        self.start_view(id, plan, start)
+        self.start_view(id, plan, start, starts)
     }
 
-    pub fn start_view(&mut self, id: RelationId, plan: Arc<Plan>, start: Start) -> Result<Arc<ViewStatus>> {
+    pub fn start_view(
+        &mut self,
+        id: RelationId,
+        plan: Arc<Plan>,
+        start: Start,
+        starts: BTreeMap<RelationId, StreamStart>,
+    ) -> Result<Arc<ViewStatus>> {
         let catalog = self.core.catalog();
         let mut bases = BTreeSet::new();
         let mut table_keys = BTreeMap::new();
@@ -616,7 +654,7 @@ impl Commit {
         self.core.set_bases(id, bases.clone());
         self.core.views.write().expect("no panic while held").insert(id, status.clone());
         self.plans.insert(id, plan.clone());
-        let setup = ViewSetup { id, plan, start, status: status.clone(), bases, table_keys };
+        let setup = ViewSetup { id, plan, start, status: status.clone(), bases, starts, table_keys };
         self.workers.send(Command::Create(Arc::new(setup)));
         Ok(status)
     }
@@ -628,8 +666,14 @@ impl Commit {
         }
         // One at a time; nothing to do when nothing has happened.
         let writing = self.busy.try_lock().is_err();
-        if writing || self.header.epoch == self.checkpointed.0 || self.core.failure().is_some() {
+        let nothing_new = self.header.epoch == self.checkpointed.0;
+        // Not begun: what is saved once must be written, or memory and disk part.
+        let no_room = self.core.store.room(CHECKPOINT_ROOM_BYTES).is_err();
+        if writing || nothing_new || no_room || self.core.failure().is_some() {
             self.checkpointed.1 = Instant::now();
+            if !writing && nothing_new {
+                let _ = self.jobs.send(Work::Tidy);
+            }
             return;
         }
         self.checkpoint(None);
@@ -653,7 +697,7 @@ impl Commit {
         let positions = self.positions.iter().map(|(id, p)| (*id, p.clone())).collect();
         let job = Job { epoch: self.header.epoch, tables, workers: receiver, positions, fingerprints };
         self.checkpointed = (self.header.epoch, Instant::now());
-        if self.jobs.send((job, reply)).is_err() {
+        if self.jobs.send(Work::Checkpoint(job, reply)).is_err() {
             tracing::error!("the checkpoint writer is gone");
         }
     }

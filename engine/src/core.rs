@@ -11,6 +11,7 @@ use crate::commit::Request;
 use crate::dataflow::view::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
+use crate::past::Past;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
 use crate::state::store::Store;
@@ -37,6 +38,8 @@ pub struct Core {
     /// Held by UPDATE, DELETE and ON CONFLICT from reading to commit, so that they do not fail one another.
     locks: Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
     failure: RwLock<Option<Error>>,
+    /// How much of the past is kept.
+    pub past: Past,
     pub next_pid: AtomicI32,
     pub system: RwLock<Option<Arc<dyn SystemCatalog>>>,
     pub workers: usize,
@@ -66,6 +69,7 @@ impl Core {
             creating: Mutex::default(),
             locks: Mutex::default(),
             failure: RwLock::new(None),
+            past: Past::default(),
             next_pid: AtomicI32::new(1),
             system: RwLock::new(None),
             workers,
@@ -117,7 +121,8 @@ impl Core {
     }
     /// Stops the clock at this time. Error: the engine was not opened for tests.
     pub fn set_clock(&self, now_us: i64) -> Result<()> {
-        let refused = || Error::unsupported("SET CLOCK").hint("Only an engine that was opened for tests has such a clock.");
+        let refused =
+            || Error::unsupported("SET CLOCK").hint("Only an engine that was opened for tests has such a clock.");
         self.test_clock.as_ref().ok_or_else(refused)?.store(now_us, Ordering::Release);
         Ok(())
     }

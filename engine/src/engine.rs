@@ -24,7 +24,7 @@ use crate::plan::Plan;
 use crate::serve::table::SnapshotSlot;
 use crate::session::Session;
 use crate::sql::system::SystemCatalog;
-use crate::state::store::{LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
+use crate::state::store::{Faults, LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
 use crate::state::table::Table;
 use crate::time::{Epoch, EpochHeader};
 
@@ -48,13 +48,24 @@ pub struct Config {
     pub log: bool,
     /// For tests: a clock that SET CLOCK drives, and that outlives this engine. The system's while it is 0.
     pub test_clock: Option<Arc<AtomicI64>>,
+    /// Asked around each write to the disk, to make it fail: for tests.
+    pub faults: Option<Arc<dyn Faults>>,
 }
 
 impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let checkpoint_interval = Some(Duration::from_secs(10));
-        Config { data_dir: data_dir.into(), workers, memory: None, sync: true, checkpoint_interval, log: true, test_clock: None }
+        Config {
+            data_dir: data_dir.into(),
+            workers,
+            memory: None,
+            sync: true,
+            checkpoint_interval,
+            log: true,
+            test_clock: None,
+            faults: None,
+        }
     }
 }
 
@@ -93,7 +104,7 @@ impl Engine {
         let workers = config.workers.max(1);
         let cache_bytes = config.memory.map_or(128 << 20, |m| (m as usize / 8).clamp(16 << 20, 1 << 30));
         let options = StoreOptions { create: true, sync: config.sync, cache_bytes };
-        let store = Arc::new(Store::open(&config.data_dir, options)?);
+        let store = Arc::new(Store::open_with_faults(&config.data_dir, options, config.faults.clone())?);
         store.collect_garbage()?;
         let catalog = store.load_catalog()?;
         let manifest = store.newest_manifest();
@@ -125,12 +136,16 @@ impl Engine {
             config.checkpoint_interval.filter(|_| config.log),
             config.log,
         )?;
+        core.past.begin(start);
         let recovered = recover(&mut commit, manifest.as_deref()).and_then(|()| wait_live(&mut commit, &runtime));
         if let Err(error) = recovered {
             commit.workers.stop();
             return Err(error);
         }
         let positions = commit.positions.clone();
+        for relation in core.catalog().relations.values() {
+            core.past.note(&core, relation, commit.header.epoch);
+        }
         std::thread::Builder::new().name("millrace-commit".into()).spawn(move || {
             let _abort = AbortOnPanic;
             commit.run(receiver)
@@ -329,7 +344,7 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
             _ => true,
         });
         if own.is_empty() || !sources_saved {
-            commit.hydrate(relation.id, plan)?;
+            commit.hydrate(relation.id, plan, relation.starts.clone())?;
             continue;
         }
         let mut parts = Parts::new();
@@ -338,7 +353,12 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
             workers[part.worker] = blocks_of(part)?;
         }
         commit.restored.insert(relation.id);
-        commit.start_view(relation.id, plan, Start::Restore { at: start, parts: Mutex::new(parts) })?;
+        commit.start_view(
+            relation.id,
+            plan,
+            Start::Restore { at: start, parts: Mutex::new(parts) },
+            BTreeMap::new(),
+        )?;
     }
     // Replay, some epochs at a time.
     let mut group: Vec<LogEntry> = Vec::new();

@@ -23,6 +23,7 @@ pub mod delta;
 pub mod engine;
 pub mod error;
 mod operators;
+mod past;
 mod plan;
 mod serve;
 pub mod session;
@@ -30,6 +31,7 @@ mod sources;
 pub mod sql;
 mod state;
 pub mod time;
+pub mod tools;
 mod watermark;
 
 pub use engine::{Config, Engine};

@@ -78,9 +78,20 @@ async fn pull(core: Arc<Core>, relation: Arc<Relation>, mut source: Box<dyn crat
                 };
                 let positions = vec![(relation.id, source.position())];
                 let writes = Writes { changes, positions, ..Writes::default() };
-                if let Err(error) = core.ask(|reply| Request::Write { writes, reply }).await {
-                    tracing::error!(%error, stream = relation.name, "the stream's connector stops");
-                    return;
+                loop {
+                    let writes = writes.clone();
+                    match core.ask(|reply| Request::Write { writes, reply }).await {
+                        Ok(_) => break,
+                        // A full disk may have room again.
+                        Err(error) if error.code == "53100" && core.failure().is_none() => {
+                            tracing::warn!(%error, stream = relation.name, "the stream's connector waits");
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, stream = relation.name, "the stream's connector stops");
+                            return;
+                        }
+                    }
                 }
             }
             Ok(Polled::Wait(time)) => {
@@ -103,7 +114,7 @@ async fn push(core: Arc<Core>, relation: Arc<Relation>, mut sink: Box<dyn crate:
         let catalog = core.catalog();
         let input = relation.depends_on.first().and_then(|id| catalog.get(*id)).cloned();
         let input = input.ok_or_else(|| Error::internal("a sink without an input"))?;
-        let mut subscription = Subscription::start(&core, &input, true, None).await?;
+        let mut subscription = Subscription::start(&core, &input, true, None, None).await?;
         loop {
             let (epoch, changes) = subscription.next(&core).await?;
             sink.write(epoch, &changes)?;

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod demo;
 pub mod encoding;
+pub mod files;
 pub mod http;
 pub mod logging;
 pub mod pg;

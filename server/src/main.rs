@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use millrace_server::config::{LogFormat, Options};
 use millrace_server::serve::{self, Problem};
-use millrace_server::{demo, logging};
+use millrace_server::{demo, files, logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,6 +29,17 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Read a data directory whole and tell what is damaged; it must not be in use
+    Check { directory: PathBuf },
+    /// Print a data directory as text: catalog, checkpoint, epochs and rows; it must not be in use
+    Dump {
+        directory: PathBuf,
+        /// Only this relation's rows
+        #[arg(long, value_name = "NAME")]
+        relation: Option<String>,
+    },
+    /// Make a data directory of a backup (of a running server: psql -c "BACKUP TO '/directory'")
+    Restore { backup: PathBuf, directory: PathBuf },
     /// Watch views follow a made-up shop's orders and payments
     Demo(demo::Args),
 }
@@ -55,6 +66,9 @@ fn run(cli: Cli) -> Result<ExitCode, Problem> {
             runtime.block_on(serve::run(config))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Check { directory } => files::check(&directory),
+        Command::Dump { directory, relation } => files::dump(&directory, relation.as_deref()),
+        Command::Restore { backup, directory } => files::restore(&backup, &directory),
         Command::Demo(args) => {
             // What the demo prints is the point; the log only speaks up when something is wrong.
             let filter = std::env::var("MILLRACE_LOG").unwrap_or_else(|_| "warn".into());

@@ -54,7 +54,7 @@ impl Problem {
             | Problem::Other(m) => m,
         }
     }
-    fn of_engine(error: Error) -> Problem {
+    pub fn of_engine(error: Error) -> Problem {
         let detail = error.detail.as_deref().map(|d| format!("\n{d}")).unwrap_or_default();
         let hint = error.hint.as_deref().map(|h| format!("\n{h}")).unwrap_or_default();
         let message = format!("{}{detail}{hint}", error.message);

@@ -5,6 +5,7 @@
 //!        └── Connection: one session; a new one after each crash, as a client would reconnect
 //! ```
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use futures::StreamExt;
 use millrace_engine::engine::{Config, Engine};
 use millrace_engine::session::{Outcome, Session};
 use millrace_engine::sql::text::{PgType, Style, Zone, value_to_text};
+use millrace_engine::tools::Faults;
 use millrace_server::pg_catalog::PgCatalog;
 use tempfile::TempDir;
 
@@ -30,7 +32,10 @@ impl From<millrace_engine::Error> for SqlError {
 }
 
 pub struct Database {
-    directory: TempDir,
+    /// Removed at the end.
+    _place: TempDir,
+    directory: PathBuf,
+    faults: Option<Arc<dyn Faults>>,
     /// `None` only while it is being reopened.
     engine: Option<Arc<Engine>>,
     workers: usize,
@@ -42,10 +47,34 @@ pub struct Database {
 
 impl Database {
     pub fn create(workers: usize) -> Result<Database, SqlError> {
-        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let place = tempfile::tempdir().expect("the temporary directory is writable");
+        Self::open(place, "", workers, None)
+    }
+    /// In a directory within `place`, whose writes go through `faults` until it is reopened.
+    pub fn open(
+        place: TempDir,
+        name: &str,
+        workers: usize,
+        faults: Option<Arc<dyn Faults>>,
+    ) -> Result<Database, SqlError> {
+        let directory = place.path().join(name);
         let clock = Arc::new(AtomicI64::new(0));
-        let engine = Some(open(&directory, workers, &clock)?);
-        Ok(Database { directory, engine, workers, clock, life: 0 })
+        let engine = Some(open(&directory, workers, &clock, faults.clone())?);
+        Ok(Database { _place: place, directory, faults, engine, workers, clock, life: 0 })
+    }
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+    /// Ends it as by kill -9, lets `harm` do what a power loss would to its files, and opens it again without faults.
+    pub async fn crash_harm_and_reopen(&mut self, workers: usize, harm: impl FnOnce(&Path)) -> Result<(), SqlError> {
+        let engine = self.engine.take().expect("only absent while it is being reopened");
+        engine.crash().await;
+        drop(engine);
+        harm(&self.directory);
+        self.faults = None;
+        self.engine = Some(open(&self.directory, workers, &self.clock, None)?);
+        (self.workers, self.life) = (workers, self.life + 1);
+        Ok(())
     }
     fn engine(&self) -> &Arc<Engine> {
         self.engine.as_ref().expect("only absent while it is being reopened")
@@ -65,9 +94,16 @@ impl Database {
         engine.shutdown().await?;
         self.reopen(engine, workers)
     }
+    /// Ends it in order, and does something with what it leaves.
+    pub async fn close_and<T>(mut self, then: impl FnOnce() -> T) -> T {
+        if let Some(engine) = self.engine.take() {
+            engine.shutdown().await.expect("an orderly end");
+        }
+        then()
+    }
     fn reopen(&mut self, engine: Arc<Engine>, workers: usize) -> Result<(), SqlError> {
         drop(engine);
-        self.engine = Some(open(&self.directory, workers, &self.clock)?);
+        self.engine = Some(open(&self.directory, workers, &self.clock, self.faults.clone())?);
         self.workers = workers;
         self.life += 1;
         Ok(())
@@ -109,15 +145,21 @@ impl Database {
     }
 }
 
-fn open(directory: &TempDir, workers: usize, clock: &Arc<AtomicI64>) -> Result<Arc<Engine>, SqlError> {
+fn open(
+    directory: &Path,
+    workers: usize,
+    clock: &Arc<AtomicI64>,
+    faults: Option<Arc<dyn Faults>>,
+) -> Result<Arc<Engine>, SqlError> {
     let config = Config {
         workers,
-        // A killed process loses nothing that reached the operating system.
-        sync: false,
+        // A killed process loses nothing that reached the operating system; what a fault leaves is another matter.
+        sync: faults.is_some(),
+        faults: faults.clone(),
         // Often, so that a crash finds all: checkpoints, a tail of the log after one, and one half written.
-        checkpoint_interval: Some(Duration::from_millis(100)),
+        checkpoint_interval: Some(Duration::from_millis(100)).filter(|_| faults.is_none()),
         test_clock: Some(clock.clone()),
-        ..Config::new(directory.path())
+        ..Config::new(directory)
     };
     // Opening blocks until the views are there.
     let engine = tokio::task::block_in_place(|| Engine::open(config))?;

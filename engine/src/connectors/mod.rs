@@ -104,6 +104,9 @@ pub fn default_columns(options: &BTreeMap<String, String>) -> Result<Option<Vec<
 
 /// Are these the options of a stream or sink, by name? Without `connector` a stream is Millrace's own log.
 pub fn check_options(kind: RelationKind, given: &BTreeMap<String, String>) -> Result<()> {
+    if let Some(retention) = given.get("retention").filter(|_| kind == RelationKind::Stream) {
+        options::Retention::parse(retention)?;
+    }
     let connector = given.get("connector").map(String::as_str);
     match (kind, connector) {
         (RelationKind::Sink, Some("blackhole")) => options::check_names("sink", given, &[SINK_OPTIONS]),
@@ -114,6 +117,10 @@ pub fn check_options(kind: RelationKind, given: &BTreeMap<String, String>) -> Re
         (RelationKind::Stream, Some("datagen")) => datagen::check_names(given, STREAM_OPTIONS),
         (RelationKind::Stream, Some(other)) => Err(unknown_connector("source", other, SOURCES)),
         (_, Some(_)) => Err(Error::unsupported(format!("a connector for a {}", kind.word()))),
+        (RelationKind::Table, None) => {
+            options::check_names("table", given, &[&["history"]])?;
+            given.get("history").map_or(Ok(()), |text| options::duration_us("history", text).map(|_| ()))
+        }
         (_, None) => Ok(()),
     }
 }

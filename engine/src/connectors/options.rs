@@ -107,6 +107,49 @@ pub fn parse(texts: &[&str], data_type: &DataType) -> Result<ArrayRef> {
     }
 }
 
+/// How much of a stream is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    All,
+    /// Rows that are younger, in microseconds.
+    Age(i64),
+    /// As many of the newest rows as take about so many bytes on disk.
+    Bytes(u64),
+}
+
+impl Retention {
+    /// `7 days`, `10 GB`, `all`.
+    pub fn parse(text: &str) -> Result<Retention> {
+        if text.trim().eq_ignore_ascii_case("all") {
+            return Ok(Retention::All);
+        }
+        if let Some(bytes) = bytes(text) {
+            return Ok(Retention::Bytes(bytes));
+        }
+        let hint = "For example '7 days', '10 GB' or 'all'.";
+        match duration_us("retention", text).map_err(|e| e.hint(hint))? {
+            age_us @ 0.. => Ok(Retention::Age(age_us)),
+            _ => Err(invalid("retention", text).hint(hint)),
+        }
+    }
+}
+
+/// A size such as `512 MB`, in bytes; units are powers of 1024. `None` when there is no unit, or it is none.
+pub fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    let shift = match text[unit_at..].trim().to_ascii_lowercase().as_str() {
+        "b" | "bytes" => 0,
+        "kb" | "kib" => 10,
+        "mb" | "mib" => 20,
+        "gb" | "gib" => 30,
+        "tb" | "tib" => 40,
+        _ => return None,
+    };
+    let number: f64 = text[..unit_at].parse().ok()?;
+    Some((number * (1u64 << shift) as f64) as u64)
+}
+
 /// A span of time such as `5 minutes`, in microseconds; months count 30 days.
 pub fn duration_us(name: &str, text: &str) -> Result<i64> {
     let array = value(name, text, &DataType::Interval(IntervalUnit::MonthDayNano))

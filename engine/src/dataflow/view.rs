@@ -20,7 +20,7 @@ use timely::worker::Worker;
 use super::driver::{Context, Packets};
 use super::packet::Packet;
 use super::render::{Import, PacketInput, Rendered, render, split};
-use crate::catalog::RelationId;
+use crate::catalog::{RelationId, StreamStart};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::delta::keys::KeyEncoder;
@@ -55,6 +55,8 @@ pub struct ViewSetup {
     pub status: Arc<ViewStatus>,
     /// Streams and tables that it rests on, directly or through other views.
     pub bases: BTreeSet<RelationId>,
+    /// For each stream that it reads, from where on.
+    pub starts: BTreeMap<RelationId, StreamStart>,
     /// For each table that it reads: the types of all its columns, and those by whose hash its rows are dealt.
     pub table_keys: BTreeMap<RelationId, (Vec<DataType>, Vec<usize>)>,
 }
@@ -179,6 +181,7 @@ pub struct View {
     pub status: Arc<ViewStatus>,
     pub bases: BTreeSet<RelationId>,
     pub sources: Vec<RelationId>,
+    starts: BTreeMap<RelationId, StreamStart>,
     table_keys: BTreeMap<RelationId, (KeyEncoder, Vec<usize>)>,
     dataflow: usize,
     imports: Vec<Import>,
@@ -260,6 +263,7 @@ impl View {
             status: setup.status.clone(),
             bases: setup.bases.clone(),
             sources: plan.imports(),
+            starts: setup.starts.clone(),
             table_keys,
             dataflow,
             imports,
@@ -616,7 +620,10 @@ impl View {
                         delta.map(|d| Ok((i, d)))
                     })));
                 }
-                None => feeds.push(stream_feed(sources.store(), relation, i, 0, through, worker, workers)),
+                None => {
+                    let start = self.starts.get(&relation).copied().unwrap_or_default();
+                    feeds.push(stream_feed(sources.store(), relation, i, start, through, worker, workers));
+                }
             }
         }
         Box::new(feeds.into_iter().flatten())
@@ -642,7 +649,12 @@ impl View {
                         delta.map(|d| Ok((i, d)))
                     })));
                 }
-                None => feeds.push(stream_feed(sources.store(), relation, i, after, target, worker, workers)),
+                None => {
+                    let start = self.starts.get(&relation).copied().unwrap_or_default();
+                    // Recovery fills a view as of an epoch that may be before its start.
+                    let start = if after > start.after { StreamStart { after, skip: 0 } } else { start };
+                    feeds.push(stream_feed(sources.store(), relation, i, start, target, worker, workers));
+                }
             }
         }
         for pin in h.pins.values_mut() {
@@ -724,17 +736,17 @@ impl View {
     }
 }
 
-/// Slices of a stream's log between two epochs.
+/// Slices of a stream's log, up to an epoch.
 fn stream_feed(
     store: &Arc<Store>,
     relation: RelationId,
     import: usize,
-    after: Epoch,
+    start: StreamStart,
     through: Epoch,
     worker: usize,
     workers: usize,
 ) -> Feed {
-    let batches = store.stream_rows(relation, after, through, None);
+    let batches = store.stream_rows(relation, start.after, through, None).skipping_rows(start.skip);
     Box::new(batches.enumerate().filter_map(move |(n, rows)| match rows {
         Ok(rows) => share_of(None, &Delta::inserts(rows), n as u64, worker, workers).map(|d| Ok((import, d))),
         Err(error) => Some(Err(error)),

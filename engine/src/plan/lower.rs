@@ -23,6 +23,7 @@ use crate::operators::evaluate::Expression;
 use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
 use crate::operators::map::MapStep;
 use crate::operators::unnest::UnnestSpec;
+use crate::serve::log::LogTable;
 use crate::serve::table::RelationTable;
 use crate::sql::bind::error_from;
 
@@ -59,6 +60,9 @@ pub fn relations_read(plan: &LogicalPlan) -> Result<Vec<u32>> {
         if let LogicalPlan::TableScan(scan) = node {
             if let Ok(provider) = source_as_provider(&scan.source) {
                 if let Some(table) = provider.downcast_ref::<RelationTable>() {
+                    ids.push(table.relation().id);
+                }
+                if let Some(table) = provider.downcast_ref::<LogTable>() {
                     ids.push(table.relation().id);
                 }
             }

@@ -26,10 +26,18 @@ pub struct Snapshot {
 #[derive(Clone)]
 pub enum Scan {
     Rows(Vec<Picture>),
-    /// The stream's log through this epoch.
-    Log(Epoch),
+    /// A stretch of the stream's log.
+    Log(LogScan),
     /// With a transaction's own changes, which nobody else sees yet.
     WithOwn(Box<Scan>, Arc<Vec<Delta>>),
+}
+
+/// The rows of a stream after `skip` rows of the epochs after `after`, through epoch `through`.
+#[derive(Debug, Clone, Copy)]
+pub struct LogScan {
+    pub after: Epoch,
+    pub skip: u64,
+    pub through: Epoch,
 }
 
 impl Snapshot {
@@ -66,7 +74,8 @@ impl Snapshot {
         for relation in relations {
             let readers = match relation.kind {
                 RelationKind::Stream => {
-                    scans.insert(relation.id, Scan::Log(epoch));
+                    let after = core.store.trimmed_through(relation.id)?;
+                    scans.insert(relation.id, Scan::Log(LogScan { after, skip: 0, through: epoch }));
                     continue;
                 }
                 RelationKind::Table => {

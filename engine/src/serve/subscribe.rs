@@ -28,15 +28,16 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// From the last committed epoch on. `snapshot`: the rows at that epoch come first.
+    /// From epoch `as_of` on, or else from the last committed one. `snapshot`: the rows at that epoch come first.
     pub async fn start(
         core: &Core,
         relation: &Arc<Relation>,
         snapshot: bool,
+        as_of: Option<Epoch>,
         up_to: Option<Epoch>,
     ) -> Result<Subscription> {
         loop {
-            let seen = core.committed.load(Ordering::Acquire);
+            let seen = as_of.unwrap_or_else(|| core.committed.load(Ordering::Acquire));
             let view = core.view(relation.id);
             let readers = match (&view, relation.kind) {
                 (Some(view), _) => view.readers(),
@@ -46,6 +47,12 @@ impl Subscription {
             let pins: Option<Vec<Pin>> = readers.iter().map(|r| r.pin(seen)).collect();
             if let Some(pins) = pins {
                 return Ok(Subscription { relation: relation.clone(), view, pins, seen, snapshot, up_to });
+            }
+            if as_of.is_some() {
+                return Err(Error::not_in_state(format!(
+                    "epoch {seen} of \"{}\" can no longer be read",
+                    relation.name
+                )));
             }
             tokio::task::yield_now().await;
         }
@@ -72,7 +79,8 @@ impl Subscription {
             self.snapshot = false;
             let rows = match self.relation.kind {
                 RelationKind::Stream => {
-                    let rows = core.store.stream_rows(self.relation.id, 0, self.seen, None);
+                    let after = core.store.trimmed_through(self.relation.id)?;
+                    let rows = core.store.stream_rows(self.relation.id, after, self.seen, None);
                     rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
                 }
                 _ => self

@@ -29,7 +29,7 @@ impl SnapshotSlot {
     pub fn set(&self, snapshot: Option<Arc<Snapshot>>) {
         *self.0.lock().expect("no panic while held") = snapshot;
     }
-    fn get(&self) -> Option<Arc<Snapshot>> {
+    pub fn get(&self) -> Option<Arc<Snapshot>> {
         self.0.lock().expect("no panic while held").clone()
     }
 }
@@ -135,7 +135,9 @@ pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
         Scan::Rows(pictures) => Box::new(
             pictures.clone().into_iter().flat_map(|p| (0..p.segments()).filter_map(move |i| p.batch(i))).map(Ok),
         ),
-        Scan::Log(through) => Box::new(store.stream_rows(relation.id, 0, *through, None)),
+        Scan::Log(log) => {
+            Box::new(store.stream_rows(relation.id, log.after, log.through, None).skipping_rows(log.skip))
+        }
         Scan::WithOwn(base, own) => {
             let base = self::scan(base, relation, store);
             if own.iter().all(|d| d.weights.is_none()) {

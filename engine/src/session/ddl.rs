@@ -150,6 +150,7 @@ impl Session {
             depends_on: vec![],
             time_zone: self.settings.zone(),
             search_path: self.search_path(),
+            starts: Default::default(),
             owner: self.user.clone(),
             comment: None,
             column_comments: Default::default(),

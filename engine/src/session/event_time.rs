@@ -40,12 +40,8 @@ fn as_text(column: &Column, us: i64) -> String {
     value_to_text(&field, &array, 0, &Style::default()).unwrap_or_default()
 }
 
-pub const LATE_ROWS: &[(&str, DataType)] = &[
-    ("stream", DataType::Utf8),
-    ("reason", DataType::Utf8),
-    ("row", DataType::Utf8),
-    ("count", DataType::Int64),
-];
+pub const LATE_ROWS: &[(&str, DataType)] =
+    &[("stream", DataType::Utf8), ("reason", DataType::Utf8), ("row", DataType::Utf8), ("count", DataType::Int64)];
 
 /// The rows of `mr_late_rows`: what came too late for its stream, and was kept.
 pub fn late_rows(core: &Core, catalog: &Catalog) -> Vec<ArrayRef> {
@@ -63,7 +59,8 @@ pub fn late_rows(core: &Core, catalog: &Catalog) -> Vec<ArrayRef> {
             for row in 0..rows.num_rows() {
                 let (time, missed) = (as_text(column, times.value(row)), as_text(column, missed.value(row)));
                 let reason = format!("{} {time} is before the watermark {missed}", column.name);
-                let values = schema.fields().iter().zip(rows.columns()).map(|(field, values)| shown(field, values, row));
+                let values =
+                    schema.fields().iter().zip(rows.columns()).map(|(field, values)| shown(field, values, row));
                 let text = format!("({})", values.collect::<Vec<_>>().join(", "));
                 *counts.entry((relation.name.clone(), reason, text)).or_insert(0) += 1;
             }

@@ -10,6 +10,7 @@ pub mod ddl;
 mod dml;
 mod event_time;
 mod live;
+mod past;
 mod patience;
 pub mod query;
 mod settings;
@@ -197,6 +198,7 @@ impl Session {
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
             Query(query) => self.select(query, parameters).await,
+            QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
                 self.create_base(RelationKind::Stream, d, text).await?;
                 done("CREATE STREAM")
@@ -303,6 +305,11 @@ impl Session {
                 self.prepared.clear();
                 self.cursors.clear();
                 done("DISCARD ALL")
+            }
+            Backup(directory) => self.backup(directory).await,
+            Checkpoint => {
+                self.engine.checkpoint().await?;
+                done("CHECKPOINT")
             }
             NoOp { tag } => done(tag),
         }

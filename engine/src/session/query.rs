@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::plan::lower::relations_read;
+use crate::serve::log::LogTable;
 use crate::serve::snapshot::{Scan, Snapshot};
 use crate::serve::table::{RelationTable, SnapshotSlot};
 use crate::sql::bind::{self, Relations, error_from};
@@ -49,6 +50,17 @@ impl Scope {
             Some(schema) => self.catalog.find(schema, name).cloned(),
             None => self.search_path.iter().find_map(|s| self.catalog.find(s, name).cloned()),
         }
+    }
+
+    fn log_of(&self, relation: Arc<Relation>) -> Result<Arc<dyn TableProvider>> {
+        if relation.kind != RelationKind::Stream {
+            let message = format!("\"{}\" is a {}: only streams have a LOG", relation.name, relation.kind.word());
+            return Err(Error::new("42809", message));
+        }
+        if let Some(column) = relation.columns.iter().find(|c| ["_offset", "_epoch", "_time"].contains(&&*c.name)) {
+            return Err(Error::new("42701", format!("column \"{}\" specified more than once", column.name)));
+        }
+        Ok(Arc::new(LogTable::new(relation, self.slot.clone(), self.core.store.clone())))
     }
 
     fn provider(&self, relation: Arc<Relation>) -> Result<Arc<dyn TableProvider>> {
@@ -96,6 +108,10 @@ impl Relations for Scope {
             if let Some(table) = self.extra.get(name) {
                 return Ok(Some(table.clone()));
             }
+        }
+        if let Some(stream) = crate::sql::log::stream_of(name) {
+            let relation = self.find(schema, stream).ok_or_else(|| Error::undefined_relation(stream))?;
+            return self.log_of(relation).map(Some);
         }
         if let Some(relation) = self.find(schema, name) {
             return self.provider(relation).map(Some);
@@ -288,7 +304,7 @@ impl Session {
     }
 
     /// A view with rows set aside says so when it is read.
-    fn warn_of_errors(&mut self, catalog: &Catalog, relations: &[Arc<Relation>]) {
+    pub(super) fn warn_of_errors(&mut self, catalog: &Catalog, relations: &[Arc<Relation>]) {
         let mut above: Vec<Arc<Relation>> = relations.to_vec();
         while let Some(relation) = above.pop() {
             if relation.kind != RelationKind::MaterializedView {

@@ -196,7 +196,9 @@ impl Session {
         if !read.iter().any(|r| r.id == relation.id) {
             read.push(relation.clone());
         }
-        let snapshot = Arc::new(Snapshot::take(&self.core, &read).await?);
+        let mut snapshot = Snapshot::take(&self.core, &read).await?;
+        self.as_taken_in(relation, &mut snapshot)?;
+        let snapshot = Arc::new(snapshot);
         let kept: Scan = snapshot.relations[&relation.id].clone();
         let batch = async {
             let (_, rows) = run_over(&scope, &state, plan, &names, snapshot.clone(), close_orders).await?;
@@ -284,7 +286,7 @@ impl Session {
         };
         use StatementKind::*;
         let (parameters, columns) = match &statement.kind {
-            Query(query) => {
+            Query(query) | QueryAsOf { query, .. } => {
                 let (parameters, columns) = bound(query)?;
                 (parameters, Some(columns))
             }

@@ -25,11 +25,12 @@ const BATCH_ROWS: usize = 8192;
 impl Session {
     pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
         let relation = self.subscribed(subscribe)?;
-        if subscribe.as_of.is_some() {
-            return Err(Error::unsupported("SUBSCRIBE … AS OF"));
+        if let Some(epoch) = subscribe.as_of {
+            self.core.past.check(&self.core, [&relation], epoch)?;
         }
         let schema = changes_schema(&relation, subscribe.progress);
-        let subscription = Subscription::start(&self.core, &relation, subscribe.snapshot, subscribe.up_to).await?;
+        let subscription =
+            Subscription::start(&self.core, &relation, subscribe.snapshot, subscribe.as_of, subscribe.up_to).await?;
         let core = self.core.clone();
         let out = schema.clone();
         let progress = subscribe.progress;

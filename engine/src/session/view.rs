@@ -52,7 +52,7 @@ fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
 const CATCH_UP_EPOCHS: u64 = 64;
 
 /// Options of a materialized view.
-const OPTIONS: &[&str] = &["background", "memory_limit", "on_error"];
+const OPTIONS: &[&str] = &["background", "history", "memory_limit", "on_error", "start"];
 
 /// A view that is being made: taken back unless it is finished.
 struct Making {
@@ -156,9 +156,12 @@ impl Session {
         let id = relation.id;
         let core = self.core.clone();
         let mut making = Making { core: core.clone(), id, finished: false };
-        core.creating.lock().expect("no panic while held").insert(id, relation.depends_on.clone());
-        let plan = Arc::new(plan);
-        let status = core.ask(|reply| Request::Hydrate { id, plan, reply }).await?;
+        let reads = relation.depends_on.iter().copied().chain(plan.imports()).collect();
+        core.creating.lock().expect("no panic while held").insert(id, reads);
+        // From here on nothing is trimmed of what it reads.
+        relation.starts = self.starts(&plan, d.options)?;
+        let (plan, starts) = (Arc::new(plan), relation.starts.clone());
+        let status = core.ask(|reply| Request::Hydrate { id, plan, starts, reply }).await?;
         core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
         // A long hydration leaves much to catch up with; the others wait only for the last step.
         while let Some(hydrated) = status.hydrated().filter(|_| status.failure().is_none()) {
@@ -215,6 +218,8 @@ fn check_options(options: &Options) -> Result<()> {
         }
         let fine = match name.as_str() {
             "on_error" => value == "skip",
+            "history" => crate::connectors::options::duration_us("history", value).map(|_| true)?,
+            "start" => true,
             "background" => value == "false",
             _ => false,
         };

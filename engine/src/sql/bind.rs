@@ -324,9 +324,14 @@ pub fn relations_named(query: &ast::Query) -> Vec<Name> {
         }
         fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<()> {
             if let ast::TableFactor::Table { name, args: None, .. } = factor
-                && let Ok(name) = name_of(name)
-                && !self.found.contains(&name)
+                && let Ok(mut name) = name_of(name)
             {
+                if let Some(stream) = crate::sql::log::stream_of(&name.name) {
+                    name.name = stream.to_string();
+                }
+                if self.found.contains(&name) {
+                    return ControlFlow::Continue(());
+                }
                 self.found.push(name);
             }
             ControlFlow::Continue(())

@@ -11,6 +11,7 @@ pub mod functions;
 pub mod grouping_sets;
 pub mod interval;
 mod joins;
+pub mod log;
 pub mod moments;
 mod named_casts;
 pub mod parse;

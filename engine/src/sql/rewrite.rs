@@ -23,7 +23,7 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
-use crate::sql::{types, window};
+use crate::sql::{log, types, window};
 
 /// Stands between a name and the number that makes it differ.
 const MARK: char = '\u{1}';
@@ -120,6 +120,11 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Box<Error>> {
+        match log::rewrite(factor) {
+            Ok(Some(marked)) => *factor = marked,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(Box::new(error)),
+        }
         match window::rewrite(factor) {
             Ok(Some(derived)) => *factor = derived,
             Ok(None) => {}

@@ -78,6 +78,11 @@ pub enum StatementKind {
     Empty,
     /// SELECT, VALUES, WITH, TABLE t.
     Query(Box<ast::Query>),
+    /// SELECT … AS OF epoch or time.
+    QueryAsOf {
+        query: Box<ast::Query>,
+        at: ast::Expr,
+    },
     CreateStream(CreateRelation),
     CreateTable(CreateRelation),
     /// CREATE TABLE … AS query.
@@ -193,8 +198,12 @@ pub enum StatementKind {
     /// CLOSE name; `None` is ALL.
     CloseCursor(Option<String>),
     DiscardAll,
+    /// BACKUP TO 'directory'
+    Backup(String),
+    /// CHECKPOINT: writes one, and deletes what need not be kept.
+    Checkpoint,
     /// Accepted and answered with its tag, without effect: LISTEN, UNLISTEN, NOTIFY, VACUUM, ANALYZE,
-    /// CHECKPOINT, LOCK TABLE.
+    /// LOCK TABLE.
     NoOp {
         tag: &'static str,
     },

@@ -158,6 +158,11 @@ impl Shared {
         reachable.then_some(pin)
     }
 
+    /// The oldest epoch that can still be read.
+    pub fn horizon(&self) -> Epoch {
+        self.state.lock().expect("no panic while held").horizon
+    }
+
     /// The last published epoch.
     pub fn closed(&self) -> Epoch {
         self.state.lock().expect("no panic while held").closed

@@ -53,6 +53,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         depends_on: Vec::new(),
         time_zone: "UTC".into(),
         search_path: vec![],
+        starts: Default::default(),
         owner: "millrace".into(),
         comment: None,
         column_comments: BTreeMap::new(),

@@ -314,7 +314,8 @@ impl Cursor<'_> {
                 let here = self.parser.peek_token();
                 let expression = self.expression()?;
                 let bad = || {
-                    let error = Error::invalid_value(format!("IDLE TIMEOUT must be a positive length, not {expression}"));
+                    let error =
+                        Error::invalid_value(format!("IDLE TIMEOUT must be a positive length, not {expression}"));
                     self.source.at(error.hint("Write IDLE TIMEOUT INTERVAL '30 seconds'."), &here)
                 };
                 let interval = interval_literal(&expression).ok_or_else(bad)??;

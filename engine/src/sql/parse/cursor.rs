@@ -14,7 +14,7 @@ use crate::sql::interval::Interval;
 use crate::sql::statement::{Name, Options};
 
 /// Levels of nesting that sqlparser follows.
-const DEPTH_MAX: usize = 150;
+pub const DEPTH_MAX: usize = 150;
 
 pub struct Cursor<'a> {
     pub source: &'a Source<'a>,

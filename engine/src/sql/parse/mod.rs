@@ -166,7 +166,14 @@ impl Cursor<'_> {
             "notify" => self.no_op("NOTIFY"),
             "vacuum" => self.no_op("VACUUM"),
             "analyze" | "analyse" => self.no_op("ANALYZE"),
-            "checkpoint" => self.no_op("CHECKPOINT"),
+            "backup" => {
+                self.expect("backup to")?;
+                Ok(StatementKind::Backup(self.string()?))
+            }
+            "checkpoint" => {
+                self.expect("checkpoint")?;
+                Ok(StatementKind::Checkpoint)
+            }
             "lock" => self.no_op("LOCK TABLE"),
             "grant" | "revoke" | "do" | "call" | "merge" | "reindex" | "cluster" | "refresh" | "import"
             | "security" | "reassign" | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),

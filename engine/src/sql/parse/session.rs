@@ -1,14 +1,34 @@
 //! Statements about the session: transactions, settings, SHOW, cursors, prepared statements, EXPLAIN, SUBSCRIBE.
 
+use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, DEPTH_MAX};
+use super::source::unquoted;
 use crate::catalog::RelationKind;
 use crate::error::{Error, Result};
+use crate::sql::dialect::DIALECT;
 use crate::sql::interval::Interval;
 use crate::sql::statement::{
     Emit, Explain, ExplainStage, FetchCount, Show, SinkInput, Statement, StatementKind, Subscribe,
 };
+
+/// Words with which the value of AS OF may begin.
+const TIME_WORDS: &[&str] = &[
+    "cast",
+    "clock_timestamp",
+    "current_date",
+    "current_timestamp",
+    "date",
+    "date_trunc",
+    "localtimestamp",
+    "now",
+    "null",
+    "timestamp",
+    "timestamptz",
+    "to_timestamp",
+    "transaction_timestamp",
+];
 
 /// Modes of a transaction, as settings.
 type Modes = Vec<(String, Option<String>)>;
@@ -488,10 +508,10 @@ impl Cursor<'_> {
 
     /// SELECT …, and SELECT … EMIT CHANGES, which is a subscription.
     pub fn query_statement(&mut self) -> Result<StatementKind> {
-        let query = self.query()?;
-        if self.sees("as of") || self.sees("of") {
-            return Err(self.error_here(Error::unsupported("SELECT … AS OF")));
+        if let Some(statement) = self.query_as_of()? {
+            return Ok(statement);
         }
+        let query = self.query()?;
         let here = self.parser.peek_token();
         Ok(match self.emit()? {
             None => StatementKind::Query(query),
@@ -504,6 +524,47 @@ impl Cursor<'_> {
                 return Err(self.source.at(error.hint("Make a materialized view with it."), &here));
             }
         })
+    }
+
+    /// SELECT … AS OF value. sqlparser would take AS OF for an alias: so the query is read from the tokens before it.
+    fn query_as_of(&mut self) -> Result<Option<StatementKind>> {
+        let mut depth = 0usize;
+        let mut tokens = Vec::new();
+        loop {
+            let token = self.parser.peek_nth_token_ref(tokens.len()).clone();
+            match &token.token {
+                Token::EOF => return Ok(None),
+                Token::LParen => depth += 1,
+                Token::RParen if depth == 0 => return Ok(None),
+                Token::RParen => depth -= 1,
+                _ if depth == 0 && self.as_of_at(tokens.len()) => break,
+                _ => {}
+            }
+            tokens.push(token);
+        }
+        let read = tokens.len();
+        let parser = Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+        let mut before = Cursor { source: self.source, parser };
+        let query = before.query()?;
+        if !before.at_end() {
+            return before.unexpected();
+        }
+        (0..read).for_each(|_| self.parser.advance_token());
+        self.expect("as of")?;
+        Ok(Some(StatementKind::QueryAsOf { query, at: self.expression()? }))
+    }
+
+    /// Whether AS OF and a value stand there; `x AS of` is an alias, and FOR SYSTEM_TIME AS OF a join's.
+    fn as_of_at(&self, n: usize) -> bool {
+        let word = |n: usize| unquoted(&self.parser.peek_nth_token_ref(n).token).to_ascii_lowercase();
+        if word(n) != "as" || word(n + 1) != "of" || n.checked_sub(1).is_some_and(|n| word(n) == "system_time") {
+            return false;
+        }
+        match &self.parser.peek_nth_token_ref(n + 2).token {
+            Token::Word(word) => TIME_WORDS.contains(&word.value.to_ascii_lowercase().as_str()),
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::LParen => true,
+            _ => false,
+        }
     }
 
     /// What LISTEN, NOTIFY and others name, read and left.

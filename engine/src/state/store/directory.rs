@@ -52,8 +52,47 @@ impl Directory {
         })
     }
 
+    /// To be read only: whole, and nobody else's at the moment.
+    pub fn look_at(path: &Path) -> Result<Directory> {
+        match read_marker(path)? {
+            Some(State::Ready) => {}
+            Some(State::Creating) => {
+                let message = format!("the making of data directory \"{}\" was interrupted", path.display());
+                return Err(Error::corrupt(message).hint("The next start finishes it; nothing is in it."));
+            }
+            None => {
+                check_vacant(path, false)?;
+                unreachable!("what is vacant may not be looked at");
+            }
+        }
+        if is_locked(&path.join("db/LOCK")) {
+            return Err(Error::new("55006", format!("data directory \"{}\" is in use", path.display())));
+        }
+        let file = path.join("acknowledged");
+        // Without the note nothing is known to be missing.
+        let acknowledged =
+            File::open(&file).or_else(|_| File::open("/dev/null")).map_err(|e| cannot("open", &file, e))?;
+        Ok(Directory { path: path.to_path_buf(), fresh: false, acknowledged })
+    }
+
+    /// A new one that is filled by copying; it is no data directory before it is marked ready.
+    pub fn for_backup(path: &Path) -> Result<Directory> {
+        if read_marker(path)?.is_some() {
+            return Err(Error::new("58P02", format!("\"{}\" holds Millrace data already", path.display())));
+        }
+        check_vacant(path, true)?;
+        fs::create_dir_all(path).map_err(|e| cannot("create", path, e))?;
+        let file = path.join("acknowledged");
+        let acknowledged = File::create(&file).map_err(|e| cannot("create", &file, e))?;
+        Ok(Directory { path: path.to_path_buf(), fresh: true, acknowledged })
+    }
+
     pub fn is_fresh(&self) -> bool {
         self.fresh
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn database(&self) -> PathBuf {
@@ -106,6 +145,17 @@ impl Directory {
         }
         walk(&self.path)
     }
+}
+
+/// Whether a process holds RocksDB's lock, as far as the system tells.
+fn is_locked(file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(metadata), Ok(locks)) = (fs::metadata(file), fs::read_to_string("/proc/locks")) else { return false };
+    // `1: POSIX ADVISORY WRITE 4711 08:01:131090 0 EOF`
+    locks.lines().filter(|line| line.contains("POSIX")).any(|line| {
+        let inode = line.split_whitespace().find(|word| word.matches(':').count() == 2);
+        inode.and_then(|word| word.rsplit(':').next()) == Some(&metadata.ino().to_string())
+    })
 }
 
 fn acknowledgement(epoch: Epoch) -> [u8; 16] {

@@ -17,10 +17,14 @@ pub enum Write {
 /// Asked around each write. `before` may fail it (then nothing is written; an error of kind
 /// `StorageFull` becomes 53100) or stop the process; `after` may fail it although it is written, as a
 /// failed sync would, or stop the process before it is acknowledged.
-pub trait Faults: Send + Sync {
+pub trait Faults: Send + Sync + std::fmt::Debug {
     fn before(&self, write: Write, bytes: usize) -> io::Result<()> {
         let _ = (write, bytes);
         Ok(())
+    }
+    /// Room on the disk, if it is not what the system says.
+    fn free_bytes(&self) -> Option<u64> {
+        None
     }
     fn after(&self, write: Write) -> io::Result<()> {
         let _ = write;

@@ -6,7 +6,7 @@
 //!   blocks   block:8
 //!   meta     one letter, then what it names:
 //!              F format    I next id     S schema:4   C relation:4 (catalog)   N schema name
-//!              K setting   E relation:4 (rows ever logged, when trimmed)   D relation:4 (dropped, log to go)
+//!              K setting   E relation:4 (rows ever logged and trimmed through, when trimmed)   D relation:4 (dropped, log to go)
 //!              M manifest  P relation:4 worker:4 node:4 slot:4 (its parts)     B block:8 (not in a manifest yet)
 //! ```
 

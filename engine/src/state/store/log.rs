@@ -56,8 +56,11 @@ pub(super) struct LogState {
     tail: RwLock<Tail>,
     /// Held while an entry is written: there is one writer at a time.
     writer: Mutex<Writer>,
-    /// Where each relation's log was last trimmed since the start, so that ranges deleted do not overlap.
-    trimmed: Mutex<HashMap<RelationId, Epoch>>,
+    /// Through which epoch each relation's log has been trimmed, of those asked for so far. Raised before the rows
+    /// go, so that a reader who has read and then looks here knows whether it read all.
+    trimmed: RwLock<HashMap<RelationId, Epoch>>,
+    /// Held while ranges are deleted.
+    trimming: Mutex<()>,
 }
 
 struct Tail {
@@ -79,7 +82,8 @@ impl LogState {
         Ok(LogState {
             tail: RwLock::new(Tail { last_epoch, ends: HashMap::new() }),
             writer: Mutex::default(),
-            trimmed: Mutex::default(),
+            trimmed: RwLock::default(),
+            trimming: Mutex::default(),
         })
     }
     pub fn last_epoch(&self) -> Epoch {
@@ -133,11 +137,6 @@ impl Store {
     /// The same for several relations, with one sync.
     pub fn trim_all(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
         self.inner.trim(relations)
-    }
-
-    /// Deletes the headers through epoch `through`, never the last one. Replay then starts after it.
-    pub fn trim_headers(&self, through: Epoch) -> Result<()> {
-        self.inner.trim(&[(HEADERS, through.min(self.last_epoch().saturating_sub(1)))])
     }
 
     /// Deletes all rows of a relation that was dropped by a [`CatalogChange::Drop`], once no one reads them.
@@ -242,47 +241,55 @@ impl Inner {
                 head.offset + head.rows as u64
             }
         };
-        let key = meta_key(LOG_END, &relation.to_be_bytes());
-        let trimmed = match self.db.get(Family::Meta, &key)? {
-            None => 0,
-            Some(value) => {
-                Reader::new(frame::open(&key, &value, || format!("the end of relation {relation}'s log"))?).varint()?
-            }
-        };
+        let trimmed = self.trim_note(relation)?.0;
         // An append may have published a later end meanwhile: keep that.
         let mut tail = self.log.tail.write().expect("no panic under this lock");
         Ok(*tail.ends.entry(relation).or_insert(logged.max(trimmed)))
     }
 
+    /// What is noted when a relation's log is trimmed: its end, and the epoch through which it went.
+    fn trim_note(&self, relation: RelationId) -> Result<(u64, Epoch)> {
+        let key = meta_key(LOG_END, &relation.to_be_bytes());
+        let Some(value) = self.db.get(Family::Meta, &key)? else { return Ok((0, 0)) };
+        let mut note = Reader::new(frame::open(&key, &value, || format!("the end of relation {relation}'s log"))?);
+        let end = note.varint()?;
+        // Notes of before streams were trimmed are of tables, and say no more.
+        Ok((end, if note.is_empty() { 0 } else { note.varint()? }))
+    }
+
+    pub(super) fn trimmed_through(&self, relation: RelationId) -> Result<Epoch> {
+        if let Some(epoch) = self.log.trimmed.read().expect("no panic under this lock").get(&relation) {
+            return Ok(*epoch);
+        }
+        let noted = self.trim_note(relation)?.1;
+        Ok(*self.log.trimmed.write().expect("no panic under this lock").entry(relation).or_insert(noted))
+    }
+
     /// The batch is synced before table files go, so that the note of the log's end outlives its rows.
     fn trim(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
-        let mut trimmed = self.log.trimmed.lock().expect("no panic under this lock");
+        let _trimming = self.log.trimming.lock().expect("no panic under this lock");
         let mut batch = self.db.batch();
         let mut ranges = Vec::new();
         for &(relation, through) in relations {
-            let after = trimmed.get(&relation).copied().unwrap_or(0);
+            let after = self.trimmed_through(relation)?;
             if through <= after {
                 continue;
             }
-            if relation != HEADERS {
-                let key = meta_key(LOG_END, &relation.to_be_bytes());
-                let mut end = Frame::new();
-                put_varint(end.body(), self.log_end(relation)?);
-                batch.put(Family::Meta, &key, &end.seal(&key));
-            }
+            let key = meta_key(LOG_END, &relation.to_be_bytes());
+            let mut end = Frame::new();
+            put_varint(end.body(), self.log_end(relation)?);
+            put_varint(end.body(), through);
+            batch.put(Family::Meta, &key, &end.seal(&key));
             let (lower, upper) = log_range(relation, after, through);
             batch.delete_range(Family::Log, &lower, &upper);
             ranges.push((lower, upper));
+            self.log.trimmed.write().expect("no panic under this lock").insert(relation, through);
         }
         if ranges.is_empty() {
             return Ok(());
         }
         self.db.write(Write::Delete, batch, self.sync)?;
         ranges.iter().for_each(|(lower, upper)| self.db.drop_files(Family::Log, lower, upper));
-        for &(relation, through) in relations {
-            let last = trimmed.entry(relation).or_default();
-            *last = through.max(*last);
-        }
         Ok(())
     }
 
@@ -295,7 +302,7 @@ impl Inner {
         self.db.write(Write::Delete, batch, false)?;
         self.db.drop_files(Family::Log, &lower, &upper);
         self.log.tail.write().expect("no panic under this lock").ends.remove(&relation);
-        self.log.trimmed.lock().expect("no panic under this lock").remove(&relation);
+        self.log.trimmed.write().expect("no panic under this lock").remove(&relation);
         Ok(())
     }
 

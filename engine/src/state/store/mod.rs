@@ -15,11 +15,14 @@ mod catalog;
 mod checkpoint;
 mod chunk;
 mod directory;
+mod disk;
 mod faults;
 mod frame;
+mod inspect;
 mod keys;
 mod log;
 mod packed;
+mod past;
 mod replay;
 mod rocks;
 mod scan;
@@ -35,9 +38,10 @@ pub use catalog::CatalogChange;
 pub use checkpoint::BlockId;
 pub use checkpoint::{Manifest, Part, RELATION_ROWS};
 pub use faults::Faults;
-#[cfg(test)]
 pub use faults::Write;
+pub use inspect::{Report, restore};
 pub use log::LogEntry;
+pub use scan::Place;
 
 use crate::error::{Error, Result};
 use directory::Directory;
@@ -77,6 +81,7 @@ struct Inner {
     checkpoint: checkpoint::CheckpointState,
     directory: Directory,
     sync: bool,
+    reserve_bytes: u64,
 }
 
 /// Sizes for metrics, in bytes unless said otherwise.
@@ -112,11 +117,13 @@ impl Store {
         } else {
             db.check_format()?;
         }
+        // What write buffers hold, once more for their flush, and the write-ahead log's next piece.
+        let reserve_bytes = options.cache_bytes as u64 + (8 << 20);
         let schemas = schemas::Schemas::load(&db)?;
         let log = log::LogState::load(&db)?;
         let catalog = catalog::CatalogState::load(&db)?;
         let checkpoint = checkpoint::CheckpointState::load(&db)?;
-        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync: options.sync };
+        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync: options.sync, reserve_bytes };
         inner.directory.check_acknowledged(inner.log.last_epoch())?;
         if !options.sync {
             tracing::warn!("writes are not synced: what is acknowledged may be lost when the machine loses power");
@@ -128,6 +135,20 @@ impl Store {
     /// stop and recover from the log.
     pub fn failure(&self) -> Option<Error> {
         self.inner.db.failure()
+    }
+
+    /// Whether `bytes` more can be written with certainty: there is a reserve on the disk for what RocksDB does behind
+    /// the scenes, which a full disk must never stop in the middle. 53100 when not; nothing has been tried then, so
+    /// that all goes on once there is room.
+    pub fn room(&self, bytes: u64) -> Result<()> {
+        let Some(free) = self.inner.db.free_bytes(self.inner.directory.path()) else { return Ok(()) };
+        let wanted = self.inner.reserve_bytes + bytes;
+        if free >= wanted {
+            return Ok(());
+        }
+        let message = format!("there is no room on the data directory's disk: {} MB are free", free >> 20);
+        let hint = format!("Reading goes on, and writing will once {} MB are free.", wanted.div_ceil(1 << 20));
+        Err(Error::new("53100", message).hint(hint))
     }
 
     /// All files of the directory. Walks it: some tens of microseconds.

@@ -10,7 +10,7 @@
 //! what was acknowledged.
 
 use std::ops::{ControlFlow, Deref};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rocksdb::{
@@ -52,6 +52,8 @@ pub(super) struct Db {
     write_buffers: WriteBufferManager,
     faults: Option<Arc<dyn Faults>>,
     failure: OnceLock<Error>,
+    /// Opened read-only: where RocksDB's own log is meanwhile.
+    notes: Option<PathBuf>,
 }
 
 impl Db {
@@ -63,7 +65,41 @@ impl Db {
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, &cache, cache_bytes)));
         let options = database_options(create, &write_buffers);
         let db = DBWithThreadMode::open_cf_descriptors(&options, path, families).map_err(open_error)?;
-        Ok(Db { db, cache, write_buffers, faults, failure: OnceLock::new() })
+        Ok(Db { db, cache, write_buffers, faults, failure: OnceLock::new(), notes: None })
+    }
+
+    /// Neither writes nor locks anything.
+    pub fn open_read_only(path: &Path) -> Result<Db> {
+        let cache_bytes = 64 << 20;
+        let cache = Cache::new_lru_cache(cache_bytes);
+        let write_buffers = WriteBufferManager::new_write_buffer_manager(0, false);
+        let families =
+            Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, &cache, cache_bytes)));
+        let mut options = database_options(false, &write_buffers);
+        // RocksDB keeps a log of its doings wherever it is opened.
+        static OPENED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = OPENED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let notes = std::env::temp_dir().join(format!("millrace-look-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&notes)?;
+        options.set_db_log_dir(&notes);
+        let opened = DBWithThreadMode::open_cf_descriptors_read_only(&options, path, families, false);
+        let db = opened.map_err(|e| {
+            let _ = std::fs::remove_dir_all(&notes);
+            open_error(e)
+        })?;
+        Ok(Db { db, cache, write_buffers, faults: None, failure: OnceLock::new(), notes: Some(notes) })
+    }
+
+    /// Room on the disk of a directory; `None` where the system does not say.
+    pub fn free_bytes(&self, directory: &Path) -> Option<u64> {
+        let injected = self.faults.as_ref().and_then(|faults| faults.free_bytes());
+        injected.or_else(|| super::disk::free_bytes(directory))
+    }
+
+    /// Makes a copy as of now, with links where that is possible.
+    pub fn copy_to(&self, path: &Path) -> Result<()> {
+        let copied = rocksdb::checkpoint::Checkpoint::new(&self.db).and_then(|c| c.create_checkpoint(path));
+        copied.map_err(|e| Error::io(format!("cannot copy the store to \"{}\": {e}", path.display())))
     }
 
     pub fn write_format(&self) -> Result<()> {
@@ -173,6 +209,12 @@ impl Db {
         }
     }
 
+    /// About how many bytes of table files the keys in `lower..upper` take.
+    pub fn range_bytes(&self, family: Family, lower: &[u8], upper: &[u8]) -> u64 {
+        let sizes = self.db.get_approximate_sizes_cf(&self.family(family), &[rocksdb::Range::new(lower, upper)]);
+        sizes.into_iter().sum()
+    }
+
     pub fn stats(&self) -> StoreStats {
         let number = |family: Family, name: &str| {
             self.db.property_int_value_cf(self.family(family), name).ok().flatten().unwrap_or(0)
@@ -194,6 +236,10 @@ impl Db {
 impl Drop for Db {
     /// An orderly end makes also unsynced writes durable.
     fn drop(&mut self) {
+        if let Some(notes) = &self.notes {
+            let _ = std::fs::remove_dir_all(notes);
+            return;
+        }
         if self.failure.get().is_none()
             && let Err(e) = self.db.flush_wal(true)
         {

@@ -112,6 +112,7 @@ fn append_until_killed() {
 }
 
 /// Stops the process at the `n`-th write, just before or just after it.
+#[derive(Debug)]
 struct StopAt {
     countdown: AtomicUsize,
     after: bool,

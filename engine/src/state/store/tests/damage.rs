@@ -202,6 +202,7 @@ fn a_lost_tail_of_acknowledged_epochs_is_noticed() {
 }
 
 /// Fails the `n`-th write of a kind, before or after it is done.
+#[derive(Debug)]
 struct FailOnce {
     kind: Write,
     after: bool,

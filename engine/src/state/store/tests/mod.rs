@@ -6,6 +6,7 @@ mod damage;
 mod directory;
 mod format;
 mod log;
+mod past;
 mod speed;
 mod types;
 
@@ -73,6 +74,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         depends_on: Vec::new(),
         time_zone: "UTC".into(),
         search_path: vec![],
+        starts: Default::default(),
         owner: "millrace".into(),
         comment: None,
         column_comments: [(0, "of a column".to_string())].into(),

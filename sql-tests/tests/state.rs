@@ -1,0 +1,215 @@
+//! State that can be trusted: directories of before, backups, trimmed streams, damage, and a write path that fails at
+//! every point. What SQL alone can show is in `slt/time/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use millrace_engine::tools;
+use millrace_sql_tests::answer::{Answer, SqlError};
+use millrace_sql_tests::millrace::{Database, run};
+use tempfile::TempDir;
+
+mod faults;
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("threads can be started").block_on(future)
+}
+
+/// One statement in a session of its own.
+async fn sql(database: &Database, text: &str) -> Result<Answer, SqlError> {
+    run(&mut database.session(), text).await
+}
+
+async fn ok(database: &Database, text: &str) -> Vec<Vec<String>> {
+    sql(database, text).await.unwrap_or_else(|e| panic!("{text}: {e}")).rows
+}
+
+async fn one(database: &Database, text: &str) -> String {
+    ok(database, text).await.concat().join("|")
+}
+
+fn unpacked(fixture: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
+    let status = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(directory.path()).status().unwrap();
+    assert!(status.success());
+    directory
+}
+
+/// A directory that was made by the first commits which had format 1, ended by kill -9: a checkpoint by two workers,
+/// and a log after it with rows, updates, a dropped, a made and a renamed relation.
+#[test]
+fn a_directory_of_before_opens() {
+    let directory = unpacked("format-1.tar.gz");
+    let report = tools::check(directory.path()).unwrap();
+    assert_eq!((report.problems, report.last_epoch, report.checkpoint), (vec![], 18, 12));
+    block_on(async {
+        for workers in [2, 1, 3] {
+            let copy = tempfile::tempdir().unwrap();
+            assert_eq!(tools::restore(directory.path(), &copy.path().join("d")).unwrap().problems, [""; 0]);
+            let mut database = Database::open(copy, "d", workers, None).unwrap();
+            for round in 0..2 {
+                let per_country = one(
+                    &database,
+                    "SELECT string_agg(country || n || ' ' || total, ',' ORDER BY country) FROM per_country",
+                )
+                .await;
+                assert_eq!(per_country, "FI75 14062.50,NO151 29406.25,SE75 13968.75");
+                assert_eq!(one(&database, "SELECT count(*), sum(h) FROM other.halves").await, "301|332");
+                assert_eq!(one(&database, "SELECT n, (SELECT count(*) FROM remarks) FROM late").await, "261|1");
+                assert_eq!(one(&database, "SELECT message FROM mr_errors").await, "division by zero");
+                assert_eq!(
+                    one(&database, "SELECT count(*), sum(amount), max(_offset) FROM LOG(orders)").await,
+                    "302|57437.50|301"
+                );
+                assert_eq!(one(&database, "SELECT count(*) FROM orders AS OF 13").await, "302");
+                database.verify().await.unwrap();
+                if round == 0 {
+                    ok(&database, "INSERT INTO customers VALUES ('eve', 'IS')").await;
+                    database.crash_and_reopen(workers).await.unwrap();
+                }
+            }
+            ok(&database, "INSERT INTO orders VALUES (303, 'eve', 1, now(), NULL)").await;
+            assert_eq!(one(&database, "SELECT n FROM per_country WHERE country = 'IS'").await, "1");
+        }
+    });
+}
+
+#[test]
+fn a_backup_of_a_running_database_is_one_moment_of_it() {
+    block_on(async {
+        let database = Database::create(2).unwrap();
+        ok(&database, "CREATE TABLE t (id int PRIMARY KEY, v int)").await;
+        ok(&database, "CREATE STREAM s (id int)").await;
+        ok(
+            &database,
+            "CREATE MATERIALIZED VIEW both_ AS SELECT count(*) AS n, sum(v) AS s FROM s JOIN t ON s.id = t.id",
+        )
+        .await;
+        let target = tempfile::tempdir().unwrap();
+        let (mut written, mut backups) = (0, Vec::new());
+        while written < 60 {
+            // Both in one transaction: a moment has both or neither.
+            ok(
+                &database,
+                &format!("BEGIN; INSERT INTO t VALUES ({written}, 1); INSERT INTO s VALUES ({written}); COMMIT"),
+            )
+            .await;
+            written += 1;
+            if written % 20 == 0 {
+                let path = target.path().join(format!("backup {written}"));
+                let mut session = database.session();
+                let backup = format!("BACKUP TO '{}'", path.display());
+                let during = async {
+                    for id in written..written + 3 {
+                        ok(
+                            &database,
+                            &format!("BEGIN; INSERT INTO t VALUES ({id}, 1); INSERT INTO s VALUES ({id}); COMMIT"),
+                        )
+                        .await;
+                    }
+                };
+                let (done, ()) = tokio::join!(run(&mut session, &backup), during);
+                done.unwrap();
+                backups.push((path.clone(), written));
+                written += 3;
+                assert_eq!(run(&mut session, &backup).await.unwrap_err().code, "58P02");
+            }
+        }
+        let relative = sql(&database, "BACKUP TO 'here'").await.unwrap_err();
+        assert_eq!(relative.code, "22023");
+        for (path, at_least) in backups {
+            assert_eq!(tools::check(&path).unwrap().problems, [""; 0]);
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
+            let place = tempfile::tempdir().unwrap();
+            tools::restore(&path, &place.path().join(&name)).unwrap();
+            let restored = Database::open(place, &name, 3, None).unwrap();
+            restored.verify().await.unwrap();
+            let counts =
+                ok(&restored, "SELECT count(*), (SELECT count(*) FROM t), (SELECT n FROM both_) FROM s").await.concat();
+            assert!(counts.iter().all(|n| *n == counts[0]), "{counts:?}");
+            let n: i32 = counts[0].parse().unwrap();
+            assert!((at_least..=at_least + 3).contains(&n), "{n} rows, {at_least} acknowledged before");
+        }
+        assert_eq!(one(&database, "SELECT count(*) FROM t").await, written.to_string());
+    });
+}
+
+#[test]
+fn trimming_is_no_retraction() {
+    block_on(async {
+        let mut database = Database::create(2).unwrap();
+        ok(&database, "CREATE STREAM s (id int) WITH (retention = '0 seconds')").await;
+        ok(&database, "CREATE STREAM kept (id int) WITH (retention = '10 GB')").await;
+        ok(&database, "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n, sum(id) AS total FROM s").await;
+        ok(&database, "INSERT INTO kept VALUES (1)").await;
+        ok(&database, "INSERT INTO s SELECT * FROM generate_series(1, 100)").await;
+        let before: u64 = one(&database, "SELECT max(_epoch) FROM LOG(s)").await.parse().unwrap_or(0);
+        ok(&database, "CHECKPOINT").await;
+        assert_eq!(one(&database, "SELECT count(*) FROM s").await, "0");
+        assert_eq!(one(&database, "SELECT n, total FROM v").await, "100|5050");
+        for workers in [2, 3] {
+            // An offset is never given twice.
+            ok(&database, "INSERT INTO s VALUES (7)").await;
+            let log = ok(&database, "SELECT _offset FROM LOG(s)").await;
+            assert!(log.concat().iter().all(|offset| offset.parse::<u64>().unwrap() >= 100), "{log:?}");
+            database.crash_and_reopen(workers).await.unwrap();
+            ok(&database, "CHECKPOINT").await;
+        }
+        assert_eq!(one(&database, "SELECT count(*) FROM s").await, "0");
+        assert_eq!(one(&database, "SELECT n, total FROM v").await, "102|5064");
+        assert_eq!(sql(&database, "VERIFY MATERIALIZED VIEW v").await.unwrap_err().code, "55000");
+        let error = sql(&database, &format!("SELECT * FROM s AS OF {}", before.max(5))).await.unwrap_err();
+        assert_eq!(error.code, "55000");
+        assert!(error.message.contains("the oldest epoch kept of it is"), "{error}");
+        // One that is made now begins with what there is.
+        ok(&database, "CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM s").await;
+        ok(&database, "INSERT INTO s VALUES (8), (9)").await;
+        assert_eq!(one(&database, "SELECT n FROM w").await, "2");
+        assert_eq!(one(&database, "SELECT count(*) FROM kept").await, "1");
+        database.stop_and_reopen(1).await.unwrap();
+        assert_eq!(one(&database, "SELECT n FROM w").await, "2");
+    });
+}
+
+fn table_files(directory: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(directory.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "sst")).collect()
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let directory = unpacked("format-1.tar.gz");
+    let mut found = 0;
+    for file in table_files(directory.path()) {
+        let whole = fs::read(&file).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 12) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            fs::write(&file, &bytes).unwrap();
+            match tools::check(directory.path()) {
+                Err(error) => assert_eq!(error.code, "XX001", "{error}"),
+                Ok(report) if report.problems.is_empty() => continue,
+                Ok(report) => assert!(report.problems[0].contains("damaged"), "{:?}", report.problems),
+            }
+            found += 1;
+        }
+        fs::write(&file, &whole).unwrap();
+    }
+    assert!(found > 20, "only {found} of 36 flipped bytes were noticed");
+    assert_eq!(tools::check(directory.path()).unwrap().problems, [""; 0]);
+    let mut text = Vec::new();
+    tools::dump(directory.path(), Some("orders"), &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("    +1 | 302 | NULL | NULL | NULL | [x]\n") && !text.contains("| cid |"), "{text}");
+}
+
+#[test]
+fn a_directory_in_use_is_not_looked_at() {
+    block_on(async {
+        let database = Database::create(1).unwrap();
+        assert_eq!(tools::check(database.path()).unwrap_err().code, "55006");
+    });
+}
