@@ -142,6 +142,7 @@ fn bind_once(
     given: &[Option<FieldRef>],
     mark_all: bool,
 ) -> Result<LogicalPlan> {
+    crate::sql::expansion::check(query)?;
     let mut query = query.clone();
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;

@@ -8,10 +8,11 @@
 use std::any::TypeId;
 use std::cell::Cell;
 
-use sqlparser::ast::Expr;
+use sqlparser::ast::{BinaryOperator, Expr};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
 
 #[derive(Debug)]
 pub struct MillraceDialect;
@@ -72,6 +73,45 @@ impl Dialect for MillraceDialect {
             }
         }
     }
+    /// `BETWEEN SYMMETRIC`, whose bounds may come in either order; ASYMMETRIC says what holds anyway.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
+            Token::Word(word) if word.quote_style.is_none() => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        let negated = word(0) == Keyword::NOT;
+        let at = usize::from(negated);
+        let symmetric = word(at + 1) == Keyword::SYMMETRIC;
+        if word(at) != Keyword::BETWEEN || !(symmetric || word(at + 1) == Keyword::ASYMMETRIC) {
+            return None;
+        }
+        (0..at + 2).for_each(|_| {
+            parser.next_token();
+        });
+        let bounds = |parser: &mut Parser| {
+            let precedence = self.prec_value(Precedence::Between);
+            let low = parser.parse_subexpr(precedence)?;
+            parser.expect_keyword(Keyword::AND)?;
+            Ok((low, parser.parse_subexpr(precedence)?))
+        };
+        Some(bounds(parser).map(|(low, high)| {
+            let between = |low: &Expr, high: &Expr| Expr::Between {
+                expr: Box::new(expr.clone()),
+                negated,
+                low: Box::new(low.clone()),
+                high: Box::new(high.clone()),
+            };
+            let op = if negated { BinaryOperator::And } else { BinaryOperator::Or };
+            match symmetric {
+                true => Expr::Nested(Box::new(Expr::BinaryOp {
+                    left: Box::new(between(&low, &high)),
+                    op,
+                    right: Box::new(between(&high, &low)),
+                })),
+                false => between(&low, &high),
+            }
+        }))
+    }
     like_postgres!(
         supports_unicode_string_literal,
         supports_filter_during_aggregation,
@@ -89,5 +129,6 @@ impl Dialect for MillraceDialect {
         supports_interval_options,
         supports_select_wildcard_with_alias,
         supports_comma_separated_trim,
+        supports_geometric_types,
     );
 }

@@ -1,11 +1,13 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
 pub mod bind;
+mod calls;
 pub mod cast;
 pub mod common;
 pub mod context;
 mod dialect;
 mod errors;
+mod expansion;
 pub mod exact_float;
 pub mod functions;
 pub mod grouping_sets;
@@ -14,7 +16,9 @@ mod joins;
 pub mod log;
 pub mod moments;
 mod named_casts;
+mod named_windows;
 pub mod parse;
+mod quantified;
 mod rewrite;
 mod shape;
 pub mod statement;

@@ -23,7 +23,7 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
-use crate::sql::{log, types, window};
+use crate::sql::{calls, functions, log, named_windows, quantified, types, window};
 
 /// Stands between a name and the number that makes it differ.
 const MARK: char = '\u{1}';
@@ -104,15 +104,20 @@ impl VisitorMut for Rewriter {
             return ControlFlow::Break(Box::new(error));
         }
         name_items(select);
+        if let Err(error) = named_windows::resolve(select) {
+            return ControlFlow::Break(Box::new(error));
+        }
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 type_literal(expr);
-                if is_call(expr, "generate_series") {
-                    let series = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-                    *expr = call("unnest", vec![series]);
+                if let Some(items) = calls::unnested(expr) {
+                    *expr = items;
                 }
                 if let ControlFlow::Break(error) = expr.visit(&mut CountExisting) {
                     return ControlFlow::Break(error);
+                }
+                if let Err(error) = quantified::spell_out_in(expr) {
+                    return ControlFlow::Break(Box::new(error));
                 }
             }
         }
@@ -139,14 +144,10 @@ impl VisitorMut for Rewriter {
             TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
             TableFactor::Table { name, alias, args: Some(args), .. } => {
                 name_function_column(name, alias);
-                if let Some(series) = computed_series(name, &args.args) {
-                    *factor = TableFactor::UNNEST {
-                        alias: alias.take(),
-                        array_exprs: vec![series],
-                        with_offset: false,
-                        with_offset_alias: None,
-                        with_ordinality: false,
-                    };
+                match set_in_from(name, &args.args, alias) {
+                    Ok(Some(set)) => *factor = set,
+                    Ok(None) => {}
+                    Err(error) => return ControlFlow::Break(Box::new(error)),
                 }
             }
             TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality: false, .. }
@@ -177,7 +178,10 @@ impl VisitorMut for Rewriter {
             };
         }
         let taken = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-        *expr = rewrite_expr(taken);
+        match rewrite_expr(taken) {
+            Ok(rewritten) => *expr = rewritten,
+            Err(error) => return ControlFlow::Break(Box::new(error)),
+        }
         match expr {
             Expr::InSubquery { subquery, .. } => name_in(subquery),
             Expr::BinaryOp { op: BinaryOperator::Or, .. } => spell_out_not_in(expr),
@@ -259,8 +263,8 @@ fn refuse(what: &str) -> ControlFlow<Box<Error>> {
     ControlFlow::Break(Box::new(Error::unsupported(what)))
 }
 
-fn rewrite_expr(expr: Expr) -> Expr {
-    match expr {
+fn rewrite_expr(expr: Expr) -> Result<Expr> {
+    Ok(match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 // Beyond a bigint it is a numeric.
@@ -286,12 +290,32 @@ fn rewrite_expr(expr: Expr) -> Expr {
                 right => Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right: Box::new(right) },
             },
         },
+        Expr::AnyOp { left, compare_op, right, is_some } => match right.as_ref() {
+            Expr::Subquery(subquery) => match quantified::any(&left, &compare_op, subquery)? {
+                Some(spelt_out) => spelt_out,
+                None => Expr::AnyOp { left, compare_op, right, is_some },
+            },
+            _ => Expr::AnyOp { left, compare_op, right, is_some },
+        },
+        Expr::AllOp { left, compare_op, right } => match right.as_ref() {
+            Expr::Subquery(subquery) => match quantified::all(&left, &compare_op, subquery)? {
+                Some(spelt_out) => spelt_out,
+                None => Expr::AllOp { left, compare_op, right },
+            },
+            _ => Expr::AllOp { left, compare_op, right },
+        },
+        // Whether it is known, and not only whether it is true.
+        Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_) | Expr::IsNotTrue(_) => {
+            let mut expr = expr;
+            quantified::spell_out_in(&mut expr)?;
+            expr
+        }
         // By a pattern it is the first match, or what its parentheses matched.
-        Expr::Substring { expr, substring_from: Some(pattern), substring_for: None, .. }
+        Expr::Substring { expr, substring_from: Some(pattern), substring_for, .. }
             if crate::sql::values::quoted_text(&pattern).is_some() =>
         {
-            let matched = call("regexp_match", vec![*expr, *pattern]);
-            call("array_element", vec![matched, number("1")])
+            calls::substring(*expr, *pattern, substring_for.map(|escape| *escape))
         }
         Expr::UnaryOp { op, expr } => match op {
             ast::UnaryOperator::PGSquareRoot => call("sqrt", vec![*expr]),
@@ -317,22 +341,14 @@ fn rewrite_expr(expr: Expr) -> Expr {
                 function.name.0.remove(0);
             }
             let name = function.name.to_string().to_lowercase();
-            if let ("mod", Some([left, right])) = (name.as_str(), plain_arguments(&function).as_deref()) {
-                return Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right))));
+            if let ("mod", Some([left, right])) = (name.as_str(), calls::arguments(&function).as_deref()) {
+                return Ok(Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))));
             }
-            if let ("date", Some([moment])) = (name.as_str(), plain_arguments(&function).as_deref()) {
-                return cast(moment.clone(), ast::DataType::Date);
-            }
-            // Lengths are integers; an empty array has no dimension of which there could be one.
-            if matches!(name.as_str(), "array_length" | "array_ndims") {
-                let length = call("nullif", vec![Expr::Function(function), number("0")]);
-                return cast(length, ast::DataType::Integer(None));
-            }
-            if matches!(name.as_str(), "cardinality" | "array_position") {
-                return cast(Expr::Function(function), ast::DataType::Integer(None));
+            if let ("date", Some([moment])) = (name.as_str(), calls::arguments(&function).as_deref()) {
+                return Ok(cast(moment.clone(), ast::DataType::Date));
             }
             if name == "gen_random_uuid" {
-                return cast(call("uuid", Vec::new()), ast::DataType::Uuid);
+                return Ok(cast(call("uuid", Vec::new()), ast::DataType::Uuid));
             }
             let renamed = [("every", "bool_and"), ("variance", "var_samp")];
             if let Some((_, to)) = renamed.iter().find(|(from, _)| *from == name) {
@@ -345,12 +361,24 @@ fn rewrite_expr(expr: Expr) -> Expr {
                     "localtimestamp" => ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
                     _ => ast::DataType::Time(None, ast::TimezoneInfo::None),
                 };
-                return cast(call("now", Vec::new()), data_type);
+                return Ok(cast(call("now", Vec::new()), data_type));
             }
-            Expr::Function(function)
+            return calls::respell(function);
         }
+        Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+            let all = [Some(expr), Some(overlay_what), Some(overlay_from), overlay_for];
+            call("overlay", all.into_iter().flatten().map(|expr| *expr).collect())
+        }
+        Expr::CompoundFieldAccess { root, access_chain } => calls::respell_access(root, access_chain),
+        Expr::SimilarTo { negated, expr, pattern, escape_char } => {
+            calls::similar(negated, *expr, *pattern, escape_char)
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => match calls::overlaps(&left, &right) {
+            Some(call) => call,
+            None => return Err(Error::syntax("wrong number of parameters on a side of OVERLAPS expression")),
+        },
         other => other,
-    }
+    })
 }
 
 /// A whole number that fits is an integer in Postgres, and a bigint to DataFusion. That shows where it is a column of
@@ -394,7 +422,8 @@ fn type_literals_within(expr: &mut Expr) {
                 "last_value",
                 "pg_typeof",
             ];
-            if let (true, FunctionArguments::List(list)) = (typed.contains(&name.as_str()), &mut function.args) {
+            let typed = typed.contains(&name.as_str()) || functions::is_declared(&name);
+            if let (true, FunctionArguments::List(list)) = (typed, &mut function.args) {
                 for argument in &mut list.args {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
                         type_literal(expr);
@@ -412,10 +441,6 @@ fn is_number(expr: &Expr) -> bool {
 
 fn is_digits(expr: &Expr, digits: &str) -> bool {
     matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
-}
-
-fn is_call(expr: &Expr, name: &str) -> bool {
-    matches!(expr, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(name))
 }
 
 /// The elements of an array written in quotes.
@@ -460,58 +485,73 @@ fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
     Ok(())
 }
 
-/// generate_series over anything but whole numbers that are written out, as an array to be unnested.
-fn computed_series(name: &ObjectName, args: &[FunctionArg]) -> Option<Expr> {
-    if !name.to_string().eq_ignore_ascii_case("generate_series") {
-        return None;
-    }
+/// A function in FROM that returns a set, as an array to be unnested; a series of whole numbers that are written out is made
+/// as it is read.
+fn set_in_from(name: &ObjectName, args: &[FunctionArg], alias: &Option<TableAlias>) -> Result<Option<TableFactor>> {
+    let [part] = name.0.as_slice() else { return Ok(None) };
+    let name = part.as_ident().map(fold).unwrap_or_default();
     let mut exprs: Vec<Expr> = Vec::new();
     for arg in args {
         match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => exprs.push(expr.clone()),
-            _ => return None,
+            _ => return Ok(None),
         }
     }
-    let plain = |e: &Expr| match e {
-        Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => is_number(expr),
-        other => is_number(other),
-    };
-    if exprs.iter().all(plain) {
-        return None;
-    }
-    // Literals take the type of the start; the step of a time is an interval.
-    let of_start = match exprs.first()? {
-        Expr::Cast { data_type, .. } => Some(data_type.clone()),
-        Expr::TypedString(typed) => Some(typed.data_type.clone()),
-        _ => None,
-    };
-    let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
-    for (i, expr) in exprs.iter_mut().enumerate().skip(1).filter(|(_, e)| quoted(e)) {
-        let to =
-            if i == 2 { Some(ast::DataType::Interval { fields: None, precision: None }) } else { of_start.clone() };
-        if let Some(to) = to {
-            *expr = cast(expr.clone(), to);
+    if name == "generate_series" {
+        let whole = |e: &Expr| match e {
+            Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => whole_number(expr),
+            other => whole_number(other),
+        };
+        if exprs.iter().all(|e| whole(e).is_some()) {
+            let small = exprs.iter().all(|e| whole(e).is_some_and(|n| n <= i32::MAX.into()));
+            let bounds: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
+            let value = if small { "CAST(value AS integer)" } else { "value" };
+            let rows = format!("SELECT {value} AS generate_series FROM mr_series_rows({})", bounds.join(", "));
+            return Ok(Some(TableFactor::Derived {
+                lateral: false,
+                subquery: crate::sql::parse::query(&rows)?,
+                alias: alias.clone(),
+                sample: None,
+            }));
+        }
+        // Literals take the type of the start; the step of a time is an interval.
+        let of_start = match exprs.first() {
+            Some(Expr::Cast { data_type, .. }) => Some(data_type.clone()),
+            Some(Expr::TypedString(typed)) => Some(typed.data_type.clone()),
+            _ => None,
+        };
+        let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
+        for (i, expr) in exprs.iter_mut().enumerate().skip(1).filter(|(_, e)| quoted(e)) {
+            let interval = ast::DataType::Interval { fields: None, precision: None };
+            if let Some(to) = if i == 2 { Some(interval) } else { of_start.clone() } {
+                *expr = cast(expr.clone(), to);
+            }
         }
     }
-    Some(call("generate_series", exprs))
+    Ok(calls::set_as_array(&name, exprs).map(|(array, _)| TableFactor::UNNEST {
+        alias: alias.clone(),
+        array_exprs: vec![array],
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: false,
+    }))
 }
 
-/// The arguments of a call that has nothing but them.
-fn plain_arguments(function: &Function) -> Option<Vec<Expr>> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let plain = list.duplicate_treatment.is_none() && list.clauses.is_empty() && function.over.is_none();
-    let arguments = list.args.iter().map(|argument| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+fn whole_number(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+            _ => None,
+        },
         _ => None,
-    });
-    if plain { arguments.collect() } else { None }
+    }
 }
 
 fn nested(expr: &Expr) -> Expr {
     Expr::Nested(Box::new(expr.clone()))
 }
 
-fn number(digits: &str) -> Expr {
+pub fn number(digits: &str) -> Expr {
     Expr::Value(Value::Number(digits.into(), false).into())
 }
 
@@ -519,7 +559,7 @@ pub fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
+pub fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
     Expr::Cast { kind: ast::CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
@@ -627,13 +667,13 @@ fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {
     ControlFlow::Continue(())
 }
 
-/// `generate_series(1, 3) AS i` has a column i.
+/// `generate_series(1, 3) AS i` has a column i; without an alias it has the function's name.
 fn name_function_column(name: &ObjectName, alias: &mut Option<TableAlias>) {
     if name.0.len() != 1 {
         return;
     }
     let function = name.0[0].as_ident().map(fold).unwrap_or_default();
-    if function != "generate_series" {
+    if !calls::returns_set(&function) {
         return;
     }
     let alias = alias.get_or_insert_with(|| TableAlias {

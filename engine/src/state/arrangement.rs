@@ -19,7 +19,7 @@
 //! Cost: appending by reference is constant per batch; an index entry costs 20 to 30 ns a row; a
 //! retraction one probe, one gather and one compare.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -463,17 +463,19 @@ impl Arrangement {
         let (ask, positions): (Vec<u32>, Vec<u32>) =
             found.iter().enumerate().filter_map(|(i, p)| p.map(|p| (i as u32, p))).unzip();
         let same = equal_rows(&take(rows, &ask), &self.rows_at(&positions));
-        for ((&i, &position), same) in ask.iter().zip(&positions).zip(same) {
-            if !same {
-                let hash = hashes[i as usize];
-                let wanted = rows.slice(i as usize, 1);
-                index.put_back(hash, position);
-                let hit = index.chain(hash).find(|&p| equal_rows(&wanted, &self.rows_at(&[p]))[0]);
-                if let Some(p) = hit {
-                    index.remove(hash, p);
-                }
-                found[i as usize] = hit;
+        // All that were taken for another go back before any is searched for: it may be one of them.
+        let others: Vec<usize> = (0..ask.len()).filter(|&n| !same[n]).collect();
+        for &n in &others {
+            index.put_back(hashes[ask[n] as usize], positions[n]);
+        }
+        for n in others {
+            let i = ask[n] as usize;
+            let wanted = rows.slice(i, 1);
+            let hit = index.chain(hashes[i]).find(|&p| equal_rows(&wanted, &self.rows_at(&[p]))[0]);
+            if let Some(p) = hit {
+                index.remove(hashes[i], p);
             }
+            found[i] = hit;
         }
         self.rows_by_hash = Some(index);
         for &position in found.iter().flatten() {
@@ -507,12 +509,21 @@ impl Arrangement {
         let (ask, positions): (Vec<u32>, Vec<u32>) =
             candidates.iter().enumerate().filter_map(|(i, p)| p.map(|p| (i as u32, p))).unzip();
         let mut there = vec![false; rows.num_rows()];
+        let mut shared = HashSet::new();
         for (&i, same) in ask.iter().zip(equal_rows(&take(rows, &ask), &self.rows_at(&positions))) {
-            // Different rows of one hash: look through the chain.
-            there[i as usize] = same || {
-                let wanted = rows.slice(i as usize, 1);
-                index.chain(hashes[i as usize]).any(|p| equal_rows(&wanted, &self.rows_at(&[p]))[0])
-            };
+            there[i as usize] = same;
+            if !same {
+                shared.insert(hashes[i as usize]);
+            }
+        }
+        // Different rows of one hash: each of them takes a position that is its own.
+        let mut taken = HashSet::new();
+        for i in (0..rows.num_rows()).filter(|&i| shared.contains(&hashes[i])) {
+            let wanted = rows.slice(i, 1);
+            let own = index.chain(hashes[i]).filter(|p| !taken.contains(p));
+            let hit = own.into_iter().find(|&p| equal_rows(&wanted, &self.rows_at(&[p]))[0]);
+            taken.extend(hit);
+            there[i] = hit.is_some();
         }
         there
     }

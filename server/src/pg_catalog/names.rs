@@ -245,16 +245,6 @@ pub fn quote_ident(name: &str) -> String {
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// `'it''s'`, or `E'a\\b'` with a backslash.
-pub fn quote_literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\")).trim_start().to_string()
-    } else {
-        format!("'{quoted}'")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,7 +255,6 @@ mod tests {
         assert_eq!(quote_ident("orders"), "orders");
         assert_eq!(quote_ident("Order"), "\"Order\"");
         assert_eq!(quote_ident("select"), "\"select\"");
-        assert_eq!(quote_literal("it's"), "'it''s'");
     }
 
     #[test]

@@ -152,7 +152,11 @@ impl ScalarUDFImpl for Math {
         let all = |t: DataType| vec![t; types.len()];
         Ok(match (self.operation, types) {
             (O::Round | O::Trunc, [x, _]) => {
-                let x = if x.is_floating() || *x == DataType::Null { DataType::Float64 } else { whole(x) };
+                // Digits are those of a numeric.
+                if x.is_floating() {
+                    return wrong();
+                }
+                let x = if *x == DataType::Null { DataType::Float64 } else { whole(x) };
                 vec![x, DataType::Int64]
             }
             (O::Abs, [x @ (DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Float32)]) => {

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::ScalarValue;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -16,6 +16,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
     StatisticsArgs,
 };
+
+use crate::error::Error;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct MinOrMax {
@@ -43,6 +45,10 @@ impl AggregateUDFImpl for MinOrMax {
         self.inner.return_type(types)
     }
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        if let [DataType::Boolean] = types {
+            let message = format!("function {}(boolean) does not exist", self.name());
+            return Err(DataFusionError::External(Box::new(Error::new("42883", message))));
+        }
         self.inner.coerce_types(types)
     }
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

@@ -4,12 +4,15 @@
 mod arithmetic;
 mod casts;
 mod dates;
+mod declared;
 mod fields;
 mod intervals;
+mod json;
 mod length;
 mod math;
 mod min_max;
 mod now;
+mod operators;
 mod settle;
 mod sum_avg;
 mod timezone;
@@ -37,7 +40,6 @@ use crate::sql::text::Style;
 /// Puts all functions in; those of the same name as DataFusion's replace them.
 pub fn register(state: &mut SessionState) {
     let full = "the registry takes any function";
-    datafusion_functions_json::register_all(state).expect(full);
     let mut scalars: Vec<ScalarUDF> = vec![
         now::Now::default().into(),
         timezone::Timezone::default().into(),
@@ -50,14 +52,24 @@ pub fn register(state: &mut SessionState) {
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
     scalars.extend(length::all().into_iter().map(ScalarUDF::from));
     scalars.extend(math::all().into_iter().map(ScalarUDF::from));
+    scalars.extend(declared::all().into_iter().map(ScalarUDF::from));
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);
+    }
+    // The rows of a series under a name of their own: `generate_series` is planned as that, or as an array.
+    if let Some(series) = state.table_functions().get("generate_series").cloned() {
+        state.register_udtf("mr_series_rows", series.function().clone());
     }
     let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
     for function in sums.into_iter().chain(best).chain(variance::all().into_iter().map(AggregateUDF::from)) {
         state.register_udaf(Arc::new(function)).expect(full);
     }
+}
+
+/// Whether a function is one of those whose arguments are Postgres', so that a whole number is an integer among them.
+pub fn is_declared(name: &str) -> bool {
+    declared::named(name).is_ok()
 }
 
 /// `sum` as it is registered.
@@ -72,7 +84,7 @@ pub fn cast_array(values: &ArrayRef, from: &Field, to: &Field, style: &Style) ->
 
 /// Planners of operators, to be asked before DataFusion's.
 pub fn planners() -> Vec<Arc<dyn ExprPlanner>> {
-    vec![Arc::new(arithmetic::Operators)]
+    vec![Arc::new(operators::Operators), Arc::new(arithmetic::Operators)]
 }
 
 /// DataFusion's analyzer; before it what decides types otherwise, after it what needs the types that it settled.

@@ -91,7 +91,9 @@ pub fn rewrite(expr: &mut Expr, rewriter: &Rewriter) -> Result<()> {
         }
         Expr::BinaryOp { left, op, right } => {
             plain_operator(op)?;
-            if let (Expr::Tuple(a), Expr::Tuple(b)) = (&**left, &**right) {
+            if let (Expr::Tuple(a), Expr::Tuple(b)) = (&**left, &**right)
+                && *op != BinaryOperator::Overlaps
+            {
                 *expr = row_comparison(a, op, b)?;
             }
         }
@@ -359,7 +361,7 @@ fn plain_operator(op: &mut BinaryOperator) -> Result<()> {
     Ok(())
 }
 
-/// `(a, b) = (c, d)` and `<>`.
+/// `(a, b) = (c, d)` and its like; the first difference decides which row is less.
 fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<Expr> {
     if left.len() != right.len() {
         return Err(Error::syntax("unequal number of entries in row expressions"));
@@ -368,6 +370,18 @@ fn row_comparison(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<
     match op {
         BinaryOperator::Eq => parse_expr(&format!("({})", pairs.join(" AND "))),
         BinaryOperator::NotEq => parse_expr(&format!("(NOT ({}))", pairs.join(" AND "))),
+        BinaryOperator::Lt | BinaryOperator::LtEq | BinaryOperator::Gt | BinaryOperator::GtEq => {
+            let less = matches!(op, BinaryOperator::Lt | BinaryOperator::LtEq);
+            let strict = if less { BinaryOperator::Lt } else { BinaryOperator::Gt };
+            let mut decided = None;
+            for (a, b) in left.iter().zip(right).rev() {
+                decided = Some(match decided {
+                    None => format!("({a}) {op} ({b})"),
+                    Some(rest) => format!("(({a}) {strict} ({b}) OR (({a}) = ({b}) AND {rest}))"),
+                });
+            }
+            parse_expr(&format!("({})", decided.unwrap_or_else(|| "true".into())))
+        }
         other => Err(Error::unsupported(format!("operator {other} between rows"))),
     }
 }

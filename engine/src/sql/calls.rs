@@ -1,0 +1,257 @@
+//! Calls that are spelt otherwise before they are bound: arguments with names get their places, functions that return a
+//! set become arrays to be unnested, and aggregates that are a function of the array of their values become that.
+//!
+//! ```text
+//!   make_interval(hours => 3)                       make_interval(0, 0, 0, 0, 3)
+//!   jsonb_array_elements(j)                         unnest(mr_jsonb_elements(j))
+//!   jsonb_agg(x ORDER BY y)                         mr_jsonb_join(array_agg(to_jsonb(x) ORDER BY y))
+//!   mode() WITHIN GROUP (ORDER BY x)                mr_mode(array_agg(x ORDER BY x))
+//!   a[2], a[2:3]                                    mr_subscript(a, 2), mr_array_slice(a, 2, 3)
+//! ```
+
+use sqlparser::ast::{
+    self, AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
+    ObjectName, Subscript,
+};
+
+use crate::error::{Error, Result};
+use crate::sql::parse::fold;
+use crate::sql::rewrite::{call, cast, number};
+
+/// Functions that return a set, the function that returns the same as an array, and the type of its items where an
+/// array does not tell it.
+const SETS: &[(&str, &str, Option<ast::DataType>)] = &[
+    ("jsonb_array_elements", "mr_jsonb_elements", Some(ast::DataType::JSONB)),
+    ("jsonb_array_elements_text", "mr_json_elements_text", None),
+    ("json_array_elements", "mr_json_elements", Some(ast::DataType::JSON)),
+    ("json_array_elements_text", "mr_json_elements_text", None),
+    ("jsonb_object_keys", "mr_json_keys", None),
+    ("json_object_keys", "mr_json_keys", None),
+    ("regexp_matches", "mr_regexp_matches", None),
+    ("regexp_split_to_table", "regexp_split_to_array", None),
+    ("string_to_table", "string_to_array", None),
+    ("generate_subscripts", "mr_array_subscripts", None),
+    ("generate_series", "mr_series", None),
+];
+
+/// Names of arguments that can be given by name.
+const NAMED: &[(&str, &[&str], &[&str])] = &[
+    ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"], &["0", "0", "0", "0", "0", "0", "0.0"]),
+    ("make_date", &["year", "month", "day"], &[]),
+    ("make_time", &["hour", "min", "sec"], &[]),
+    ("make_timestamp", &["year", "month", "mday", "hour", "min", "sec"], &[]),
+    ("make_timestamptz", &["year", "month", "mday", "hour", "min", "sec", "timezone"], &[]),
+    ("jsonb_set", &["target", "path", "new_value", "create_if_missing"], &[]),
+    ("jsonb_insert", &["target", "path", "new_value", "insert_after"], &[]),
+];
+
+fn name_of(function: &Function) -> String {
+    match function.name.0.as_slice() {
+        [part] => part.as_ident().map(fold).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// The array whose items a call returns as a set, and their type where it is not told by the array.
+pub fn set_as_array(name: &str, arguments: Vec<Expr>) -> Option<(Expr, Option<ast::DataType>)> {
+    let (_, array, item) = SETS.iter().find(|(set, ..)| *set == name)?;
+    Some((call(array, arguments), item.clone()))
+}
+
+pub fn returns_set(name: &str) -> bool {
+    SETS.iter().any(|(set, ..)| *set == name)
+}
+
+/// A call in the select list that returns a set.
+pub fn unnested(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let (array, item) = set_as_array(&name_of(function), arguments(function)?)?;
+    let items = call("unnest", vec![array]);
+    Some(match item {
+        Some(data_type) => cast(items, data_type),
+        None => items,
+    })
+}
+
+/// The arguments of a call that has nothing but them.
+pub fn arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let plain = list.duplicate_treatment.is_none() && list.clauses.is_empty() && function.over.is_none();
+    let arguments = list.args.iter().map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    if plain { arguments.collect() } else { None }
+}
+
+/// The same call in the way in which it is bound.
+pub fn respell(mut function: Function) -> Result<Expr> {
+    place_named(&mut function)?;
+    let name = name_of(&function);
+    match name.as_str() {
+        "jsonb_agg" | "json_agg" => {
+            let (to, join) = if name == "jsonb_agg" { ("to_jsonb", "mr_jsonb_join") } else { ("to_json", "mr_json_join") };
+            // What DISTINCT compares and its order are those of the values.
+            let distinct = matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment.is_some());
+            if distinct {
+                sort_distinct(&mut function);
+                return Ok(call(to, vec![renamed(function, "array_agg")]));
+            }
+            over_array(function, join, |values| match values {
+                [value] => Some(call(to, vec![value.clone()])),
+                _ => None,
+            })
+        }
+        "jsonb_object_agg" | "json_object_agg" => {
+            let join = if name == "jsonb_object_agg" { "mr_jsonb_object_join" } else { "mr_json_object_join" };
+            let pair = if name == "jsonb_object_agg" { "mr_jsonb_pair" } else { "mr_json_pair" };
+            over_array(function, join, |values| match values {
+                [key, value] => Some(call(pair, vec![key.clone(), value.clone()])),
+                _ => None,
+            })
+        }
+        "array_agg" => {
+            sort_distinct(&mut function);
+            Ok(Expr::Function(function))
+        }
+        "mode" if !function.within_group.is_empty() => ordered_set(function, "mr_mode"),
+        "percentile_disc" if !function.within_group.is_empty() => ordered_set(function, "mr_percentile_disc"),
+        _ => Ok(Expr::Function(function)),
+    }
+}
+
+/// DISTINCT values come in their order, where none is asked for.
+fn sort_distinct(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let distinct = matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct));
+    let ordered = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
+    if let (true, false, [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))]) = (distinct, ordered, list.args.as_slice()) {
+        let options = ast::OrderByOptions { asc: None, nulls_first: None };
+        let item = ast::OrderByExpr { expr: value.clone(), options, with_fill: None };
+        list.clauses.push(FunctionArgumentClause::OrderBy(vec![item]));
+    }
+}
+
+fn renamed(mut function: Function, name: &str) -> Expr {
+    function.name = ObjectName::from(vec![Ident::new(name)]);
+    Expr::Function(function)
+}
+
+/// `join(array_agg(value …))`, the rest of the call being the inner one's.
+fn over_array(mut function: Function, join: &str, value: impl Fn(&[Expr]) -> Option<Expr>) -> Result<Expr> {
+    let name = name_of(&function);
+    let wrong = || Error::new("42883", format!("function {name} does not exist with these arguments"));
+    let FunctionArguments::List(list) = &mut function.args else { return Err(wrong()) };
+    let given: Option<Vec<Expr>> = list
+        .args
+        .iter()
+        .map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+            _ => None,
+        })
+        .collect();
+    let value = given.as_deref().and_then(value).ok_or_else(wrong)?;
+    list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(value))];
+    Ok(call(join, vec![renamed(function, "array_agg")]))
+}
+
+/// `f(p) WITHIN GROUP (ORDER BY x)` as a function of the array of x in that order.
+fn ordered_set(mut function: Function, name: &str) -> Result<Expr> {
+    let parameters = arguments(&function).ok_or_else(|| Error::syntax(format!("wrong arguments of {name}")))?;
+    let order = std::mem::take(&mut function.within_group);
+    let [item] = order.as_slice() else {
+        return Err(Error::new("42883", format!("function {}() with several orders does not exist", name_of(&function))));
+    };
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(item.expr.clone()))];
+        list.clauses.push(FunctionArgumentClause::OrderBy(order));
+    }
+    let mut all = vec![renamed(function, "array_agg")];
+    all.extend(parameters);
+    Ok(call(name, all))
+}
+
+/// Puts arguments with names where they belong.
+fn place_named(function: &mut Function) -> Result<()> {
+    let name = name_of(function);
+    let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+    if !list.args.iter().any(|argument| matches!(argument, FunctionArg::Named { .. })) {
+        return Ok(());
+    }
+    let unknown = || Error::new("42883", format!("function {name} does not exist with these arguments"));
+    let (_, names, defaults) = NAMED.iter().find(|(known, ..)| *known == name).ok_or_else(unknown)?;
+    let mut places: Vec<Option<FunctionArg>> = Vec::new();
+    for argument in std::mem::take(&mut list.args) {
+        match argument {
+            FunctionArg::Named { name, arg, .. } => {
+                let at = names.iter().position(|known| *known == fold(&name)).ok_or_else(unknown)?;
+                places.resize(places.len().max(at + 1), None);
+                if places[at].replace(FunctionArg::Unnamed(arg)).is_some() {
+                    return Err(Error::syntax(format!("argument name \"{}\" used more than once", fold(&name))));
+                }
+            }
+            other => places.push(Some(other)),
+        }
+    }
+    let filled = places.into_iter().enumerate().map(|(i, place)| {
+        place.or_else(|| defaults.get(i).map(|value| FunctionArg::Unnamed(FunctionArgExpr::Expr(number(value)))))
+    });
+    list.args = filled.collect::<Option<_>>().ok_or_else(unknown)?;
+    Ok(())
+}
+
+/// Subscripts of arrays and of jsonb; of a field it is left as it is.
+pub fn respell_access(root: Box<Expr>, chain: Vec<AccessExpr>) -> Expr {
+    let subscripts: Option<Vec<&Subscript>> = chain
+        .iter()
+        .map(|access| match access {
+            AccessExpr::Subscript(subscript) => Some(subscript),
+            AccessExpr::Dot(_) => None,
+        })
+        .collect();
+    let Some(subscripts) = subscripts else { return Expr::CompoundFieldAccess { root, access_chain: chain } };
+    let slices = subscripts.iter().any(|subscript| matches!(subscript, Subscript::Slice { .. }));
+    let mut all = vec![*root];
+    for subscript in subscripts {
+        match subscript {
+            Subscript::Index { index } if !slices => all.push(index.clone()),
+            // Beside a slice an index is the slice from 1 to it.
+            Subscript::Index { index } => all.extend([number("1"), index.clone()]),
+            Subscript::Slice { lower_bound, upper_bound, .. } => {
+                all.push(lower_bound.clone().unwrap_or_else(|| number("1")));
+                all.push(upper_bound.clone().unwrap_or_else(|| number(&i32::MAX.to_string())));
+            }
+        }
+    }
+    call(if slices { "mr_array_slice" } else { "mr_subscript" }, all)
+}
+
+/// `(a, b) OVERLAPS (c, d)`: periods of time that have a moment in common. Ends may come in any order, and the second may
+/// be how long the period is.
+pub fn overlaps(left: &Expr, right: &Expr) -> Option<Expr> {
+    match (left, right) {
+        (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == 2 && right.len() == 2 => {
+            Some(call("overlaps", left.iter().chain(right).cloned().collect()))
+        }
+        _ => None,
+    }
+}
+
+/// A pattern of SIMILAR TO.
+pub fn similar(negated: bool, expr: Expr, pattern: Expr, escape: Option<ast::ValueWithSpan>) -> Expr {
+    let mut all = vec![expr, pattern];
+    all.extend(escape.map(Expr::Value));
+    let similar = call("mr_similar", all);
+    match negated {
+        true => Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(similar) },
+        false => similar,
+    }
+}
+
+/// `substring(x FROM 'pattern')`, and with `FOR` an escape character.
+pub fn substring(expr: Expr, from: Expr, length: Option<Expr>) -> Expr {
+    match length {
+        None => call("mr_substring_match", vec![expr, from]),
+        Some(escape) => call("mr_substring_similar", vec![expr, from, escape]),
+    }
+}

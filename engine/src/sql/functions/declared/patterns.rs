@@ -1,0 +1,477 @@
+//! Regular expressions. The library's, which is DataFusion's, are not Postgres': a dot is any character unless the flag `n`
+//! says otherwise, the escapes `\m`, `\M`, `\y` and `\Z` are spelt in its way; look-around and references back it has not,
+//! and refuses (2201B). Its time is linear in the text and its automata are bounded, so that no pattern runs away.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use datafusion::error::Result;
+use datafusion::functions::regex::compile_regex;
+
+use super::Type::*;
+use super::{Declared, Row, Value, fail, function, of};
+
+pub fn all() -> Vec<Declared> {
+    let texts: &'static [super::Type] = &[Text, Text, Text];
+    vec![
+        function("regexp_match", &[of(texts, Array("text"), |r| {
+            let pattern = pattern(r, 1, r.text_or(2, ""))?;
+            refuse_global(r, &pattern)?;
+            Ok(pattern.first(r.text(0)).map_or(Value::Null, |found| Value::Texts(groups(r.text(0), &found))))
+        })
+        .least(2)]),
+        // One array for each match.
+        function("mr_regexp_matches", &[of(texts, Array("text[]"), |r| {
+            let pattern = pattern(r, 1, r.text_or(2, ""))?;
+            let count = if pattern.global { usize::MAX } else { 1 };
+            let found: Vec<Vec<Option<String>>> =
+                (pattern.find)(r.text(0), count).iter().map(|found| groups(r.text(0), found)).collect();
+            Ok(Value::Items(lists(found)))
+        })
+        .least(2)]),
+        function("regexp_split_to_array", &[of(texts, Array("text"), |r| {
+            let pattern = pattern(r, 1, r.text_or(2, ""))?;
+            refuse_global(r, &pattern)?;
+            Ok(Value::Texts(split(&pattern, r.text(0))))
+        })
+        .least(2)]),
+        function("regexp_replace", &[
+            of(&[Text, Text, Text, Integer, Integer, Text], Text, |r| {
+                let pattern = pattern(r, 1, r.text_or(5, ""))?;
+                let nth = r.integer_or(4, 1);
+                let skipped = start(r, 3)?;
+                match nth {
+                    ..0 => fail("22023", format!("invalid value for parameter \"n\": {nth}")),
+                    _ => Ok(replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).into()),
+                }
+            })
+            .least(4),
+            of(&[Text, Text, Text, Text], Text, |r| {
+                let flags = r.text_or(3, "");
+                if flags.starts_with(|c: char| c.is_ascii_digit()) {
+                    return fail("22023", format!("invalid regular expression option: \"{flags}\""));
+                }
+                let pattern = pattern(r, 1, flags)?;
+                let nth = usize::from(!pattern.global);
+                Ok(replace(&pattern, r.text(0), r.text(2), 0, nth).into())
+            })
+            .least(3),
+        ]),
+        function("regexp_count", &[of(&[Text, Text, Integer, Text], Integer, |r| {
+            let pattern = pattern(r, 1, r.text_or(3, ""))?;
+            refuse_global(r, &pattern)?;
+            let from = start(r, 2)?;
+            let found = pattern.all(r.text(0));
+            Ok((found.iter().filter(|found| whole(found).0 >= from).count() as i64).into())
+        })
+        .least(2)]),
+        function("regexp_like", &[of(texts, Boolean, |r| {
+            let pattern = pattern(r, 1, r.text_or(2, ""))?;
+            refuse_global(r, &pattern)?;
+            Ok((pattern.is_match)(r.text(0)).into())
+        })
+        .least(2)]),
+        function("regexp_substr", &[of(&[Text, Text, Integer, Integer, Text, Integer], Text, |r| {
+            Ok(occurrence(r, 4, 5)?.map(|(from, to)| r.text(0)[from..to].to_string()).into())
+        })
+        .least(2)]),
+        function("regexp_instr", &[of(&[Text, Text, Integer, Integer, Integer, Text, Integer], Integer, |r| {
+            let end = r.integer_or(4, 0);
+            if !(0..=1).contains(&end) {
+                return fail("22023", format!("invalid value for parameter \"endoption\": {end}"));
+            }
+            let found = occurrence(r, 5, 6)?;
+            let place = found.map(|(from, to)| r.text(0)[..if end == 1 { to } else { from }].chars().count() as i64 + 1);
+            Ok(place.unwrap_or(0).into())
+        })
+        .least(2)]),
+        function("mr_matches", &[of(&[Text, Text], Boolean, |r| {
+            Ok((pattern(r, 1, "")?.is_match)(r.text(0)).into())
+        })]),
+        function("mr_matches_any_case", &[of(&[Text, Text], Boolean, |r| {
+            Ok((pattern(r, 1, "i")?.is_match)(r.text(0)).into())
+        })]),
+        // substring(text FROM pattern): what the parentheses matched, or all.
+        function("mr_substring_match", &[of(&[Text, Text], Text, |r| {
+            let found = pattern(r, 1, "")?.first(r.text(0));
+            Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
+        })]),
+        // substring(text SIMILAR pattern ESCAPE escape)
+        function("mr_substring_similar", &[of(&[Text, Text, Text], Text, |r| {
+            let pattern = compiled(&substring_similar(r.text(1), escape(r.text(2))?)?, "")?;
+            let found = pattern.first(r.text(0));
+            Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
+        })]),
+        function("mr_similar", &[of(&[Text, Text, Text], Boolean, |r| {
+            let escape = if r.len() > 2 { escape(r.text(2))? } else { Some('\\') };
+            Ok((compiled(&format!("^(?:{})$", similar(r.text(1), escape)?), "")?.is_match)(r.text(0)).into())
+        })
+        .least(2)]),
+    ]
+}
+
+/// Where a match and its groups are in the text, in bytes; a group may have matched nothing.
+type Found = Vec<Option<(usize, usize)>>;
+
+/// A compiled pattern, known by what it does.
+#[derive(Clone)]
+struct Pattern {
+    is_match: Arc<dyn Fn(&str) -> bool>,
+    /// At most so many matches.
+    find: Arc<dyn Fn(&str, usize) -> Vec<Found>>,
+    /// The flag `g`.
+    global: bool,
+}
+
+impl Pattern {
+    fn first(&self, text: &str) -> Option<Found> {
+        (self.find)(text, 1).pop()
+    }
+    fn all(&self, text: &str) -> Vec<Found> {
+        (self.find)(text, usize::MAX)
+    }
+}
+
+/// Patterns kept for the next row, per thread.
+const KEPT_MAX: usize = 64;
+
+thread_local! {
+    static KEPT: RefCell<HashMap<(String, String), Pattern>> = RefCell::new(HashMap::new());
+}
+
+fn pattern(r: &Row, at: usize, flags: &str) -> Result<Pattern> {
+    compiled(r.text(at), flags)
+}
+
+fn compiled(pattern: &str, flags: &str) -> Result<Pattern> {
+    let key = (pattern.to_string(), flags.to_string());
+    if let Some(kept) = KEPT.with_borrow(|kept| kept.get(&key).cloned()) {
+        return Ok(kept);
+    }
+    let made = compile(pattern, flags)?;
+    KEPT.with_borrow_mut(|kept| {
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(key, made.clone());
+    });
+    Ok(made)
+}
+
+fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
+    let (mut any_case, mut dot, mut lines, mut expanded, mut literal, mut global) =
+        (false, true, false, false, false, false);
+    // Flags may stand before the pattern, and what it is.
+    let (embedded, pattern) = match pattern.strip_prefix("***") {
+        Some(rest) => match (rest.strip_prefix('='), rest.strip_prefix(':')) {
+            (Some(text), _) => ("q", text),
+            (_, Some(text)) => ("", text),
+            _ => return fail("2201B", "invalid regular expression: quantifier operand invalid"),
+        },
+        None => match pattern.strip_prefix("(?").and_then(|rest| rest.split_once(')')) {
+            Some((flags, rest)) if !flags.is_empty() && flags.bytes().all(|b| b.is_ascii_lowercase()) => (flags, rest),
+            _ => ("", pattern),
+        },
+    };
+    for flag in flags.chars().chain(embedded.chars()) {
+        match flag {
+            'i' => any_case = true,
+            'c' => any_case = false,
+            's' => (dot, lines) = (true, false),
+            'n' | 'm' => (dot, lines) = (false, true),
+            'p' => (dot, lines) = (false, false),
+            'w' => (dot, lines) = (true, true),
+            'x' => expanded = true,
+            't' => expanded = false,
+            'q' => literal = true,
+            'g' if flags.contains('g') => global = true,
+            'e' | 'b' => {}
+            other => return fail("22023", format!("invalid regular expression option: \"{other}\"")),
+        }
+    }
+    let text = if literal { escaped(pattern) } else { translate(pattern) };
+    let flags = [(any_case, 'i'), (dot, 's'), (lines, 'm'), (expanded, 'x')];
+    let on: String = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect();
+    let text = if on.is_empty() { text } else { format!("(?{on}){text}") };
+    let Ok(regex) = compile_regex(&text, None) else {
+        return fail("2201B", format!("invalid regular expression: {pattern}"));
+    };
+    let regex = Arc::new(regex);
+    let matching = regex.clone();
+    Ok(Pattern {
+        is_match: Arc::new(move |text| matching.is_match(text)),
+        find: Arc::new(move |text, count| {
+            let places = regex.captures_iter(text).take(count);
+            places.map(|found| found.iter().map(|group| group.map(|g| (g.start(), g.end()))).collect()).collect()
+        }),
+        global,
+    })
+}
+
+/// A text that matches itself alone.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_ascii_punctuation() { vec!['\\', c] } else { vec![c] }).collect()
+}
+
+/// Escapes and brackets that the library spells otherwise.
+fn translate(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len() + 8);
+    let mut rest = pattern.chars().peekable();
+    let mut bracket = false;
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some('y') if !bracket => out.push_str("\\b"),
+                Some('Y') if !bracket => out.push_str("\\B"),
+                Some('m') if !bracket => out.push_str("\\b{start}"),
+                Some('M') if !bracket => out.push_str("\\b{end}"),
+                Some('Z') if !bracket => out.push_str("\\z"),
+                Some('b') => out.push_str("\\x08"),
+                Some('e') => out.push_str("\\x1B"),
+                // What is no escape of the library stands for itself.
+                Some(other) if other.is_alphanumeric() => out.extend(['\\', other]),
+                Some(other) if other.is_ascii() => out.extend(['\\', other]),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            '[' if !bracket => {
+                // [[:<:]] and [[:>:]] are the borders of a word.
+                let ahead: String = rest.clone().take(6).collect();
+                match ahead.as_str() {
+                    "[:<:]]" | "[:>:]]" => {
+                        out.push_str(if ahead == "[:<:]]" { "\\b{start}" } else { "\\b{end}" });
+                        rest.nth(5);
+                        continue;
+                    }
+                    _ => {}
+                }
+                bracket = true;
+                out.push('[');
+                out.extend(rest.next_if_eq(&'^'));
+                // The first ] is one of the characters.
+                if rest.next_if_eq(&']').is_some() {
+                    out.push_str("\\]");
+                }
+            }
+            '[' => match rest.peek() {
+                Some(':') => {
+                    out.push('[');
+                    for c in rest.by_ref() {
+                        out.push(c);
+                        if c == ']' {
+                            break;
+                        }
+                    }
+                }
+                _ => out.push_str("\\["),
+            },
+            ']' if bracket => {
+                bracket = false;
+                out.push(']');
+            }
+            '&' | '~' if bracket => out.extend(['\\', c]),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn refuse_global(r: &Row, pattern: &Pattern) -> Result<()> {
+    match pattern.global {
+        true => fail("22023", format!("{}() does not support the \"global\" option", r.name)),
+        false => Ok(()),
+    }
+}
+
+fn whole(found: &Found) -> (usize, usize) {
+    found[0].expect("a match matches something")
+}
+
+/// What the parentheses matched; without any, all that matched.
+fn groups(text: &str, found: &Found) -> Vec<Option<String>> {
+    let part = |group: &Option<(usize, usize)>| group.map(|(from, to)| text[from..to].to_string());
+    match found.as_slice() {
+        [all] => vec![part(all)],
+        found => found.iter().skip(1).map(part).collect(),
+    }
+}
+
+fn lists(rows: Vec<Vec<Option<String>>>) -> ArrayRef {
+    let mut builder = arrow::array::ListBuilder::new(arrow::array::StringBuilder::new());
+    for row in rows {
+        builder.append_value(row);
+    }
+    Arc::new(builder.finish())
+}
+
+/// Between the matches; one of nothing at the start, at the end or right after another divides nothing.
+fn split(pattern: &Pattern, text: &str) -> Vec<Option<String>> {
+    let (mut parts, mut from) = (Vec::new(), 0);
+    for found in pattern.all(text) {
+        let (start, end) = whole(&found);
+        if start == end && (start == 0 || start == text.len() || start == from) {
+            continue;
+        }
+        parts.push(Some(text[from..start].to_string()));
+        from = end;
+    }
+    parts.push(Some(text[from..].to_string()));
+    parts
+}
+
+/// Bytes before the character with which a search begins.
+fn start(r: &Row, at: usize) -> Result<usize> {
+    let start = r.integer_or(at, 1);
+    if start <= 0 {
+        return fail("22023", format!("invalid value for parameter \"start\": {start}"));
+    }
+    // Just behind the text there may be a match of nothing, and farther on none.
+    let text = r.text(0);
+    let mut places = text.char_indices().map(|(byte, _)| byte).chain([text.len()]);
+    Ok(places.nth(start as usize - 1).unwrap_or(text.len() + 1))
+}
+
+/// The bytes of the n-th match, or of one of its groups.
+fn occurrence(r: &Row, flags: usize, group: usize) -> Result<Option<(usize, usize)>> {
+    let pattern = pattern(r, 1, r.text_or(flags, ""))?;
+    refuse_global(r, &pattern)?;
+    let from = start(r, 2)?;
+    let (n, group) = (r.integer_or(3, 1), r.integer_or(group, 0));
+    if n <= 0 {
+        return fail("22023", format!("invalid value for parameter \"n\": {n}"));
+    }
+    if group < 0 {
+        return fail("22023", format!("invalid value for parameter \"subexpr\": {group}"));
+    }
+    let found = pattern.all(r.text(0)).into_iter().filter(|found| whole(found).0 >= from).nth(n as usize - 1);
+    Ok(found.and_then(|found| found.get(group as usize).copied().flatten()))
+}
+
+/// Replaces the n-th match from a byte on, or all with n = 0. `\1` in the replacement is a group, `\&` all.
+fn replace(pattern: &Pattern, text: &str, with: &str, from: usize, nth: usize) -> String {
+    let (mut out, mut last, mut count) = (String::with_capacity(text.len()), 0, 0);
+    for found in pattern.all(text) {
+        let (start, end) = whole(&found);
+        if start < from {
+            continue;
+        }
+        count += 1;
+        if nth != 0 && count != nth {
+            continue;
+        }
+        let part = |group: usize| found.get(group).copied().flatten().map_or("", |(from, to)| &text[from..to]);
+        out.push_str(&text[last..start]);
+        let mut rest = with.chars();
+        while let Some(c) = rest.next() {
+            match (c, rest.clone().next()) {
+                ('\\', Some(digit @ '1'..='9')) => {
+                    rest.next();
+                    out.push_str(part(digit as usize - '0' as usize));
+                }
+                ('\\', Some('&')) => {
+                    rest.next();
+                    out.push_str(part(0));
+                }
+                ('\\', Some('\\')) => {
+                    rest.next();
+                    out.push('\\');
+                }
+                (other, _) => out.push(other),
+            }
+        }
+        last = end;
+        if nth != 0 {
+            break;
+        }
+    }
+    out.push_str(&text[last..]);
+    out
+}
+
+fn escape(text: &str) -> Result<Option<char>> {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (escape, None) => Ok(escape),
+        _ => fail("22025", "invalid escape string"),
+    }
+}
+
+/// A pattern of SIMILAR TO as a regular expression: % and _ as in LIKE, the rest as there but for . ^ and $.
+fn similar(pattern: &str, escape: Option<char>) -> Result<String> {
+    let mut out = String::new();
+    let mut bracket = false;
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            c if Some(c) == escape => match rest.next() {
+                Some(c) => out.push_str(&escaped(&c.to_string())),
+                None => out.push_str("\\\\"),
+            },
+            ']' if bracket => {
+                bracket = false;
+                out.push(']');
+            }
+            c if bracket => {
+                if c == '\\' {
+                    out.push('\\');
+                }
+                out.push(c);
+            }
+            '[' => {
+                bracket = true;
+                out.push('[');
+            }
+            '%' => out.push_str(".*"),
+            '_' => out.push('.'),
+            '(' => out.push_str("(?:"),
+            '\\' | '.' | '^' | '$' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+/// `a#"b#"c` with the escape #: the part between the quotes is what is wanted, where all matches.
+fn substring_similar(pattern: &str, escape: Option<char>) -> Result<String> {
+    let parts: Vec<&str> = match escape {
+        Some(escape) => pattern.split(&format!("{escape}\"")).collect(),
+        None => vec![pattern],
+    };
+    Ok(match parts.as_slice() {
+        [all] => format!("^(?:{})$", similar(all, escape)?),
+        [before, part, after] => {
+            let (before, part, after) = (similar(before, escape)?, similar(part, escape)?, similar(after, escape)?);
+            format!("^(?:{})(?<part>{part})(?:{after})$", before.replace(".*", ".*?"))
+        }
+        [before, part] => {
+            format!("^(?:{})(?<part>{})$", similar(before, escape)?.replace(".*", ".*?"), similar(part, escape)?)
+        }
+        _ => return fail("2200C", "SQL regular expression may not contain more than two escape-double-quote separators"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings() {
+        assert_eq!(translate(r"\mab\M[]x[:alpha:]&]\y"), r"\b{start}ab\b{end}[\]x[:alpha:]\&]\b");
+        assert_eq!(translate("[[:<:]]a"), r"\b{start}a");
+        assert!((compile("(?i)A.b", "").unwrap().is_match)("a\nB"));
+        assert!(!(compile("a.b", "n").unwrap().is_match)("a\nb"));
+        assert!(compile("a{1000}{1000}{1000}", "").is_err());
+    }
+
+    #[test]
+    fn parts() {
+        let split = |pattern: &str, text: &str| -> Vec<String> {
+            split(&compile(pattern, "").unwrap(), text).into_iter().flatten().collect()
+        };
+        assert_eq!(split(r"\s*", "the quick"), ["t", "h", "e", "q", "u", "i", "c", "k"]);
+        assert_eq!(split(",", "a,b,,"), ["a", "b", "", ""]);
+        assert_eq!(split(",", ""), [""]);
+    }
+}

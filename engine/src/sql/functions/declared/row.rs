@@ -1,0 +1,267 @@
+//! A row's arguments as values, and a column of results from values.
+
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::compute::concat;
+use arrow::datatypes::*;
+use datafusion::error::{DataFusionError, Result};
+
+use super::{external, fail};
+use crate::error::Error;
+use crate::sql::text::{Style, value_to_text};
+
+/// The arguments of one call.
+pub struct Row<'a> {
+    /// The function's.
+    pub name: &'static str,
+    pub arrays: &'a [ArrayRef],
+    pub fields: &'a [FieldRef],
+    pub row: usize,
+    pub style: &'a Style,
+}
+
+impl<'a> Row<'a> {
+    pub fn len(&self) -> usize {
+        self.arrays.len()
+    }
+    pub fn is_null(&self, i: usize) -> bool {
+        self.arrays.get(i).is_none_or(|array| array.is_null(self.row))
+    }
+    pub fn boolean(&self, i: usize) -> bool {
+        self.arrays[i].as_boolean().value(self.row)
+    }
+    pub fn integer(&self, i: usize) -> i64 {
+        match self.arrays[i].data_type() {
+            DataType::Int32 => self.arrays[i].as_primitive::<Int32Type>().value(self.row).into(),
+            _ => self.arrays[i].as_primitive::<Int64Type>().value(self.row),
+        }
+    }
+    /// An argument that may be left out.
+    pub fn integer_or(&self, i: usize, otherwise: i64) -> i64 {
+        if i < self.len() { self.integer(i) } else { otherwise }
+    }
+    pub fn double(&self, i: usize) -> f64 {
+        self.arrays[i].as_primitive::<Float64Type>().value(self.row)
+    }
+    /// Its digits, and how many of them are after the point.
+    pub fn numeric(&self, i: usize) -> (i128, i8) {
+        let DataType::Decimal128(_, scale) = *self.arrays[i].data_type() else { return (0, 0) };
+        (self.arrays[i].as_primitive::<Decimal128Type>().value(self.row), scale)
+    }
+    pub fn text(&self, i: usize) -> &'a str {
+        self.arrays[i].as_string::<i32>().value(self.row)
+    }
+    pub fn text_or(&self, i: usize, otherwise: &'a str) -> &'a str {
+        if i < self.len() { self.text(i) } else { otherwise }
+    }
+    pub fn bytes(&self, i: usize) -> &'a [u8] {
+        self.arrays[i].as_binary::<i32>().value(self.row)
+    }
+    /// Of a timestamp or a time.
+    pub fn micros(&self, i: usize) -> i64 {
+        match self.arrays[i].data_type() {
+            DataType::Time64(_) => self.arrays[i].as_primitive::<Time64MicrosecondType>().value(self.row),
+            _ => self.arrays[i].as_primitive::<TimestampMicrosecondType>().value(self.row),
+        }
+    }
+    pub fn interval(&self, i: usize) -> IntervalMonthDayNano {
+        self.arrays[i].as_primitive::<IntervalMonthDayNanoType>().value(self.row)
+    }
+    /// The items of an array.
+    pub fn items(&self, i: usize) -> ArrayRef {
+        self.arrays[i].as_list::<i32>().value(self.row)
+    }
+    /// The field of an array's items.
+    pub fn item_field(&self, i: usize) -> FieldRef {
+        match self.arrays[i].data_type() {
+            DataType::List(item) => item.clone(),
+            _ => Arc::new(Field::new_list_field(DataType::Utf8, true)),
+        }
+    }
+    /// The items of an array of texts.
+    pub fn texts(&self, i: usize) -> Vec<Option<String>> {
+        self.items(i).as_string::<i32>().iter().map(|text| text.map(str::to_string)).collect()
+    }
+    /// One value, as an array of one.
+    pub fn one(&self, i: usize) -> ArrayRef {
+        self.arrays[i].slice(self.row, 1)
+    }
+    /// Any value as Postgres writes it to a client.
+    pub fn written(&self, i: usize) -> Option<String> {
+        value_to_text(&self.fields[i].as_ref().clone().with_data_type(self.arrays[i].data_type().clone()), &self.arrays[i], self.row, self.style)
+    }
+}
+
+/// One result.
+pub enum Value {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Double(f64),
+    /// At the result's scale.
+    Numeric(i128),
+    Text(String),
+    Bytes(Vec<u8>),
+    /// Days of a date, microseconds of a time or timestamp.
+    Moment(i64),
+    Interval(IntervalMonthDayNano),
+    Texts(Vec<Option<String>>),
+    /// The items of an array, or one value as an array of one.
+    Items(ArrayRef),
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Text(text)
+    }
+}
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Text(text.into())
+    }
+}
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Boolean(value)
+    }
+}
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Value::Integer(value)
+    }
+}
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Value::Double(value)
+    }
+}
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
+/// The column of a type from its values.
+pub fn collect(data_type: &DataType, values: impl Iterator<Item = Result<Value>>) -> Result<ArrayRef> {
+    use DataType as D;
+    let numbers = |values: &mut dyn Iterator<Item = Result<Value>>| -> Result<Int64Array> {
+        let number = |value: Result<Value>| match value? {
+            Value::Null => Ok(None),
+            Value::Integer(v) | Value::Moment(v) => Ok(Some(v)),
+            _ => wrong(data_type),
+        };
+        values.map(number).collect()
+    };
+    let values = values.collect::<Result<Vec<_>>>()?;
+    if !matches!(data_type, D::List(_)) && values.iter().any(|value| matches!(value, Value::Items(_))) {
+        return ones(data_type, values);
+    }
+    let values: &mut dyn Iterator<Item = Result<Value>> = &mut values.into_iter().map(Ok);
+    Ok(match data_type {
+        D::Boolean => {
+            let boolean = |value: Result<Value>| match value? {
+                Value::Null => Ok(None),
+                Value::Boolean(v) => Ok(Some(v)),
+                _ => wrong(data_type),
+            };
+            Arc::new(values.map(boolean).collect::<Result<BooleanArray>>()?)
+        }
+        D::Int32 => {
+            let narrow = |v: i64| i32::try_from(v).map_err(|_| external(Error::new("22003", "integer out of range")));
+            Arc::new(numbers(values)?.try_unary::<_, Int32Type, _>(narrow)?)
+        }
+        D::Int64 => Arc::new(numbers(values)?),
+        D::Float64 => {
+            let double = |value: Result<Value>| match value? {
+                Value::Null => Ok(None),
+                Value::Double(v) => Ok(Some(v)),
+                _ => wrong(data_type),
+            };
+            Arc::new(values.map(double).collect::<Result<Float64Array>>()?)
+        }
+        D::Decimal128(precision, scale) => {
+            let limit = 10i128.pow((*precision).into());
+            let numeric = |value: Result<Value>| match value? {
+                Value::Null => Ok(None),
+                Value::Numeric(v) if v.abs() < limit => Ok(Some(v)),
+                Value::Numeric(_) => fail("22003", "numeric field overflow"),
+                _ => wrong(data_type),
+            };
+            let numerics = values.map(numeric).collect::<Result<Decimal128Array>>()?;
+            Arc::new(numerics.with_precision_and_scale(*precision, *scale)?)
+        }
+        D::Utf8 => {
+            let text = |value: Result<Value>| match value? {
+                Value::Null => Ok(None),
+                Value::Text(v) => Ok(Some(v)),
+                _ => wrong(data_type),
+            };
+            Arc::new(values.map(text).collect::<Result<StringArray>>()?)
+        }
+        D::Binary => {
+            let bytes = |value: Result<Value>| match value? {
+                Value::Null => Ok(None),
+                Value::Bytes(v) => Ok(Some(v)),
+                _ => wrong(data_type),
+            };
+            Arc::new(values.map(bytes).collect::<Result<Vec<_>>>()?.iter().map(|v| v.as_deref()).collect::<BinaryArray>())
+        }
+        D::Date32 => {
+            let day = |v: i64| i32::try_from(v).map_err(|_| external(Error::new("22008", "date out of range")));
+            Arc::new(numbers(values)?.try_unary::<_, Date32Type, _>(day)?)
+        }
+        D::Time64(_) => Arc::new(numbers(values)?.unary::<_, Time64MicrosecondType>(|us| us)),
+        D::Timestamp(..) => {
+            let moments = numbers(values)?.unary::<_, TimestampMicrosecondType>(|us| us);
+            Arc::new(moments.with_data_type(data_type.clone()))
+        }
+        D::Interval(_) => {
+            let interval = |value: Result<Value>| match value? {
+                Value::Null => Ok(None),
+                Value::Interval(v) => Ok(Some(v)),
+                _ => wrong(data_type),
+            };
+            Arc::new(values.map(interval).collect::<Result<IntervalMonthDayNanoArray>>()?)
+        }
+        D::List(item) => {
+            let (mut lengths, mut items) = (Vec::new(), Vec::new());
+            for value in values {
+                let list: Option<ArrayRef> = match value? {
+                    Value::Null => None,
+                    Value::Texts(texts) => Some(Arc::new(StringArray::from(texts))),
+                    Value::Items(list) => Some(list),
+                    _ => return wrong(data_type),
+                };
+                lengths.push(list.as_ref().map(|list| list.len()));
+                items.extend(list);
+            }
+            let nulls = lengths.iter().map(Option::is_some).collect::<Vec<_>>();
+            let offsets = arrow::buffer::OffsetBuffer::from_lengths(lengths.iter().map(|length| length.unwrap_or(0)));
+            let items = match items.is_empty() {
+                true => new_empty_array(item.data_type()),
+                false => concat(&items.iter().map(|list| list.as_ref()).collect::<Vec<_>>())?,
+            };
+            Arc::new(ListArray::try_new(item.clone(), offsets, items, Some(nulls.into()))?)
+        }
+        other => ones(other, values.collect::<Result<Vec<_>>>()?)?,
+    })
+}
+
+/// Of values of any type, each an array of one.
+fn ones(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
+    let ones = values.into_iter().map(|value| match value {
+        Value::Null => Ok(new_null_array(data_type, 1)),
+        Value::Items(one) => Ok(one),
+        _ => wrong(data_type),
+    });
+    let ones = ones.collect::<Result<Vec<ArrayRef>>>()?;
+    match ones.is_empty() {
+        true => Ok(new_empty_array(data_type)),
+        false => Ok(concat(&ones.iter().map(|one| one.as_ref()).collect::<Vec<_>>())?),
+    }
+}
+
+fn wrong<T>(data_type: &DataType) -> Result<T> {
+    Err(DataFusionError::Internal(format!("a result is no {data_type}")))
+}

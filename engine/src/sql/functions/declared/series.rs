@@ -1,0 +1,191 @@
+//! `generate_series` as an array, periods that overlap, and what ordered-set aggregates make of the array of their values.
+
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, Decimal128Array, Int32Array, Int64Array, TimestampMicrosecondArray, make_comparator};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use datafusion::error::Result;
+
+use super::Type::*;
+use super::{Declared, Row, Value, fail, function, of};
+use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
+use crate::sql::text::Zone;
+use crate::sql::types::UTC;
+
+pub fn all() -> Vec<Declared> {
+    vec![
+        function("mr_series", &[
+            of(&[Integer, Integer, Integer], Array("integer"), |r| {
+                let numbers = numbers(r.integer(0).into(), r.integer(1).into(), r.integer_or(2, 1).into())?;
+                Ok(Value::Items(Arc::new(numbers.into_iter().map(|v| v as i32).collect::<Int32Array>())))
+            })
+            .least(2),
+            of(&[Bigint, Bigint, Bigint], Array("bigint"), |r| {
+                let numbers = numbers(r.integer(0).into(), r.integer(1).into(), r.integer_or(2, 1).into())?;
+                Ok(Value::Items(Arc::new(numbers.into_iter().map(|v| v as i64).collect::<Int64Array>())))
+            })
+            .least(2),
+            of(&[Numeric, Numeric, Numeric], Array("numeric"), |r| {
+                let scale = crate::sql::types::NUMERIC_SCALE_DEFAULT;
+                let at = |i: usize| {
+                    let (value, own) = r.numeric(i);
+                    match scale - own {
+                        up @ 0.. => value.checked_mul(10i128.pow(up as u32)),
+                        down => Some(value / 10i128.pow(down.unsigned_abs().into())),
+                    }
+                };
+                let step = if r.len() > 2 { at(2) } else { Some(10i128.pow(scale as u32)) };
+                let (Some(from), Some(to), Some(step)) = (at(0), at(1), step) else {
+                    return fail("22003", "numeric field overflow");
+                };
+                let numbers = Decimal128Array::from(numbers(from, to, step)?);
+                Ok(Value::Items(Arc::new(numbers.with_precision_and_scale(38, scale)?)))
+            })
+            .least(2),
+            of(&[Timestamp, Timestamp, Interval], Array("timestamp"), |r| moments(r, None)),
+            of(&[Timestamptz, Timestamptz, Interval], Array("timestamptz"), |r| moments(r, Some(r.style.zone))),
+        ]),
+        function("overlaps", &[
+            of(&[Timestamp, Timestamp, Timestamp, Timestamp], Boolean, overlaps).nullable(),
+            of(&[Timestamptz, Timestamptz, Timestamptz, Timestamptz], Boolean, overlaps).nullable(),
+            of(&[Time, Time, Time, Time], Boolean, overlaps).nullable(),
+            of(&[Timestamp, Interval, Timestamp, Interval], Boolean, overlaps).nullable(),
+            of(&[Timestamptz, Interval, Timestamptz, Interval], Boolean, overlaps).nullable(),
+        ]),
+        // Of the values in order the most frequent; of several the first.
+        function("mr_mode", &[of(&[AnyArray], ElementOf(0), |r| {
+            let items = r.items(0);
+            let same = make_comparator(&items, &items, SortOptions::default())?;
+            let (mut best, mut most, mut start) = (None, 0, 0);
+            for i in (0..items.len()).filter(|i| items.is_valid(*i)) {
+                if !items.is_valid(start) || same(start, i).is_ne() {
+                    start = i;
+                }
+                if i + 1 - start > most {
+                    (best, most) = (Some(start), i + 1 - start);
+                }
+            }
+            Ok(best.map_or(Value::Null, |at| Value::Items(items.slice(at, 1))))
+        })]),
+        function("mr_percentile_disc", &[of(&[AnyArray, Double], ElementOf(0), |r| {
+            let fraction = r.double(1);
+            if !(0.0..=1.0).contains(&fraction) {
+                return fail("22003", format!("percentile value {fraction} is not between 0 and 1"));
+            }
+            let items = r.items(0);
+            let valid: Vec<usize> = (0..items.len()).filter(|i| items.is_valid(*i)).collect();
+            let nth = (fraction * valid.len() as f64).ceil() as usize;
+            Ok(valid.get(nth.max(1) - 1).map_or(Value::Null, |at| Value::Items(items.slice(*at, 1))))
+        })]),
+    ]
+}
+
+/// As many items as an array of a series has.
+const ITEMS_MAX: usize = 10_000_000;
+
+fn too_many<T>() -> Result<T> {
+    fail("54000", format!("a series of more than {ITEMS_MAX} values is not supported here"))
+}
+
+fn numbers(from: i128, to: i128, step: i128) -> Result<Vec<i128>> {
+    if step == 0 {
+        return fail("22023", "step size cannot equal zero");
+    }
+    let count = if (step > 0) == (to >= from) || to == from { (to - from) / step + 1 } else { 0 };
+    match count > ITEMS_MAX as i128 {
+        true => too_many(),
+        false => Ok((0..count.max(0)).map(|i| from + i * step).collect()),
+    }
+}
+
+fn moments(r: &Row, zone: Option<Zone>) -> Result<Value> {
+    let (mut at, to, step) = (r.micros(0), r.micros(1), r.interval(2));
+    // A month counts 30 days here.
+    let length = (i128::from(step.months) * 30 + i128::from(step.days)) * i128::from(DAY_US) * 1000 + i128::from(step.nanoseconds);
+    if length == 0 {
+        return fail("22023", "step size cannot equal zero");
+    }
+    let mut items = Vec::new();
+    while if length > 0 { at <= to } else { at >= to } {
+        if items.len() == ITEMS_MAX {
+            return too_many();
+        }
+        items.push(at);
+        at = match plus(at, step, zone) {
+            Some(next) => next,
+            None => return fail("22008", "timestamp out of range"),
+        };
+    }
+    let items = TimestampMicrosecondArray::from(items);
+    let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone.map(|_| UTC.into()));
+    Ok(Value::Items(Arc::new(items.with_data_type(data_type)) as ArrayRef))
+}
+
+/// A moment moved by months, then days, then a time: months and days by the clock of a zone.
+pub fn plus(us: i64, by: IntervalMonthDayNano, zone: Option<Zone>) -> Option<i64> {
+    let offset = |us: i64| zone.map_or(0, |zone| i64::from(zone.offset_at(us)) * 1_000_000);
+    let mut at = us;
+    if by.months != 0 || by.days != 0 {
+        let local = us.checked_add(offset(us))?;
+        let (mut day, time) = (local.div_euclid(DAY_US), local.rem_euclid(DAY_US));
+        if by.months != 0 {
+            let civil = civil_from_days(day);
+            let months = civil.year * 12 + i64::from(civil.month) - 1 + i64::from(by.months);
+            let (year, month) = (months.div_euclid(12), months.rem_euclid(12) as u32 + 1);
+            day = days_from_civil(Civil { year, month, day: civil.day.min(days_in_month(year, month)) });
+        }
+        let local = (day + i64::from(by.days)).checked_mul(DAY_US)?.checked_add(time)?;
+        at = local.checked_sub(zone.map_or(0, |zone| i64::from(zone.offset_at_local(local)) * 1_000_000))?;
+    }
+    at.checked_add(by.nanoseconds / 1000)
+}
+
+/// Of two periods, each from its earlier to its later end, which is not in it unless it is the only moment. A NULL end
+/// leaves open what it decides.
+fn overlaps(r: &Row) -> Result<Value> {
+    let zone = matches!(r.arrays[0].data_type(), DataType::Timestamp(_, Some(_))).then_some(r.style.zone);
+    let at = |i: usize| -> Option<i64> {
+        match r.is_null(i) || matches!(r.arrays[i].data_type(), DataType::Interval(_)) && r.is_null(i - 1) {
+            true => None,
+            false if matches!(r.arrays[i].data_type(), DataType::Interval(_)) => plus(r.micros(i - 1), r.interval(i), zone),
+            false => Some(r.micros(i)),
+        }
+    };
+    // A period with one known end begins there.
+    let period = |start: Option<i64>, end: Option<i64>| match (start, end) {
+        (Some(a), Some(b)) => Some((a.min(b), Some(a.max(b)))),
+        (Some(a), None) | (None, Some(a)) => Some((a, None)),
+        (None, None) => None,
+    };
+    let (Some(first), Some(second)) = (period(at(0), at(1)), period(at(2), at(3))) else { return Ok(Value::Null) };
+    let (first, second) = if first.0 <= second.0 { (first, second) } else { (second, first) };
+    Ok(match (first.0 == second.0, first.1) {
+        (true, end) => match (end, second.1) {
+            (Some(_), Some(_)) => true.into(),
+            _ => Value::Null,
+        },
+        (false, Some(end)) if second.0 < end => true.into(),
+        (false, Some(_)) => false.into(),
+        (false, None) => Value::Null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series() {
+        assert_eq!(numbers(1, 6, 2).unwrap(), [1, 3, 5]);
+        assert_eq!(numbers(3, 1, -1).unwrap(), [3, 2, 1]);
+        assert!(numbers(3, 1, 1).unwrap().is_empty());
+        assert!(numbers(1, 1_000_000_000_000, 1).is_err());
+    }
+
+    #[test]
+    fn months_end_where_they_end() {
+        let at = |year, month, day| days_from_civil(Civil { year, month, day }) * DAY_US;
+        assert_eq!(plus(at(2024, 1, 31), IntervalMonthDayNano::new(1, 0, 0), None), Some(at(2024, 2, 29)));
+    }
+}

@@ -1,0 +1,123 @@
+//! SQL values as JSON: numbers and booleans as they are, json as it is, arrays and rows piece by piece, moments in ISO
+//! 8601, and all else as a string of its text.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field};
+use datafusion::error::Result;
+
+use super::tree::{self, quoted};
+use crate::sql::functions::declared::{Row, Value, fail};
+use crate::sql::text::{Style, value_to_text};
+use crate::sql::types::sql_type_of;
+
+/// What is between the pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `{"a": 1, "b": [1, 2]}`, keys in order
+    Jsonb,
+    /// `{"a":1,"b":[1,2]}`, keys as they come
+    Json,
+}
+
+pub fn value(field: &Field, array: &ArrayRef, row: usize, form: Form, style: &Style) -> Result<String> {
+    if array.is_null(row) || *array.data_type() == DataType::Null {
+        return Ok("null".into());
+    }
+    let text = || value_to_text(field, array, row, style).unwrap_or_default();
+    Ok(match array.data_type() {
+        DataType::Boolean => array.as_boolean().value(row).to_string(),
+        DataType::Float32 | DataType::Float64 => {
+            let text = text();
+            if text.parse::<f64>().is_ok_and(f64::is_finite) { number(text, form)? } else { quoted(&text) }
+        }
+        t if t.is_numeric() => text(),
+        DataType::List(item) => {
+            let items = array.as_list::<i32>().value(row);
+            let pieces = (0..items.len()).map(|i| value(item, &items, i, form, style)).collect::<Result<Vec<_>>>()?;
+            format!("[{}]", pieces.join(if form == Form::Jsonb { ", " } else { "," }))
+        }
+        DataType::Struct(fields) => {
+            let columns = array.as_struct();
+            let mut pieces = Vec::new();
+            for (i, field) in fields.iter().enumerate() {
+                // The fields of ROW(…) are called c0, c1 by DataFusion, f1, f2 by Postgres.
+                let unnamed = field.name().strip_prefix('c').is_some_and(|n| n.parse() == Ok(i));
+                let name = if unnamed { format!("f{}", i + 1) } else { field.name().clone() };
+                pieces.push((name, value(field, columns.column(i), row, form, style)?));
+            }
+            match form {
+                Form::Jsonb => tree::object(pieces),
+                Form::Json => {
+                    let pieces: Vec<String> = pieces.iter().map(|(key, value)| format!("{}:{value}", quoted(key))).collect();
+                    format!("{{{}}}", pieces.join(","))
+                }
+            }
+        }
+        DataType::Timestamp(_, zone) => {
+            let text = text().replacen(' ', "T", 1);
+            // An offset has its minutes.
+            let hours = zone.is_some() && text.rfind(['+', '-']).is_some_and(|at| at + 3 == text.len());
+            quoted(&if hours { text + ":00" } else { text })
+        }
+        _ => match (sql_type_of(&field.clone().with_data_type(array.data_type().clone())).as_str(), form) {
+            ("jsonb", _) | ("json", Form::Json) => text(),
+            ("json", Form::Jsonb) => tree::normal(&text())?,
+            _ => quoted(&text()),
+        },
+    })
+}
+
+/// Without an exponent in jsonb.
+fn number(text: String, form: Form) -> Result<String> {
+    match form {
+        Form::Jsonb => tree::normal(&text),
+        Form::Json => Ok(text),
+    }
+}
+
+/// An argument as JSON.
+pub fn argument(r: &Row, i: usize, form: Form) -> Result<String> {
+    value(&r.fields[i], &r.arrays[i], r.row, form, r.style)
+}
+
+/// An argument as the key of an object.
+pub fn key(r: &Row, i: usize) -> Result<String> {
+    key_text(&r.fields[i], &r.arrays[i], r.row, r.style)
+}
+
+pub fn key_text(field: &Field, array: &ArrayRef, row: usize, style: &Style) -> Result<String> {
+    match (array.data_type(), value_to_text(field, array, row, style)) {
+        (_, None) => fail("22023", "null value not allowed for object key"),
+        (DataType::Boolean, Some(_)) => Ok(array.as_boolean().value(row).to_string()),
+        (DataType::List(_) | DataType::Struct(_), _) => {
+            fail("22023", "key value must be scalar, not array, composite, or json")
+        }
+        (_, Some(text)) => Ok(text),
+    }
+}
+
+pub fn build_object(r: &Row, form: Form) -> Result<Value> {
+    if r.len() % 2 == 1 {
+        return fail("22023", "argument list must have even number of elements");
+    }
+    let mut fields = Vec::new();
+    for i in (0..r.len()).step_by(2) {
+        if r.is_null(i) && form == Form::Jsonb {
+            return fail("22023", format!("argument {}: key must not be null", i + 1));
+        }
+        fields.push((key(r, i)?, argument(r, i + 1, form)?));
+    }
+    Ok(match form {
+        Form::Jsonb => tree::object(fields),
+        Form::Json => {
+            let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{} : {value}", quoted(key))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+    }
+    .into())
+}
+
+pub fn build_array(r: &Row, form: Form) -> Result<Value> {
+    let items = (0..r.len()).map(|i| argument(r, i, form)).collect::<Result<Vec<_>>>()?;
+    Ok(tree::array(items).into())
+}

@@ -1,0 +1,94 @@
+//! Windows with names: `OVER w`, `OVER (w ORDER BY …)` and `WINDOW w AS (other …)` get the whole of what they mean.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, VisitMut, VisitorMut, WindowSpec, WindowType,
+};
+
+use crate::error::{Error, Result};
+use crate::sql::parse::fold;
+
+/// Puts in what the names of windows stand for, in a SELECT and its ORDER BY. Errors: 42704 for a name that is not
+/// there, 42P20 for a window that says again what the one it is made from says.
+pub fn resolve(select: &mut Select) -> Result<()> {
+    let mut known: Vec<(String, WindowSpec)> = Vec::new();
+    for NamedWindowDefinition(name, definition) in &mut select.named_window {
+        let spec = match definition {
+            NamedWindowExpr::NamedWindow(other) => found(&known, other)?,
+            NamedWindowExpr::WindowSpec(spec) => made(&known, spec.clone())?,
+        };
+        *definition = NamedWindowExpr::WindowSpec(spec.clone());
+        known.push((fold(name), spec));
+    }
+    let mut names = Names { known: &known, depth: 0 };
+    let visited = select.projection.visit(&mut names);
+    match visited {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+fn found(known: &[(String, WindowSpec)], name: &Ident) -> Result<WindowSpec> {
+    let name = fold(name);
+    let spec = known.iter().find(|(other, _)| *other == name).map(|(_, spec)| spec.clone());
+    spec.ok_or_else(|| Error::new("42704", format!("window \"{name}\" does not exist")))
+}
+
+/// A window with the parts of the one it names, which may not have a frame.
+fn made(known: &[(String, WindowSpec)], mut spec: WindowSpec) -> Result<WindowSpec> {
+    let Some(name) = spec.window_name.take() else { return Ok(spec) };
+    let base = found(known, &name)?;
+    let wrong = |what: &str| Err(Error::new("42P20", format!("cannot {what} of window \"{}\"", fold(&name))));
+    if !spec.partition_by.is_empty() {
+        return wrong("override PARTITION BY clause");
+    }
+    if !spec.order_by.is_empty() && !base.order_by.is_empty() {
+        return wrong("override ORDER BY clause");
+    }
+    if base.window_frame.is_some() {
+        let message = format!("cannot copy window \"{}\" because it has a frame clause", fold(&name));
+        return Err(Error::new("42P20", message));
+    }
+    spec.partition_by = base.partition_by;
+    if spec.order_by.is_empty() {
+        spec.order_by = base.order_by;
+    }
+    Ok(spec)
+}
+
+struct Names<'a> {
+    known: &'a [(String, WindowSpec)],
+    /// Of subqueries around, whose windows are their own.
+    depth: usize,
+}
+
+impl VisitorMut for Names<'_> {
+    type Break = Box<Error>;
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Box<Error>> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Box<Error>> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        let spec = match &function.over {
+            Some(WindowType::NamedWindow(name)) => found(self.known, name),
+            Some(WindowType::WindowSpec(spec)) if spec.window_name.is_some() => made(self.known, spec.clone()),
+            _ => return ControlFlow::Continue(()),
+        };
+        match spec {
+            Ok(spec) => {
+                function.over = Some(WindowType::WindowSpec(spec));
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+}

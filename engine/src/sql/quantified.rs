@@ -1,0 +1,94 @@
+//! `x > ALL (SELECT …)`, `x <= ANY (SELECT …)` and `x IN (SELECT …)` as a value: spelt out with counts and extremes, which
+//! say which of true, false and NULL it is, also over no rows and over NULLs.
+//!
+//! ```text
+//!   x > ALL (SELECT v FROM t)   CASE WHEN no rows THEN true  WHEN x <= max(v) THEN false
+//!                                    WHEN x or any v IS NULL THEN NULL ELSE true END
+//!   x > ANY (SELECT v FROM t)   NOT (x <= ALL (SELECT v FROM t))
+//! ```
+
+use sqlparser::ast::{BinaryOperator, Expr, Query};
+
+use crate::error::Result;
+use crate::sql::parse::parse_expression;
+
+/// What is true exactly where an operator is false.
+fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
+    use BinaryOperator as O;
+    Some(match op {
+        O::Eq => O::NotEq,
+        O::NotEq => O::Eq,
+        O::Lt => O::GtEq,
+        O::LtEq => O::Gt,
+        O::Gt => O::LtEq,
+        O::GtEq => O::Lt,
+        _ => return None,
+    })
+}
+
+/// `x op ALL (subquery)`; `None` for other operators.
+pub fn all(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Expr>> {
+    let of = |what: &str| format!("(SELECT {what} FROM ({subquery}) AS \"mr all\" (\"mr value\"))");
+    let fails = match op {
+        BinaryOperator::Gt | BinaryOperator::GtEq | BinaryOperator::Lt | BinaryOperator::LtEq => {
+            let high = matches!(op, BinaryOperator::Gt | BinaryOperator::GtEq);
+            let extreme = of(if high { "max(\"mr value\")" } else { "min(\"mr value\")" });
+            let fails = opposite(op).map(|op| op.to_string()).unwrap_or_default();
+            format!("({x}) {fails} {extreme}")
+        }
+        BinaryOperator::Eq => format!("({x}) <> {} OR ({x}) <> {}", of("min(\"mr value\")"), of("max(\"mr value\")")),
+        _ => return Ok(None),
+    };
+    let (rows, known) = (of("count(*)"), of("count(\"mr value\")"));
+    let text = format!(
+        "(CASE WHEN {rows} = 0 THEN true WHEN {fails} THEN false \
+         WHEN ({x}) IS NULL OR {known} < {rows} THEN NULL::boolean ELSE true END)"
+    );
+    parse_expression(&text).map(Some)
+}
+
+/// `x op ANY (subquery)`; `None` for other operators.
+pub fn any(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Expr>> {
+    let Some(opposite) = opposite(op) else { return Ok(None) };
+    let not_all = all(x, &opposite, subquery)?;
+    Ok(not_all.map(|all| Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Not, expr: Box::new(all) }))
+}
+
+/// `x [NOT] IN (subquery)` where its value is wanted, and not only whether it is true.
+pub fn is_in(x: &Expr, subquery: &Query, negated: bool) -> Result<Expr> {
+    let of = |what: &str, condition: &str| {
+        format!("(SELECT {what} FROM ({subquery}) AS \"mr in\" (\"mr value\"){condition})")
+    };
+    let equal = of("count(*)", &format!(" WHERE \"mr value\" = ({x})"));
+    let (rows, known) = (of("count(*)", ""), of("count(\"mr value\")", ""));
+    let text = format!(
+        "(CASE WHEN {equal} > 0 THEN {} WHEN {rows} > 0 AND (({x}) IS NULL OR {known} < {rows}) THEN NULL::boolean \
+         ELSE {} END)",
+        !negated, negated
+    );
+    parse_expression(&text)
+}
+
+/// Spells out `IN (SELECT …)` wherever it stands in an expression.
+pub fn spell_out_in(expr: &mut Expr) -> Result<()> {
+    use std::ops::ControlFlow;
+    struct Spell;
+    impl sqlparser::ast::VisitorMut for Spell {
+        type Break = Box<crate::error::Error>;
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+            if let Expr::InSubquery { expr: x, subquery, negated } = expr
+                && !matches!(x.as_ref(), Expr::Tuple(_))
+            {
+                match is_in(x, subquery, *negated) {
+                    Ok(spelt_out) => *expr = spelt_out,
+                    Err(error) => return ControlFlow::Break(Box::new(error)),
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    match sqlparser::ast::VisitMut::visit(expr, &mut Spell) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
