@@ -1,5 +1,6 @@
 //! Reading: snapshots of relations at one epoch, as tables for DataFusion, and subscriptions to changes.
 
+pub mod lookup;
 pub mod snapshot;
 pub mod subscribe;
 pub mod table;

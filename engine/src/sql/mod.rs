@@ -1,9 +1,11 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
+pub mod as_of;
 pub mod bind;
 pub mod cast;
 pub mod common;
 pub mod context;
+mod dependent;
 mod dialect;
 mod errors;
 pub mod exact_float;
@@ -13,15 +15,19 @@ pub mod interval;
 mod joins;
 pub mod moments;
 mod named_casts;
+pub mod ordered;
 pub mod parse;
+pub mod planner;
 mod rewrite;
 mod shape;
 pub mod statement;
 mod string_agg;
+mod subqueries;
 pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod types;
+mod unnest;
 pub mod values;
 mod window;

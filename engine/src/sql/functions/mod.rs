@@ -10,6 +10,7 @@ mod length;
 mod math;
 mod min_max;
 mod now;
+pub mod session;
 mod settle;
 mod sum_avg;
 mod timezone;
@@ -17,7 +18,7 @@ mod to_char;
 mod totals;
 mod unite;
 mod variance;
-mod windows;
+pub mod windows;
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::planner::ExprPlanner;
-use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
@@ -45,6 +46,7 @@ pub fn register(state: &mut SessionState) {
         fields::Part::date_part().into(),
         fields::Trunc::default().into(),
         to_char::ToChar::default().into(),
+        crate::sql::as_of::Mark::default().into(),
     ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
@@ -57,6 +59,9 @@ pub fn register(state: &mut SessionState) {
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
     for function in sums.into_iter().chain(best).chain(variance::all().into_iter().map(AggregateUDF::from)) {
         state.register_udaf(Arc::new(function)).expect(full);
+    }
+    for function in session::all().map(WindowUDF::from) {
+        state.register_udwf(Arc::new(function)).expect(full);
     }
 }
 
