@@ -39,7 +39,8 @@ impl Session {
         let mut making = vec![self.make_live(&new, Arc::new(plan)).await?];
         for dependant in &dependants {
             if let Some(plan) = &dependant.plan {
-                making.push(self.make_live(&dependant.new, plan.clone()).await?);
+                // The last one made is the first to be taken back.
+                making.insert(0, self.make_live(&dependant.new, plan.clone()).await?);
             }
         }
         let (core, own) = (self.core.clone(), making.iter().map(Making::id).collect::<Vec<_>>());

@@ -160,7 +160,7 @@ impl VisitorMut for Rewriter {
                 None => refuse("INTERVAL of anything but a literal"),
             };
         }
-        if let Some(value) = subqueries::compared_to_rows(expr)? {
+        if let Some(value) = subqueries::rows_in(expr)? {
             *expr = value;
             return ControlFlow::Continue(());
         }

@@ -134,8 +134,18 @@ fn without_parentheses(expr: &Expr) -> &Expr {
     }
 }
 
-/// ANY and ALL with a subquery, `None` for the two that are IN and NOT IN; and rows in a subquery.
-pub fn compared_to_rows(expr: &Expr) -> Visit<Option<Expr>> {
+/// Rows in a subquery, as a value.
+pub fn rows_in(expr: &Expr) -> Visit<Option<Expr>> {
+    match expr {
+        Expr::InSubquery { expr, subquery, negated } if matches!(without_parentheses(expr), Expr::Tuple(_)) => {
+            value_of_in(expr, subquery, *negated).map_continue(Some)
+        }
+        _ => ControlFlow::Continue(None),
+    }
+}
+
+/// ANY and ALL with a subquery, as a value; `None` for the two that are IN and NOT IN.
+fn compared_to_rows(expr: &Expr) -> Visit<Option<Expr>> {
     let (x, op, subquery, all) = match expr {
         Expr::AnyOp { left, compare_op, right, .. } => match without_parentheses(right) {
             Expr::Subquery(subquery) => (left, compare_op.clone(), subquery, false),
@@ -145,9 +155,6 @@ pub fn compared_to_rows(expr: &Expr) -> Visit<Option<Expr>> {
             (Expr::Subquery(subquery), Some(op)) => (left, op, subquery, true),
             _ => return ControlFlow::Continue(None),
         },
-        Expr::InSubquery { expr, subquery, negated } if matches!(without_parentheses(expr), Expr::Tuple(_)) => {
-            return value_of_in(expr, subquery, *negated).map_continue(Some);
-        }
         _ => return ControlFlow::Continue(None),
     };
     let best = |function: &str| format!("(SELECT {function}({}) FROM {})", column(1), rows(subquery, 1));
@@ -199,13 +206,17 @@ pub fn row_conditions(condition: &mut Expr) -> Visit {
     ControlFlow::Continue(())
 }
 
-/// In a SELECT list, where IN and EXISTS are values.
+/// In a SELECT list, where IN, EXISTS, ANY and ALL are values; in conditions DataFusion has joins for ANY and ALL.
 pub struct Values;
 
 impl VisitorMut for Values {
     type Break = Box<Error>;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {
+        if let Some(value) = compared_to_rows(expr)? {
+            *expr = value;
+            return ControlFlow::Continue(());
+        }
         let value = match expr {
             Expr::Exists { subquery, negated } => counted(subquery, *negated)?,
             Expr::InSubquery { expr: x, subquery, negated } => value_of_in(x, subquery, *negated)?,
