@@ -104,6 +104,9 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// Indices into `columns`; empty when there is none.
     pub primary_key: Vec<usize>,
+    /// Columns by which its rows are looked up besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
     /// The statement that made it, as written.
     pub sql: String,
     /// The query of a view, materialized view or sink.
@@ -125,6 +128,15 @@ pub struct Relation {
     pub column_comments: BTreeMap<usize, String>,
     #[serde(skip)]
     pub schema: OnceSchema,
+}
+
+/// What CREATE INDEX made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    pub id: RelationId,
+    pub name: String,
+    /// Indices into the relation's columns.
+    pub columns: Vec<usize>,
 }
 
 /// The Arrow schema, made from `columns` when first asked for.

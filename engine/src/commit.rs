@@ -629,7 +629,14 @@ impl Commit {
         let mut bases = BTreeSet::new();
         let mut table_keys = BTreeMap::new();
         for source in plan.imports() {
-            let relation = catalog.get(source).ok_or_else(|| Error::undefined_relation(format!("#{source}")))?;
+            let Some(relation) = catalog.get(source) else {
+                // A view that is being made with this one.
+                if !self.plans.contains_key(&source) {
+                    return Err(Error::undefined_relation(format!("#{source}")));
+                }
+                bases.extend(self.core.bases_of(source));
+                continue;
+            };
             match relation.kind {
                 RelationKind::MaterializedView => bases.extend(self.core.bases_of(source)),
                 RelationKind::Table => {

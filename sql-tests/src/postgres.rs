@@ -4,6 +4,7 @@
 //!   CREATE STREAM s (… , WATERMARK FOR ts AS …)   →  CREATE TABLE s (…)
 //!   CREATE MATERIALIZED VIEW v AS …               →  CREATE VIEW v AS …       (a view is always up to date)
 //!   TUMBLE(s, ts, INTERVAL '1 minute') AS w       →  (SELECT *, date_bin(…) AS window_start, … FROM s) AS w
+//!   SESSION(s PARTITION BY k, ts, gap)            →  gaps and islands with lag, sum, min and max
 //! ```
 //!
 //! Each test works in a database of its own, made and dropped here. The rewriting is by pattern and knows
@@ -134,6 +135,19 @@ pub fn rewrite(sql: &str) -> String {
         let bin = format!("date_bin({size}, {column}, TIMESTAMP '1970-01-01')");
         let query = format!(
             "(SELECT *, {bin} AS window_start, {bin} + {size} AS window_end FROM {relation} WHERE {column} IS NOT NULL) AS {alias}"
+        );
+        sql.replace_range(start..end, &query);
+    }
+    while let Some(start) = find_word(&sql, "SESSION(", 0) {
+        let (arguments, end, alias) = table_function(&sql.replace("DESCRIPTOR(ts)", "ts            "), start + "SESSION(".len());
+        let [relation, column, gap] = arguments.as_slice() else { break };
+        let (relation, by) = relation.trim_start_matches("TABLE ").split_once(" PARTITION BY ").unwrap_or((relation, "1"));
+        let starts = format!("coalesce({column} - lag({column}) OVER (PARTITION BY {by} ORDER BY {column}) >= {gap}, true)");
+        let numbered = format!("SELECT *, sum(starts::int) OVER (PARTITION BY {by} ORDER BY {column}) AS session");
+        let query = format!(
+            "(SELECT *, min({column}) OVER s AS window_start, max({column}) OVER s + {gap} AS window_end FROM \
+             ({numbered} FROM (SELECT *, {starts} AS starts FROM {relation} WHERE {column} IS NOT NULL) AS a) AS b \
+             WINDOW s AS (PARTITION BY {by}, session)) AS {alias}"
         );
         sql.replace_range(start..end, &query);
     }

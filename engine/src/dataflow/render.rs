@@ -17,9 +17,11 @@ use crate::delta::keys::{KeyEncoder, route};
 use crate::error::Result;
 use crate::operators::Operator;
 use crate::operators::aggregate::{Aggregate, AggregateSpec};
+use crate::operators::as_of::AsOf;
 use crate::operators::join::Join;
 use crate::operators::map::Map;
 use crate::operators::recompute::{Recompute, RecomputeSpec};
+use crate::operators::session::Session;
 use crate::operators::top_k::TopK;
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
@@ -105,6 +107,8 @@ pub fn operator(kind: &NodeKind, owner: bool) -> Result<(&'static str, Box<dyn O
             ("Aggregate", Box::new(Aggregate::new(AggregateSpec { owner, ..(**spec).clone() })?))
         }
         NodeKind::TopK(spec) => ("TopK", Box::new(TopK::new((**spec).clone())?)),
+        NodeKind::AsOf(spec) => ("AsOf", Box::new(AsOf::new((**spec).clone())?)),
+        NodeKind::Session(spec) => ("Session", Box::new(Session::new((**spec).clone())?)),
         NodeKind::Recompute(spec) => {
             ("Recompute", Box::new(Recompute::new(RecomputeSpec { owner, ..(**spec).clone() })?))
         }

@@ -11,12 +11,14 @@
 //! ```
 
 pub mod aggregate;
+pub mod as_of;
 #[cfg(test)]
 pub mod check;
 pub mod evaluate;
 pub mod join;
 pub mod map;
 pub mod recompute;
+pub mod session;
 pub mod top_k;
 pub mod union;
 pub mod unnest;

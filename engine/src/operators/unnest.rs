@@ -1,9 +1,10 @@
-//! UNNEST of a list column: one row per element, the other columns repeated. Stateless.
+//! UNNEST of list columns: one row per element of the longest, the others being filled up with NULL, and the other
+//! columns repeated. Stateless.
 //!
-//! A NULL list gives one row with NULL where `keep_nulls`, none otherwise; an empty list gives none. (HOP
-//! windows are an UNNEST of the windows that a row falls into.)
+//! A NULL list counts as one of one NULL where `keep_nulls`, as an empty one otherwise. (HOP windows are an UNNEST of the
+//! windows that a row falls into.)
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 
 use super::{Operator, Output, Port, Step};
@@ -14,9 +15,9 @@ use crate::time::EpochHeader;
 
 #[derive(Clone, Debug)]
 pub struct UnnestSpec {
-    /// The list column of the input.
-    pub list: usize,
-    /// For each output column the input column that it comes from; the list's gives the elements.
+    /// The list columns of the input.
+    pub lists: Vec<usize>,
+    /// For each output column the input column that it comes from; a list's gives the elements.
     pub columns: Vec<usize>,
     pub keep_nulls: bool,
     pub output: SchemaRef,
@@ -37,42 +38,35 @@ impl Operator for Unnest {
         if delta.is_empty() {
             return Ok(Step::Done);
         }
-        let lists = delta.rows.column(self.spec.list).as_list::<i32>();
-        let offsets = lists.value_offsets();
-        let (mut rows, mut elements) = (Vec::<u32>::new(), Vec::<Option<u32>>::new());
-        for row in 0..lists.len() {
-            if lists.is_null(row) {
-                if self.spec.keep_nulls {
-                    rows.push(row as u32);
-                    elements.push(None);
-                }
-                continue;
-            }
-            for element in offsets[row]..offsets[row + 1] {
-                rows.push(row as u32);
-                elements.push(Some(element as u32));
+        let lists: Vec<&ListArray> = self.spec.lists.iter().map(|&l| delta.rows.column(l).as_list::<i32>()).collect();
+        let length = |list: &ListArray, row: usize| match list.is_null(row) {
+            true => i32::from(self.spec.keep_nulls),
+            false => list.value_length(row),
+        };
+        let mut rows = Vec::<u32>::new();
+        let mut elements = vec![Vec::<Option<u32>>::new(); lists.len()];
+        for row in 0..delta.len() {
+            let longest = lists.iter().map(|list| length(list, row)).max().unwrap_or(0);
+            rows.extend(std::iter::repeat_n(row as u32, longest as usize));
+            for (list, elements) in lists.iter().zip(&mut elements) {
+                let own = if list.is_null(row) { 0 } else { list.value_length(row) };
+                let first = list.value_offsets()[row];
+                elements.extend((0..longest).map(|i| (i < own).then_some((first + i) as u32)));
             }
         }
         if rows.is_empty() {
             return Ok(Step::Done);
         }
         let rows = UInt32Array::from(rows);
-        let elements = UInt32Array::from(elements);
+        let elements: Vec<UInt32Array> = elements.into_iter().map(UInt32Array::from).collect();
         let take = |array: &dyn Array, indices: &UInt32Array| -> ArrayRef {
             arrow::compute::take(array, indices, None).expect("indices are within the array")
         };
-        let columns: Vec<ArrayRef> =
-            self.spec
-                .columns
-                .iter()
-                .map(|&c| {
-                    if c == self.spec.list {
-                        take(lists.values(), &elements)
-                    } else {
-                        take(delta.rows.column(c), &rows)
-                    }
-                })
-                .collect();
+        let column = |&c: &usize| match self.spec.lists.iter().position(|&list| list == c) {
+            Some(list) => take(lists[list].values(), &elements[list]),
+            None => take(delta.rows.column(c), &rows),
+        };
+        let columns: Vec<ArrayRef> = self.spec.columns.iter().map(column).collect();
         let weights: Option<Int64Array> =
             delta.weights.as_ref().map(|w| take(w, &rows).as_primitive::<arrow::datatypes::Int64Type>().clone());
         let batch =

@@ -76,7 +76,7 @@ fn describe(plan: &Plan, node: &Node) -> String {
                 .collect();
             format!("Map: {}", steps.join("; "))
         }
-        NodeKind::Unnest(spec) => format!("Unnest {}", names(input(0), &[spec.list])),
+        NodeKind::Unnest(spec) => format!("Unnest {}", names(input(0), &spec.lists)),
         NodeKind::Exchange { key } => format!("Exchange by {}", names(node, key)),
         NodeKind::Join(spec) => {
             let kind = format!("{:?}", spec.kind);
@@ -91,6 +91,20 @@ fn describe(plan: &Plan, node: &Node) -> String {
             let on = if keys.is_empty() { "no key (cross product)".to_string() } else { keys.join(" and ") };
             let filter = spec.filter.as_ref().map_or(String::new(), |f| format!(", where {f}"));
             format!("{kind} join on {on}{filter}")
+        }
+        NodeKind::AsOf(spec) => {
+            let [left, right] = &spec.sides;
+            let keys = left.key.iter().zip(&right.key);
+            let keys = keys.map(|(&l, &r)| format!("{} = {}", left.schema.field(l).name(), right.schema.field(r).name()));
+            let comparison = match (spec.back, spec.takes_equal) {
+                (true, true) => ">=",
+                (true, false) => ">",
+                (false, true) => "<=",
+                (false, false) => "<",
+            };
+            let order = [left, right].map(|side| side.schema.field(side.order).name().as_str());
+            let on: Vec<String> = keys.chain([format!("{} {comparison} {}", order[0], order[1])]).collect();
+            format!("{} as-of join on {}", if spec.outer { "Left" } else { "Inner" }, on.join(" and "))
         }
         NodeKind::Aggregate(spec) => {
             let calls: Vec<String> = spec
@@ -144,6 +158,12 @@ fn describe(plan: &Plan, node: &Node) -> String {
             };
             format!("Top-k: {bound}{per} by {order}")
         }
+        NodeKind::Session(spec) => {
+            let per = if spec.key.is_empty() { String::new() } else { format!(" per {}", names(input(0), &spec.key)) };
+            let bounds: Vec<String> = spec.bounds.iter().map(|bound| format!("{bound:?}").to_lowercase()).collect();
+            let (time, gap) = (spec.input.field(spec.time).name(), spec.gap_us);
+            format!("Session: {}{per} by {time}, gap {gap} microseconds", bounds.join(", "))
+        }
         NodeKind::Recompute(spec) => {
             let key = spec.inputs.first().map_or(String::new(), |first| names(input(0), &first.key));
             let key = if key.is_empty() || key == "()" { "everything".to_string() } else { key };
@@ -168,6 +188,8 @@ fn note(plan: &Plan, node: &Node) -> String {
         NodeKind::Aggregate(_) => "incremental; state: accumulators per group, unbounded".into(),
         NodeKind::TopK(spec) if spec.append_only => "incremental; state: the listed rows".into(),
         NodeKind::TopK(_) => "incremental; state: all rows, in order, unbounded".into(),
+        NodeKind::AsOf(_) => "incremental; state: both sides, in order per key, unbounded".into(),
+        NodeKind::Session(_) => "incremental by session; state: all rows, in order per key, unbounded".into(),
         NodeKind::Recompute(spec) if spec.inputs.iter().all(|input| input.key.is_empty()) => {
             "recomputed as a whole at each change of it; state: its inputs, unbounded".into()
         }

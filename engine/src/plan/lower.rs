@@ -4,7 +4,9 @@
 //! anything is made.
 
 mod aggregate;
+mod as_of;
 mod recompute;
+mod session;
 mod top_k;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::operators::map::MapStep;
 use crate::operators::unnest::UnnestSpec;
 use crate::serve::log::LogTable;
 use crate::serve::table::RelationTable;
+use crate::sql::as_of::AsOf;
 use crate::sql::bind::error_from;
 
 /// Refuses what no incremental plan can hold: volatile functions, and those that read the clock. To be
@@ -204,6 +207,10 @@ impl Lowering<'_> {
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::RecursiveQuery(_) => self.whole(plan),
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<AsOf>() {
+                Some(join) => self.as_of(join, plan.schema()),
+                None => Err(in_view(&plan.display().to_string())),
+            },
             LogicalPlan::Subquery(_) => Err(in_view("this kind of subquery")),
             other => Err(in_view(&other.display().to_string())),
         }
@@ -311,16 +318,19 @@ impl Lowering<'_> {
 
     fn unnest(&mut self, unnest: &Unnest) -> Result<usize> {
         let input = self.node(&unnest.input)?;
-        let [(list, column)] = &unnest.list_type_columns[..] else { return Err(in_view("UNNEST of several columns")) };
-        if column.depth != 1 || !unnest.struct_type_columns.is_empty() {
-            return Err(in_view("UNNEST of nested lists or of structs"));
-        }
-        if !matches!(self.nodes[input].schema.field(*list).data_type(), DataType::List(_)) {
-            return Err(in_view("UNNEST of this type of list"));
+        let mut lists: Vec<usize> = Vec::new();
+        for (list, column) in &unnest.list_type_columns {
+            if column.depth != 1 || lists.contains(list) || !unnest.struct_type_columns.is_empty() {
+                return Err(in_view("UNNEST of nested lists or of structs"));
+            }
+            if !matches!(self.nodes[input].schema.field(*list).data_type(), DataType::List(_)) {
+                return Err(in_view("UNNEST of this type of list"));
+            }
+            lists.push(*list);
         }
         let output = relaxed(&unnest.schema);
         let spec = UnnestSpec {
-            list: *list,
+            lists: lists.clone(),
             columns: unnest.dependency_indices.clone(),
             keep_nulls: unnest.options.null_handling == datafusion::common::NullHandling::Preserve,
             output: output.clone(),
@@ -328,7 +338,7 @@ impl Lowering<'_> {
         let append_only = self.nodes[input].append_only;
         let dealt_by = self.dealt_by[input]
             .as_ref()
-            .filter(|d| !d.contains(list))
+            .filter(|d| !lists.iter().any(|list| d.contains(list)))
             .and_then(|d| d.iter().map(|k| spec.columns.iter().position(|c| c == k)).collect());
         Ok(self.push(NodeKind::Unnest(spec), vec![input], output, append_only, dealt_by))
     }

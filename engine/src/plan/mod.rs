@@ -12,9 +12,11 @@ use arrow::datatypes::SchemaRef;
 
 use crate::catalog::RelationId;
 use crate::operators::aggregate::AggregateSpec;
+use crate::operators::as_of::AsOfSpec;
 use crate::operators::join::JoinSpec;
 use crate::operators::map::MapStep;
 use crate::operators::recompute::RecomputeSpec;
+use crate::operators::session::SessionSpec;
 use crate::operators::top_k::TopKSpec;
 use crate::operators::unnest::UnnestSpec;
 
@@ -53,8 +55,10 @@ pub enum NodeKind {
         key: Vec<usize>,
     },
     Join(Box<JoinSpec>),
+    AsOf(Box<AsOfSpec>),
     Aggregate(Box<AggregateSpec>),
     TopK(Box<TopKSpec>),
+    Session(Box<SessionSpec>),
     Recompute(Box<RecomputeSpec>),
     Union,
 }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Sort, Window};
 
 use crate::error::Result;
 use crate::sql::bind::error_from;
+use crate::sql::ordered::Ordered;
 
 /// Aggregates whose result depends on the order of rows.
 const ORDERED_AGGREGATES: &[&str] = &["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
@@ -91,7 +92,7 @@ fn over_ordered_rows(mut window: Window) -> DataFusionResult<LogicalPlan> {
     let mut expr: Vec<SortExpr> = first.params.partition_by.iter().map(|e| e.clone().sort(true, true)).collect();
     expr.extend(first.params.order_by.iter().cloned());
     close(&mut expr, window.input.schema());
-    window.input = Arc::new(LogicalPlan::Sort(Sort { expr, input: window.input.clone(), fetch: None }));
+    window.input = Arc::new(Ordered::plan(expr, Arc::unwrap_or_clone(window.input)));
     Ok(LogicalPlan::Window(window))
 }
 

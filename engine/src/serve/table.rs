@@ -19,6 +19,8 @@ use super::snapshot::{Scan, Snapshot};
 use crate::catalog::Relation;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
+use crate::state::arrangement::Picture;
+use crate::state::segment_index::Wanted;
 use crate::state::store::Store;
 
 /// Where the snapshot of the statement at hand lies while it is planned.
@@ -39,11 +41,18 @@ pub struct RelationTable {
     append_only: bool,
     slot: Arc<SnapshotSlot>,
     store: Arc<Store>,
+    /// Only rows that may have this key are wanted.
+    wanted: Option<Wanted>,
 }
 
 impl RelationTable {
     pub fn new(relation: Arc<Relation>, append_only: bool, slot: Arc<SnapshotSlot>, store: Arc<Store>) -> Self {
-        RelationTable { relation, append_only, slot, store }
+        RelationTable { relation, append_only, slot, store, wanted: None }
+    }
+    /// The same relation, of which only rows that may have this key are wanted.
+    pub fn looking_up(&self, wanted: Wanted) -> Self {
+        let (relation, slot, store) = (self.relation.clone(), self.slot.clone(), self.store.clone());
+        RelationTable { relation, append_only: self.append_only, slot, store, wanted: Some(wanted) }
     }
     pub fn relation(&self) -> &Arc<Relation> {
         &self.relation
@@ -88,6 +97,7 @@ impl TableProvider for RelationTable {
             schema: self.schema(),
             scan: scan.clone(),
             store: self.store.clone(),
+            wanted: self.wanted.clone(),
         };
         let exec = StreamingTableExec::try_new(self.schema(), vec![Arc::new(rows)], projection, None, false, limit)?;
         Ok(Arc::new(exec))
@@ -99,11 +109,15 @@ struct Rows {
     schema: SchemaRef,
     scan: Scan,
     store: Arc<Store>,
+    wanted: Option<Wanted>,
 }
 
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rows of {}", self.relation.name)
+        match &self.wanted {
+            None => write!(f, "rows of {}", self.relation.name),
+            Some(_) => write!(f, "rows of {} by key", self.relation.name),
+        }
     }
 }
 
@@ -112,7 +126,10 @@ impl PartitionStream for Rows {
         &self.schema
     }
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = scan(&self.scan, &self.relation, &self.store);
+        let batches = match (&self.wanted, &self.scan) {
+            (Some(wanted), Scan::Rows(pictures)) => found(pictures, wanted),
+            _ => scan(&self.scan, &self.relation, &self.store),
+        };
         let schema = self.schema.clone();
         let stream = futures::stream::iter(batches).map(move |batch| {
             let batch = batch.map_err(|e| DataFusionError::External(Box::new(e)))?;
@@ -128,6 +145,16 @@ impl PartitionStream for Rows {
 }
 
 type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + Send>;
+
+/// The rows that may have a key.
+fn found(pictures: &[Picture], wanted: &Wanted) -> Batches {
+    let wanted = wanted.clone();
+    let pictures = pictures.to_vec().into_iter();
+    Box::new(pictures.flat_map(move |p| {
+        let wanted = wanted.clone();
+        (0..p.segments()).filter_map(move |i| p.found(i, &wanted)).map(Ok)
+    }))
+}
 
 /// The rows of a scan, batch by batch as they are asked for.
 pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {

@@ -58,7 +58,7 @@ fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<Str
         hidden |= with.cte_tables.iter().any(|c| c.alias.name.value.eq_ignore_ascii_case(&relation.name));
     }
     // Columns that are qualified by the old name would lose their relation; a WITH of that name hides it.
-    let text = query.to_string();
+    let text = crate::sql::parse::text_of(&query);
     let qualified = text.to_lowercase().contains(&format!("{}.", relation.name));
     if hidden || qualified {
         return Err(Error::new(
@@ -86,7 +86,7 @@ fn max_future(options: &Options) -> Result<i64> {
     interval.fixed_us().filter(|&us| us > 0).ok_or_else(bad)
 }
 
-fn already_exists(name: &str) -> Error {
+pub(super) fn already_exists(name: &str) -> Error {
     Error::new("42P07", format!("relation \"{name}\" already exists"))
 }
 
@@ -143,6 +143,7 @@ impl Session {
             kind: RelationKind::Table,
             columns: vec![],
             primary_key: vec![],
+            indexes: vec![],
             sql: text.to_string(),
             query: None,
             options: Options::new(),
@@ -355,7 +356,7 @@ impl Session {
         let relation = Relation {
             kind: RelationKind::View,
             columns: columns_of(&bound.plan, &names),
-            query: Some(query.to_string()),
+            query: Some(crate::sql::parse::text_of(query)),
             depends_on: dependencies(&scope, query)?,
             ..self.new_relation(name, text)?
         };

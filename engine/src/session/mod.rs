@@ -9,10 +9,12 @@ mod cursor;
 pub mod ddl;
 mod dml;
 mod event_time;
+mod index;
 mod live;
 mod past;
 mod patience;
 pub mod query;
+mod replace;
 mod settings;
 mod show;
 mod subscribe;
@@ -228,6 +230,14 @@ impl Session {
                 self.create_schema(name, *if_not_exists).await?;
                 done("CREATE SCHEMA")
             }
+            CreateIndex { name, on, columns, if_not_exists } => {
+                self.create_index(name.as_deref(), on, columns, *if_not_exists).await?;
+                done("CREATE INDEX")
+            }
+            DropIndex { names, if_exists } => {
+                self.drop_indexes(names, *if_exists).await?;
+                done("DROP INDEX")
+            }
             DropSchema { names, if_exists, cascade } => {
                 self.drop_schemas(names, *if_exists, *cascade).await?;
                 done("DROP SCHEMA")
@@ -414,7 +424,8 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         CreateMaterializedView { .. } => "CREATE MATERIALIZED VIEW",
         CreateSink { .. } => "CREATE SINK",
         CreateSchema { .. } => "CREATE SCHEMA",
-        DropSchema { .. } | Drop { .. } => "DROP",
+        CreateIndex { .. } => "CREATE INDEX",
+        DropSchema { .. } | DropIndex { .. } | Drop { .. } => "DROP",
         Rename { .. } => "ALTER",
         Comment { .. } => "COMMENT",
         Insert(_) => "INSERT",

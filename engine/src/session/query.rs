@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::plan::lower::relations_read;
 use crate::serve::log::LogTable;
+use crate::serve::lookup::by_key;
 use crate::serve::snapshot::{Scan, Snapshot};
 use crate::serve::table::{RelationTable, SnapshotSlot};
 use crate::sql::bind::{self, Relations, error_from};
@@ -333,6 +334,7 @@ pub async fn run_over(
     scope.slot.set(Some(snapshot));
     let physical = async {
         let plan = without_empty_limits(finish(bind::optimize(state, plan)?)?)?;
+        let plan = by_key(plan).map_err(error_from)?;
         state.query_planner().create_physical_plan(&plan, state).await.map_err(error_from)
     }
     .await;

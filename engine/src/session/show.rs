@@ -90,7 +90,7 @@ impl Session {
         match &statement.kind {
             StatementKind::CreateMaterializedView { name, columns, query, options, emit, .. } => {
                 if explain.stage == ExplainStage::Parsed {
-                    return Ok(query.to_string());
+                    return Ok(crate::sql::parse::text_of(query));
                 }
                 let definition = Definition { name, columns, query, options, emit: *emit, text: &statement.text };
                 let (_, plan, logical) = self.define_view(&definition)?;
@@ -109,7 +109,7 @@ impl Session {
                 let scope = self.scope();
                 let state = self.state(&scope)?;
                 if explain.stage == ExplainStage::Parsed {
-                    return Ok(query.to_string());
+                    return Ok(crate::sql::parse::text_of(query));
                 }
                 let bound = bind_query(&state, &scope, query, &[])?;
                 match explain.stage {

@@ -43,7 +43,7 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
     lower_bound(&state, bind::with_types(plan, &types)?)
 }
 
-fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
+pub(super) fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
     check_deterministic(&plan)?;
     lower(state, &close_orders(bind::optimize(state, plan)?)?)
 }
@@ -55,10 +55,20 @@ const CATCH_UP_EPOCHS: u64 = 64;
 const OPTIONS: &[&str] = &["background", "history", "memory_limit", "on_error", "start"];
 
 /// A view that is being made: taken back unless it is finished.
-struct Making {
+pub(super) struct Making {
     core: Arc<Core>,
     id: RelationId,
     finished: bool,
+}
+
+impl Making {
+    pub(super) fn id(&self) -> RelationId {
+        self.id
+    }
+    /// It is in the catalog.
+    pub(super) fn finish(mut self) {
+        self.finished = true;
+    }
 }
 
 impl Drop for Making {
@@ -106,7 +116,7 @@ impl Session {
         let relation = Relation {
             kind: RelationKind::MaterializedView,
             columns,
-            query: Some(d.query.to_string()),
+            query: Some(crate::sql::parse::text_of(d.query)),
             options,
             depends_on,
             ..self.new_relation(d.name, d.text)?
@@ -134,33 +144,40 @@ impl Session {
             }
         }
         let (mut relation, plan, _) = self.define_view(&d)?;
-        if let Some(old) = &existing {
-            let catalog = self.core.catalog();
-            if let Some(dependant) = catalog.dependants(old.id).next() {
-                return Err(Error::new(
-                    "2BP01",
-                    format!(
-                        "cannot replace materialized view \"{}\": {} \"{}\" depends on it",
-                        old.name,
-                        dependant.kind.word(),
-                        dependant.name
-                    ),
-                )
-                .hint("Drop what depends on it first."));
-            }
-            if relation.depends_on.contains(&old.id) {
-                return Err(Error::new("42P17", format!("materialized view \"{}\" cannot read itself", old.name)));
-            }
+        if let Some(old) = existing {
+            return self.replace_view(old, relation, plan).await;
         }
         relation.id = self.core.store.next_id()?;
-        let id = relation.id;
-        let core = self.core.clone();
-        let mut making = Making { core: core.clone(), id, finished: false };
+        let making = self.make_live(&mut relation, Arc::new(plan)).await?;
+        let edit = move |catalog: &crate::catalog::Catalog| {
+            if catalog.find(&relation.schema_name, &relation.name).is_some() {
+                return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));
+            }
+            super::ddl::check_schema(catalog, &relation.schema_name)?;
+            for id in &relation.depends_on {
+                if catalog.get(*id).is_none() {
+                    return Err(Error::undefined_relation(format!("#{id}"))
+                        .detail("It was dropped while the view was being made."));
+                }
+            }
+            Ok(vec![CatalogChange::Put(Box::new(relation))])
+        };
+        self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
+        making.finish();
+        Ok(())
+    }
+
+    /// Hydrates a view that is in no catalog yet, until it is live.
+    pub(super) async fn make_live(&self, relation: &mut Relation, plan: Arc<Plan>) -> Result<Making> {
+        let (id, core) = (relation.id, self.core.clone());
+        let making = Making { core: core.clone(), id, finished: false };
         let reads = relation.depends_on.iter().copied().chain(plan.imports()).collect();
         core.creating.lock().expect("no panic while held").insert(id, reads);
-        // From here on nothing is trimmed of what it reads.
-        relation.starts = self.starts(&plan, d.options)?;
-        let (plan, starts) = (Arc::new(plan), relation.starts.clone());
+        // From here on nothing is trimmed of what it reads. A view that is made anew keeps where it started.
+        if relation.starts.is_empty() {
+            relation.starts = self.starts(&plan, &relation.options)?;
+        }
+        let starts = relation.starts.clone();
         let status = core.ask(|reply| Request::Hydrate { id, plan, starts, reply }).await?;
         core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
         // A long hydration leaves much to catch up with; the others wait only for the last step.
@@ -181,32 +198,10 @@ impl Session {
                 })
                 .await;
         }
-        if let Some(error) = status.failure() {
-            return Err(error);
+        match status.failure() {
+            Some(error) => Err(error),
+            None => Ok(making),
         }
-        let old = existing.map(|e| e.id);
-        let edit = move |catalog: &crate::catalog::Catalog| {
-            let mut changes = Vec::new();
-            if let Some(old) = old {
-                changes.push(CatalogChange::Drop(old));
-            }
-            let taken = catalog.find(&relation.schema_name, &relation.name).is_some_and(|r| Some(r.id) != old);
-            if taken {
-                return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));
-            }
-            super::ddl::check_schema(catalog, &relation.schema_name)?;
-            for id in &relation.depends_on {
-                if catalog.get(*id).is_none() {
-                    return Err(Error::undefined_relation(format!("#{id}"))
-                        .detail("It was dropped while the view was being made."));
-                }
-            }
-            changes.push(CatalogChange::Put(Box::new(relation)));
-            Ok(changes)
-        };
-        self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
-        making.finished = true;
-        Ok(())
     }
 }
 

@@ -97,6 +97,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
             functions::planners().into_iter().chain(SessionStateDefaults::default_expr_planners()).collect(),
         )
         .with_type_planner(Arc::new(PostgresTypes))
+        .with_query_planner(Arc::new(crate::sql::planner::Planner))
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())

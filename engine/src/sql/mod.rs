@@ -1,10 +1,12 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
+pub mod as_of;
 pub mod bind;
 mod calls;
 pub mod cast;
 pub mod common;
 pub mod context;
+mod dependent;
 mod dialect;
 mod errors;
 mod expansion;
@@ -17,16 +19,20 @@ pub mod log;
 pub mod moments;
 mod named_casts;
 mod named_windows;
+pub mod ordered;
 pub mod parse;
+pub mod planner;
 mod quantified;
 mod rewrite;
 mod shape;
 pub mod statement;
 mod string_agg;
+mod subqueries;
 pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod types;
+mod unnest;
 pub mod values;
 mod window;

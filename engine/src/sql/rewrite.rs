@@ -3,7 +3,8 @@
 //! ```text
 //!   SELECT count(*), 1, 1        SELECT count(*) AS count, 1 AS "?column?", 1 AS "?column?␁2"
 //!   TUMBLE(t, ts, …) in FROM     a derived table (window.rs)
-//!   a = ANY (SELECT …)           a IN (SELECT …)
+//!   a = ANY (SELECT …)           a IN (SELECT …); see subqueries.rs for others
+//!   l, unnest(l.a) u             a lateral subquery (unnest.rs)
 //!   TABLE t                      SELECT * FROM t
 //!   ts AT TIME ZONE 'x'          timezone('x', ts)
 //!   INTERVAL '1:30'              INTERVAL '0 months 0 days 5400000000 microseconds'
@@ -23,7 +24,8 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
-use crate::sql::{calls, functions, log, named_windows, quantified, types, window};
+use crate::sql::subqueries::{self, Values};
+use crate::sql::{calls, functions, log, named_windows, quantified, types, unnest, window};
 
 /// Stands between a name and the number that makes it differ.
 const MARK: char = '\u{1}';
@@ -103,6 +105,10 @@ impl VisitorMut for Rewriter {
         if let Err(error) = check_names(&select.from) {
             return ControlFlow::Break(Box::new(error));
         }
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            mark_as_of(join)?;
+        }
+        select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
         name_items(select);
         if let Err(error) = named_windows::resolve(select) {
             return ControlFlow::Break(Box::new(error));
@@ -113,7 +119,7 @@ impl VisitorMut for Rewriter {
                 if let Some(items) = calls::unnested(expr) {
                     *expr = items;
                 }
-                if let ControlFlow::Break(error) = expr.visit(&mut CountExisting) {
+                if let ControlFlow::Break(error) = expr.visit(&mut Values) {
                     return ControlFlow::Break(error);
                 }
                 if let Err(error) = quantified::spell_out_in(expr) {
@@ -142,23 +148,17 @@ impl VisitorMut for Rewriter {
             }
             TableFactor::Table { version: Some(_), .. } => return refuse("AS OF in FROM"),
             TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
-            TableFactor::Table { name, alias, args: Some(args), .. } => {
+            TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
                 name_function_column(name, alias);
-                match set_in_from(name, &args.args, alias) {
+                match set_in_from(name, &args.args, alias, *with_ordinality) {
                     Ok(Some(set)) => *factor = set,
                     Ok(None) => {}
                     Err(error) => return ControlFlow::Break(Box::new(error)),
                 }
             }
-            TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality: false, .. }
-                if array_exprs.len() == 1 =>
-            {
-                name_single_column(alias);
-            }
-            TableFactor::UNNEST { with_ordinality: true, .. } => return refuse("WITH ORDINALITY"),
             _ => {}
         }
-        ControlFlow::Continue(())
+        unnest::rewrite(factor)
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
@@ -177,85 +177,46 @@ impl VisitorMut for Rewriter {
                 None => refuse("INTERVAL of anything but a literal"),
             };
         }
+        if let Some(value) = subqueries::rows_in(expr)? {
+            *expr = value;
+            return ControlFlow::Continue(());
+        }
         let taken = std::mem::replace(expr, Expr::Value(Value::Null.into()));
         match rewrite_expr(taken) {
             Ok(rewritten) => *expr = rewritten,
             Err(error) => return ControlFlow::Break(Box::new(error)),
         }
         match expr {
-            Expr::InSubquery { subquery, .. } => name_in(subquery),
-            Expr::BinaryOp { op: BinaryOperator::Or, .. } => spell_out_not_in(expr),
+            Expr::InSubquery { subquery, .. } => subqueries::name_in(subquery),
+            Expr::BinaryOp { op: BinaryOperator::Or, .. } => subqueries::spell_out_not_in(expr),
             _ => ControlFlow::Continue(()),
         }
     }
 }
 
-/// DataFusion knows of NULLs in `x NOT IN (SELECT …)` where it is a condition of its own; under OR it marks rows, and a
-/// mark is never NULL. There it becomes what makes it true: no row equals x; and there is no row, or x and all of them
-/// are known.
-fn spell_out_not_in(expr: &mut Expr) -> ControlFlow<Box<Error>> {
-    let (x, subquery) = match expr {
-        Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::And, left, right } => {
-            spell_out_not_in(left)?;
-            return spell_out_not_in(right);
-        }
-        Expr::Nested(inner) => return spell_out_not_in(inner),
-        Expr::InSubquery { expr, subquery, negated: true } => (expr, subquery),
-        Expr::UnaryOp { op: ast::UnaryOperator::Not, expr } => match expr.as_mut() {
-            Expr::InSubquery { expr, subquery, negated: false } => (expr, subquery),
-            _ => return ControlFlow::Continue(()),
-        },
-        _ => return ControlFlow::Continue(()),
-    };
-    let rows = format!("(SELECT 1 FROM ({subquery}) AS \"mr in\" (\"mr value\")");
-    let text = format!(
-        "(NOT EXISTS {rows} WHERE \"mr value\" = ({x})) AND (NOT EXISTS {rows}) OR ({x}) IS NOT NULL \
-         AND NOT EXISTS {rows} WHERE \"mr value\" IS NULL)))"
-    );
-    match crate::sql::parse::parse_expression(&text) {
-        Ok(spelt_out) => {
-            *expr = spelt_out;
+/// A join that the parser took for GLOBAL is an ASOF join (`parse/source.rs`): its condition is marked.
+fn mark_as_of(join: &mut ast::Join) -> ControlFlow<Box<Error>> {
+    use ast::{JoinConstraint, JoinOperator as J};
+    if let TableFactor::NestedJoin { table_with_joins, .. } = &mut join.relation {
+        table_with_joins.joins.iter_mut().try_for_each(mark_as_of)?;
+    }
+    if !std::mem::take(&mut join.global) {
+        return ControlFlow::Continue(());
+    }
+    match &mut join.join_operator {
+        J::Join(JoinConstraint::On(on))
+        | J::Inner(JoinConstraint::On(on))
+        | J::Left(JoinConstraint::On(on))
+        | J::LeftOuter(JoinConstraint::On(on)) => {
+            let condition = std::mem::replace(on, Expr::Value(Value::Null.into()));
+            *on = call(crate::sql::as_of::MARK, vec![condition]);
             ControlFlow::Continue(())
         }
-        Err(error) => ControlFlow::Break(Box::new(error)),
-    }
-}
-
-/// EXISTS in a SELECT list, which DataFusion cannot plan, becomes a count that it can.
-struct CountExisting;
-
-impl VisitorMut for CountExisting {
-    type Break = Box<Error>;
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
-        if let Expr::Exists { subquery, negated } = expr {
-            let mut query = subquery.as_ref().clone();
-            let count = SelectItem::UnnamedExpr(call_star("count"));
-            let plain = query.with.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
-            match query.body.as_mut() {
-                SetExpr::Select(select)
-                    if plain
-                        && select.distinct.is_none()
-                        && select.having.is_none()
-                        && matches!(&select.group_by, ast::GroupByExpr::Expressions(exprs, _) if exprs.is_empty())
-                        && !select.projection.iter().any(|item| item.to_string().contains('(')) =>
-                {
-                    select.projection = vec![count];
-                    query.order_by = None;
-                }
-                _ => {
-                    let text = format!("SELECT count(*) FROM ({query}) AS existing");
-                    match crate::sql::parse::query(&text) {
-                        Ok(counting) => query = *counting,
-                        Err(error) => return ControlFlow::Break(Box::new(error)),
-                    }
-                }
-            }
-            let zero = Expr::Value(Value::Number("0".into(), false).into());
-            let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
-            *expr = Expr::BinaryOp { left: Box::new(Expr::Subquery(Box::new(query))), op, right: Box::new(zero) };
+        J::Join(_) | J::Inner(_) | J::Left(_) | J::LeftOuter(_) => {
+            let error = Error::syntax("ASOF JOIN needs ON with a condition");
+            ControlFlow::Break(Box::new(error.hint("Write ON l.key = r.key AND l.time >= r.time.")))
         }
-        ControlFlow::Continue(())
+        _ => refuse("ASOF JOIN that keeps the rows of its right side"),
     }
 }
 
@@ -435,7 +396,7 @@ fn type_literals_within(expr: &mut Expr) {
     }
 }
 
-fn is_number(expr: &Expr) -> bool {
+pub fn is_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
 }
 
@@ -487,7 +448,12 @@ fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
 
 /// A function in FROM that returns a set, as an array to be unnested; a series of whole numbers that are written out is made
 /// as it is read.
-fn set_in_from(name: &ObjectName, args: &[FunctionArg], alias: &Option<TableAlias>) -> Result<Option<TableFactor>> {
+fn set_in_from(
+    name: &ObjectName,
+    args: &[FunctionArg],
+    alias: &Option<TableAlias>,
+    with_ordinality: bool,
+) -> Result<Option<TableFactor>> {
     let [part] = name.0.as_slice() else { return Ok(None) };
     let name = part.as_ident().map(fold).unwrap_or_default();
     let mut exprs: Vec<Expr> = Vec::new();
@@ -502,7 +468,7 @@ fn set_in_from(name: &ObjectName, args: &[FunctionArg], alias: &Option<TableAlia
             Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => whole_number(expr),
             other => whole_number(other),
         };
-        if exprs.iter().all(|e| whole(e).is_some()) {
+        if !with_ordinality && exprs.iter().all(|e| whole(e).is_some()) {
             let small = exprs.iter().all(|e| whole(e).is_some_and(|n| n <= i32::MAX.into()));
             let bounds: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
             let value = if small { "CAST(value AS integer)" } else { "value" };
@@ -533,7 +499,7 @@ fn set_in_from(name: &ObjectName, args: &[FunctionArg], alias: &Option<TableAlia
         array_exprs: vec![array],
         with_offset: false,
         with_offset_alias: None,
-        with_ordinality: false,
+        with_ordinality,
     }))
 }
 
@@ -587,7 +553,7 @@ pub fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     })
 }
 
-fn call_star(name: &str) -> Expr {
+pub fn call_star(name: &str) -> Expr {
     match call(name, Vec::new()) {
         Expr::Function(mut function) => {
             if let FunctionArguments::List(list) = &mut function.args {
@@ -619,27 +585,6 @@ fn without_exponent(number: &str) -> Option<Expr> {
     // A point keeps it numeric: `1e3` is no integer in Postgres.
     let plain = if plain.contains('.') { plain } else { format!("{plain}.") };
     Some(Expr::Value(Value::Number(plain, false).into()))
-}
-
-/// `x IN (SELECT a … UNION …)` becomes `x IN (SELECT * FROM (…) AS "in")`: where DataFusion marks rows, under OR, it takes
-/// a column without a qualifier for two.
-fn name_in(subquery: &mut Query) -> ControlFlow<Box<Error>> {
-    if matches!(subquery.body.as_ref(), SetExpr::Select(_)) {
-        return ControlFlow::Continue(());
-    }
-    match crate::sql::parse::query("SELECT * FROM (SELECT 1) AS \"in\"") {
-        Ok(mut named) => {
-            if let SetExpr::Select(select) = named.body.as_mut()
-                && let Some(TableFactor::Derived { subquery: inner, .. }) =
-                    select.from.first_mut().map(|from| &mut from.relation)
-            {
-                std::mem::swap(inner.as_mut(), subquery);
-                *subquery = *named;
-            }
-            ControlFlow::Continue(())
-        }
-        Err(error) => ControlFlow::Break(Box::new(error)),
-    }
 }
 
 fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {

@@ -2,7 +2,9 @@
 //!
 //! - in UNION, INTERSECT and EXCEPT a literal takes the type of the other side, and types of different kinds are an
 //!   error;
+//! - joins that are marked ASOF become nodes of their own;
 //! - INTERSECT ALL and EXCEPT ALL count duplicates, which DataFusion's joins do not;
+//! - correlated subqueries that no rule of DataFusion's makes a join of become joins (`dependent.rs`);
 //! - a subquery used as a value is an error when it has several rows, where DataFusion joins all of them.
 //!
 //! ```text
@@ -31,6 +33,8 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::Error;
+use crate::sql::as_of;
+use crate::sql::dependent;
 use crate::sql::common::{Kind, common_type, kind, literal_type};
 use crate::sql::functions::sum;
 use crate::sql::types::{TYPE_KEY, sql_type_of_arrow, with_sql_type};
@@ -51,19 +55,25 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
                     (_, false) => LogicalPlan::Union(union),
                 }
             }
-            // Nothing else makes such a join before the optimizer.
-            LogicalPlan::Join(join)
-                if join.null_equality == NullEquality::NullEqualsNull
-                    && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) =>
-            {
-                match set_operation(&join.left, &join.right, join.join_type)? {
-                    Some(plan) => {
-                        changed = true;
-                        plan
-                    }
-                    None => LogicalPlan::Join(join),
+            LogicalPlan::Join(join) => match as_of::marked(&join)? {
+                Some(node) => {
+                    changed = true;
+                    node
                 }
-            }
+                // Nothing else makes such a join before the optimizer.
+                None if join.null_equality == NullEquality::NullEqualsNull
+                    && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) =>
+                {
+                    match set_operation(&join.left, &join.right, join.join_type)? {
+                        Some(plan) => {
+                            changed = true;
+                            plan
+                        }
+                        None => LogicalPlan::Join(join),
+                    }
+                }
+                None => LogicalPlan::Join(join),
+            },
             other => other,
         };
         let names = NamePreserver::new(&plan);
@@ -76,6 +86,10 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(single.update_data(|expr| name.restore(expr)))
         })?;
         changed |= plan.transformed;
+        if let Some(joined) = dependent::joined(&plan.data)? {
+            changed = true;
+            return Ok(Transformed::yes(joined));
+        }
         if changed { Ok(Transformed::yes(plan.data.recompute_schema()?)) } else { Ok(plan) }
     })?;
     Ok(plan.data)

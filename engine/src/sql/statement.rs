@@ -114,6 +114,17 @@ pub enum StatementKind {
         input: SinkInput,
         options: Options,
     },
+    CreateIndex {
+        /// Named after what it is on, without one.
+        name: Option<String>,
+        on: Name,
+        columns: Vec<String>,
+        if_not_exists: bool,
+    },
+    DropIndex {
+        names: Vec<Name>,
+        if_exists: bool,
+    },
     CreateSchema {
         name: String,
         if_not_exists: bool,

@@ -1,4 +1,4 @@
-//! Windows in FROM: TUMBLE, HOP and CUMULATE become ordinary SQL over a derived table, before anything is bound, so
+//! Windows in FROM: TUMBLE, HOP, CUMULATE and SESSION become ordinary SQL over a derived table, before anything is bound, so
 //! that ad-hoc SELECTs and views know nothing of them.
 //!
 //! ```text
@@ -11,10 +11,15 @@
 //!   CUMULATE(t, ts, step, size)
 //!     (SELECT *, mr_window_start(ts, size, offset) AS window_start,
 //!                unnest(mr_cumulate(ts, step, size, offset)) AS window_end FROM t WHERE ts IS NOT NULL) t
+//!   SESSION(t PARTITION BY k, ts, gap)
+//!     (SELECT *, mr_session_start(ts, gap) OVER (PARTITION BY k ORDER BY ts) AS window_start,
+//!                mr_session_end(ts, gap) OVER (PARTITION BY k ORDER BY ts) AS window_end
+//!      FROM t WHERE mr_shift(ts, gap) IS NOT NULL) t
 //! ```
 //!
 //! `t` is a name or a subquery in parentheses; `TABLE t, DESCRIPTOR(ts)` and `DATA => …, TIMECOL => …, SIZE => …` say the
-//! same. Windows are half-open and aligned to 1970-01-01 UTC plus the offset, before 1970 too. A row without a time is
+//! same. PARTITION BY comes from the parser as an argument `mr_partition(k)`. A session ends a gap after its last row,
+//! and a row at that very moment begins another. Windows are half-open and aligned to 1970-01-01 UTC plus the offset, before 1970 too. A row without a time is
 //! in no window. Lengths are literals of days and less, because months differ.
 
 use sqlparser::ast::{self, Expr, FunctionArg, FunctionArgExpr, ObjectName, TableFactor};
@@ -26,14 +31,22 @@ use crate::sql::parse::{fold, interval_literal, name_of, query};
 /// Windows that one row may be in.
 const WINDOWS_PER_ROW_MAX: i64 = 10_000;
 
+/// Stands for PARTITION BY among the arguments.
+pub const PARTITION: &str = "mr_partition";
+
 /// The derived table for a window function in FROM; `None` when `factor` is none.
 pub fn rewrite(factor: &TableFactor) -> Result<Option<TableFactor>> {
     let TableFactor::Table { name, args: Some(args), alias, .. } = factor else { return Ok(None) };
     let Some(kind) = window_kind(name) else { return Ok(None) };
-    let arguments = Arguments::read(kind, &args.args)?;
+    let (partition, rest): (Vec<_>, Vec<_>) = args.args.iter().partition(|argument| partition_of(argument).is_some());
+    if !partition.is_empty() && kind != "session" {
+        return Err(Error::unsupported(format!("PARTITION BY in {}", kind.to_uppercase()))
+            .hint("Windows that are not sessions are the same for all rows; group by the column instead."));
+    }
+    let arguments = Arguments::read(kind, &rest)?;
     let (own_name, source) = source_of(kind, arguments.data)?;
     let ts = column_of(arguments.time)?;
-    let size = length(kind, "size", arguments.size)?;
+    let size = length(kind, if kind == "session" { "gap" } else { "size" }, arguments.size)?;
     let offset = match arguments.offset {
         Some(offset) => interval(kind, "offset", offset)?,
         None => Interval::default(),
@@ -57,6 +70,16 @@ pub fn rewrite(factor: &TableFactor) -> Result<Option<TableFactor>> {
                  unnest(mr_hop_starts({ts}, INTERVAL '{slide}', INTERVAL '{size}', INTERVAL '{offset}')) AS window_start {from}) AS {}",
                 quoted(&own_name)
             )
+        }
+        "session" => {
+            let columns = partition.into_iter().filter_map(partition_of).flatten();
+            let columns = columns.map(partition_column).collect::<Result<Vec<_>>>()?;
+            let by = if columns.is_empty() { String::new() } else { format!("PARTITION BY {} ", columns.join(", ")) };
+            let bound = |which: &str| {
+                format!("mr_session_{which}({ts}, INTERVAL '{size}') OVER ({by}ORDER BY {ts}) AS window_{which}")
+            };
+            let (start, end) = (bound("start"), bound("end"));
+            format!("SELECT *, {start}, {end} FROM {source} WHERE mr_shift({ts}, INTERVAL '{size}') IS NOT NULL")
         }
         _ => {
             let step = length(kind, "step", arguments.step.expect("read for cumulate"))?;
@@ -91,12 +114,12 @@ struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    fn read(kind: &str, arguments: &'a [FunctionArg]) -> Result<Self> {
+    fn read(kind: &str, arguments: &[&'a FunctionArg]) -> Result<Self> {
         let names: &[&str] = match kind {
             "tumble" => &["data", "timecol", "size", "offset"],
             "hop" => &["data", "timecol", "slide", "size", "offset"],
             "cumulate" => &["data", "timecol", "step", "size", "offset"],
-            _ => return Err(Error::unsupported("SESSION window")),
+            _ => &["data", "timecol", "gap"],
         };
         let mut found: Vec<Option<&Expr>> = vec![None; names.len()];
         let usage = || {
@@ -121,16 +144,39 @@ impl<'a> Arguments<'a> {
         }
         let get = |name: &str| names.iter().position(|n| *n == name).and_then(|place| found[place]);
         let step = get("slide").or(get("step"));
-        if step.is_none() && kind != "tumble" {
+        if step.is_none() && matches!(kind, "hop" | "cumulate") {
             return Err(usage());
         }
         Ok(Arguments {
             data: get("data").ok_or_else(usage)?,
             time: get("timecol").ok_or_else(usage)?,
             step,
-            size: get("size").ok_or_else(usage)?,
+            size: get("size").or(get("gap")).ok_or_else(usage)?,
             offset: get("offset"),
         })
+    }
+}
+
+/// What stands in the PARTITION BY of an argument that is one.
+fn partition_of(argument: &FunctionArg) -> Option<&[FunctionArg]> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))
+            if function.name.to_string() == PARTITION =>
+        {
+            match &function.args {
+                ast::FunctionArguments::List(list) => Some(&list.args),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn partition_column(argument: &FunctionArg) -> Result<String> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Nested(column))) => column_of(column),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(column)) => column_of(column),
+        other => Err(Error::syntax(format!("SESSION is partitioned by columns, not by {other}"))),
     }
 }
 

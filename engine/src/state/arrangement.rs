@@ -32,6 +32,7 @@ use crate::delta::keys::KeyEncoder;
 use crate::state::durable;
 use crate::state::gather::{Place, gather};
 use crate::state::row_index::RowIndex;
+use crate::state::segment_index::{SegmentIndex, Wanted};
 use crate::time::Epoch;
 
 /// Batches of at least so many rows become segments as they are.
@@ -50,11 +51,12 @@ pub struct Segment {
     pub rows: Arc<RecordBatch>,
     /// Epoch in which each row died, 0 while it lives; made at the first death.
     died: OnceLock<Box<[AtomicU64]>>,
+    index: SegmentIndex,
 }
 
 impl Segment {
     fn new(first: u32, rows: RecordBatch) -> Self {
-        Segment { first, rows: Arc::new(rows), died: OnceLock::new() }
+        Segment { first, rows: Arc::new(rows), died: OnceLock::new(), index: SegmentIndex::default() }
     }
     fn end(&self) -> u32 {
         self.first + self.rows.num_rows() as u32
@@ -84,6 +86,19 @@ impl Segment {
             .collect();
         let rows = filter_record_batch(&rows, &mask).expect("mask is as long as the rows");
         (rows.num_rows() > 0).then_some(rows)
+    }
+}
+
+impl Segment {
+    /// Of the visible rows those that may be wanted.
+    fn found(&self, end: u32, epoch: Epoch, wanted: &Wanted) -> Option<RecordBatch> {
+        let Some(rows) = self.index.rows(&self.rows, wanted) else { return self.visible(end, epoch) };
+        let is_visible = |row: &u32| {
+            let died = self.died_at(*row as usize);
+            self.first + row < end && (died == 0 || died > epoch)
+        };
+        let rows: Vec<u32> = rows.into_iter().filter(is_visible).collect();
+        (!rows.is_empty()).then(|| take(&self.rows, &rows))
     }
 }
 
@@ -265,6 +280,10 @@ impl Picture {
     /// The visible rows of the `i`-th segment.
     pub fn batch(&self, i: usize) -> Option<RecordBatch> {
         self.segments[i].visible(self.end, self.epoch)
+    }
+    /// Of the visible rows of the `i`-th segment those that may be wanted.
+    pub fn found(&self, i: usize, wanted: &Wanted) -> Option<RecordBatch> {
+        self.segments[i].found(self.end, self.epoch, wanted)
     }
     pub fn batches(&self) -> impl Iterator<Item = RecordBatch> + '_ {
         (0..self.segments.len()).filter_map(|i| self.batch(i))

@@ -6,6 +6,8 @@ pub mod gather;
 pub mod key_index;
 pub mod key_table;
 pub mod keyed_rows;
+pub mod ordered_rows;
 pub mod row_index;
+pub mod segment_index;
 pub mod store;
 pub mod table;

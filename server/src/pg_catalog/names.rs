@@ -5,7 +5,7 @@
 //! derived from the relation's, so it is the same in every session and after a restart:
 //!
 //! ```text
-//! 0x4000_0000 + id   index of the primary key        accounts_pkey
+//! 0x4000_0000 + id   index of the primary key        accounts_pkey (others have ids of their own)
 //! 0x5000_0000 + id   constraint of the primary key   accounts_pkey
 //! 0x6000_0000 + id   rule of a view                  _RETURN
 //! 0x7000_0000 + …    default of a column (id * 2048 + attnum, in 28 bits)
@@ -74,25 +74,49 @@ pub fn index_name(relation: &Relation) -> String {
     format!("{}_pkey", relation.name)
 }
 
+/// An index: of a primary key, or what CREATE INDEX made.
+#[derive(Clone)]
+pub struct Index {
+    pub oid: u32,
+    pub name: String,
+    pub relation: Arc<Relation>,
+    pub columns: Vec<usize>,
+    pub is_primary: bool,
+}
+
+/// A relation's indexes.
+pub fn indexes_of(relation: &Arc<Relation>) -> Vec<Index> {
+    let made = |oid: u32, name: String, columns: &[usize], is_primary: bool| Index {
+        oid,
+        name,
+        relation: relation.clone(),
+        columns: columns.to_vec(),
+        is_primary,
+    };
+    let primary = Some(&relation.primary_key).filter(|key| !key.is_empty());
+    let primary = primary.map(|key| made(index_oid(relation.id), index_name(relation), key, true));
+    let others = relation.indexes.iter().map(|index| made(index.id, index.name.clone(), &index.columns, false));
+    primary.into_iter().chain(others).collect()
+}
+
 /// What an OID of pg_class stands for.
 pub enum Named {
     User(Arc<Relation>),
-    /// The index of the relation's primary key.
-    Index(Arc<Relation>),
+    Index(Index),
     System(&'static relations::SystemRelation),
 }
 
 impl Named {
     pub fn schema_name(&self) -> &str {
         match self {
-            Named::User(r) | Named::Index(r) => &r.schema_name,
+            Named::User(r) | Named::Index(Index { relation: r, .. }) => &r.schema_name,
             Named::System(s) => s.schema_name,
         }
     }
     pub fn name(&self) -> String {
         match self {
             Named::User(r) => r.name.clone(),
-            Named::Index(r) => index_name(r),
+            Named::Index(index) => index.name.clone(),
             Named::System(s) => s.name.to_string(),
         }
     }
@@ -132,8 +156,12 @@ impl Names for CatalogView {
     fn named(&self, oid: u32) -> Option<Named> {
         let user = |id: u32| self.catalog.get(id).filter(|r| relkind(r.kind).is_some()).cloned();
         match oid & TAG {
-            INDEX => user(oid & !TAG).filter(|r| !r.primary_key.is_empty()).map(Named::Index),
-            _ => user(oid).map(Named::User).or_else(|| relations::by_oid(oid).map(Named::System)),
+            INDEX => user(oid & !TAG).and_then(|r| indexes_of(&r).into_iter().find(|i| i.is_primary)).map(Named::Index),
+            _ => {
+                let index = || self.user_relations().flat_map(indexes_of).find(|index| index.oid == oid);
+                let system = || relations::by_oid(oid).map(Named::System);
+                user(oid).map(Named::User).or_else(system).or_else(|| index().map(Named::Index))
+            }
         }
     }
 
@@ -149,7 +177,7 @@ impl Names for CatalogView {
             if r.name == name {
                 Some(r.id)
             } else {
-                (!r.primary_key.is_empty() && index_name(r) == name).then(|| index_oid(r.id))
+                indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid)
             }
         })
     }

@@ -46,6 +46,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         kind,
         columns,
         primary_key: key.to_vec(),
+        indexes: Vec::new(),
         sql: String::new(),
         query: None,
         options: BTreeMap::new(),

@@ -9,7 +9,7 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{
-    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, Sort, TableScan, Window, lit,
+    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, TableScan, Window, lit,
 };
 
 use super::{Lowering, UnaliasRef, in_view, relaxed};
@@ -20,6 +20,7 @@ use crate::plan::order::window_function;
 use crate::serve::table::RelationTable;
 use crate::sql::bind::error_from;
 use crate::sql::grouping_sets::{one_set, sets_of};
+use crate::sql::ordered::Ordered;
 
 /// Aggregates that give the same answer whatever the order of rows, once [`crate::plan::order`] has closed theirs.
 const RECOMPUTED_AGGREGATES: &[&str] = &[
@@ -49,8 +50,11 @@ const RECOMPUTED_AGGREGATES: &[&str] = &[
 
 impl Lowering<'_> {
     pub(super) fn window(&mut self, window: &Window) -> Result<usize> {
+        if let Some(sessions) = self.sessions(window)? {
+            return Ok(sessions);
+        }
         // As `order` left it: over a sort that closes the order of rows.
-        let LogicalPlan::Sort(sort) = window.input.as_ref() else { return Err(in_view("this window function")) };
+        let Some(sort) = Ordered::of(&window.input) else { return Err(in_view("this window function")) };
         let functions =
             window.window_expr.iter().map(|e| window_function(e).ok_or_else(|| in_view("this window function")));
         let functions = functions.collect::<Result<Vec<_>>>()?;
@@ -63,8 +67,7 @@ impl Lowering<'_> {
         let input = self.node(&sort.input)?;
         let (input, key) = self.key_columns(input, input_schema, &partition)?;
         let fed = self.fed(input, 0, input_schema)?;
-        let sorted = Sort { expr: sort.expr.clone(), input: Arc::new(fed), fetch: None };
-        let plan = Window { input: Arc::new(LogicalPlan::Sort(sorted)), ..window.clone() };
+        let plan = Window { input: Arc::new(Ordered::plan(sort.expr.clone(), fed)), ..window.clone() };
         // Partitioned by columns that pass through.
         let dealt_by = key.iter().all(|&k| k < input_schema.fields().len()).then(|| key.clone());
         self.recompute(vec![(input, key)], LogicalPlan::Window(plan), dealt_by)

@@ -18,6 +18,7 @@ use crate::operators::top_k::{Bound, TopKSpec};
 use crate::plan::NodeKind;
 use crate::plan::order::window_function;
 use crate::sql::bind::error_from;
+use crate::sql::ordered::Ordered;
 
 impl Lowering<'_> {
     pub(super) fn limit(&mut self, limit: &Limit) -> Result<usize> {
@@ -121,7 +122,7 @@ impl Lowering<'_> {
             _ => return Ok(None),
         };
         // Rows come ordered to a window; what orders them beyond its own order is the whole row.
-        let LogicalPlan::Sort(sort) = window.input.as_ref() else { return Ok(None) };
+        let Some(sort) = Ordered::of(&window.input) else { return Ok(None) };
         let input = self.node(&sort.input)?;
         let params = &function.params;
         let field = relax(&Schema::new(vec![field.as_ref().clone()])).field(0).clone();

@@ -13,6 +13,7 @@ mod math;
 mod min_max;
 mod now;
 mod operators;
+pub mod session;
 mod settle;
 mod sum_avg;
 mod timezone;
@@ -20,7 +21,7 @@ mod to_char;
 mod totals;
 mod unite;
 mod variance;
-mod windows;
+pub mod windows;
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::planner::ExprPlanner;
-use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
@@ -47,6 +48,7 @@ pub fn register(state: &mut SessionState) {
         fields::Part::date_part().into(),
         fields::Trunc::default().into(),
         to_char::ToChar::default().into(),
+        crate::sql::as_of::Mark::default().into(),
     ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
@@ -64,6 +66,9 @@ pub fn register(state: &mut SessionState) {
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
     for function in sums.into_iter().chain(best).chain(variance::all().into_iter().map(AggregateUDF::from)) {
         state.register_udaf(Arc::new(function)).expect(full);
+    }
+    for function in session::all().map(WindowUDF::from) {
+        state.register_udwf(Arc::new(function)).expect(full);
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, TimestampMicrosecondArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -59,17 +59,36 @@ fn out_of_range() -> DataFusionError {
 }
 
 fn microseconds(value: &ColumnarValue) -> Result<i64> {
-    let interval = match value {
-        ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval))) => *interval,
+    match value {
+        ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval))) => window_length(*interval),
         // Constant folding may have spread it over the rows.
-        ColumnarValue::Array(array) if !array.is_empty() => array.as_primitive::<IntervalMonthDayNanoType>().value(0),
-        _ => return exec_err!("the length of a window must be a constant"),
-    };
+        ColumnarValue::Array(array) if !array.is_empty() => {
+            window_length(array.as_primitive::<IntervalMonthDayNanoType>().value(0))
+        }
+        _ => exec_err!("the length of a window must be a constant"),
+    }
+}
+
+/// The length of a window in microseconds, a day being 24 hours.
+pub fn window_length(interval: IntervalMonthDayNano) -> Result<i64> {
     let days = i64::from(interval.days).checked_mul(DAY_US);
     match days.and_then(|days| days.checked_add(interval.nanoseconds / 1000)) {
         Some(us) if interval.months == 0 => Ok(us),
         _ => {
             Err(DataFusionError::External(Box::new(Error::invalid_value("the length of a window cannot have months"))))
+        }
+    }
+}
+
+/// The type of a window's bounds, from that of its time column. Error: 42804.
+pub fn time_type(time: &DataType) -> Result<DataType> {
+    match time {
+        DataType::Timestamp(_, zone) => Ok(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
+        DataType::Date32 | DataType::Null => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        other => {
+            let sql_type = crate::sql::types::sql_type_of_arrow(other);
+            let error = Error::new("42804", format!("the time column of a window must be a timestamp, not {sql_type}"));
+            Err(DataFusionError::External(Box::new(error)))
         }
     }
 }
@@ -101,16 +120,7 @@ impl ScalarUDFImpl for WindowFunction {
                 arg_types.len()
             );
         }
-        let time = match &arg_types[0] {
-            DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
-            DataType::Date32 | DataType::Null => DataType::Timestamp(TimeUnit::Microsecond, None),
-            other => {
-                let sql_type = crate::sql::types::sql_type_of_arrow(other);
-                let error =
-                    Error::new("42804", format!("the time column of a window must be a timestamp, not {sql_type}"));
-                return Err(DataFusionError::External(Box::new(error)));
-            }
-        };
+        let time = time_type(&arg_types[0])?;
         let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
         Ok(std::iter::once(time).chain(std::iter::repeat_n(interval, self.intervals())).collect())
     }

@@ -50,6 +50,12 @@ impl Cursor<'_> {
             plain(self, "SINK")?;
             return self.create_sink();
         }
+        if self.sees("unique index") {
+            return Err(self.error_here(Error::unsupported("CREATE UNIQUE INDEX")).hint("PRIMARY KEY keeps rows unique."));
+        }
+        if self.accept("index") {
+            return self.create_index();
+        }
         if self.accept("schema") {
             let if_not_exists = self.if_not_exists();
             let name = self.identifier()?;
@@ -400,8 +406,47 @@ impl Cursor<'_> {
         })
     }
 
+    /// After INDEX: `[IF NOT EXISTS] [name] ON table [USING method] (column, …)`.
+    fn create_index(&mut self) -> Result<StatementKind> {
+        let _ = self.accept("concurrently");
+        let if_not_exists = self.if_not_exists();
+        let name = if self.sees("on") { None } else { Some(self.identifier()?) };
+        self.expect("on")?;
+        let _ = self.accept("only");
+        let on = self.name()?;
+        if self.accept("using") && self.accept_one(&["btree", "hash"]).is_none() {
+            return Err(self.error_here(Error::unsupported("this method of an index")));
+        }
+        self.expect_token(&Token::LParen)?;
+        let columns = self.comma_separated(|c| {
+            if *c.token() == Token::LParen {
+                return Err(c.error_here(Error::unsupported("an index on an expression")));
+            }
+            let column = c.identifier()?;
+            if *c.token() == Token::LParen {
+                return Err(c.error_here(Error::unsupported("an index on an expression")));
+            }
+            let _ = c.accept_one(&["asc", "desc"]);
+            let _ = c.accept_one(&["nulls first", "nulls last"]);
+            Ok(column)
+        })?;
+        self.expect_token(&Token::RParen)?;
+        if self.sees("where") || self.sees("include") || self.sees("with") {
+            return Err(self.error_here(Error::unsupported("an index with more than columns")));
+        }
+        Ok(StatementKind::CreateIndex { name, on, columns, if_not_exists })
+    }
+
     pub fn drop_statement(&mut self) -> Result<StatementKind> {
         self.expect("drop")?;
+        if self.accept("index") {
+            let _ = self.accept("concurrently");
+            let if_exists = self.if_exists();
+            let names = self.comma_separated(Self::name)?;
+            // Nothing depends on an index.
+            let _ = self.cascade();
+            return Ok(StatementKind::DropIndex { names, if_exists });
+        }
         if self.accept("schema") {
             let if_exists = self.if_exists();
             let names = self.comma_separated(Self::identifier)?;

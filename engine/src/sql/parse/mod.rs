@@ -27,6 +27,8 @@ use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
 use source::{Source, significant, split, unquoted};
 
+pub use source::text_of;
+
 pub use cursor::{fold, interval_literal, is_reserved};
 
 /// Every statement of a text; one that is [`StatementKind::Empty`] when there is none. All or none: an error anywhere
@@ -205,7 +207,9 @@ fn hint_for_neighbours(error: Error, text: &str) -> Error {
             "Write FROM HOP(t, ts, INTERVAL '10 seconds', INTERVAL '1 minute') and GROUP BY window_start, window_end.",
         )
     } else if has("window session") {
-        error.hint("Session windows are not supported yet; TUMBLE, HOP and CUMULATE are.")
+        error.hint("Write FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '1 minute') and GROUP BY k, window_start, window_end.")
+    } else if has("match_condition") {
+        error.hint("Write l ASOF JOIN r ON l.key = r.key AND l.time >= r.time.")
     } else if has("in cluster") {
         error.hint("There are no clusters to choose; leave IN CLUSTER out.")
     } else {

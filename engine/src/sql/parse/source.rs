@@ -5,12 +5,14 @@
 //! nesting, but flat chains (`a OR b OR …`, `1 + 1 + …`, `SELECT … UNION SELECT …`) become deep trees without any
 //! nesting, so they are counted on the tokens before anything is parsed.
 
+use sqlparser::ast::Query;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
+use crate::sql::window::PARTITION;
 
 /// Operators in one flat chain.
 const CHAIN_MAX: usize = 1_000;
@@ -121,6 +123,24 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
     Ok(if statements.is_empty() { vec![Vec::new()] } else { statements })
 }
 
+/// A query as text that parses to it again.
+pub fn text_of(query: &Query) -> String {
+    let text = query.to_string();
+    let Ok(tokens) = Tokenizer::new(&DIALECT, &text).tokenize() else { return text };
+    let words: Vec<usize> = (0..tokens.len()).filter(|&i| !matches!(tokens[i], Token::Whitespace(_))).collect();
+    let is_join = |i: &usize| ["JOIN", "INNER", "LEFT"].contains(&unquoted(&tokens[*i]));
+    let as_of: Vec<usize> = words
+        .windows(2)
+        .filter(|pair| unquoted(&tokens[pair[0]]) == "GLOBAL" && is_join(&pair[1]))
+        .map(|pair| pair[0])
+        .collect();
+    if as_of.is_empty() {
+        return text;
+    }
+    let word = |(i, token): (usize, &Token)| if as_of.contains(&i) { "ASOF".to_string() } else { token.to_string() };
+    tokens.iter().enumerate().map(word).collect()
+}
+
 pub fn significant(token: &TokenWithSpan) -> bool {
     !matches!(token.token, Token::Whitespace(_) | Token::EOF)
 }
@@ -128,14 +148,17 @@ pub fn significant(token: &TokenWithSpan) -> bool {
 /// Prepares a statement's tokens for sqlparser, which does not know our words.
 ///
 /// After a table, `EMIT …` would be taken for an alias and `WITH (…)` for hints to the optimizer: they are marked as a
-/// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out. `TABLE t` as a query becomes
-/// `SELECT * FROM t`: sqlparser swallows the word after it.
+/// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out; `t PARTITION BY k` in SESSION
+/// becomes two arguments. `TABLE t` as a query becomes `SELECT * FROM t`: sqlparser swallows the word after it.
 pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let words: Vec<usize> = (0..tokens.len()).filter(|&i| significant(&tokens[i])).collect();
     let word = |n: usize| words.get(n).map_or("", |&i| unquoted(&tokens[i].token));
     let is = |n: usize, text: &str| word(n).eq_ignore_ascii_case(text);
     let token = |n: usize| words.get(n).map(|&i| &tokens[i].token);
-    let (mut clauses, mut noise, mut queries) = (Vec::new(), Vec::new(), Vec::new());
+    let mut clauses = Vec::new();
+    // Where, how many tokens go, which come.
+    let mut edits: Vec<(usize, usize, Vec<Token>)> = Vec::new();
+    let blank = || Token::Whitespace(Whitespace::Space);
     for n in 0..words.len() {
         let clause = is(n + 1, "changes")
             || is(n + 1, "final")
@@ -143,15 +166,30 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         if (is(n, "emit") && clause) || (is(n, "with") && token(n + 1) == Some(&Token::LParen)) {
             clauses.push(words[n]);
         }
-        let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
-        if is(n, "table") && opened && ["tumble", "hop", "cumulate"].iter().any(|f| is(n - 2, f)) {
-            noise.push(words[n]);
+        // sqlparser knows ASOF JOIN with another grammar, and GLOBAL before any join.
+        if is(n, "asof") && ["join", "inner", "left", "right", "full"].iter().any(|word| is(n + 1, word)) {
+            edits.push((words[n], 1, vec![Token::make_keyword("GLOBAL")]));
         }
-        if is(n, "table") && opened && is(n - 2, "session") {
-            return Err(Error::unsupported("SESSION window"));
+        if is(n, "for") && is(n + 1, "system_time") {
+            let error = Error::unsupported("FOR SYSTEM_TIME AS OF");
+            return Err(error.hint("ASOF JOIN meets the row that was the last one at a time: l ASOF JOIN r ON l.key = r.key AND l.time >= r.time."));
+        }
+        let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
+        if is(n, "table") && opened && ["tumble", "hop", "cumulate", "session"].iter().any(|f| is(n - 2, f)) {
+            edits.push((words[n], 1, vec![]));
+        }
+        if is(n, "session") && token(n + 1) == Some(&Token::LParen) {
+            let arguments: Vec<&Token> = words[n + 2..].iter().map(|&i| &tokens[i].token).collect();
+            if let Some((by, end)) = partition_by(&arguments) {
+                let (by, end) = (n + 2 + by, n + 2 + end);
+                let partition = Token::make_word(PARTITION, None);
+                edits.push((words[by], 1, vec![Token::Comma, blank(), partition, Token::LParen]));
+                edits.push((words[by + 1], 1, vec![]));
+                edits.push((words[end], 0, vec![Token::RParen]));
+            }
         }
         if is(n, "table") && n >= 2 && token(n - 1) == Some(&Token::RArrow) && is(n - 2, "data") {
-            noise.push(words[n]);
+            edits.push((words[n], 1, vec![]));
         }
         let set_operation = |n: usize| ["union", "except", "intersect"].iter().any(|word| is(n, word));
         let starts_query = match n.checked_sub(1) {
@@ -173,8 +211,8 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             }
         };
         if is(n, "table") && starts_query && matches!(token(n + 1), Some(Token::Word(_))) {
-            noise.push(words[n]);
-            queries.push(words[n]);
+            let select = ["SELECT", "*", "FROM"].map(|word| if word == "*" { Token::Mul } else { Token::make_keyword(word) });
+            edits.push((words[n], 1, select.into_iter().flat_map(|token| [token, blank()]).collect()));
         }
     }
     let mut tokens = tokens;
@@ -183,16 +221,31 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             word.keyword = Keyword::VIEW;
         }
     }
-    noise.dedup();
-    for i in noise.into_iter().rev() {
-        let TokenWithSpan { span, .. } = tokens.remove(i);
-        if queries.contains(&i) {
-            let blank = || Token::Whitespace(Whitespace::Space);
-            let select = [Token::make_keyword("SELECT"), blank(), Token::Mul, blank(), Token::make_keyword("FROM")];
-            tokens.splice(i..i, select.map(|token| TokenWithSpan { token, span }));
-        }
+    edits.sort_by_key(|(at, ..)| *at);
+    edits.dedup_by_key(|(at, ..)| *at);
+    for (at, removed, inserted) in edits.into_iter().rev() {
+        let span = tokens[at].span;
+        tokens.splice(at..at + removed, inserted.into_iter().map(|token| TokenWithSpan { token, span }));
     }
     Ok(tokens)
+}
+
+/// Where in the arguments of SESSION its `PARTITION BY` stands, and the comma after its columns: two arguments follow.
+fn partition_by(arguments: &[&Token]) -> Option<(usize, usize)> {
+    let (mut depth, mut commas, mut by) = (0, Vec::new(), None);
+    for (n, token) in arguments.iter().enumerate() {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth == 0 => break,
+            Token::RParen => depth -= 1,
+            Token::Comma if depth == 0 => commas.push(n),
+            Token::Word(_) if depth == 0 && unquoted(token).eq_ignore_ascii_case("partition") => by = by.or(Some(n)),
+            _ => {}
+        }
+    }
+    let by = by.filter(|&by| arguments.get(by + 1).is_some_and(|next| unquoted(next).eq_ignore_ascii_case("by")))?;
+    let end = *commas.iter().rev().nth(1).filter(|&&end| end > by)?;
+    Some((by, end))
 }
 
 /// The text of an unquoted word; nothing for other tokens.

@@ -115,7 +115,8 @@ fn tables() {
          create table t (a int generated always as identity) => 0A000 a generated column
          create table t (a int => 42601 syntax error at end of input
          create table => 42601 syntax error at end of input
-         create index i on t (a) => 0A000 CREATE INDEX is not supported
+         create unique index i on t (a) => 0A000 CREATE UNIQUE INDEX is not supported
+         create index on t (lower(a)) => 0A000 an index on an expression
          create stream s (a int, watermark for b as b) => 42703 column \"b\"
          create stream s (a timestamp, watermark for a as a - interval '1 month') => 0A000 watermark",
     );

@@ -49,14 +49,24 @@ pub fn constraint_definition(relation: &Relation) -> String {
 
 /// `CREATE UNIQUE INDEX items_pkey ON sales.items USING btree (order_id, line)`; `table` where the
 /// table's name is to be written otherwise than in full.
-pub fn index_definition(relation: &Relation, table: Option<&str>) -> String {
+pub fn index_definition(index: &Index, table: Option<&str>) -> String {
+    let relation = &index.relation;
     let full = format!("{}.{}", quote_ident(&relation.schema_name), quote_ident(&relation.name));
-    let (index, table) = (quote_ident(&index_name(relation)), table.unwrap_or(&full));
-    format!("CREATE UNIQUE INDEX {index} ON {table} USING btree ({})", key_columns(relation))
+    let (name, table) = (quote_ident(&index.name), table.unwrap_or(&full));
+    let unique = if index.is_primary { "UNIQUE " } else { "" };
+    format!("CREATE {unique}INDEX {name} ON {table} USING btree ({})", names_of(relation, &index.columns))
 }
 
 fn key_columns(relation: &Relation) -> String {
-    relation.primary_key.iter().map(|i| quote_ident(&relation.columns[*i].name)).collect::<Vec<_>>().join(", ")
+    names_of(relation, &relation.primary_key)
+}
+
+fn names_of(relation: &Relation, columns: &[usize]) -> String {
+    columns.iter().map(|i| quote_ident(&relation.columns[*i].name)).collect::<Vec<_>>().join(", ")
+}
+
+fn all_indexes(view: &CatalogView) -> impl Iterator<Item = Index> {
+    view.user_relations().flat_map(indexes_of)
 }
 
 fn with_key(view: &CatalogView) -> impl Iterator<Item = &Arc<Relation>> {
@@ -94,7 +104,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             (if stored { r.id } else { 0 }).into(),
             Value::Float(status.map_or(if stored { -1.0 } else { 0.0 }, |s| s.rows as f64)),
             status.map_or(0, |s| s.bytes.div_ceil(8192) as i64).into(),
-            (!r.primary_key.is_empty()).into(),
+            (!indexes_of(r).is_empty()).into(),
             "p".into(),
             kind.into(),
             (r.columns.len() as i64).into(),
@@ -103,20 +113,20 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             (if kind == "v" { "n" } else { "d" }).into(),
         ]);
     }
-    for r in with_key(view) {
+    for index in all_indexes(view) {
         rows.add([
-            index_oid(r.id).into(),
-            index_name(r).into(),
-            schema_oid(view, r),
-            view.owner_oid(r).into(),
+            index.oid.into(),
+            index.name.as_str().into(),
+            schema_oid(view, &index.relation),
+            view.owner_oid(&index.relation).into(),
             403.into(),
-            index_oid(r.id).into(),
+            index.oid.into(),
             Value::Float(0.0),
             1.into(),
             false.into(),
             "p".into(),
             "i".into(),
-            (r.primary_key.len() as i64).into(),
+            (index.columns.len() as i64).into(),
             false.into(),
             true.into(),
             "n".into(),
@@ -133,10 +143,10 @@ pub fn attributes(view: &CatalogView) -> Result<RecordBatch> {
             add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), c.default.is_some());
         }
     }
-    for r in with_key(view) {
-        for (i, key) in r.primary_key.iter().enumerate() {
+    for Index { oid, relation: r, columns, .. } in all_indexes(view) {
+        for (i, key) in columns.iter().enumerate() {
             let (type_, typmod) = type_of(&r.columns[*key]);
-            add_attribute(&mut rows, index_oid(r.id), i, &r.columns[*key].name, type_, typmod, false, false);
+            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false);
         }
     }
     rows.finish()
@@ -144,7 +154,11 @@ pub fn attributes(view: &CatalogView) -> Result<RecordBatch> {
 
 /// Positions of the key's columns, from 1.
 fn key(relation: &Relation) -> Value {
-    relation.primary_key.iter().map(|i| *i as i64 + 1).collect::<Vec<_>>().into()
+    positions(&relation.primary_key)
+}
+
+fn positions(columns: &[usize]) -> Value {
+    columns.iter().map(|i| *i as i64 + 1).collect::<Vec<_>>().into()
 }
 
 pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
@@ -153,26 +167,26 @@ pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
         "indexrelid indrelid indnatts indnkeyatts indisunique indisprimary indimmediate indisvalid indisready indislive indkey \
          indcollation indclass indoption",
     );
-    for r in with_key(view) {
-        let n = r.primary_key.len();
-        let key_types: Vec<&Type> = r.primary_key.iter().map(|i| type_of(&r.columns[*i]).0).collect();
+    for Index { oid, relation: r, columns, is_primary, .. } in all_indexes(view) {
+        let n = columns.len();
+        let key_types: Vec<&Type> = columns.iter().map(|i| type_of(&r.columns[*i]).0).collect();
         let class = |t: &&Type| {
             let found = OPERATOR_CLASSES.iter().find(|(_, _, _, input)| *input == t.oid);
             let text = || OPERATOR_CLASSES.iter().find(|(_, name, _, _)| *name == "text_ops");
             found.or_else(text).map_or(0, |c| c.0)
         };
         rows.add([
-            index_oid(r.id).into(),
+            oid.into(),
             r.id.into(),
             (n as i64).into(),
             (n as i64).into(),
+            is_primary.into(),
+            is_primary.into(),
             true.into(),
             true.into(),
             true.into(),
             true.into(),
-            true.into(),
-            true.into(),
-            key(r),
+            positions(&columns),
             key_types.iter().map(|t| t.collation()).collect::<Vec<_>>().into(),
             key_types.iter().map(class).collect::<Vec<_>>().into(),
             vec![0; n].into(),

@@ -10,7 +10,7 @@ use millrace_engine::catalog::{Relation, RelationKind};
 use super::{declared, objects};
 use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::names::Names;
-use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name, relkind};
+use crate::pg_catalog::names::{BOOTSTRAP_ROLE, indexes_of, relkind};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
 use crate::pg_catalog::value::Value;
 
@@ -67,7 +67,7 @@ pub fn materialized_views(view: &CatalogView) -> Result<RecordBatch> {
             r.schema_name.as_str().into(),
             r.name.as_str().into(),
             owner(r).into(),
-            (!r.primary_key.is_empty()).into(),
+            (!indexes_of(r).is_empty()).into(),
             true.into(),
             objects::definition(r).into(),
         ]);
@@ -77,9 +77,9 @@ pub fn materialized_views(view: &CatalogView) -> Result<RecordBatch> {
 
 pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_indexes"), "schemaname tablename indexname indexdef");
-    for r in view.user_relations().filter(|r| !r.primary_key.is_empty()) {
-        let definition = objects::index_definition(r, None);
-        rows.add([r.schema_name.as_str().into(), r.name.as_str().into(), index_name(r).into(), definition.into()]);
+    for index in view.user_relations().flat_map(indexes_of) {
+        let (r, definition) = (&index.relation, objects::index_definition(&index, None));
+        rows.add([r.schema_name.as_str().into(), r.name.as_str().into(), index.name.as_str().into(), definition.into()]);
     }
     rows.finish()
 }

@@ -50,17 +50,17 @@ pub const FUNCTIONS: &[Declaration] = &[
             .into())
     }),
     strict("pg_get_indexdef", 1..=3, "text", |c| {
-        let Some(Named::Index(r)) = c.oid(0).and_then(|oid| c.view.named(oid)) else { return Ok(Value::Null) };
+        let Some(Named::Index(index)) = c.oid(0).and_then(|oid| c.view.named(oid)) else { return Ok(Value::Null) };
         Ok(match c.int(1) {
             Some(n) if n > 0 => {
-                let column = usize::try_from(n - 1).ok().and_then(|i| r.primary_key.get(i));
-                column.map(|i| quote_ident(&r.columns[*i].name)).into()
+                let column = usize::try_from(n - 1).ok().and_then(|i| index.columns.get(i));
+                column.map(|i| quote_ident(&index.relation.columns[*i].name)).into()
             }
             // Pretty: the table's name is qualified only where it has to be.
             _ => {
                 let pretty = c.arguments.get(2) == Some(&Value::Bool(true));
-                let table = pretty.then(|| c.view.print_relation(r.id)).flatten();
-                index_definition(&r, table.as_deref()).into()
+                let table = pretty.then(|| c.view.print_relation(index.relation.id)).flatten();
+                index_definition(&index, table.as_deref()).into()
             }
         })
     }),

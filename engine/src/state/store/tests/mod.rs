@@ -67,6 +67,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         kind: RelationKind::Stream,
         columns: Vec::new(),
         primary_key: Vec::new(),
+        indexes: Vec::new(),
         sql: format!("CREATE STREAM {name} ()"),
         query: None,
         options: Default::default(),

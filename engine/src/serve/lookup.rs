@@ -1,0 +1,74 @@
+//! Look-ups by key: `WHERE k = 5` reads the rows that may have the key, not the relation.
+//!
+//! Columns are known to be a key by a primary key or by CREATE INDEX. Segments of arrangements index themselves when they
+//! are first asked (`state/segment_index.rs`); streams are read from the log as before. What is found may be more than what
+//! was asked for: the condition stays in the plan.
+
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::Result;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
+
+use super::table::RelationTable;
+use crate::catalog::Relation;
+use crate::delta::keys::KeyEncoder;
+use crate::state::segment_index::Wanted;
+
+/// A plan whose scans under a condition on a whole key are look-ups.
+pub fn by_key(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_down_with_subqueries(|node| {
+        let LogicalPlan::Filter(mut filter) = node else { return Ok(Transformed::no(node)) };
+        let LogicalPlan::TableScan(scan) = filter.input.as_ref() else {
+            return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+        };
+        match looked_up(scan, &filter.predicate) {
+            Some(scan) => {
+                filter.input = Arc::new(LogicalPlan::TableScan(scan));
+                Ok(Transformed::yes(LogicalPlan::Filter(filter)))
+            }
+            None => Ok(Transformed::no(LogicalPlan::Filter(filter))),
+        }
+    });
+    Ok(plan?.data)
+}
+
+fn looked_up(scan: &TableScan, predicate: &Expr) -> Option<TableScan> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let table = provider.downcast_ref::<RelationTable>()?;
+    let relation = table.relation();
+    let conditions: Vec<(usize, &ScalarValue)> =
+        split_conjunction(predicate).into_iter().filter_map(|e| equality(relation, e)).collect();
+    let wanted = keys_of(relation).find_map(|key| {
+        let values = key.iter().map(|column| conditions.iter().find(|(c, _)| c == column).map(|(_, value)| *value));
+        let values: Vec<&ScalarValue> = values.collect::<Option<_>>()?;
+        let arrays = values.iter().map(|value| value.to_array().ok()).collect::<Option<Vec<_>>>()?;
+        let encoder = KeyEncoder::new(&arrays.iter().map(|a| a.data_type().clone()).collect::<Vec<_>>()).ok()?;
+        Some(Wanted { columns: key.to_vec(), hash: encoder.encode_rows(&arrays, 1).hashes[0] })
+    })?;
+    Some(TableScan { source: provider_as_source(Arc::new(table.looking_up(wanted))), ..scan.clone() })
+}
+
+fn keys_of(relation: &Relation) -> impl Iterator<Item = &[usize]> {
+    let primary = Some(&relation.primary_key[..]).filter(|key| !key.is_empty());
+    primary.into_iter().chain(relation.indexes.iter().map(|index| &index.columns[..]))
+}
+
+/// `column = value`, where equal values are the same bytes.
+fn equality<'a>(relation: &Relation, expr: &'a Expr) -> Option<(usize, &'a ScalarValue)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return None };
+    let (column, value) = match (left.as_ref(), right.as_ref()) {
+        (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
+            (column, value)
+        }
+        _ => return None,
+    };
+    let schema = relation.arrow_schema();
+    let at = schema.index_of(&column.name).ok()?;
+    let data_type = schema.field(at).data_type();
+    let same = *data_type == value.data_type() && !value.is_null() && !data_type.is_floating() && !data_type.is_nested();
+    same.then_some((at, value))
+}

@@ -1,0 +1,107 @@
+//! CREATE INDEX and DROP INDEX: which columns look-ups go by (`serve/lookup.rs`). Segments index themselves when they are
+//! read, so an index costs nothing until it is used.
+
+use super::Session;
+use super::ddl::already_exists;
+use crate::catalog::{Catalog, Index, Relation, RelationId, RelationKind};
+use crate::error::{Error, Result};
+use crate::sql::statement::Name;
+use crate::state::store::CatalogChange;
+
+impl Session {
+    pub(super) async fn create_index(
+        &mut self,
+        name: Option<&str>,
+        on: &Name,
+        columns: &[String],
+        if_not_exists: bool,
+    ) -> Result<()> {
+        let relation = self.relation(on)?;
+        match relation.kind {
+            RelationKind::Table | RelationKind::MaterializedView => {}
+            RelationKind::Stream => {
+                return Err(Error::unsupported("an index on a stream")
+                    .hint("A stream is read from its log; a materialized view of it can have an index."));
+            }
+            RelationKind::View | RelationKind::Sink => {
+                let message = format!("cannot create index on relation \"{}\"", relation.name);
+                return Err(Error::new("42809", message)
+                    .detail(format!("This operation is not supported for {}s.", relation.kind.word())));
+            }
+        }
+        let at = |name: &String| {
+            let found = relation.columns.iter().position(|column| column.name == *name);
+            found.ok_or_else(|| Error::new("42703", format!("column \"{name}\" does not exist")))
+        };
+        let columns: Vec<usize> = columns.iter().map(at).collect::<Result<_>>()?;
+        let catalog = self.core.catalog();
+        let name = match name {
+            Some(name) => name.to_string(),
+            None => free_name(&catalog, &relation, &columns),
+        };
+        if is_taken(&catalog, &relation.schema_name, &name) {
+            if if_not_exists {
+                self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
+                return Ok(());
+            }
+            return Err(already_exists(&name));
+        }
+        let index = Index { id: self.core.store.next_id()?, name, columns };
+        self.edit(move |catalog| {
+            let Some(found) = catalog.get(relation.id) else { return Err(Error::undefined_relation(&relation.name)) };
+            if is_taken(catalog, &found.schema_name, &index.name) {
+                return Err(already_exists(&index.name));
+            }
+            let mut changed = (**found).clone();
+            changed.indexes.push(index);
+            Ok(vec![CatalogChange::Put(Box::new(changed))])
+        })
+        .await
+    }
+
+    pub(super) async fn drop_indexes(&mut self, names: &[Name], if_exists: bool) -> Result<()> {
+        let mut gone: Vec<RelationId> = Vec::new();
+        for name in names {
+            let schemas = name.schema.clone().map_or_else(|| self.search_path(), |schema| vec![schema]);
+            let catalog = self.core.catalog();
+            let schemas = if schemas.is_empty() { vec!["public".to_string()] } else { schemas };
+            let found = schemas.iter().find_map(|schema| {
+                let inside = catalog.relations.values().filter(|r| r.schema_name == *schema);
+                inside.flat_map(|r| &r.indexes).find(|index| index.name == name.name).map(|index| index.id)
+            });
+            match found {
+                Some(id) => gone.push(id),
+                None if if_exists => {
+                    self.notice("NOTICE", "00000", format!("index \"{name}\" does not exist, skipping"));
+                }
+                None => return Err(Error::new("42704", format!("index \"{name}\" does not exist"))),
+            }
+        }
+        self.edit(move |catalog| {
+            let with = catalog.relations.values().filter(|r| r.indexes.iter().any(|index| gone.contains(&index.id)));
+            let without = with.map(|r| {
+                let mut changed = (**r).clone();
+                changed.indexes.retain(|index| !gone.contains(&index.id));
+                CatalogChange::Put(Box::new(changed))
+            });
+            Ok(without.collect())
+        })
+        .await
+    }
+}
+
+fn is_taken(catalog: &Catalog, schema: &str, name: &str) -> bool {
+    catalog.relations.values().filter(|r| r.schema_name == schema).any(|r| {
+        let primary = !r.primary_key.is_empty() && format!("{}_pkey", r.name) == name;
+        r.name == name || primary || r.indexes.iter().any(|index| index.name == name)
+    })
+}
+
+/// `t_a_b_idx`, or with a number.
+fn free_name(catalog: &Catalog, relation: &Relation, columns: &[usize]) -> String {
+    let columns: Vec<&str> = columns.iter().map(|&c| relation.columns[c].name.as_str()).collect();
+    let plain = format!("{}_{}_idx", relation.name, columns.join("_"));
+    let numbered = (1..).map(|n| format!("{plain}{n}"));
+    let mut names = std::iter::once(plain.clone()).chain(numbered);
+    names.find(|name| !is_taken(catalog, &relation.schema_name, name)).expect("numbers do not end")
+}

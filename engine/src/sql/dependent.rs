@@ -1,0 +1,666 @@
+//! Correlated subqueries that DataFusion's own rules do not make joins of: LATERAL with LIMIT, with expressions of the
+//! outer row or with set operations, and values from subqueries that are correlated by more than equalities.
+//!
+//! The subquery is asked for every distinct set of values that it takes from outside, and its answers are joined to the
+//! outer rows (Neumann and Kemper, "Unnesting Arbitrary Queries", BTW 2015):
+//!
+//! ```text
+//!   FROM l, LATERAL (SELECT c FROM r WHERE r.k = l.k ORDER BY d LIMIT 1) s
+//!
+//!   FROM l JOIN (SELECT key, c FROM
+//!                  (SELECT *, row_number() OVER (PARTITION BY key ORDER BY d) n
+//!                   FROM (SELECT DISTINCT mr_key(k) AS key, k FROM l) o, r WHERE r.k = o.k) WHERE n <= 1) s
+//!     ON mr_key(l.k) = s.key
+//! ```
+//!
+//! `mr_key` makes one value of several that is never NULL, so that NULLs find their answers.
+
+use std::sync::Arc;
+
+use arrow::array::BinaryArray;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, ScalarValue};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, ColumnarValue, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit,
+    LogicalPlan, LogicalPlanBuilder, Operator, Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    SkipType, SortExpr, Subquery, SubqueryAlias, Union, Volatility, Window, lit,
+};
+
+use crate::error::Error;
+
+/// Begins the names that tables of outer values have.
+const OUTER: &str = "mr_outer_";
+const NUMBER: &str = "mr_number";
+
+/// A plan node whose own subqueries, lateral or in expressions, are joins; `None` where DataFusion is left to do it.
+pub fn joined(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    match plan {
+        LogicalPlan::Join(join) => lateral(join),
+        LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => values(plan),
+        _ => Ok(None),
+    }
+}
+
+fn refused(what: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(Error::unsupported(format!("a correlated subquery with {what}"))))
+}
+
+/// The outer columns of a subquery that a plan has.
+fn outer_columns(subquery: &Subquery, plan: &LogicalPlan) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    for expr in &subquery.outer_ref_columns {
+        if let Expr::OuterReferenceColumn(_, column) = expr
+            && plan.schema().has_column(column)
+            && !columns.contains(column)
+        {
+            columns.push(column.clone());
+        }
+    }
+    columns
+}
+
+fn lateral(join: &Join) -> Result<Option<LogicalPlan>> {
+    let (subquery, alias) = match join.right.as_ref() {
+        LogicalPlan::Subquery(subquery) => (subquery, None),
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => match input.as_ref() {
+            LogicalPlan::Subquery(subquery) => (subquery, Some(alias.clone())),
+            _ => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    let outer = outer_columns(subquery, &join.left);
+    if outer.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+        return Ok(None);
+    }
+    if is_simple(&subquery.subquery, &outer, false)? {
+        return Ok(None);
+    }
+    let mut unnesting = Unnesting::new(&join.left, outer, &subquery.subquery)?;
+    let (mut right, mut outer) = unnesting.unnest(&subquery.subquery)?;
+    if let Some(alias) = alias {
+        outer = outer.into_iter().map(|column| Column::new(Some(alias.clone()), column.name)).collect();
+        right = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(right), alias)?);
+    }
+    let on = unnesting.key().eq(Expr::Column(outer[0].clone()));
+    let condition = join.filter.iter().cloned().fold(on, Expr::and);
+    let columns = join.schema.columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+    let joined = LogicalPlanBuilder::from(join.left.as_ref().clone()).join_on(right, join.join_type, [condition])?;
+    joined.project(columns)?.build().map(Some)
+}
+
+/// Subqueries in the expressions of a projection or filter.
+fn values(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let [input] = &plan.inputs()[..] else { return Ok(None) };
+    let input: &LogicalPlan = input;
+    let mut joined = input.clone();
+    let mut number = next_number(plan);
+    let mut changed = false;
+    let mut exprs = Vec::new();
+    for expr in plan.expressions() {
+        let name = expr.schema_name().to_string();
+        let expr = match plan {
+            LogicalPlan::Filter(_) => without_in(expr, input, &mut changed)?,
+            _ => expr,
+        };
+        let rewritten = expr.transform_up(|expr| {
+            let (subquery, exists) = match &expr {
+                Expr::ScalarSubquery(subquery) => (subquery, None),
+                Expr::Exists(Exists { subquery, negated }) => (subquery, Some(*negated)),
+                _ => return Ok(Transformed::no(expr)),
+            };
+            let outer = outer_columns(subquery, input);
+            if outer.is_empty() || is_simple(&subquery.subquery, &outer, exists.is_none())? {
+                return Ok(Transformed::no(expr));
+            }
+            let mut plan = subquery.subquery.as_ref().clone();
+            if exists.is_some() {
+                let rows = count(lit(1i64)).alias("rows");
+                plan = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), [rows])?.build()?;
+            }
+            let mut unnesting = Unnesting::new(input, outer, &plan)?;
+            let (value, outer) = unnesting.unnest(&plan)?;
+            let alias = format!("{OUTER}value_{number}");
+            number += 1;
+            let column = value.schema().columns().pop().expect("a value has a column");
+            let value = LogicalPlanBuilder::from(value)
+                .project([Expr::Column(outer[0].clone()).alias("key"), Expr::Column(column).alias("value")])?
+                .alias(alias.clone())?
+                .build()?;
+            let of = |name: &str| Expr::Column(Column::new(Some(alias.clone()), name));
+            let on = unnesting.key().eq(of("key"));
+            joined = LogicalPlanBuilder::from(joined.clone()).join_on(value, JoinType::Left, [on])?.build()?;
+            Ok(Transformed::yes(match exists {
+                None => of("value"),
+                Some(false) => of("value").gt(lit(0i64)),
+                Some(true) => of("value").eq(lit(0i64)),
+            }))
+        })?;
+        changed |= rewritten.transformed;
+        exprs.push(match (rewritten.transformed, plan) {
+            (true, LogicalPlan::Projection(_)) => rewritten.data.unalias().alias(name),
+            _ => rewritten.data,
+        });
+    }
+    if !changed {
+        return Ok(None);
+    }
+    let columns = input.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+    let with = plan.with_new_exprs(exprs, vec![joined])?;
+    match plan {
+        LogicalPlan::Filter(_) => LogicalPlanBuilder::from(with).project(columns)?.build().map(Some),
+        _ => Ok(Some(with)),
+    }
+}
+
+/// A correlated `x NOT IN (…)` that is a condition of its own is true where no row is, or may be, equal to x. Where
+/// DataFusion has no join for `x IN (…)`, it is whether a row equal to x exists.
+fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Expr> {
+    let existing = |InSubquery { expr: x, subquery, .. }: InSubquery, negated: bool| -> Result<Expr> {
+        let column = Expr::Column(subquery.subquery.schema().columns().remove(0));
+        let x = x.transform(|expr| match expr {
+            Expr::Column(column) => {
+                let field = input.schema().field_from_column(&column)?.clone();
+                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        let plan = subquery.subquery.as_ref().clone();
+        let equal = column.eq(x.data);
+        let equal = if negated { Expr::IsNotFalse(Box::new(equal)) } else { equal };
+        let plan = LogicalPlanBuilder::from(plan).filter(equal)?.build()?;
+        let mut outer_ref_columns = subquery.outer_ref_columns.clone();
+        outer_ref_columns.extend(plan.all_out_ref_exprs().into_iter().filter(|e| !subquery.outer_ref_columns.contains(e)));
+        Ok(Expr::Exists(Exists {
+            subquery: Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery },
+            negated,
+        }))
+    };
+    Ok(match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if matches!(op, Operator::And | Operator::Or) => {
+            let left = without_in(*left, input, changed)?;
+            let right = without_in(*right, input, changed)?;
+            Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })
+        }
+        Expr::InSubquery(of) if of.negated && !of.subquery.outer_ref_columns.is_empty() => {
+            *changed = true;
+            existing(of, true)?
+        }
+        Expr::InSubquery(of) if !of.negated && !of.subquery.outer_ref_columns.is_empty() => {
+            let outer = outer_columns(&of.subquery, input);
+            match is_simple(&of.subquery.subquery, &outer, false)? {
+                true => Expr::InSubquery(of),
+                false => {
+                    *changed = true;
+                    existing(of, false)?
+                }
+            }
+        }
+        Expr::Not(inner) => match *inner {
+            Expr::InSubquery(of) if !of.negated && !of.subquery.outer_ref_columns.is_empty() => {
+                *changed = true;
+                existing(of, true)?
+            }
+            inner => Expr::Not(Box::new(inner)),
+        },
+        other => other,
+    })
+}
+
+/// Whether DataFusion's own rules make a join of it: what comes from outside stands in conditions below nothing but
+/// projections and, for a value, equalities and one aggregate.
+fn is_simple(plan: &LogicalPlan, outer: &[Column], value: bool) -> Result<bool> {
+    if !mentions(plan, outer)? {
+        return Ok(true);
+    }
+    let own = own_mentions(plan, outer)?;
+    Ok(match plan {
+        LogicalPlan::Projection(projection) => !own && is_simple(&projection.input, outer, value)?,
+        LogicalPlan::Aggregate(aggregate) => {
+            !own && aggregate.group_expr.is_empty() && is_simple(&aggregate.input, outer, true)?
+        }
+        LogicalPlan::Filter(filter) => {
+            let equalities = |expr: &&Expr| {
+                let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return false };
+                let outside = |e: &Expr| e.column_refs().is_empty() && e.contains_outer();
+                let inside = |e: &Expr| !e.contains_outer();
+                outside(left) && inside(right) || outside(right) && inside(left)
+            };
+            let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
+            let mut correlated = conditions.into_iter().filter(|e| e.contains_outer());
+            let nested = own && !filter.predicate.contains_outer();
+            !nested && (!value || correlated.all(|e| equalities(&e))) && is_simple(&filter.input, outer, value)?
+        }
+        _ => false,
+    })
+}
+
+/// Whether a plan or a subquery in it takes any of these columns from outside.
+fn mentions(plan: &LogicalPlan, outer: &[Column]) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                found |= matches!(expr, Expr::OuterReferenceColumn(_, column) if outer.contains(column));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// The same for the expressions of a node alone.
+fn own_mentions(plan: &LogicalPlan, outer: &[Column]) -> Result<bool> {
+    let mut found = false;
+    for expr in plan.expressions() {
+        expr.apply(|expr| {
+            found |= match expr {
+                Expr::OuterReferenceColumn(_, column) => outer.contains(column),
+                Expr::ScalarSubquery(subquery)
+                | Expr::Exists(Exists { subquery, .. })
+                | Expr::InSubquery(InSubquery { subquery, .. }) => mentions(&subquery.subquery, outer)?,
+                _ => false,
+            };
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(found)
+}
+
+/// A number that no table of outer values in a plan has.
+fn next_number(plan: &LogicalPlan) -> usize {
+    let mut next = 0;
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::SubqueryAlias(alias) = node
+            && let Some(rest) = alias.alias.table().strip_prefix(OUTER)
+        {
+            next = next.max(rest.trim_start_matches("value_").parse().map_or(0, |number: usize| number + 1));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    next
+}
+
+struct Unnesting {
+    outer: Vec<Column>,
+    /// The distinct outer values, after the key that stands for them.
+    values: LogicalPlan,
+    number: usize,
+}
+
+/// A plan that shows, before its own columns, the outer values that its rows are for; and the names of those.
+type Unnested = (LogicalPlan, Vec<Column>);
+
+impl Unnesting {
+    fn new(left: &LogicalPlan, outer: Vec<Column>, subquery: &LogicalPlan) -> Result<Self> {
+        let number = next_number(left).max(next_number(subquery));
+        let columns = outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{i}")));
+        let columns: Vec<Expr> = [key(&outer).alias("mr_key")].into_iter().chain(columns).collect();
+        let values = LogicalPlanBuilder::from(left.clone()).project(columns)?.distinct()?.build()?;
+        Ok(Unnesting { outer, values, number })
+    }
+
+    /// The key of a row outside.
+    fn key(&self) -> Expr {
+        key(&self.outer)
+    }
+
+    /// The outer values under a name of their own.
+    fn values(&mut self) -> Result<Unnested> {
+        let alias = format!("{OUTER}{}", self.number);
+        self.number += 1;
+        let values = LogicalPlanBuilder::from(self.values.clone()).alias(alias)?.build()?;
+        let columns = values.schema().columns();
+        Ok((values, columns))
+    }
+
+    fn unnest(&mut self, plan: &LogicalPlan) -> Result<Unnested> {
+        if !mentions(plan, &self.outer)? {
+            let (values, columns) = self.values()?;
+            let one_row = matches!(plan, LogicalPlan::EmptyRelation(empty) if empty.produce_one_row);
+            return match one_row {
+                true => Ok((values, columns)),
+                false => Ok((LogicalPlanBuilder::from(values).cross_join(plan.clone())?.build()?, columns)),
+            };
+        }
+        match plan {
+            LogicalPlan::Projection(projection) => {
+                let (input, outer) = self.unnest(&projection.input)?;
+                let exprs = projection.expr.iter().cloned().zip(projection.schema.iter());
+                let exprs = exprs.map(|(expr, (qualifier, field))| {
+                    let replaced = self.replace(expr, &outer, &input)?;
+                    Ok(match replaced.transformed {
+                        true => replaced.data.unalias().alias_qualified(qualifier.cloned(), field.name()),
+                        false => replaced.data,
+                    })
+                });
+                let exprs = exprs.collect::<Result<Vec<_>>>()?;
+                let exprs = outer.iter().cloned().map(Expr::Column).chain(exprs).collect();
+                Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?), outer))
+            }
+            LogicalPlan::Filter(filter) => {
+                let (input, outer) = self.unnest(&filter.input)?;
+                let predicate = self.replace(filter.predicate.clone(), &outer, &input)?.data;
+                Ok((LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?), outer))
+            }
+            LogicalPlan::SubqueryAlias(alias) => {
+                let (input, outer) = self.unnest(&alias.input)?;
+                let outer = outer.into_iter().map(|column| Column::new(Some(alias.alias.clone()), column.name));
+                let plan = SubqueryAlias::try_new(Arc::new(input), alias.alias.clone())?;
+                Ok((LogicalPlan::SubqueryAlias(plan), outer.collect()))
+            }
+            // Under a limit it is seen to there.
+            LogicalPlan::Sort(sort) => self.unnest(&sort.input),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let (input, outer) = self.unnest(input)?;
+                Ok((LogicalPlan::Distinct(Distinct::All(Arc::new(input))), outer))
+            }
+            LogicalPlan::Distinct(Distinct::On(on)) => {
+                let (input, outer) = self.unnest(&on.input)?;
+                let own = || outer.iter().cloned().map(Expr::Column);
+                let replaced = |exprs: &[Expr]| -> Result<Vec<Expr>> {
+                    exprs.iter().map(|expr| self.replace(expr.clone(), &outer, &input).map(|r| r.data)).collect()
+                };
+                let keys = own().chain(replaced(&on.on_expr)?).collect();
+                let select = own().chain(replaced(&on.select_expr)?).collect();
+                let sort = match &on.sort_expr {
+                    None => None,
+                    Some(sort) => {
+                        let own = own().map(|expr| expr.sort(true, true));
+                        Some(own.chain(self.sorts(sort, &outer, &input)?).collect())
+                    }
+                };
+                let on = DistinctOn::try_new(keys, select, sort, Arc::new(input))?;
+                Ok((LogicalPlan::Distinct(Distinct::On(on)), outer))
+            }
+            LogicalPlan::Window(window) => {
+                let (input, outer) = self.unnest(&window.input)?;
+                let width = window.input.schema().fields().len();
+                let exprs = window.window_expr.iter().enumerate().map(|(i, expr)| {
+                    let name = window.schema.field(width + i).name();
+                    let expr = self.replace(expr.clone(), &outer, &input)?.data.unalias();
+                    let expr = expr.transform_down(|expr| match expr {
+                        Expr::WindowFunction(mut function) => {
+                            function.params.partition_by.push(Expr::Column(outer[0].clone()));
+                            Ok(Transformed::new(Expr::WindowFunction(function), true, TreeNodeRecursion::Jump))
+                        }
+                        other => Ok(Transformed::no(other)),
+                    })?;
+                    Ok(expr.data.alias(name))
+                });
+                let exprs = exprs.collect::<Result<Vec<_>>>()?;
+                Ok((LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?), outer))
+            }
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Union(union) => {
+                let mut inputs = Vec::new();
+                for input in &union.inputs {
+                    inputs.push(Arc::new(self.unnest(input)?.0));
+                }
+                let union = Union::try_new_with_loose_types(inputs)?;
+                let outer = union.schema.columns().into_iter().take(self.outer.len() + 1).collect();
+                Ok((LogicalPlan::Union(union), outer))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let (input, outer) = self.unnest(&unnest.input)?;
+                let columns = unnest.exec_columns.clone();
+                let plan = LogicalPlanBuilder::from(input)
+                    .unnest_columns_with_options(columns, unnest.options.clone())?
+                    .build()?;
+                Ok((plan, outer))
+            }
+            LogicalPlan::Values(values) => {
+                let mut rows = Vec::new();
+                for row in &values.values {
+                    let (input, outer) = self.values()?;
+                    let names = values.schema.fields().iter().map(|field| field.name().clone());
+                    let exprs = row.iter().zip(names).map(|(expr, name)| {
+                        Ok(self.replace(expr.clone(), &outer, &input)?.data.unalias().alias(name))
+                    });
+                    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+                    // Without a qualifier, since a union has none.
+                    let outer = outer.into_iter().map(|column| {
+                        let name = column.name.clone();
+                        Expr::Column(column).alias(name)
+                    });
+                    rows.push(LogicalPlanBuilder::from(input).project(outer.chain(exprs).collect::<Vec<_>>())?.build()?);
+                }
+                let plan = match rows.len() {
+                    1 => rows.remove(0),
+                    _ => LogicalPlan::Union(Union::try_new_with_loose_types(rows.into_iter().map(Arc::new).collect())?),
+                };
+                let outer = plan.schema().columns().into_iter().take(self.outer.len() + 1).collect();
+                Ok((plan, outer))
+            }
+            other => Err(refused(&other.display().to_string())),
+        }
+    }
+
+    /// The first rows for each set of outer values, by their number.
+    fn limit(&mut self, limit: &Limit) -> Result<Unnested> {
+        let (FetchType::Literal(fetch), SkipType::Literal(skip)) = (limit.get_fetch_type()?, limit.get_skip_type()?) else {
+            return Err(refused("a LIMIT that is no number"));
+        };
+        let (projection, below) = match limit.input.as_ref() {
+            LogicalPlan::Projection(projection) if matches!(projection.input.as_ref(), LogicalPlan::Sort(_)) => {
+                (Some(projection), projection.input.as_ref())
+            }
+            other => (None, other),
+        };
+        let (order, below) = match below {
+            LogicalPlan::Sort(sort) => (&sort.expr[..], sort.input.as_ref()),
+            other => (&[][..], other),
+        };
+        let (input, outer) = self.unnest(below)?;
+        let order = self.sorts(order, &outer, &input)?;
+        let number = row_number().partition_by(vec![Expr::Column(outer[0].clone())]).order_by(order).build()?;
+        let columns = |plan: &LogicalPlan| plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+        let own = columns(&input);
+        let numbered = Window::try_new(vec![number.alias(NUMBER)], Arc::new(input))?;
+        let number = || Expr::Column(Column::new_unqualified(NUMBER));
+        let bound = |rows: usize| lit(ScalarValue::UInt64(Some(rows as u64)));
+        let mut condition = fetch.map(|fetch| number().lt_eq(bound(skip.saturating_add(fetch))));
+        if skip > 0 {
+            let after = number().gt(bound(skip));
+            condition = Some(condition.map_or(after.clone(), |condition| condition.and(after)));
+        }
+        let mut plan = LogicalPlanBuilder::from(LogicalPlan::Window(numbered));
+        if let Some(condition) = condition {
+            plan = plan.filter(condition)?;
+        }
+        let plan = plan.project(own)?.build()?;
+        let Some(projection) = projection else { return Ok((plan, outer)) };
+        let exprs = projection.expr.iter().cloned().zip(projection.schema.iter());
+        let exprs = exprs.map(|(expr, (qualifier, field))| {
+            let replaced = self.replace(expr, &outer, &plan)?;
+            Ok(match replaced.transformed {
+                true => replaced.data.unalias().alias_qualified(qualifier.cloned(), field.name()),
+                false => replaced.data,
+            })
+        });
+        let exprs = exprs.collect::<Result<Vec<_>>>()?;
+        let exprs: Vec<Expr> = outer.iter().cloned().map(Expr::Column).chain(exprs).collect();
+        Ok((LogicalPlanBuilder::from(plan).project(exprs)?.build()?, outer))
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Unnested> {
+        if matches!(&aggregate.group_expr[..], [Expr::GroupingSet(_)]) {
+            return Err(refused("GROUPING SETS"));
+        }
+        let (input, outer) = self.unnest(&aggregate.input)?;
+        let exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().zip(aggregate.schema.iter());
+        let mut groups: Vec<Expr> = exprs
+            .map(|(expr, (qualifier, field))| {
+                let replaced = self.replace(expr, &outer, &input)?;
+                Ok(match replaced.transformed {
+                    true => replaced.data.unalias().alias_qualified(qualifier.cloned(), field.name()),
+                    false => replaced.data,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let calls = groups.split_off(aggregate.group_expr.len());
+        let groups: Vec<Expr> = outer.iter().cloned().map(Expr::Column).chain(groups).collect();
+        let is_global = aggregate.group_expr.is_empty();
+        let plan = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), groups, calls)?);
+        if !is_global {
+            return Ok((plan, outer));
+        }
+        // Where there is nothing to aggregate there is a row nevertheless.
+        let (values, own) = self.values()?;
+        let on = Expr::Column(own[0].clone()).eq(Expr::Column(outer[0].clone()));
+        let columns = aggregate.aggr_expr.iter().zip(aggregate.schema.iter()).map(|(call, (qualifier, field))| {
+            let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+            match counts(call) {
+                true => datafusion::functions::core::expr_fn::coalesce(vec![column, lit(0i64)])
+                    .alias_qualified(qualifier.cloned(), field.name()),
+                false => column,
+            }
+        });
+        let columns: Vec<Expr> = own.iter().cloned().map(Expr::Column).chain(columns).collect();
+        let plan = LogicalPlanBuilder::from(values).join_on(plan, JoinType::Left, [on])?.project(columns)?.build()?;
+        Ok((plan, own))
+    }
+
+    fn join(&mut self, join: &Join) -> Result<Unnested> {
+        let [left, right] = [mentions(&join.left, &self.outer)?, mentions(&join.right, &self.outer)?];
+        let keeps_left = match join.join_type {
+            JoinType::Inner => left || !right,
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => true,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => false,
+            other => return Err(refused(&format!("a {other} join"))),
+        };
+        // Only the side whose rows stay has to show the outer values, if the other takes none.
+        let alone = if keeps_left { !right } else { !left };
+        let ((l, of_left), (r, of_right)) = match (alone, keeps_left) {
+            (true, true) => (self.unnest(&join.left)?, (join.right.as_ref().clone(), Vec::new())),
+            (true, false) => ((join.left.as_ref().clone(), Vec::new()), self.unnest(&join.right)?),
+            (false, _) => (self.unnest(&join.left)?, self.unnest(&join.right)?),
+        };
+        let outer = if keeps_left { of_left.clone() } else { of_right.clone() };
+        let both = l.schema().join(r.schema())?;
+        let both = LogicalPlan::EmptyRelation(datafusion::logical_expr::EmptyRelation {
+            produce_one_row: false,
+            schema: Arc::new(both),
+        });
+        let equal = join.on.iter().map(|(l, r)| l.clone().eq(r.clone()));
+        let own = of_left.first().zip(of_right.first());
+        let own = own.map(|(l, r)| Expr::Column(l.clone()).eq(Expr::Column(r.clone())));
+        if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() {
+            return Err(refused("INTERSECT or EXCEPT"));
+        }
+        let conditions = equal.chain(join.filter.iter().cloned()).map(|e| Ok(self.replace(e, &outer, &both)?.data));
+        let conditions = conditions.collect::<Result<Vec<_>>>()?.into_iter().chain(own).collect::<Vec<_>>();
+        let columns = outer.iter().cloned().chain(join.schema.columns()).map(Expr::Column).collect::<Vec<_>>();
+        let plan = LogicalPlanBuilder::from(l).join_on(r, join.join_type, conditions)?.project(columns)?.build()?;
+        Ok((plan, outer))
+    }
+
+    fn sorts(&self, sorts: &[SortExpr], outer: &[Column], input: &LogicalPlan) -> Result<Vec<SortExpr>> {
+        let sorts = sorts.iter().cloned().map(|sort| {
+            let expr = self.replace(sort.expr, outer, input)?.data;
+            Ok(SortExpr { expr, ..sort })
+        });
+        sorts.collect()
+    }
+
+    /// An expression with outer columns taken from `input`, where they are called `outer`; in its subqueries they stay
+    /// outer columns, under that name.
+    fn replace(&self, expr: Expr, outer: &[Column], input: &LogicalPlan) -> Result<Transformed<Expr>> {
+        let of = |column: &Column| self.outer.iter().position(|o| o == column).map(|i| outer[i + 1].clone());
+        let within = |subquery: Subquery| -> Result<Subquery> {
+            if !mentions(&subquery.subquery, &self.outer)? {
+                return Ok(subquery);
+            }
+            let plan = subquery.subquery.as_ref().clone().transform_up_with_subqueries(|node| {
+                node.map_expressions(|expr| {
+                    expr.transform(|expr| match &expr {
+                        Expr::OuterReferenceColumn(field, column) => Ok(match of(column) {
+                            Some(own) => Transformed::yes(Expr::OuterReferenceColumn(field.clone(), own)),
+                            None => Transformed::no(expr),
+                        }),
+                        _ => Ok(Transformed::no(expr)),
+                    })
+                })
+            })?;
+            let mut outer_ref_columns = subquery.outer_ref_columns.clone();
+            for expr in &mut outer_ref_columns {
+                if let Expr::OuterReferenceColumn(_, column) = expr
+                    && let Some(own) = of(column)
+                {
+                    *column = own;
+                }
+            }
+            Ok(Subquery { subquery: Arc::new(plan.data), outer_ref_columns, ..subquery })
+        };
+        expr.transform_down(|expr| {
+            Ok(match expr {
+                Expr::OuterReferenceColumn(field, column) => match of(&column) {
+                    Some(own) if input.schema().has_column(&own) => Transformed::yes(Expr::Column(own)),
+                    _ => Transformed::no(Expr::OuterReferenceColumn(field, column)),
+                },
+                Expr::ScalarSubquery(subquery) => Transformed::yes(Expr::ScalarSubquery(within(subquery)?)),
+                Expr::Exists(Exists { subquery, negated }) => {
+                    Transformed::yes(Expr::Exists(Exists { subquery: within(subquery)?, negated }))
+                }
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                    Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery: within(subquery)?, negated }))
+                }
+                other => Transformed::no(other),
+            })
+        })
+    }
+}
+
+/// An aggregate that is 0 over nothing.
+fn counts(call: &Expr) -> bool {
+    match call {
+        Expr::Alias(alias) => counts(&alias.expr),
+        Expr::AggregateFunction(call) => matches!(call.func.name(), "count" | "approx_distinct" | "regr_count"),
+        _ => false,
+    }
+}
+
+fn key(columns: &[Column]) -> Expr {
+    ScalarUDF::from(Key::default()).call(columns.iter().cloned().map(Expr::Column).collect())
+}
+
+/// `mr_key(a, b, …)`: the same bytes for the same values, NULL being one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    signature: Signature,
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Key { signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Key {
+    fn name(&self) -> &str {
+        "mr_key"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Binary)
+    }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let columns = ColumnarValue::values_to_arrays(&args.args)?;
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
+        match scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::Binary(Some(rows.row(0).data().to_vec())))),
+            false => Ok(ColumnarValue::Array(Arc::new(BinaryArray::from_iter_values(rows.iter())))),
+        }
+    }
+}

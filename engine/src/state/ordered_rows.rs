@@ -1,0 +1,285 @@
+//! Rows by key, and in order within each key: a multiset that knows of each row how often it was there when the epoch
+//! began and how often it is there now, so that an operator can look at both pictures.
+//!
+//! ```text
+//!   key 7   10:00 a  1 → 1
+//!           10:05 b  0 → 1      came in this epoch
+//!           10:07 c  2 → 0      went; forgotten when the epoch ends
+//! ```
+//!
+//! Rows that the order leaves equal are put in the order of the whole row. Durable as the rows with their counts.
+//! Cost: a search per changed row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::row::{RowConverter, RowParser, SortField};
+
+use super::arrangement::take;
+use super::durable::{Durable, Saved, Share};
+use super::key_table::{ABSENT, KeyTable};
+use crate::delta::keys::KeyBatch;
+use crate::error::{Error, Result};
+
+/// Rows that never were worth a block of their own are not counted as garbage.
+const GARBAGE_ROWS_MIN: usize = 1024;
+
+/// A row as bytes that compare as the order does: the order's column, then all columns.
+pub type Place = Arc<[u8]>;
+
+#[derive(Debug)]
+pub struct Entry {
+    /// How often the row is there; below zero only within an epoch.
+    count: i64,
+    /// How often it was there before the epoch `touched_in`.
+    before: i64,
+    touched_in: u64,
+    /// Where in the bytes the whole row begins.
+    row_at: u32,
+    saved: bool,
+}
+
+impl Entry {
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+    /// The bytes of the order's column in this row's place.
+    pub fn order<'a>(&self, place: &'a Place) -> &'a [u8] {
+        &place[..self.row_at as usize]
+    }
+}
+
+pub type Rows = BTreeMap<Place, Entry>;
+
+pub struct OrderedRows {
+    schema: SchemaRef,
+    key: Vec<usize>,
+    order: usize,
+    of_order: RowConverter,
+    of_row: RowConverter,
+    parser: RowParser,
+    keys: KeyTable,
+    /// By key.
+    lists: Vec<Rows>,
+    /// Our own count of epochs.
+    epoch: u64,
+    /// The keys that this epoch touched, with their places that it touched.
+    touched: BTreeMap<u32, BTreeSet<Place>>,
+    /// Rows whose count has changed since the last save, with where the whole row begins.
+    changed: BTreeMap<Place, u32>,
+    saved_rows: usize,
+    save_whole: bool,
+    bytes: usize,
+    ids: Vec<u32>,
+}
+
+impl OrderedRows {
+    /// `order`: the column by which rows are ordered. Error: 0A000 when a column cannot be ordered.
+    pub fn new(schema: &SchemaRef, key: &[usize], order: usize) -> Result<Self> {
+        let refused = |_| Error::unsupported("an order of rows with a column of this type in a materialized view");
+        let types: Vec<DataType> = key.iter().map(|&c| schema.field(c).data_type().clone()).collect();
+        let sort = |f: &Field| SortField::new(f.data_type().clone());
+        let of_row = RowConverter::new(schema.fields().iter().map(|f| sort(f)).collect()).map_err(refused)?;
+        Ok(OrderedRows {
+            schema: schema.clone(),
+            key: key.to_vec(),
+            order,
+            of_order: RowConverter::new(vec![sort(schema.field(order))]).map_err(refused)?,
+            parser: of_row.parser(),
+            of_row,
+            keys: KeyTable::new(&types)?,
+            lists: Vec::new(),
+            epoch: 1,
+            touched: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            saved_rows: 0,
+            save_whole: true,
+            bytes: 0,
+            ids: Vec::new(),
+        })
+    }
+
+    fn keys_of(&self, rows: &RecordBatch) -> KeyBatch {
+        let columns: Vec<ArrayRef> = self.key.iter().map(|&c| rows.column(c).clone()).collect();
+        self.keys.encoder().encode_rows(&columns, rows.num_rows())
+    }
+
+    /// Changes the count of each row by its weight, 1 where there are none.
+    pub fn change(&mut self, rows: &RecordBatch, weights: Option<&Int64Array>) -> Result<()> {
+        self.put(rows, true, |count, row| *count += weights.map_or(1, |weights| weights.value(row)))
+    }
+
+    fn put(&mut self, rows: &RecordBatch, live: bool, mut set: impl FnMut(&mut i64, usize)) -> Result<()> {
+        let mut ids = std::mem::take(&mut self.ids);
+        self.keys.intern(&self.keys_of(rows), &mut ids);
+        self.lists.resize_with(self.keys.bound() as usize, Rows::new);
+        let order = self.of_order.convert_columns(&[rows.column(self.order).clone()]).map_err(Error::internal)?;
+        let whole = self.of_row.convert_columns(rows.columns()).map_err(Error::internal)?;
+        let mut bytes = Vec::new();
+        for (row, &id) in ids.iter().enumerate() {
+            bytes.clear();
+            bytes.extend_from_slice(order.row(row).data());
+            let row_at = bytes.len() as u32;
+            bytes.extend_from_slice(whole.row(row).data());
+            let list = &mut self.lists[id as usize];
+            let place: Place = match list.get_key_value(&bytes[..]) {
+                Some((known, _)) => known.clone(),
+                None => {
+                    self.bytes += entry_bytes(bytes.len());
+                    bytes[..].into()
+                }
+            };
+            let new = || Entry { count: 0, before: 0, touched_in: 0, row_at, saved: !live };
+            let entry = list.entry(place.clone()).or_insert_with(new);
+            if live {
+                if entry.touched_in != self.epoch {
+                    (entry.touched_in, entry.before) = (self.epoch, entry.count);
+                    self.touched.entry(id).or_default().insert(place.clone());
+                }
+                self.changed.insert(place, row_at);
+            }
+            set(&mut entry.count, row);
+        }
+        self.ids = ids;
+        Ok(())
+    }
+
+    /// The keys that the epoch touched, with the places of theirs that it touched, in order.
+    pub fn touched(&self) -> &BTreeMap<u32, BTreeSet<Place>> {
+        &self.touched
+    }
+
+    /// A key's rows in order, those that the epoch took away included.
+    pub fn rows(&self, key: u32) -> &Rows {
+        &self.lists[key as usize]
+    }
+
+    /// How often a row was there before the epoch.
+    pub fn before(&self, entry: &Entry) -> i64 {
+        if entry.touched_in == self.epoch { entry.before } else { entry.count }
+    }
+
+    /// The ids here of keys of another such structure; `None` for those that have no rows here.
+    pub fn ids_of(&self, other: &OrderedRows, keys: &[u32]) -> Vec<Option<u32>> {
+        let columns = other.keys.keys(keys);
+        let mut ids = Vec::new();
+        self.keys.find(&self.keys.encoder().encode_rows(&columns, keys.len()), &mut ids);
+        ids.into_iter().map(|id| (id != ABSENT).then_some(id)).collect()
+    }
+
+    /// The columns of these rows.
+    pub fn decode<'a>(&self, rows: impl Iterator<Item = (&'a Place, &'a Entry)>) -> Result<Vec<ArrayRef>> {
+        self.decode_at(rows.map(|(place, entry)| (place, entry.row_at)))
+    }
+
+    fn decode_at<'a>(&self, rows: impl Iterator<Item = (&'a Place, u32)>) -> Result<Vec<ArrayRef>> {
+        let rows = rows.map(|(place, row_at)| self.parser.parse(&place[row_at as usize..]));
+        self.of_row.convert_rows(rows).map_err(Error::internal)
+    }
+
+    /// Ends the epoch: forgets the rows that are gone. Error: a row was retracted that was not there.
+    pub fn finish_epoch(&mut self) -> Result<()> {
+        for (id, places) in std::mem::take(&mut self.touched) {
+            for place in places {
+                match self.lists[id as usize].get(&place).map(|entry| entry.count) {
+                    Some(0) => self.remove(id, &place),
+                    Some(..0) => {
+                        return Err(Error::internal("an operator was told to retract a row that it does not have"));
+                    }
+                    _ => {}
+                }
+            }
+            self.forget_if_empty(id);
+        }
+        self.epoch += 1;
+        Ok(())
+    }
+
+    fn remove(&mut self, id: u32, place: &Place) {
+        let Some(entry) = self.lists[id as usize].remove(place) else { return };
+        self.bytes -= entry_bytes(place.len());
+        match entry.saved {
+            true => _ = self.changed.insert(place.clone(), entry.row_at),
+            false => _ = self.changed.remove(place),
+        }
+    }
+
+    fn forget_if_empty(&mut self, id: u32) {
+        if self.lists[id as usize].is_empty() {
+            self.keys.remove(id);
+        }
+    }
+}
+
+/// A map's entry beside its bytes: two counts and a length behind a pointer, a slot of a node.
+fn entry_bytes(place: usize) -> usize {
+    place + 80
+}
+
+impl Durable for OrderedRows {
+    /// Blocks of the rows' columns and a count, which is 0 for a row that has gone.
+    fn save(&mut self) -> Saved {
+        let whole = self.save_whole || self.saved_rows + self.changed.len() > 2 * self.state_rows() + GARBAGE_ROWS_MIN;
+        let mut changed = std::mem::take(&mut self.changed);
+        if whole {
+            let entries = self.lists.iter().flatten();
+            changed = entries.map(|(place, entry)| (place.clone(), entry.row_at)).collect();
+        }
+        self.save_whole = false;
+        self.saved_rows = changed.len() + if whole { 0 } else { self.saved_rows };
+        if changed.is_empty() && !whole {
+            return Saved::default();
+        }
+        let columns =
+            self.decode_at(changed.iter().map(|(place, at)| (place, *at))).expect("the bytes of this structure");
+        let options = RecordBatchOptions::new().with_row_count(Some(changed.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns.clone(), &options);
+        let mut ids = Vec::new();
+        self.keys.find(&self.keys_of(&rows.expect("decoded by the schema")), &mut ids);
+        let counts = changed.keys().zip(ids).map(|(place, id)| {
+            let entry = self.lists.get_mut(id as usize).and_then(|list| list.get_mut(place));
+            entry.map_or(0, |entry| {
+                entry.saved = true;
+                entry.count
+            })
+        });
+        let counts: ArrayRef = Arc::new(counts.collect::<Int64Array>());
+        // Names may repeat in a plan; on disk they must not.
+        let fields = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true));
+        let fields: Vec<Field> = fields.chain([Field::new("count", DataType::Int64, true)]).collect();
+        let block = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().chain([counts]).collect());
+        Saved { whole, blocks: vec![block.expect("a field for each column")] }
+    }
+
+    fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
+        let dealt_anew = parts.len() != share.workers;
+        let parts = if dealt_anew { parts } else { &parts[share.worker..=share.worker] };
+        let width = self.schema.fields().len();
+        for block in parts.iter().flatten() {
+            let rows = RecordBatch::try_new(self.schema.clone(), block.columns()[..width].to_vec());
+            let rows = rows.map_err(Error::internal)?;
+            let counts = block.column(width).as_primitive_opt::<Int64Type>();
+            let counts = counts.ok_or_else(|| Error::corrupt("a block of ordered rows holds no counts"))?;
+            let keys = self.keys_of(&rows);
+            let own: Vec<u32> = (0..rows.num_rows() as u32).filter(|&r| share.owns(keys.hashes[r as usize])).collect();
+            self.saved_rows += own.len();
+            self.put(&take(&rows, &own), false, |count, row| *count = counts.value(own[row] as usize))?;
+        }
+        self.save_whole = dealt_anew;
+        for list in &mut self.lists {
+            list.retain(|_, entry| entry.count != 0);
+        }
+        (0..self.lists.len() as u32).for_each(|id| self.forget_if_empty(id));
+        self.bytes = self.lists.iter().flat_map(|list| list.keys()).map(|place| entry_bytes(place.len())).sum();
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.bytes + self.keys.state_bytes() + self.lists.len() * size_of::<Rows>()
+    }
+    fn state_rows(&self) -> usize {
+        self.lists.iter().map(|list| list.len()).sum()
+    }
+}
