@@ -383,7 +383,7 @@ fn casts_are_postgres() {
          select 't'::boolean, 'off'::bool, 'maybe'::bool => 22P02 invalid input syntax for type boolean: \"maybe\"
          select 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid => a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11
          select 'xyz'::uuid => 22P02 invalid input syntax for type uuid: \"xyz\"
-         select 'abcdef'::varchar(3), 'ab'::char(3) || '|', 12345::varchar(2) => abc|ab ||12
+         select 'abcdef'::varchar(3), 'ab'::char(3) || '|', 12345::varchar(2) => abc|ab||12
          select '{\"b\":1,\"a\":[1,2]}'::jsonb, '{bad'::json => 22P02 invalid input syntax for type json
          select '{\"bb\":1,\"a\":[1,2]}'::jsonb::text => {\"a\": [1, 2], \"bb\": 1}
          select 1.0::float8::text, 1e20::float8::text, 0.1::real::text, true::text, 1.50::text => 1|1e+20|0.1|true|1.50
