@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, StreamStart, Watermark};
 use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
-use crate::dataflow::view::{Start, ViewSetup, ViewStatus};
+use crate::dataflow::view::{Start, ViewOptions, ViewSetup, ViewStatus};
 use crate::dataflow::worker::{Command, EpochInput, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -87,8 +87,7 @@ pub enum Request {
     Hydrate {
         id: RelationId,
         plan: Arc<Plan>,
-        /// Streams that it takes in from a later row than the first.
-        starts: BTreeMap<RelationId, StreamStart>,
+        options: ViewOptions,
         reply: Reply<Arc<ViewStatus>>,
     },
     /// Lets it catch up to this epoch and then, with `join`, go live.
@@ -249,10 +248,12 @@ impl Commit {
                 let result = self.edit_catalog(edit, rows);
                 let _ = reply.send(result);
             }
-            Request::Hydrate { id, plan, starts, reply } => {
+            Request::Hydrate { id, plan, options, reply } => {
+                // A suspended one is filled anew.
+                self.workers.send(Command::Drop(id));
                 // The clock may have stood still while nobody looked at it.
                 let ticked = if plan.reads_clock() { self.tick().map(|_| ()) } else { Ok(()) };
-                let result = ticked.and_then(|()| self.hydrate(id, plan, starts));
+                let result = ticked.and_then(|()| self.hydrate(id, plan, options));
                 let _ = reply.send(result);
             }
             Request::CatchUp { id, join, reply } => {
@@ -580,7 +581,11 @@ impl Commit {
         if self.plans.remove(&id).is_some() {
             self.workers.send(Command::Drop(id));
         }
-        self.core.views.write().expect("no panic while held").remove(&id);
+        if let Some(view) = self.core.views.write().expect("no panic while held").remove(&id) {
+            // Whoever waits for it waits in vain.
+            view.fail(Error::new("57P05", "it has been dropped"));
+        }
+        self.core.absolve(id);
         self.core.tables.write().expect("no panic while held").remove(&id);
         self.tables.remove(&id);
         self.positions.remove(&id);
@@ -591,15 +596,10 @@ impl Commit {
     }
 
     /// Makes the view's dataflow at this epoch, to be filled.
-    pub fn hydrate(
-        &mut self,
-        id: RelationId,
-        plan: Arc<Plan>,
-        mut starts: BTreeMap<RelationId, StreamStart>,
-    ) -> Result<Arc<ViewStatus>> {
+    pub fn hydrate(&mut self, id: RelationId, plan: Arc<Plan>, mut options: ViewOptions) -> Result<Arc<ViewStatus>> {
         for source in plan.imports() {
             let trimmed = self.core.store.trimmed_through(source)?;
-            let start = starts.entry(source).or_default();
+            let start = options.starts.entry(source).or_default();
             // Nothing of a table is read from the log here.
             if trimmed > start.after {
                 *start = StreamStart { after: trimmed, skip: 0 };
@@ -615,7 +615,7 @@ impl Commit {
             })
             .collect();
         let start = Start::Hydrate { header: self.header.clone(), tables };
-        self.start_view(id, plan, start, starts)
+        self.start_view(id, plan, start, options)
     }
 
     pub fn start_view(
@@ -623,7 +623,7 @@ impl Commit {
         id: RelationId,
         plan: Arc<Plan>,
         start: Start,
-        starts: BTreeMap<RelationId, StreamStart>,
+        options: ViewOptions,
     ) -> Result<Arc<ViewStatus>> {
         let catalog = self.core.catalog();
         let mut bases = BTreeSet::new();
@@ -661,7 +661,7 @@ impl Commit {
         self.core.set_bases(id, bases.clone());
         self.core.views.write().expect("no panic while held").insert(id, status.clone());
         self.plans.insert(id, plan.clone());
-        let setup = ViewSetup { id, plan, start, status: status.clone(), bases, starts, table_keys };
+        let setup = ViewSetup { id, plan, start, status: status.clone(), bases, options, table_keys };
         self.workers.send(Command::Create(Arc::new(setup)));
         Ok(status)
     }

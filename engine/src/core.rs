@@ -17,6 +17,9 @@ use crate::state::arrangement::Shared;
 use crate::state::store::Store;
 use crate::time::EpochHeader;
 
+/// By number; what of, and the epoch seen.
+pub type Subscriptions = Mutex<BTreeMap<u64, (RelationId, Arc<AtomicU64>)>>;
+
 pub struct Core {
     pub store: Arc<Store>,
     catalog: RwLock<Arc<Catalog>>,
@@ -40,6 +43,10 @@ pub struct Core {
     failure: RwLock<Option<Error>>,
     /// How much of the past is kept.
     pub past: Past,
+    /// Sessions that are open, by process id: user, database.
+    pub sessions: Mutex<BTreeMap<i32, (String, String)>>,
+    /// Subscriptions under way: what of, and the epoch that each has seen.
+    pub subscriptions: Arc<Subscriptions>,
     pub next_pid: AtomicI32,
     pub system: RwLock<Option<Arc<dyn SystemCatalog>>>,
     pub workers: usize,
@@ -70,6 +77,8 @@ impl Core {
             locks: Mutex::default(),
             failure: RwLock::new(None),
             past: Past::default(),
+            sessions: Mutex::default(),
+            subscriptions: Arc::default(),
             next_pid: AtomicI32::new(1),
             system: RwLock::new(None),
             workers,
@@ -113,6 +122,12 @@ impl Core {
         let epoch = header.epoch;
         *self.header.write().expect("no panic while held") = header;
         self.committed.store(epoch, Ordering::Release);
+    }
+    /// A view is no longer held responsible for the end of an earlier process.
+    pub fn absolve(&self, id: RelationId) {
+        if let Err(error) = self.store.absolve(id) {
+            tracing::warn!(%error, id, "the note of a suspended view could not be changed");
+        }
     }
     /// The one place where the engine reads the clock: microseconds since 1970-01-01 UTC.
     pub fn clock_us(&self) -> i64 {

@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::checkpoint::Checkpoints;
 use crate::commit::{Commit, REQUESTS_MAX, Request, Writes};
+use crate::connectors::options::bytes;
 use crate::core::Core;
-use crate::dataflow::view::{Parts, Start, ViewStatus};
+use crate::dataflow::view::{Parts, Start, ViewOptions, ViewStatus};
 use crate::dataflow::worker::{Command, EpochInput, Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -142,6 +143,7 @@ impl Engine {
             commit.workers.stop();
             return Err(error);
         }
+        progress.started();
         let positions = commit.positions.clone();
         for relation in core.catalog().relations.values() {
             core.past.note(&core, relation, commit.header.epoch);
@@ -288,8 +290,18 @@ fn closed(core: &Core, epoch: Epoch) -> bool {
 /// Plans a view's query again, as it was when it was made.
 fn plan_view(core: &Arc<Core>, relation: &Relation) -> Result<Arc<Plan>> {
     let slot = Arc::new(SnapshotSlot::default());
-    let planned = crate::session::view::plan_query(core, &slot, relation)?;
-    Ok(Arc::new(planned))
+    let plan = std::panic::AssertUnwindSafe(|| crate::session::view::plan_query(core, &slot, relation));
+    // One bad query must not keep everything else from starting.
+    match std::panic::catch_unwind(plan) {
+        Ok(planned) => planned.map(Arc::new),
+        Err(_) => Err(Error::internal("planning its query panicked")),
+    }
+}
+
+/// What a view's definition says of how it is kept.
+pub fn view_options(relation: &Relation) -> ViewOptions {
+    let memory_limit = relation.options.get("memory_limit").and_then(|text| bytes(text));
+    ViewOptions { starts: relation.starts.clone(), memory_limit }
 }
 
 fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
@@ -317,7 +329,9 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
     for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView) {
         // A view that cannot be planned any more, or that reads one, starts suspended: it can be seen and dropped.
         let below = relation.depends_on.iter().find_map(|id| core.view(*id).and_then(|v| v.failure()));
+        let suspect = core.store.suspects().contains(&relation.id);
         let plan = match below {
+            _ if suspect => Err(Error::not_in_state("it brought the process down when it was started last")),
             Some(error) => Err(Error::not_in_state(format!("a view that it reads is suspended: {}", error.message))),
             None => plan_view(&core, relation),
         };
@@ -344,7 +358,7 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
             _ => true,
         });
         if own.is_empty() || !sources_saved {
-            commit.hydrate(relation.id, plan, relation.starts.clone())?;
+            commit.hydrate(relation.id, plan, view_options(relation))?;
             continue;
         }
         let mut parts = Parts::new();
@@ -357,7 +371,7 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
             relation.id,
             plan,
             Start::Restore { at: start, parts: Mutex::new(parts) },
-            BTreeMap::new(),
+            view_options(relation),
         )?;
     }
     // Replay, some epochs at a time.

@@ -75,11 +75,13 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("plan", "sql::ordered", "the order under a window function is a node of the logical plan"),
     ("plan", "sql::functions", "session windows are told by the names of their functions"),
     ("serve", "core::Core", "a snapshot needs the last committed epoch and the readers of tables and views"),
+    ("serve", "core::Subscriptions", "subscriptions are shown in mr_subscriptions"),
     ("serve", "dataflow::view::ViewStatus", "how far a view is, for subscriptions"),
     ("connectors", "sql::statement::CopyFormat", "COPY's options as parsed"),
     ("connectors", "sql::text", "values in Postgres' text and binary forms"),
     ("connectors", "sql::types", "made-up values obey char(n) and varchar(n)"),
     ("session", "dataflow::view::ViewStatus", "mr_views and mr_errors show it"),
+    ("session", "dataflow::view::ViewOptions", "how a view is kept, as its definition says"),
     ("session", "dataflow::batch::run", "VERIFY's answer where rows were set aside"),
     ("session", "state::store::CatalogChange", "definitions are changes of the stored catalog"),
     ("session", "state::arrangement::take", "rows by number"),
@@ -105,6 +107,7 @@ const PRINTERS: &[(&str, &str)] = &[
 const LINES_MAX: usize = 700;
 /// Longer files, and why they are.
 const LONG_FILES: &[(&str, &str)] = &[
+    ("engine/src/commit.rs", "the one thread that makes epochs; what it checks, logs and hands on shares its state"),
     ("engine/src/dataflow/view.rs", "hydration, live feeding, checkpoints and the last operator share one state"),
     (
         "engine/src/session/dml.rs",

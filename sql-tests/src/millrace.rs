@@ -112,6 +112,10 @@ impl Database {
         self.engine().session("tester", "millrace")
     }
 
+    pub fn relation_id(&self, name: &str) -> u32 {
+        self.engine().catalog().find("public", name).expect("it was made").id
+    }
+
     /// The materialized views, as they may be written in SQL.
     pub fn materialized_views(&self) -> Vec<String> {
         let catalog = self.engine().catalog();

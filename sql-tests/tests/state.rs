@@ -213,3 +213,77 @@ fn a_directory_in_use_is_not_looked_at() {
         assert_eq!(tools::check(database.path()).unwrap_err().code, "55006");
     });
 }
+
+/// Waits until a view is suspended; why it is.
+async fn suspension(database: &Database, view: &str) -> String {
+    for _ in 0..200 {
+        let reason = one(database, &format!("SELECT coalesce(reason, '') FROM mr_views WHERE name = '{view}'")).await;
+        if !reason.is_empty() && reason != "(empty)" {
+            return reason;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{view} is not suspended");
+}
+
+#[test]
+fn a_view_past_its_memory_limit_is_suspended_and_resumed() {
+    block_on(async {
+        for workers in [1, 3] {
+            let mut database = Database::create(workers).unwrap();
+            ok(&database, "CREATE TABLE t (id int PRIMARY KEY, text text)").await;
+            ok(&database, "CREATE MATERIALIZED VIEW small AS SELECT count(*) AS n FROM t").await;
+            ok(&database, "CREATE MATERIALIZED VIEW large WITH (memory_limit = '1 MB') AS SELECT * FROM t").await;
+            ok(&database, "CREATE MATERIALIZED VIEW above AS SELECT max(id) AS most FROM large").await;
+            ok(&database, "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 5000) g(i)").await;
+            assert!(suspension(&database, "large").await.contains("more than its memory_limit of 1048576"));
+            suspension(&database, "above").await;
+            for read in ["SELECT * FROM large", "SELECT * FROM above"] {
+                assert_eq!(sql(&database, read).await.unwrap_err().code, "55000");
+            }
+            // Everything else goes on, also for longer than anything may wait for it.
+            for id in 5001..5201 {
+                ok(&database, &format!("INSERT INTO t VALUES ({id}, '')")).await;
+            }
+            assert_eq!(one(&database, "SELECT n FROM small").await, "5200");
+            ok(&database, "CHECKPOINT").await;
+            let order = sql(&database, "ALTER MATERIALIZED VIEW above RESUME").await.unwrap_err();
+            assert!(order.code == "55000" && order.message.contains("\"large\""), "{order}");
+            ok(&database, "DELETE FROM t WHERE id > 100").await;
+            ok(&database, "ALTER MATERIALIZED VIEW large RESUME").await;
+            ok(&database, "ALTER MATERIALIZED VIEW above RESUME").await;
+            assert_eq!(one(&database, "SELECT most, (SELECT count(*) FROM large) FROM above").await, "100|100");
+            ok(&database, "INSERT INTO t VALUES (101, 'x')").await;
+            database.verify().await.unwrap();
+            database.crash_and_reopen(2).await.unwrap();
+            assert_eq!(one(&database, "SELECT most FROM above").await, "101");
+            database.verify().await.unwrap();
+        }
+    });
+}
+
+/// What a start leaves behind in which a view's code panicked: see `Store::suspect`.
+#[test]
+fn a_view_that_brought_the_process_down_starts_suspended() {
+    block_on(async {
+        let mut database = Database::create(2).unwrap();
+        ok(&database, "CREATE STREAM s (id int)").await;
+        ok(&database, "CREATE MATERIALIZED VIEW bad AS SELECT max(id) AS most FROM s").await;
+        ok(&database, "CREATE MATERIALIZED VIEW good AS SELECT count(*) AS n FROM s").await;
+        ok(&database, "INSERT INTO s VALUES (1), (2)").await;
+        let id = database.relation_id("bad");
+        let note = |directory: &Path| fs::write(directory.join("suspect"), format!("{id}\n")).unwrap();
+        database.crash_harm_and_reopen(2, note).await.unwrap();
+        assert!(suspension(&database, "bad").await.contains("brought the process down"));
+        assert_eq!(one(&database, "SELECT n FROM good").await, "2");
+        // Until it is told otherwise.
+        database.stop_and_reopen(1).await.unwrap();
+        suspension(&database, "bad").await;
+        ok(&database, "INSERT INTO s VALUES (3)").await;
+        ok(&database, "ALTER MATERIALIZED VIEW bad RESUME").await;
+        assert_eq!(one(&database, "SELECT most FROM bad").await, "3");
+        database.crash_and_reopen(3).await.unwrap();
+        assert_eq!(one(&database, "SELECT most FROM bad").await, "3");
+        database.verify().await.unwrap();
+    });
+}

@@ -16,6 +16,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
 use super::packet::Packet;
+use super::worker::RUNNING;
+use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::error::Error;
 use crate::operators::{ErrorChange, Operator, Output, Port, Step};
@@ -32,6 +34,7 @@ pub struct Context {
     pub given: Rc<Cell<Epoch>>,
     /// The first epoch: finished by every operator even if it brings nothing. `None` after a restore.
     pub start: Option<Epoch>,
+    pub view: RelationId,
     /// Rows that wait in front of operators.
     pub waiting_rows: Cell<usize>,
     /// Rows set aside since last looked, by epoch.
@@ -94,6 +97,7 @@ pub fn drive<'scope>(
         }
         drop(initial);
         move |frontiers| {
+            RUNNING.set(Some(context.view));
             for (port, pull) in pulls.iter_mut().enumerate() {
                 pull(&mut |epoch, retain, packets| {
                     let entry =

@@ -55,10 +55,18 @@ pub struct ViewSetup {
     pub status: Arc<ViewStatus>,
     /// Streams and tables that it rests on, directly or through other views.
     pub bases: BTreeSet<RelationId>,
-    /// For each stream that it reads, from where on.
-    pub starts: BTreeMap<RelationId, StreamStart>,
+    pub options: ViewOptions,
     /// For each table that it reads: the types of all its columns, and those by whose hash its rows are dealt.
     pub table_keys: BTreeMap<RelationId, (Vec<DataType>, Vec<usize>)>,
+}
+
+/// What its definition says of how it is kept.
+#[derive(Debug, Clone, Default)]
+pub struct ViewOptions {
+    /// For each stream that it reads, from where on.
+    pub starts: BTreeMap<RelationId, StreamStart>,
+    /// Bytes that its state may take, on all workers together.
+    pub memory_limit: Option<u64>,
 }
 
 pub enum Start {
@@ -178,12 +186,14 @@ struct Hydration {
 type Feed = Box<dyn Iterator<Item = Result<(usize, Delta)>>>;
 
 pub struct View {
+    id: RelationId,
     pub status: Arc<ViewStatus>,
     pub bases: BTreeSet<RelationId>,
     pub sources: Vec<RelationId>,
-    starts: BTreeMap<RelationId, StreamStart>,
+    options: ViewOptions,
     table_keys: BTreeMap<RelationId, (KeyEncoder, Vec<usize>)>,
-    dataflow: usize,
+    /// `None` when it has been dropped, as that of a suspended view.
+    dataflow: Option<usize>,
     imports: Vec<Import>,
     constants: Vec<(PacketInput, Delta)>,
     operators: Vec<(u32, Rc<RefCell<Box<dyn Operator>>>)>,
@@ -243,6 +253,7 @@ impl View {
             headers,
             given,
             start,
+            view: setup.id,
             waiting_rows: Cell::new(0),
             errors: RefCell::new(Vec::new()),
             failure: RefCell::new(None),
@@ -260,12 +271,13 @@ impl View {
             table_keys.insert(id, (KeyEncoder::new(&types)?, key.clone()));
         }
         let mut view = View {
+            id: setup.id,
             status: setup.status.clone(),
             bases: setup.bases.clone(),
             sources: plan.imports(),
-            starts: setup.starts.clone(),
+            options: setup.options.clone(),
             table_keys,
-            dataflow,
+            dataflow: Some(dataflow),
             imports,
             constants,
             operators,
@@ -327,8 +339,17 @@ impl View {
             _ => None,
         }
     }
-    pub fn dataflow(&self) -> usize {
-        self.dataflow
+    /// Its dataflow, to be dropped.
+    pub fn take_dataflow(&mut self) -> Option<usize> {
+        self.operators.clear();
+        self.dataflow.take()
+    }
+    pub fn id(&self) -> RelationId {
+        self.id
+    }
+    /// It will be suspended when it is pumped next.
+    pub fn has_failed(&self) -> bool {
+        self.context.failure.borrow().is_some()
     }
     pub fn is_live(&self) -> bool {
         matches!(self.mode, Mode::Live)
@@ -621,7 +642,7 @@ impl View {
                     })));
                 }
                 None => {
-                    let start = self.starts.get(&relation).copied().unwrap_or_default();
+                    let start = self.options.starts.get(&relation).copied().unwrap_or_default();
                     feeds.push(stream_feed(sources.store(), relation, i, start, through, worker, workers));
                 }
             }
@@ -650,7 +671,7 @@ impl View {
                     })));
                 }
                 None => {
-                    let start = self.starts.get(&relation).copied().unwrap_or_default();
+                    let start = self.options.starts.get(&relation).copied().unwrap_or_default();
                     // Recovery fills a view as of an epoch that may be before its start.
                     let start = if after > start.after { StreamStart { after, skip: 0 } } else { start };
                     feeds.push(stream_feed(sources.store(), relation, i, start, target, worker, workers));
@@ -733,6 +754,15 @@ impl View {
         bytes += self.published.borrow().rows.state_bytes();
         self.my_status().state_bytes.store(bytes as u64, Ordering::Relaxed);
         self.my_status().state_rows.store(rows as u64, Ordering::Relaxed);
+        if let Some(error) = self.status.failure() {
+            // Found by another worker.
+            self.context.fail(error);
+        }
+        let all: u64 = self.status.workers.iter().map(|w| w.state_bytes.load(Ordering::Relaxed)).sum();
+        if let Some(limit) = self.options.memory_limit.filter(|&limit| all > limit) {
+            let message = format!("its state takes {all} bytes, more than its memory_limit of {limit}");
+            self.context.fail(Error::new("53200", message));
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::worker::Worker;
 use tokio::sync::Notify;
@@ -25,6 +25,9 @@ use crate::time::{Epoch, EpochHeader};
 const COMMANDS_MAX: usize = 64;
 /// Epochs that a worker may have taken in before its live views have closed them.
 const EPOCHS_AHEAD_MAX: u64 = 64;
+
+/// How often views' memory is looked at.
+const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One epoch (or several, under the last one's header): the changes of streams and tables.
 pub struct EpochInput {
@@ -69,15 +72,25 @@ pub struct WorkerParts {
 pub struct Progress {
     processed: Vec<AtomicU64>,
     changed: Notify,
+    /// Recovery is under way.
+    starting: AtomicBool,
 }
 
 impl Progress {
     pub fn new(workers: usize, epoch: Epoch) -> Self {
-        Progress { processed: (0..workers).map(|_| AtomicU64::new(epoch)).collect(), changed: Notify::new() }
+        Progress {
+            processed: (0..workers).map(|_| AtomicU64::new(epoch)).collect(),
+            changed: Notify::new(),
+            starting: AtomicBool::new(true),
+        }
     }
     /// `worker` has been given everything up to this epoch.
     pub fn processed(&self, worker: usize) -> Epoch {
         self.processed[worker].load(Ordering::Acquire)
+    }
+    /// Recovery is over.
+    pub fn started(&self) {
+        self.starting.store(false, Ordering::Release);
     }
     pub fn tick(&self) {
         self.changed.notify_waiters();
@@ -115,7 +128,7 @@ impl Workers {
             n => timely::Config::process(n),
         };
         let guards = timely::execute(config, move |worker| {
-            let _abort = AbortOnPanic;
+            let _abort = AbortOnPanic { store: store.clone(), progress: progress.clone() };
             let index = worker.index();
             let receiver = receivers[index].lock().expect("taken once").take().expect("taken once");
             ready
@@ -156,14 +169,27 @@ impl Workers {
 }
 
 /// Better down than wrong: what a worker leaves behind by a panic cannot be trusted.
-struct AbortOnPanic;
+struct AbortOnPanic {
+    store: Arc<Store>,
+    progress: Arc<Progress>,
+}
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a worker panicked; the process ends and will recover from its log");
+            let view = RUNNING.get();
+            tracing::error!(view, "a worker panicked; the process ends and will recover from its log");
+            // The next start would end the same way: there it starts suspended.
+            if let Some(view) = view.filter(|_| self.progress.starting.load(Ordering::Acquire)) {
+                self.store.suspect(view);
+            }
             std::process::abort();
         }
     }
+}
+
+thread_local! {
+    /// The view whose code runs on this worker.
+    pub static RUNNING: Cell<Option<RelationId>> = const { Cell::new(None) };
 }
 
 struct State {
@@ -215,6 +241,7 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
         inputs: BTreeMap::new(),
     };
     let mut checkpoint = None;
+    let mut measured = Instant::now();
     'running: loop {
         while checkpoint.is_none() && !state.too_far_ahead() {
             match commands.try_recv() {
@@ -230,13 +257,17 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
             state.save(&views, reply);
             moved = true;
         }
+        if measured.elapsed() >= MEASURE_INTERVAL {
+            moved |= state.measure(worker);
+            measured = Instant::now();
+        }
         if moved {
             state.progress.tick();
         }
         worker.step_or_park(Some(if moved { Duration::ZERO } else { Duration::from_millis(100) }));
     }
     for view in state.views.values() {
-        worker.drop_dataflow(view.borrow().dataflow());
+        view.borrow_mut().take_dataflow().into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
     }
     state.views.clear();
 }
@@ -252,6 +283,24 @@ impl State {
     /// All live views have closed all epochs.
     fn settled(&self) -> bool {
         self.views.values().all(|v| !v.borrow().is_live() || v.borrow().is_idle())
+    }
+
+    /// Looks how much memory each view takes, and lets go of what suspended ones have. Returns whether one is new.
+    fn measure(&mut self, worker: &mut Worker) -> bool {
+        let mut suspended = false;
+        for view in self.views.values() {
+            let mut view = view.borrow_mut();
+            if view.failure().is_none() {
+                view.measure();
+                suspended |= view.has_failed();
+            } else {
+                view.take_dataflow().into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
+            }
+        }
+        if suspended {
+            self.pump_all();
+        }
+        suspended
     }
 
     fn take(&mut self, command: Command, worker: &mut Worker) {
@@ -302,7 +351,7 @@ impl State {
 
     fn drop_view(&mut self, id: RelationId, worker: &mut Worker) {
         let Some(view) = self.views.remove(&id) else { return };
-        worker.drop_dataflow(view.borrow().dataflow());
+        view.borrow_mut().take_dataflow().into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
         let sources = view.borrow().sources.clone();
         while let Some(epoch) = view.borrow_mut().abandon() {
             self.release(epoch);
@@ -325,15 +374,27 @@ impl State {
     }
 
     fn pump(&mut self) -> bool {
-        let mut moved = false;
         let busy: Vec<Rc<RefCell<View>>> = self.views.values().filter(|v| !v.borrow().is_idle()).cloned().collect();
+        self.pump_these(busy)
+    }
+
+    /// Idle ones too, so that each takes note of what has failed.
+    fn pump_all(&mut self) {
+        let all = self.views.values().cloned().collect();
+        self.pump_these(all);
+    }
+
+    fn pump_these(&mut self, busy: Vec<Rc<RefCell<View>>>) -> bool {
+        let mut moved = false;
         for view in &busy {
+            RUNNING.set(Some(view.borrow().id()));
             let (progress, released) = view.borrow_mut().pump(self);
             moved |= progress;
             for epoch in released {
                 self.release(epoch);
             }
         }
+        RUNNING.set(None);
         if moved {
             self.forget();
         }

@@ -148,5 +148,5 @@ fn suspended_below(core: &Core, relations: &[Arc<Relation>]) -> Option<Error> {
 
 fn suspended(relation: &Relation, reason: &Error) -> Error {
     Error::not_in_state(format!("materialized view \"{}\" is suspended: {}", relation.name, reason.message))
-        .hint("Drop it and create it again.")
+        .hint("ALTER MATERIALIZED VIEW … RESUME fills it anew.")
 }

@@ -5,10 +5,10 @@
 //! since. A slow reader gets larger steps, and nothing piles up for it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::catalog::{Relation, RelationKind};
-use crate::core::Core;
+use crate::catalog::{Relation, RelationId, RelationKind};
+use crate::core::{Core, Subscriptions};
 use crate::dataflow::view::ViewStatus;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
@@ -16,12 +16,37 @@ use crate::error::{Error, Result};
 use crate::state::arrangement::Pin;
 use crate::time::Epoch;
 
+/// A subscription's line in `mr_subscriptions`, for as long as it lives.
+struct Shown {
+    all: Arc<Subscriptions>,
+    number: u64,
+    seen: Arc<AtomicU64>,
+}
+
+impl Shown {
+    fn new(core: &Core, relation: RelationId, seen: Epoch) -> Shown {
+        let (all, seen) = (core.subscriptions.clone(), Arc::new(AtomicU64::new(seen)));
+        let mut lines = all.lock().expect("no panic while held");
+        let number = lines.last_key_value().map_or(1, |(number, _)| number + 1);
+        lines.insert(number, (relation, seen.clone()));
+        drop(lines);
+        Shown { all, number, seen }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.all.lock().expect("no panic while held").remove(&self.number);
+    }
+}
+
 pub struct Subscription {
     relation: Arc<Relation>,
     view: Option<Arc<ViewStatus>>,
     /// What has been seen, kept readable.
     pins: Vec<Pin>,
     seen: Epoch,
+    shown: Shown,
     /// The rows at `seen` have yet to be given.
     snapshot: bool,
     up_to: Option<Epoch>,
@@ -46,7 +71,8 @@ impl Subscription {
             };
             let pins: Option<Vec<Pin>> = readers.iter().map(|r| r.pin(seen)).collect();
             if let Some(pins) = pins {
-                return Ok(Subscription { relation: relation.clone(), view, pins, seen, snapshot, up_to });
+                let (relation, shown) = (relation.clone(), Shown::new(core, relation.id, seen));
+                return Ok(Subscription { relation, view, pins, seen, shown, snapshot, up_to });
             }
             if as_of.is_some() {
                 return Err(Error::not_in_state(format!(
@@ -120,6 +146,7 @@ impl Subscription {
             }
         };
         self.seen = target;
+        self.shown.seen.store(target, Ordering::Relaxed);
         Ok((target, changes))
     }
 

@@ -18,6 +18,7 @@ mod replace;
 mod settings;
 mod show;
 mod subscribe;
+mod system_state;
 mod system_tables;
 mod transaction;
 pub mod view;
@@ -114,6 +115,12 @@ pub struct Session {
     asked_settings: live::AskedSettings,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.core.sessions.lock().expect("no panic while held").remove(&self.pid);
+    }
+}
+
 /// Messages kept for a client that does not ask for them.
 const NOTICES_MAX: usize = 1000;
 
@@ -121,6 +128,8 @@ impl Session {
     pub(crate) fn new(engine: Arc<Engine>, user: &str, database: &str) -> Session {
         let core = engine.core().clone();
         let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
+        let named = (user.to_string(), database.to_string());
+        core.sessions.lock().expect("no panic while held").insert(pid, named);
         let mut settings = Settings::default();
         settings.set_fixed("session_authorization", user);
         Session {
@@ -249,6 +258,10 @@ impl Session {
             Rename { kind, name, new_name, if_exists } => {
                 self.rename(*kind, name, new_name, *if_exists).await?;
                 Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
+            }
+            Resume(name) => {
+                self.resume(name).await?;
+                done("ALTER MATERIALIZED VIEW")
             }
             Comment { name, column, text } => {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;

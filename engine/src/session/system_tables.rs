@@ -40,7 +40,7 @@ pub fn table(core: &Arc<Core>, schema: Option<&str>, name: &str) -> Option<Arc<d
         "mr_errors" => (ERRORS, errors),
         "mr_late_rows" => (super::event_time::LATE_ROWS, super::event_time::late_rows),
         "mr_views" => (VIEWS, views),
-        _ => return None,
+        _ => return super::system_state::table(core, name),
     };
     let fields = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true));
     Some(Arc::new(SystemTable { core: core.clone(), schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), read }))

@@ -1,5 +1,6 @@
 //! CREATE MATERIALIZED VIEW: bound, lowered, filled beside everything else, then put into the catalog.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
@@ -11,6 +12,8 @@ use super::query::{Scope, bind_query, bind_text, rename, session_state};
 use crate::catalog::{Column, Relation, RelationId, RelationKind};
 use crate::commit::Request;
 use crate::core::Core;
+use crate::dataflow::view::ViewOptions;
+use crate::engine::view_options;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::lower::{check_deterministic, lower};
@@ -177,31 +180,71 @@ impl Session {
         if relation.starts.is_empty() {
             relation.starts = self.starts(&plan, &relation.options)?;
         }
-        let starts = relation.starts.clone();
-        let status = core.ask(|reply| Request::Hydrate { id, plan, starts, reply }).await?;
-        core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
-        // A long hydration leaves much to catch up with; the others wait only for the last step.
-        while let Some(hydrated) = status.hydrated().filter(|_| status.failure().is_none()) {
-            if core.committed.load(std::sync::atomic::Ordering::Acquire) - hydrated <= CATCH_UP_EPOCHS {
-                break;
+        fill(&core, id, plan, view_options(relation)).await?;
+        Ok(making)
+    }
+}
+
+/// Fills a view and lets it go live.
+async fn fill(core: &Arc<Core>, id: RelationId, plan: Arc<Plan>, options: ViewOptions) -> Result<()> {
+    let status = core.ask(|reply| Request::Hydrate { id, plan, options, reply }).await?;
+    core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
+    // A long hydration leaves much to catch up with; the others wait only for the last step.
+    while let Some(hydrated) = status.hydrated().filter(|_| status.failure().is_none()) {
+        if core.committed.load(std::sync::atomic::Ordering::Acquire) - hydrated <= CATCH_UP_EPOCHS {
+            break;
+        }
+        let epoch = core.ask(|reply| Request::CatchUp { id, join: false, reply }).await?;
+        core.progress.wait_until(|| status.failure().is_some() || status.hydrated() >= Some(epoch)).await;
+    }
+    // Live from an epoch that all workers agree on.
+    if status.failure().is_none() {
+        let epoch = core.ask(|reply| Request::CatchUp { id, join: true, reply }).await?;
+        core.progress
+            .wait_until(|| {
+                status.failure().is_some()
+                    || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && status.closed(w, epoch))
+            })
+            .await;
+    }
+    status.failure().map_or(Ok(()), Err)
+}
+
+impl Session {
+    /// Fills a suspended view anew. It goes on when the statement is cancelled.
+    pub(super) async fn resume(&mut self, name: &Name) -> Result<()> {
+        let relation = self.relation(name)?;
+        if relation.kind != RelationKind::MaterializedView {
+            return Err(Error::new("42809", format!("\"{}\" is not a materialized view", relation.name)));
+        }
+        let (core, id) = (self.core.clone(), relation.id);
+        if core.view(id).is_none_or(|view| view.failure().is_none()) {
+            return Err(Error::not_in_state(format!("materialized view \"{}\" is not suspended", relation.name)));
+        }
+        let plan = Arc::new(plan_query(&core, &self.slot, &relation)?);
+        let catalog = core.catalog();
+        for source in plan.imports() {
+            if let (Some(source), Some(_)) = (catalog.get(source), core.view(source).and_then(|v| v.failure())) {
+                let message = format!("materialized view \"{}\", which it reads, is suspended", source.name);
+                return Err(Error::not_in_state(message).hint("Resume that one first."));
             }
-            let epoch = core.ask(|reply| Request::CatchUp { id, join: false, reply }).await?;
-            core.progress.wait_until(|| status.failure().is_some() || status.hydrated() >= Some(epoch)).await;
         }
-        // Live from an epoch that all workers agree on.
-        if status.failure().is_none() {
-            let epoch = core.ask(|reply| Request::CatchUp { id, join: true, reply }).await?;
-            core.progress
-                .wait_until(|| {
-                    status.failure().is_some()
-                        || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && status.closed(w, epoch))
-                })
-                .await;
+        // Itself too: it cannot be dropped meanwhile.
+        let reads = relation.depends_on.iter().copied().chain(plan.imports()).chain([id]).collect();
+        match core.creating.lock().expect("no panic while held").entry(id) {
+            Entry::Occupied(_) => return Err(Error::new("55006", "it is being resumed already")),
+            Entry::Vacant(entry) => _ = entry.insert(reads),
         }
-        match status.failure() {
-            Some(error) => Err(error),
-            None => Ok(making),
-        }
+        let resumed = tokio::spawn(async move {
+            core.absolve(id);
+            let result = fill(&core, id, plan, view_options(&relation)).await;
+            core.creating.lock().expect("no panic while held").remove(&id);
+            if result.is_ok() {
+                core.past.note(&core, &relation, core.committed.load(std::sync::atomic::Ordering::Acquire));
+            }
+            result
+        });
+        resumed.await.map_err(Error::internal)?
     }
 }
 
@@ -215,6 +258,11 @@ fn check_options(options: &Options) -> Result<()> {
             "on_error" => value == "skip",
             "history" => crate::connectors::options::duration_us("history", value).map(|_| true)?,
             "start" => true,
+            "memory_limit" if crate::connectors::options::bytes(value).is_some() => true,
+            "memory_limit" => {
+                let error = Error::invalid_value(format!("invalid value for option \"memory_limit\": \"{value}\""));
+                return Err(error.hint("A size such as '512 MB'."));
+            }
             "background" => value == "false",
             _ => false,
         };

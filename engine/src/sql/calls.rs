@@ -36,7 +36,11 @@ const SETS: &[(&str, &str, Option<ast::DataType>)] = &[
 
 /// Names of arguments that can be given by name.
 const NAMED: &[(&str, &[&str], &[&str])] = &[
-    ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"], &["0", "0", "0", "0", "0", "0", "0.0"]),
+    (
+        "make_interval",
+        &["years", "months", "weeks", "days", "hours", "mins", "secs"],
+        &["0", "0", "0", "0", "0", "0", "0.0"],
+    ),
     ("make_date", &["year", "month", "day"], &[]),
     ("make_time", &["hour", "min", "sec"], &[]),
     ("make_timestamp", &["year", "month", "mday", "hour", "min", "sec"], &[]),
@@ -90,9 +94,11 @@ pub fn respell(mut function: Function) -> Result<Expr> {
     let name = name_of(&function);
     match name.as_str() {
         "jsonb_agg" | "json_agg" => {
-            let (to, join) = if name == "jsonb_agg" { ("to_jsonb", "mr_jsonb_join") } else { ("to_json", "mr_json_join") };
+            let (to, join) =
+                if name == "jsonb_agg" { ("to_jsonb", "mr_jsonb_join") } else { ("to_json", "mr_json_join") };
             // What DISTINCT compares and its order are those of the values.
-            let distinct = matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment.is_some());
+            let distinct =
+                matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment.is_some());
             if distinct {
                 sort_distinct(&mut function);
                 return Ok(call(to, vec![renamed(function, "array_agg")]));
@@ -125,7 +131,9 @@ fn sort_distinct(function: &mut Function) {
     let FunctionArguments::List(list) = &mut function.args else { return };
     let distinct = matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct));
     let ordered = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
-    if let (true, false, [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))]) = (distinct, ordered, list.args.as_slice()) {
+    if let (true, false, [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))]) =
+        (distinct, ordered, list.args.as_slice())
+    {
         let options = ast::OrderByOptions { asc: None, nulls_first: None };
         let item = ast::OrderByExpr { expr: value.clone(), options, with_fill: None };
         list.clauses.push(FunctionArgumentClause::OrderBy(vec![item]));
@@ -160,7 +168,10 @@ fn ordered_set(mut function: Function, name: &str) -> Result<Expr> {
     let parameters = arguments(&function).ok_or_else(|| Error::syntax(format!("wrong arguments of {name}")))?;
     let order = std::mem::take(&mut function.within_group);
     let [item] = order.as_slice() else {
-        return Err(Error::new("42883", format!("function {}() with several orders does not exist", name_of(&function))));
+        return Err(Error::new(
+            "42883",
+            format!("function {}() with several orders does not exist", name_of(&function)),
+        ));
     };
     if let FunctionArguments::List(list) = &mut function.args {
         list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(item.expr.clone()))];

@@ -266,8 +266,13 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             _ => Expr::AllOp { left, compare_op, right },
         },
         // Whether it is known, and not only whether it is true.
-        Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) | Expr::IsFalse(_)
-        | Expr::IsNotFalse(_) | Expr::IsNotTrue(_) => {
+        Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsNotTrue(_) => {
             let mut expr = expr;
             quantified::spell_out_in(&mut expr)?;
             expr

@@ -147,6 +147,8 @@ pub enum StatementKind {
         new_name: String,
         if_exists: bool,
     },
+    /// ALTER MATERIALIZED VIEW v RESUME
+    Resume(Name),
     /// COMMENT ON {kind} name | COLUMN name.column IS 'text' | NULL.
     Comment {
         name: Name,

@@ -52,7 +52,11 @@ impl ExprPlanner for Operators {
             O::HashLongArrow => call("mr_json_path_text", left, right),
             O::AtArrow | O::ArrowAt if list(&a) || list(&b) => {
                 let (left, right) = same_lists(left, right, &a, &b);
-                if op == O::AtArrow { call("mr_array_contains", left, right) } else { call("mr_array_contains", right, left) }
+                if op == O::AtArrow {
+                    call("mr_array_contains", left, right)
+                } else {
+                    call("mr_array_contains", right, left)
+                }
             }
             O::PGOverlap if list(&a) || list(&b) => {
                 let (left, right) = same_lists(left, right, &a, &b);

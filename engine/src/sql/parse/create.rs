@@ -469,6 +469,9 @@ impl Cursor<'_> {
         if self.accept("rename to") {
             return Ok(StatementKind::Rename { kind, name, new_name: self.identifier()?, if_exists });
         }
+        if kind == RelationKind::MaterializedView && self.accept("resume") {
+            return Ok(StatementKind::Resume(name));
+        }
         if self.accept("owner to") {
             self.word()?;
             return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });

@@ -11,6 +11,7 @@
 //! its write-ahead log at the first damaged record, which after a power loss is right and after a flipped
 //! bit would be silent.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::FileExt;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::FORMAT;
 use super::frame::xxh64;
+use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::time::Epoch;
 
@@ -131,6 +133,24 @@ impl Directory {
             .hint("Restore the directory from a copy. To go on without the lost epochs, remove its file \"acknowledged\"."));
         }
         Ok(())
+    }
+
+    /// Views by whose fault an earlier start failed: `suspect`, an id a line.
+    pub fn suspects(&self) -> BTreeSet<RelationId> {
+        let text = fs::read_to_string(self.path.join("suspect")).unwrap_or_default();
+        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    pub fn write_suspects(&self, views: &BTreeSet<RelationId>) -> Result<()> {
+        let (file, next) = (self.path.join("suspect"), self.path.join("suspect.next"));
+        let write = || -> std::io::Result<()> {
+            let mut text = File::create(&next)?;
+            views.iter().try_for_each(|view| writeln!(text, "{view}"))?;
+            text.sync_all()?;
+            fs::rename(&next, &file)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|e| cannot("write to", &file, e))
     }
 
     pub fn bytes(&self) -> u64 {

@@ -30,6 +30,7 @@ mod schemas;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub use inspect::{Report, restore};
 pub use log::LogEntry;
 pub use scan::Place;
 
+use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use directory::Directory;
 use rocks::Db;
@@ -149,6 +151,28 @@ impl Store {
         let message = format!("there is no room on the data directory's disk: {} MB are free", free >> 20);
         let hint = format!("Reading goes on, and writing will once {} MB are free.", wanted.div_ceil(1 << 20));
         Err(Error::new("53100", message).hint(hint))
+    }
+
+    /// Notes, while the process is going down, that a view brings it down.
+    pub fn suspect(&self, view: RelationId) {
+        let mut views = self.suspects();
+        views.insert(view);
+        if let Err(error) = self.inner.directory.write_suspects(&views) {
+            tracing::error!(%error, view, "cannot note the view that brings the process down");
+        }
+    }
+
+    /// The views that were noted and not absolved since.
+    pub fn suspects(&self) -> BTreeSet<RelationId> {
+        self.inner.directory.suspects()
+    }
+
+    pub fn absolve(&self, view: RelationId) -> Result<()> {
+        let mut views = self.suspects();
+        match views.remove(&view) {
+            true => self.inner.directory.write_suspects(&views),
+            false => Ok(()),
+        }
     }
 
     /// All files of the directory. Walks it: some tens of microseconds.

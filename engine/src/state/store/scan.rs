@@ -37,7 +37,13 @@ impl Store {
         through: Epoch,
         projection: Option<Vec<usize>>,
     ) -> StreamRows {
-        StreamRows { deltas: self.deltas(relation, after, through, projection), relation, after, seen: after }
+        StreamRows {
+            deltas: self.deltas(relation, after, through, projection),
+            relation,
+            after,
+            seen: after,
+            failed: false,
+        }
     }
 
     /// The same for any relation, with weights.
@@ -64,17 +70,22 @@ pub struct StreamRows {
     after: Epoch,
     /// The epoch of the last row given.
     seen: Epoch,
+    failed: bool,
 }
 
 impl Iterator for StreamRows {
     type Item = Result<RecordBatch>;
     fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if self.failed {
+            return None;
+        }
         let read = self.deltas.next();
+        self.failed = matches!(read, Some(Err(_)));
         // Read first, looked second: at the start and at the end. In between the chunks' offsets tell.
-        if self.deltas.batches <= 1 || read.is_none() {
+        if !self.failed && (self.deltas.batches <= 1 || read.is_none()) {
             let seen = if self.deltas.batches <= 1 { self.after } else { self.seen };
             if let Err(error) = self.whole(seen) {
-                self.deltas.end();
+                self.failed = true;
                 return Some(Err(error));
             }
         }

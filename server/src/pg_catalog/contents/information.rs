@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn precision_of_numbers_and_texts() {
-        let of = |sql: &str| types::parse(sql).map(|(t, m)| measures(t, m)).expect("a type");
+        let of = |sql: &str| crate::pg_catalog::types::parse(sql).map(|(t, m)| measures(t, m)).expect("a type");
         assert_eq!(of("numeric(12,2)"), [None, None, Some(12), Some(10), Some(2), None]);
         assert_eq!(of("character varying(20)"), [Some(20), Some(80), None, None, None, None]);
         assert_eq!(of("timestamp with time zone")[5], Some(6));

@@ -1,6 +1,5 @@
 //! Functions about SQL text that clients build their catalog queries with.
 
-
 use super::{Declaration, strict};
 use crate::pg_catalog::names::split_name;
 
@@ -27,4 +26,3 @@ fn like_escape(pattern: &str, by: &str) -> String {
     }
     out
 }
-

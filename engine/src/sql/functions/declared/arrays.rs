@@ -16,167 +16,218 @@ pub fn all() -> Vec<Declared> {
         function("array_length", &[of(&[AnyArray, Integer], Integer, |r| Ok(length(r).into()))]),
         function("array_upper", &[of(&[AnyArray, Integer], Integer, |r| Ok(length(r).into()))]),
         function("array_lower", &[of(&[AnyArray, Integer], Integer, |r| Ok(length(r).map(|_| 1).into()))]),
-        function("array_ndims", &[of(&[AnyArray], Integer, |r| {
-            Ok(Some(dimensions(&r.items(0)).len() as i64).filter(|n| *n > 0).into())
-        })]),
-        function("array_dims", &[of(&[AnyArray], Text, |r| {
-            let dims: String = dimensions(&r.items(0)).iter().map(|n| format!("[1:{n}]")).collect();
-            Ok(Some(dims).filter(|dims| !dims.is_empty()).into())
-        })]),
-        function("cardinality", &[of(&[AnyArray], Integer, |r| {
-            Ok((flat(&r.items(0)).len() as i64).into())
-        })]),
-        function("array_position", &[of(&[AnyArray, ElementOf(0), Integer], Integer, |r| {
-            let from = match r.is_null(2) && r.len() > 2 {
-                true => return fail("22004", "initial position must not be null"),
-                false => r.integer_or(2, 1).max(1) as usize - 1,
-            };
-            if r.is_null(0) {
-                return Ok(Value::Null);
-            }
-            let found = equal(r)?.into_iter().enumerate().skip(from).find(|(_, same)| *same);
-            Ok(found.map(|(at, _)| at as i64 + 1).into())
-        })
-        .least(2)
-        .nullable()]),
-        function("array_positions", &[of(&[AnyArray, ElementOf(0)], Array("integer"), |r| {
-            if r.is_null(0) {
-                return Ok(Value::Null);
-            }
-            let found = equal(r)?.into_iter().enumerate().filter(|(_, same)| *same).map(|(at, _)| at as i32 + 1);
-            Ok(Value::Items(Arc::new(found.collect::<arrow::array::Int32Array>())))
-        })
-        .nullable()]),
-        function("array_remove", &[of(&[AnyArray, ElementOf(0)], SameAs(0), |r| {
-            if r.is_null(0) {
-                return Ok(Value::Null);
-            }
-            let kept: UInt32Array =
-                equal(r)?.into_iter().enumerate().filter(|(_, same)| !same).map(|(at, _)| at as u32).collect();
-            Ok(Value::Items(take(&r.items(0), &kept, None)?))
-        })
-        .nullable()]),
-        function("array_replace", &[of(&[AnyArray, ElementOf(0), ElementOf(0)], SameAs(0), |r| {
-            if r.is_null(0) {
-                return Ok(Value::Null);
-            }
-            let items = r.items(0);
-            let both = concat(&[items.as_ref(), r.one(2).as_ref()])?;
-            let places: UInt32Array =
-                equal(r)?.into_iter().enumerate().map(|(at, same)| if same { items.len() } else { at } as u32).collect();
-            Ok(Value::Items(take(&both, &places, None)?))
-        })
-        .nullable()]),
-        function("array_append", &[of(&[AnyArray, ElementOf(0)], SameAs(0), |r| {
-            let items = if r.is_null(0) { new_empty_array(r.item_field(0).data_type()) } else { r.items(0) };
-            Ok(Value::Items(concat(&[items.as_ref(), r.one(1).as_ref()])?))
-        })
-        .nullable()]),
-        function("array_prepend", &[of(&[ElementOf(1), AnyArray], SameAs(1), |r| {
-            let items = if r.is_null(1) { new_empty_array(r.item_field(1).data_type()) } else { r.items(1) };
-            Ok(Value::Items(concat(&[r.one(0).as_ref(), items.as_ref()])?))
-        })
-        .nullable()]),
-        // Of a NULL and an array it is the array.
-        function("array_cat", &[of(&[AnyArray, SameAs(0)], SameAs(0), |r| match (r.is_null(0), r.is_null(1)) {
-            (true, true) => Ok(Value::Null),
-            (false, true) => Ok(Value::Items(r.items(0))),
-            (true, false) => Ok(Value::Items(r.items(1))),
-            (false, false) => Ok(Value::Items(concat(&[r.items(0).as_ref(), r.items(1).as_ref()])?)),
-        })
-        .nullable()]),
-        // A NULL is like nothing, not even like another.
-        function("mr_array_contains", &[of(&[AnyArray, SameAs(0)], Boolean, |r| {
-            Ok(contains(&flat(&r.items(0)), &flat(&r.items(1)))?.into())
-        })]),
-        function("mr_array_overlaps", &[of(&[AnyArray, SameAs(0)], Boolean, |r| {
-            let (a, b) = (flat(&r.items(0)), flat(&r.items(1)));
-            let same = make_comparator(&a, &b, SortOptions::default())?;
-            let any = (0..a.len()).any(|i| a.is_valid(i) && (0..b.len()).any(|j| b.is_valid(j) && same(i, j).is_eq()));
-            Ok(any.into())
-        })]),
-        function("trim_array", &[of(&[AnyArray, Integer], SameAs(0), |r| {
-            let (items, n) = (r.items(0), r.integer(1));
-            match usize::try_from(n) {
-                Ok(n) if n <= items.len() => Ok(Value::Items(items.slice(0, items.len() - n))),
-                _ => fail("2202E", format!("number of elements to trim must be between 0 and {}", items.len())),
-            }
-        })]),
-        function("array_fill", &[of(&[Any, Array("integer")], ArrayOf(0), |r| {
-            if r.is_null(1) {
-                return fail("22004", "dimension array or low bound array cannot be null");
-            }
-            let dims = r.items(1);
-            let dims = dims.as_primitive::<arrow::datatypes::Int32Type>();
-            match dims.len() {
-                0 => Ok(Value::Items(new_empty_array(r.one(0).data_type()))),
-                1 if dims.is_null(0) => fail("22004", "dimension values cannot be null"),
-                1 if dims.value(0) < 0 || dims.value(0) > ITEMS_MAX => fail("54000", "array size exceeds the maximum allowed"),
-                1 => {
-                    let places = UInt32Array::from(vec![0; dims.value(0) as usize]);
-                    Ok(Value::Items(take(&r.one(0), &places, None)?))
+        function(
+            "array_ndims",
+            &[of(&[AnyArray], Integer, |r| Ok(Some(dimensions(&r.items(0)).len() as i64).filter(|n| *n > 0).into()))],
+        ),
+        function(
+            "array_dims",
+            &[of(&[AnyArray], Text, |r| {
+                let dims: String = dimensions(&r.items(0)).iter().map(|n| format!("[1:{n}]")).collect();
+                Ok(Some(dims).filter(|dims| !dims.is_empty()).into())
+            })],
+        ),
+        function("cardinality", &[of(&[AnyArray], Integer, |r| Ok((flat(&r.items(0)).len() as i64).into()))]),
+        function(
+            "array_position",
+            &[of(&[AnyArray, ElementOf(0), Integer], Integer, |r| {
+                let from = match r.is_null(2) && r.len() > 2 {
+                    true => return fail("22004", "initial position must not be null"),
+                    false => r.integer_or(2, 1).max(1) as usize - 1,
+                };
+                if r.is_null(0) {
+                    return Ok(Value::Null);
                 }
-                _ => fail("0A000", "array_fill of several dimensions is not supported"),
-            }
-        })
-        .nullable()]),
-        function("array_to_string", &[of(&[AnyArray, Text, Text], Text, |r| {
-            if r.is_null(0) || r.is_null(1) {
-                return Ok(Value::Null);
-            }
-            let items = flat(&r.items(0));
-            let mut item = r.item_field(0);
-            while let DataType::List(inner) = item.data_type() {
-                item = inner.clone();
-            }
-            let null = (r.len() > 2 && !r.is_null(2)).then(|| r.text(2).to_string());
-            let texts = (0..items.len()).filter_map(|i| match items.is_null(i) {
-                true => null.clone(),
-                false => value_to_text(&item, &items, i, r.style),
-            });
-            Ok(texts.collect::<Vec<_>>().join(r.text(1)).into())
-        })
-        .least(2)
-        .nullable()]),
-        // a[low:high], with both bounds.
-        function("mr_array_slice", &[of(&[AnyArray, Integer, Integer], SameAs(0), |r| {
-            let items = r.items(0);
-            let (low, high) = (r.integer(1).max(1), r.integer(2).min(items.len() as i64));
-            match low <= high {
-                true => Ok(Value::Items(items.slice(low as usize - 1, (high - low + 1) as usize))),
-                false => Ok(Value::Items(items.slice(0, 0))),
-            }
-        })]),
-        // a[i], a[i][j]: with fewer subscripts than dimensions it is NULL.
-        function("mr_subscript", &[
-            of(&[AnyArray, Integer], InnermostOf(0), |r| {
-                let mut items = r.items(0);
-                for i in 1..r.len() {
-                    let at = match usize::try_from(r.integer(i) - 1) {
-                        Ok(at) if at < items.len() && items.is_valid(at) => at,
-                        _ => return Ok(Value::Null),
-                    };
-                    match (items.data_type(), i + 1 == r.len()) {
-                        (DataType::List(_), false) => items = items.as_list::<i32>().value(at),
-                        (DataType::List(_), true) => return Ok(Value::Null),
-                        (_, true) => return Ok(Value::Items(items.slice(at, 1))),
-                        (_, false) => return Ok(Value::Null),
-                    }
-                }
-                Ok(Value::Null)
+                let found = equal(r)?.into_iter().enumerate().skip(from).find(|(_, same)| *same);
+                Ok(found.map(|(at, _)| at as i64 + 1).into())
             })
-            .rest(Integer),
-            of(&[Jsonb], Jsonb, crate::sql::functions::json::subscript).rest(Any),
-        ]),
-        function("mr_array_subscripts", &[of(&[AnyArray, Integer, Boolean], Array("integer"), |r| {
-            let count = length(r).unwrap_or(0) as i32;
-            let places: Vec<i32> = match r.len() > 2 && r.boolean(2) {
-                true => (1..=count).rev().collect(),
-                false => (1..=count).collect(),
-            };
-            Ok(Value::Items(Arc::new(arrow::array::Int32Array::from(places))))
-        })
-        .least(2)]),
+            .least(2)
+            .nullable()],
+        ),
+        function(
+            "array_positions",
+            &[of(&[AnyArray, ElementOf(0)], Array("integer"), |r| {
+                if r.is_null(0) {
+                    return Ok(Value::Null);
+                }
+                let found = equal(r)?.into_iter().enumerate().filter(|(_, same)| *same).map(|(at, _)| at as i32 + 1);
+                Ok(Value::Items(Arc::new(found.collect::<arrow::array::Int32Array>())))
+            })
+            .nullable()],
+        ),
+        function(
+            "array_remove",
+            &[of(&[AnyArray, ElementOf(0)], SameAs(0), |r| {
+                if r.is_null(0) {
+                    return Ok(Value::Null);
+                }
+                let kept: UInt32Array =
+                    equal(r)?.into_iter().enumerate().filter(|(_, same)| !same).map(|(at, _)| at as u32).collect();
+                Ok(Value::Items(take(&r.items(0), &kept, None)?))
+            })
+            .nullable()],
+        ),
+        function(
+            "array_replace",
+            &[of(&[AnyArray, ElementOf(0), ElementOf(0)], SameAs(0), |r| {
+                if r.is_null(0) {
+                    return Ok(Value::Null);
+                }
+                let items = r.items(0);
+                let both = concat(&[items.as_ref(), r.one(2).as_ref()])?;
+                let places: UInt32Array = equal(r)?
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, same)| if same { items.len() } else { at } as u32)
+                    .collect();
+                Ok(Value::Items(take(&both, &places, None)?))
+            })
+            .nullable()],
+        ),
+        function(
+            "array_append",
+            &[of(&[AnyArray, ElementOf(0)], SameAs(0), |r| {
+                let items = if r.is_null(0) { new_empty_array(r.item_field(0).data_type()) } else { r.items(0) };
+                Ok(Value::Items(concat(&[items.as_ref(), r.one(1).as_ref()])?))
+            })
+            .nullable()],
+        ),
+        function(
+            "array_prepend",
+            &[of(&[ElementOf(1), AnyArray], SameAs(1), |r| {
+                let items = if r.is_null(1) { new_empty_array(r.item_field(1).data_type()) } else { r.items(1) };
+                Ok(Value::Items(concat(&[r.one(0).as_ref(), items.as_ref()])?))
+            })
+            .nullable()],
+        ),
+        // Of a NULL and an array it is the array.
+        function(
+            "array_cat",
+            &[of(&[AnyArray, SameAs(0)], SameAs(0), |r| match (r.is_null(0), r.is_null(1)) {
+                (true, true) => Ok(Value::Null),
+                (false, true) => Ok(Value::Items(r.items(0))),
+                (true, false) => Ok(Value::Items(r.items(1))),
+                (false, false) => Ok(Value::Items(concat(&[r.items(0).as_ref(), r.items(1).as_ref()])?)),
+            })
+            .nullable()],
+        ),
+        // A NULL is like nothing, not even like another.
+        function(
+            "mr_array_contains",
+            &[of(&[AnyArray, SameAs(0)], Boolean, |r| Ok(contains(&flat(&r.items(0)), &flat(&r.items(1)))?.into()))],
+        ),
+        function(
+            "mr_array_overlaps",
+            &[of(&[AnyArray, SameAs(0)], Boolean, |r| {
+                let (a, b) = (flat(&r.items(0)), flat(&r.items(1)));
+                let same = make_comparator(&a, &b, SortOptions::default())?;
+                let any =
+                    (0..a.len()).any(|i| a.is_valid(i) && (0..b.len()).any(|j| b.is_valid(j) && same(i, j).is_eq()));
+                Ok(any.into())
+            })],
+        ),
+        function(
+            "trim_array",
+            &[of(&[AnyArray, Integer], SameAs(0), |r| {
+                let (items, n) = (r.items(0), r.integer(1));
+                match usize::try_from(n) {
+                    Ok(n) if n <= items.len() => Ok(Value::Items(items.slice(0, items.len() - n))),
+                    _ => fail("2202E", format!("number of elements to trim must be between 0 and {}", items.len())),
+                }
+            })],
+        ),
+        function(
+            "array_fill",
+            &[of(&[Any, Array("integer")], ArrayOf(0), |r| {
+                if r.is_null(1) {
+                    return fail("22004", "dimension array or low bound array cannot be null");
+                }
+                let dims = r.items(1);
+                let dims = dims.as_primitive::<arrow::datatypes::Int32Type>();
+                match dims.len() {
+                    0 => Ok(Value::Items(new_empty_array(r.one(0).data_type()))),
+                    1 if dims.is_null(0) => fail("22004", "dimension values cannot be null"),
+                    1 if dims.value(0) < 0 || dims.value(0) > ITEMS_MAX => {
+                        fail("54000", "array size exceeds the maximum allowed")
+                    }
+                    1 => {
+                        let places = UInt32Array::from(vec![0; dims.value(0) as usize]);
+                        Ok(Value::Items(take(&r.one(0), &places, None)?))
+                    }
+                    _ => fail("0A000", "array_fill of several dimensions is not supported"),
+                }
+            })
+            .nullable()],
+        ),
+        function(
+            "array_to_string",
+            &[of(&[AnyArray, Text, Text], Text, |r| {
+                if r.is_null(0) || r.is_null(1) {
+                    return Ok(Value::Null);
+                }
+                let items = flat(&r.items(0));
+                let mut item = r.item_field(0);
+                while let DataType::List(inner) = item.data_type() {
+                    item = inner.clone();
+                }
+                let null = (r.len() > 2 && !r.is_null(2)).then(|| r.text(2).to_string());
+                let texts = (0..items.len()).filter_map(|i| match items.is_null(i) {
+                    true => null.clone(),
+                    false => value_to_text(&item, &items, i, r.style),
+                });
+                Ok(texts.collect::<Vec<_>>().join(r.text(1)).into())
+            })
+            .least(2)
+            .nullable()],
+        ),
+        // a[low:high], with both bounds.
+        function(
+            "mr_array_slice",
+            &[of(&[AnyArray, Integer, Integer], SameAs(0), |r| {
+                let items = r.items(0);
+                let (low, high) = (r.integer(1).max(1), r.integer(2).min(items.len() as i64));
+                match low <= high {
+                    true => Ok(Value::Items(items.slice(low as usize - 1, (high - low + 1) as usize))),
+                    false => Ok(Value::Items(items.slice(0, 0))),
+                }
+            })],
+        ),
+        // a[i], a[i][j]: with fewer subscripts than dimensions it is NULL.
+        function(
+            "mr_subscript",
+            &[
+                of(&[AnyArray, Integer], InnermostOf(0), |r| {
+                    let mut items = r.items(0);
+                    for i in 1..r.len() {
+                        let at = match usize::try_from(r.integer(i) - 1) {
+                            Ok(at) if at < items.len() && items.is_valid(at) => at,
+                            _ => return Ok(Value::Null),
+                        };
+                        match (items.data_type(), i + 1 == r.len()) {
+                            (DataType::List(_), false) => items = items.as_list::<i32>().value(at),
+                            (DataType::List(_), true) => return Ok(Value::Null),
+                            (_, true) => return Ok(Value::Items(items.slice(at, 1))),
+                            (_, false) => return Ok(Value::Null),
+                        }
+                    }
+                    Ok(Value::Null)
+                })
+                .rest(Integer),
+                of(&[Jsonb], Jsonb, crate::sql::functions::json::subscript).rest(Any),
+            ],
+        ),
+        function(
+            "mr_array_subscripts",
+            &[of(&[AnyArray, Integer, Boolean], Array("integer"), |r| {
+                let count = length(r).unwrap_or(0) as i32;
+                let places: Vec<i32> = match r.len() > 2 && r.boolean(2) {
+                    true => (1..=count).rev().collect(),
+                    false => (1..=count).collect(),
+                };
+                Ok(Value::Items(Arc::new(arrow::array::Int32Array::from(places))))
+            })
+            .least(2)],
+        ),
     ]
 }
 
@@ -207,7 +258,8 @@ fn flat(items: &ArrayRef) -> ArrayRef {
     match items.data_type() {
         DataType::List(item) => {
             let lists = items.as_list::<i32>();
-            let parts: Vec<ArrayRef> = (0..lists.len()).filter(|i| lists.is_valid(*i)).map(|i| lists.value(i)).collect();
+            let parts: Vec<ArrayRef> =
+                (0..lists.len()).filter(|i| lists.is_valid(*i)).map(|i| lists.value(i)).collect();
             let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(|part| part.as_ref()).collect();
             match concat(&parts) {
                 Ok(all) => flat(&all),

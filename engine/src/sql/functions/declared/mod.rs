@@ -142,7 +142,8 @@ pub fn all() -> Vec<Declared> {
 
 /// The function of a name. Errors: there is none.
 pub fn named(name: &str) -> Result<Arc<ScalarUDF>> {
-    static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| all().into_iter().map(|f| Arc::new(f.into())).collect());
+    static ALL: LazyLock<Vec<Arc<ScalarUDF>>> =
+        LazyLock::new(|| all().into_iter().map(|f| Arc::new(f.into())).collect());
     let found = ALL.iter().find(|function| function.name() == name).cloned();
     found.ok_or_else(|| DataFusionError::Internal(format!("no function {name}")))
 }
@@ -182,9 +183,11 @@ impl Declared {
 
     fn none_for(&self, types: &[DataType]) -> DataFusionError {
         let types: Vec<String> = types.iter().map(|t| plain_type(&sql_type_of_arrow(t))).collect();
-        external(Error::new("42883", format!("function {}({}) does not exist", self.name, types.join(", "))).hint(
-            "No function matches the given name and argument types. You might need to add explicit type casts.",
-        ))
+        external(
+            Error::new("42883", format!("function {}({}) does not exist", self.name, types.join(", "))).hint(
+                "No function matches the given name and argument types. You might need to add explicit type casts.",
+            ),
+        )
     }
 }
 
@@ -228,7 +231,9 @@ impl Type {
             _ => None,
         };
         match (self, wanted) {
-            (Type::Any | Type::ElementOf(_) | Type::SameAs(_), _) => Some((0, if *given == D::Null { D::Utf8 } else { given.clone() })),
+            (Type::Any | Type::ElementOf(_) | Type::SameAs(_), _) => {
+                Some((0, if *given == D::Null { D::Utf8 } else { given.clone() }))
+            }
             (Type::AnyArray, _) => match given {
                 D::List(_) => Some((0, given.clone())),
                 D::Null => Some((1, D::List(Arc::new(Field::new_list_field(D::Utf8, true))))),
@@ -287,13 +292,15 @@ impl Type {
 
     /// The field of a result.
     fn field(self, name: &str, arguments: &[FieldRef]) -> Result<Field> {
-        let argument = |i: usize| arguments.get(i).cloned().unwrap_or_else(|| Arc::new(Field::new("", DataType::Utf8, true)));
+        let argument =
+            |i: usize| arguments.get(i).cloned().unwrap_or_else(|| Arc::new(Field::new("", DataType::Utf8, true)));
         let item = |i: usize| match argument(i).data_type() {
             DataType::List(item) => item.as_ref().clone(),
             _ => Field::new_list_field(DataType::Utf8, true),
         };
         let like = |field: &Field| {
-            let field = types::with_sql_type(Field::new(name, field.data_type().clone(), true), &types::sql_type_of(field));
+            let field =
+                types::with_sql_type(Field::new(name, field.data_type().clone(), true), &types::sql_type_of(field));
             match types::field(name, &types::sql_type_of(&field), true) {
                 Ok(canonical) if canonical.data_type() == field.data_type() => canonical,
                 _ => Field::new(name, field.data_type().clone(), true),

@@ -10,29 +10,36 @@ use crate::sql::text::calendar::{Civil, days_from_civil, days_in_month};
 pub fn all() -> Vec<Declared> {
     vec![
         function("make_date", &[of(&[Integer, Integer, Integer], Date, make_date)]),
-        function("make_time", &[of(&[Integer, Integer, Double], Time, |r| {
-            let (hour, minute, second) = (r.integer(0), r.integer(1), r.double(2));
-            let within = (0..=24).contains(&hour) && (0..60).contains(&minute) && (0.0..=60.0).contains(&second);
-            let us = (hour * 60 + minute) * 60_000_000 + (second * 1e6).round_ties_even() as i64;
-            match within && us <= 86_400_000_000 {
-                true => Ok(Value::Moment(us)),
-                false => fail("22008", format!("time field value out of range: {hour}:{minute:02}:{second:02}")),
-            }
-        })]),
-        function("make_interval", &[of(&[Integer, Integer, Integer, Integer, Integer, Integer, Double], Interval, |r| {
-            let part = |i: usize| r.integer_or(i, 0);
-            let seconds = if r.len() > 6 { r.double(6) } else { 0.0 };
-            let months = part(0) * 12 + part(1);
-            let days = part(2) * 7 + part(3);
-            let us = (part(4) * 3600 + part(5) * 60) as i128 * 1_000_000 + (seconds * 1e6).round_ties_even() as i128;
-            match (i32::try_from(months), i32::try_from(days), i64::try_from(us * 1000)) {
-                (Ok(months), Ok(days), Ok(ns)) if seconds.is_finite() => {
-                    Ok(Value::Interval(IntervalMonthDayNano::new(months, days, ns)))
+        function(
+            "make_time",
+            &[of(&[Integer, Integer, Double], Time, |r| {
+                let (hour, minute, second) = (r.integer(0), r.integer(1), r.double(2));
+                let within = (0..=24).contains(&hour) && (0..60).contains(&minute) && (0.0..=60.0).contains(&second);
+                let us = (hour * 60 + minute) * 60_000_000 + (second * 1e6).round_ties_even() as i64;
+                match within && us <= 86_400_000_000 {
+                    true => Ok(Value::Moment(us)),
+                    false => fail("22008", format!("time field value out of range: {hour}:{minute:02}:{second:02}")),
                 }
-                _ => fail("22008", "interval out of range"),
-            }
-        })
-        .least(0)]),
+            })],
+        ),
+        function(
+            "make_interval",
+            &[of(&[Integer, Integer, Integer, Integer, Integer, Integer, Double], Interval, |r| {
+                let part = |i: usize| r.integer_or(i, 0);
+                let seconds = if r.len() > 6 { r.double(6) } else { 0.0 };
+                let months = part(0) * 12 + part(1);
+                let days = part(2) * 7 + part(3);
+                let us =
+                    (part(4) * 3600 + part(5) * 60) as i128 * 1_000_000 + (seconds * 1e6).round_ties_even() as i128;
+                match (i32::try_from(months), i32::try_from(days), i64::try_from(us * 1000)) {
+                    (Ok(months), Ok(days), Ok(ns)) if seconds.is_finite() => {
+                        Ok(Value::Interval(IntervalMonthDayNano::new(months, days, ns)))
+                    }
+                    _ => fail("22008", "interval out of range"),
+                }
+            })
+            .least(0)],
+        ),
     ]
 }
 

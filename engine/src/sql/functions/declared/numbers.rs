@@ -10,14 +10,21 @@ pub fn all() -> Vec<Declared> {
     vec![
         function("sind", &[of(&[Double], Double, |r| finite(r, |x| sind(x)))]),
         function("cosd", &[of(&[Double], Double, |r| finite(r, |x| sind(90.0 - x.abs() % 360.0)))]),
-        function("tand", &[of(&[Double], Double, |r| finite(r, |x| sind(x) / sind(90.0 - x.abs() % 360.0)).map(|v| plain_zero(v)))]),
-        function("cotd", &[of(&[Double], Double, |r| finite(r, |x| sind(90.0 - x.abs() % 360.0) / sind(x)).map(|v| plain_zero(v)))]),
+        function(
+            "tand",
+            &[of(&[Double], Double, |r| finite(r, |x| sind(x) / sind(90.0 - x.abs() % 360.0)).map(|v| plain_zero(v)))],
+        ),
+        function(
+            "cotd",
+            &[of(&[Double], Double, |r| finite(r, |x| sind(90.0 - x.abs() % 360.0) / sind(x)).map(|v| plain_zero(v)))],
+        ),
         function("asind", &[of(&[Double], Double, |r| within_one(r, |x| asind(x)))]),
         function("acosd", &[of(&[Double], Double, |r| within_one(r, |x| 90.0 - asind(x)))]),
         function("atand", &[of(&[Double], Double, |r| Ok(atand(r.double(0)).into()))]),
-        function("atan2d", &[of(&[Double, Double], Double, |r| {
-            Ok((r.double(0).atan2(r.double(1)) / 1f64.atan2(1.0) * 45.0).into())
-        })]),
+        function(
+            "atan2d",
+            &[of(&[Double, Double], Double, |r| Ok((r.double(0).atan2(r.double(1)) / 1f64.atan2(1.0) * 45.0).into()))],
+        ),
         function("asin", &[of(&[Double], Double, |r| within_one(r, f64::asin))]),
         function("acos", &[of(&[Double], Double, |r| within_one(r, f64::acos))]),
         function("sin", &[of(&[Double], Double, |r| finite(r, f64::sin))]),
@@ -25,87 +32,105 @@ pub fn all() -> Vec<Declared> {
         function("tan", &[of(&[Double], Double, |r| finite(r, f64::tan))]),
         function("cot", &[of(&[Double], Double, |r| finite(r, |x| 1.0 / x.tan()))]),
         function("atanh", &[of(&[Double], Double, |r| within_one(r, f64::atanh))]),
-        function("acosh", &[of(&[Double], Double, |r| match r.double(0) < 1.0 {
-            true => fail("22003", "input is out of range"),
-            false => Ok(r.double(0).acosh().into()),
-        })]),
-        function("factorial", &[of(&[Bigint], NumericOf(0), |r| {
-            let n = r.integer(0);
-            if n < 0 {
-                return fail("22003", "factorial of a negative number is undefined");
-            }
-            let product = (1..=n.min(40)).try_fold(1i128, |product, k| product.checked_mul(k.into()));
-            product.map_or_else(|| fail("22003", "value overflows numeric format"), |v| Ok(Value::Numeric(v)))
-        })]),
-        function("gcd", &[
-            of(&[Integer, Integer], Integer, |r| Ok((gcd(r.integer(0).into(), r.integer(1).into()) as i64).into())),
-            of(&[Bigint, Bigint], Bigint, |r| match i64::try_from(gcd(r.integer(0).into(), r.integer(1).into())) {
-                Ok(v) => Ok(v.into()),
-                Err(_) => fail("22003", "bigint out of range"),
-            }),
-            of(&[Numeric, Numeric], Numeric, |r| whole_pair(r, gcd)),
-        ]),
-        function("lcm", &[
-            of(&[Integer, Integer], Integer, |r| Ok((lcm(r.integer(0).into(), r.integer(1).into()) as i64).into())),
-            of(&[Bigint, Bigint], Bigint, |r| match i64::try_from(lcm(r.integer(0).into(), r.integer(1).into())) {
-                Ok(v) => Ok(v.into()),
-                Err(_) => fail("22003", "bigint out of range"),
-            }),
-            of(&[Numeric, Numeric], Numeric, |r| whole_pair(r, lcm)),
-        ]),
+        function(
+            "acosh",
+            &[of(&[Double], Double, |r| match r.double(0) < 1.0 {
+                true => fail("22003", "input is out of range"),
+                false => Ok(r.double(0).acosh().into()),
+            })],
+        ),
+        function(
+            "factorial",
+            &[of(&[Bigint], NumericOf(0), |r| {
+                let n = r.integer(0);
+                if n < 0 {
+                    return fail("22003", "factorial of a negative number is undefined");
+                }
+                let product = (1..=n.min(40)).try_fold(1i128, |product, k| product.checked_mul(k.into()));
+                product.map_or_else(|| fail("22003", "value overflows numeric format"), |v| Ok(Value::Numeric(v)))
+            })],
+        ),
+        function(
+            "gcd",
+            &[
+                of(&[Integer, Integer], Integer, |r| Ok((gcd(r.integer(0).into(), r.integer(1).into()) as i64).into())),
+                of(&[Bigint, Bigint], Bigint, |r| match i64::try_from(gcd(r.integer(0).into(), r.integer(1).into())) {
+                    Ok(v) => Ok(v.into()),
+                    Err(_) => fail("22003", "bigint out of range"),
+                }),
+                of(&[Numeric, Numeric], Numeric, |r| whole_pair(r, gcd)),
+            ],
+        ),
+        function(
+            "lcm",
+            &[
+                of(&[Integer, Integer], Integer, |r| Ok((lcm(r.integer(0).into(), r.integer(1).into()) as i64).into())),
+                of(&[Bigint, Bigint], Bigint, |r| match i64::try_from(lcm(r.integer(0).into(), r.integer(1).into())) {
+                    Ok(v) => Ok(v.into()),
+                    Err(_) => fail("22003", "bigint out of range"),
+                }),
+                of(&[Numeric, Numeric], Numeric, |r| whole_pair(r, lcm)),
+            ],
+        ),
         function("scale", &[of(&[Numeric], Integer, |r| Ok(i64::from(r.numeric(0).1).into()))]),
-        function("min_scale", &[of(&[Numeric], Integer, |r| {
-            let (mut value, mut scale) = r.numeric(0);
-            while scale > 0 && value % 10 == 0 {
-                (value, scale) = (value / 10, scale - 1);
-            }
-            Ok(i64::from(scale).into())
-        })]),
-        function("width_bucket", &[
-            of(&[Numeric, Numeric, Numeric, Integer], Integer, |r| {
-                let scale = (0..3).map(|i| r.numeric(i).1).max().unwrap_or(0);
-                let at = |i: usize| {
-                    let (value, own) = r.numeric(i);
-                    value.checked_mul(10i128.pow((scale - own) as u32))
-                };
-                let (Some(value), Some(low), Some(high)) = (at(0), at(1), at(2)) else {
-                    return fail("22003", "numeric field overflow");
-                };
-                let count = i128::from(buckets(r)?);
-                if low == high {
-                    return fail("2201G", "lower bound cannot equal upper bound");
+        function(
+            "min_scale",
+            &[of(&[Numeric], Integer, |r| {
+                let (mut value, mut scale) = r.numeric(0);
+                while scale > 0 && value % 10 == 0 {
+                    (value, scale) = (value / 10, scale - 1);
                 }
-                let (past, span) = if low < high { (value - low, high - low) } else { (low - value, low - high) };
-                let bucket = match past {
-                    ..0 => 0,
-                    past if past >= span => count + 1,
-                    past => match past.checked_mul(count) {
-                        Some(product) => product / span + 1,
-                        None => past / (span / count).max(1) + 1,
-                    },
-                };
-                Ok((bucket as i64).into())
-            }),
-            of(&[Double, Double, Double, Integer], Integer, |r| {
-                let (value, low, high, count) = (r.double(0), r.double(1), r.double(2), buckets(r)?);
-                if value.is_nan() || low.is_nan() || high.is_nan() {
-                    return fail("2201G", "operand, lower bound, and upper bound cannot be NaN");
-                }
-                if !low.is_finite() || !high.is_finite() {
-                    return fail("2201G", "lower and upper bounds must be finite");
-                }
-                if low == high {
-                    return fail("2201G", "lower bound cannot equal upper bound");
-                }
-                let part = (value - low) / (high - low);
-                Ok(match part {
-                    ..0.0 => 0,
-                    1.0.. => count + 1,
-                    part => ((part * count as f64) as i64).min(count - 1) + 1,
-                }
-                .into())
-            }),
-        ]),
+                Ok(i64::from(scale).into())
+            })],
+        ),
+        function(
+            "width_bucket",
+            &[
+                of(&[Numeric, Numeric, Numeric, Integer], Integer, |r| {
+                    let scale = (0..3).map(|i| r.numeric(i).1).max().unwrap_or(0);
+                    let at = |i: usize| {
+                        let (value, own) = r.numeric(i);
+                        value.checked_mul(10i128.pow((scale - own) as u32))
+                    };
+                    let (Some(value), Some(low), Some(high)) = (at(0), at(1), at(2)) else {
+                        return fail("22003", "numeric field overflow");
+                    };
+                    let count = i128::from(buckets(r)?);
+                    if low == high {
+                        return fail("2201G", "lower bound cannot equal upper bound");
+                    }
+                    let (past, span) = if low < high { (value - low, high - low) } else { (low - value, low - high) };
+                    let bucket = match past {
+                        ..0 => 0,
+                        past if past >= span => count + 1,
+                        past => match past.checked_mul(count) {
+                            Some(product) => product / span + 1,
+                            None => past / (span / count).max(1) + 1,
+                        },
+                    };
+                    Ok((bucket as i64).into())
+                }),
+                of(&[Double, Double, Double, Integer], Integer, |r| {
+                    let (value, low, high, count) = (r.double(0), r.double(1), r.double(2), buckets(r)?);
+                    if value.is_nan() || low.is_nan() || high.is_nan() {
+                        return fail("2201G", "operand, lower bound, and upper bound cannot be NaN");
+                    }
+                    if !low.is_finite() || !high.is_finite() {
+                        return fail("2201G", "lower and upper bounds must be finite");
+                    }
+                    if low == high {
+                        return fail("2201G", "lower bound cannot equal upper bound");
+                    }
+                    let part = (value - low) / (high - low);
+                    Ok(match part {
+                        ..0.0 => 0,
+                        1.0.. => count + 1,
+                        part => ((part * count as f64) as i64).min(count - 1) + 1,
+                    }
+                    .into())
+                }),
+            ],
+        ),
     ]
 }
 

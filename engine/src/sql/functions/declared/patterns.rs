@@ -16,99 +16,132 @@ use super::{Declared, Row, Value, fail, function, of};
 pub fn all() -> Vec<Declared> {
     let texts: &'static [super::Type] = &[Text, Text, Text];
     vec![
-        function("regexp_match", &[of(texts, Array("text"), |r| {
-            let pattern = pattern(r, 1, r.text_or(2, ""))?;
-            refuse_global(r, &pattern)?;
-            Ok(pattern.first(r.text(0)).map_or(Value::Null, |found| Value::Texts(groups(r.text(0), &found))))
-        })
-        .least(2)]),
+        function(
+            "regexp_match",
+            &[of(texts, Array("text"), |r| {
+                let pattern = pattern(r, 1, r.text_or(2, ""))?;
+                refuse_global(r, &pattern)?;
+                Ok(pattern.first(r.text(0)).map_or(Value::Null, |found| Value::Texts(groups(r.text(0), &found))))
+            })
+            .least(2)],
+        ),
         // One array for each match.
-        function("mr_regexp_matches", &[of(texts, Array("text[]"), |r| {
-            let pattern = pattern(r, 1, r.text_or(2, ""))?;
-            let count = if pattern.global { usize::MAX } else { 1 };
-            let found: Vec<Vec<Option<String>>> =
-                (pattern.find)(r.text(0), count).iter().map(|found| groups(r.text(0), found)).collect();
-            Ok(Value::Items(lists(found)))
-        })
-        .least(2)]),
-        function("regexp_split_to_array", &[of(texts, Array("text"), |r| {
-            let pattern = pattern(r, 1, r.text_or(2, ""))?;
-            refuse_global(r, &pattern)?;
-            Ok(Value::Texts(split(&pattern, r.text(0))))
-        })
-        .least(2)]),
-        function("regexp_replace", &[
-            of(&[Text, Text, Text, Integer, Integer, Text], Text, |r| {
-                let pattern = pattern(r, 1, r.text_or(5, ""))?;
-                let nth = r.integer_or(4, 1);
-                let skipped = start(r, 3)?;
-                match nth {
-                    ..0 => fail("22023", format!("invalid value for parameter \"n\": {nth}")),
-                    _ => Ok(replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).into()),
-                }
+        function(
+            "mr_regexp_matches",
+            &[of(texts, Array("text[]"), |r| {
+                let pattern = pattern(r, 1, r.text_or(2, ""))?;
+                let count = if pattern.global { usize::MAX } else { 1 };
+                let found: Vec<Vec<Option<String>>> =
+                    (pattern.find)(r.text(0), count).iter().map(|found| groups(r.text(0), found)).collect();
+                Ok(Value::Items(lists(found)))
             })
-            .least(4),
-            of(&[Text, Text, Text, Text], Text, |r| {
-                let flags = r.text_or(3, "");
-                if flags.starts_with(|c: char| c.is_ascii_digit()) {
-                    return fail("22023", format!("invalid regular expression option: \"{flags}\""));
-                }
-                let pattern = pattern(r, 1, flags)?;
-                let nth = usize::from(!pattern.global);
-                Ok(replace(&pattern, r.text(0), r.text(2), 0, nth).into())
+            .least(2)],
+        ),
+        function(
+            "regexp_split_to_array",
+            &[of(texts, Array("text"), |r| {
+                let pattern = pattern(r, 1, r.text_or(2, ""))?;
+                refuse_global(r, &pattern)?;
+                Ok(Value::Texts(split(&pattern, r.text(0))))
             })
-            .least(3),
-        ]),
-        function("regexp_count", &[of(&[Text, Text, Integer, Text], Integer, |r| {
-            let pattern = pattern(r, 1, r.text_or(3, ""))?;
-            refuse_global(r, &pattern)?;
-            let from = start(r, 2)?;
-            let found = pattern.all(r.text(0));
-            Ok((found.iter().filter(|found| whole(found).0 >= from).count() as i64).into())
-        })
-        .least(2)]),
-        function("regexp_like", &[of(texts, Boolean, |r| {
-            let pattern = pattern(r, 1, r.text_or(2, ""))?;
-            refuse_global(r, &pattern)?;
-            Ok((pattern.is_match)(r.text(0)).into())
-        })
-        .least(2)]),
-        function("regexp_substr", &[of(&[Text, Text, Integer, Integer, Text, Integer], Text, |r| {
-            Ok(occurrence(r, 4, 5)?.map(|(from, to)| r.text(0)[from..to].to_string()).into())
-        })
-        .least(2)]),
-        function("regexp_instr", &[of(&[Text, Text, Integer, Integer, Integer, Text, Integer], Integer, |r| {
-            let end = r.integer_or(4, 0);
-            if !(0..=1).contains(&end) {
-                return fail("22023", format!("invalid value for parameter \"endoption\": {end}"));
-            }
-            let found = occurrence(r, 5, 6)?;
-            let place = found.map(|(from, to)| r.text(0)[..if end == 1 { to } else { from }].chars().count() as i64 + 1);
-            Ok(place.unwrap_or(0).into())
-        })
-        .least(2)]),
-        function("mr_matches", &[of(&[Text, Text], Boolean, |r| {
-            Ok((pattern(r, 1, "")?.is_match)(r.text(0)).into())
-        })]),
-        function("mr_matches_any_case", &[of(&[Text, Text], Boolean, |r| {
-            Ok((pattern(r, 1, "i")?.is_match)(r.text(0)).into())
-        })]),
+            .least(2)],
+        ),
+        function(
+            "regexp_replace",
+            &[
+                of(&[Text, Text, Text, Integer, Integer, Text], Text, |r| {
+                    let pattern = pattern(r, 1, r.text_or(5, ""))?;
+                    let nth = r.integer_or(4, 1);
+                    let skipped = start(r, 3)?;
+                    match nth {
+                        ..0 => fail("22023", format!("invalid value for parameter \"n\": {nth}")),
+                        _ => Ok(replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).into()),
+                    }
+                })
+                .least(4),
+                of(&[Text, Text, Text, Text], Text, |r| {
+                    let flags = r.text_or(3, "");
+                    if flags.starts_with(|c: char| c.is_ascii_digit()) {
+                        return fail("22023", format!("invalid regular expression option: \"{flags}\""));
+                    }
+                    let pattern = pattern(r, 1, flags)?;
+                    let nth = usize::from(!pattern.global);
+                    Ok(replace(&pattern, r.text(0), r.text(2), 0, nth).into())
+                })
+                .least(3),
+            ],
+        ),
+        function(
+            "regexp_count",
+            &[of(&[Text, Text, Integer, Text], Integer, |r| {
+                let pattern = pattern(r, 1, r.text_or(3, ""))?;
+                refuse_global(r, &pattern)?;
+                let from = start(r, 2)?;
+                let found = pattern.all(r.text(0));
+                Ok((found.iter().filter(|found| whole(found).0 >= from).count() as i64).into())
+            })
+            .least(2)],
+        ),
+        function(
+            "regexp_like",
+            &[of(texts, Boolean, |r| {
+                let pattern = pattern(r, 1, r.text_or(2, ""))?;
+                refuse_global(r, &pattern)?;
+                Ok((pattern.is_match)(r.text(0)).into())
+            })
+            .least(2)],
+        ),
+        function(
+            "regexp_substr",
+            &[of(&[Text, Text, Integer, Integer, Text, Integer], Text, |r| {
+                Ok(occurrence(r, 4, 5)?.map(|(from, to)| r.text(0)[from..to].to_string()).into())
+            })
+            .least(2)],
+        ),
+        function(
+            "regexp_instr",
+            &[of(&[Text, Text, Integer, Integer, Integer, Text, Integer], Integer, |r| {
+                let end = r.integer_or(4, 0);
+                if !(0..=1).contains(&end) {
+                    return fail("22023", format!("invalid value for parameter \"endoption\": {end}"));
+                }
+                let found = occurrence(r, 5, 6)?;
+                let place =
+                    found.map(|(from, to)| r.text(0)[..if end == 1 { to } else { from }].chars().count() as i64 + 1);
+                Ok(place.unwrap_or(0).into())
+            })
+            .least(2)],
+        ),
+        function("mr_matches", &[of(&[Text, Text], Boolean, |r| Ok((pattern(r, 1, "")?.is_match)(r.text(0)).into()))]),
+        function(
+            "mr_matches_any_case",
+            &[of(&[Text, Text], Boolean, |r| Ok((pattern(r, 1, "i")?.is_match)(r.text(0)).into()))],
+        ),
         // substring(text FROM pattern): what the parentheses matched, or all.
-        function("mr_substring_match", &[of(&[Text, Text], Text, |r| {
-            let found = pattern(r, 1, "")?.first(r.text(0));
-            Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
-        })]),
+        function(
+            "mr_substring_match",
+            &[of(&[Text, Text], Text, |r| {
+                let found = pattern(r, 1, "")?.first(r.text(0));
+                Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
+            })],
+        ),
         // substring(text SIMILAR pattern ESCAPE escape)
-        function("mr_substring_similar", &[of(&[Text, Text, Text], Text, |r| {
-            let pattern = compiled(&substring_similar(r.text(1), escape(r.text(2))?)?, "")?;
-            let found = pattern.first(r.text(0));
-            Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
-        })]),
-        function("mr_similar", &[of(&[Text, Text, Text], Boolean, |r| {
-            let escape = if r.len() > 2 { escape(r.text(2))? } else { Some('\\') };
-            Ok((compiled(&format!("^(?:{})$", similar(r.text(1), escape)?), "")?.is_match)(r.text(0)).into())
-        })
-        .least(2)]),
+        function(
+            "mr_substring_similar",
+            &[of(&[Text, Text, Text], Text, |r| {
+                let pattern = compiled(&substring_similar(r.text(1), escape(r.text(2))?)?, "")?;
+                let found = pattern.first(r.text(0));
+                Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
+            })],
+        ),
+        function(
+            "mr_similar",
+            &[of(&[Text, Text, Text], Boolean, |r| {
+                let escape = if r.len() > 2 { escape(r.text(2))? } else { Some('\\') };
+                Ok((compiled(&format!("^(?:{})$", similar(r.text(1), escape)?), "")?.is_match)(r.text(0)).into())
+            })
+            .least(2)],
+        ),
     ]
 }
 
@@ -448,7 +481,9 @@ fn substring_similar(pattern: &str, escape: Option<char>) -> Result<String> {
         [before, part] => {
             format!("^(?:{})(?<part>{})$", similar(before, escape)?.replace(".*", ".*?"), similar(part, escape)?)
         }
-        _ => return fail("2200C", "SQL regular expression may not contain more than two escape-double-quote separators"),
+        _ => {
+            return fail("2200C", "SQL regular expression may not contain more than two escape-double-quote separators");
+        }
     })
 }
 

@@ -89,7 +89,12 @@ impl<'a> Row<'a> {
     }
     /// Any value as Postgres writes it to a client.
     pub fn written(&self, i: usize) -> Option<String> {
-        value_to_text(&self.fields[i].as_ref().clone().with_data_type(self.arrays[i].data_type().clone()), &self.arrays[i], self.row, self.style)
+        value_to_text(
+            &self.fields[i].as_ref().clone().with_data_type(self.arrays[i].data_type().clone()),
+            &self.arrays[i],
+            self.row,
+            self.style,
+        )
     }
 }
 
@@ -205,7 +210,9 @@ pub fn collect(data_type: &DataType, values: impl Iterator<Item = Result<Value>>
                 Value::Bytes(v) => Ok(Some(v)),
                 _ => wrong(data_type),
             };
-            Arc::new(values.map(bytes).collect::<Result<Vec<_>>>()?.iter().map(|v| v.as_deref()).collect::<BinaryArray>())
+            Arc::new(
+                values.map(bytes).collect::<Result<Vec<_>>>()?.iter().map(|v| v.as_deref()).collect::<BinaryArray>(),
+            )
         }
         D::Date32 => {
             let day = |v: i64| i32::try_from(v).map_err(|_| external(Error::new("22008", "date out of range")));

@@ -2,82 +2,96 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, Decimal128Array, Int32Array, Int64Array, TimestampMicrosecondArray, make_comparator};
+use arrow::array::{
+    Array as _, ArrayRef, Decimal128Array, Int32Array, Int64Array, TimestampMicrosecondArray, make_comparator,
+};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::error::Result;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
-use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
 use crate::sql::text::Zone;
+use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
 use crate::sql::types::UTC;
 
 pub fn all() -> Vec<Declared> {
     vec![
-        function("mr_series", &[
-            of(&[Integer, Integer, Integer], Array("integer"), |r| {
-                let numbers = numbers(r.integer(0).into(), r.integer(1).into(), r.integer_or(2, 1).into())?;
-                Ok(Value::Items(Arc::new(numbers.into_iter().map(|v| v as i32).collect::<Int32Array>())))
-            })
-            .least(2),
-            of(&[Bigint, Bigint, Bigint], Array("bigint"), |r| {
-                let numbers = numbers(r.integer(0).into(), r.integer(1).into(), r.integer_or(2, 1).into())?;
-                Ok(Value::Items(Arc::new(numbers.into_iter().map(|v| v as i64).collect::<Int64Array>())))
-            })
-            .least(2),
-            of(&[Numeric, Numeric, Numeric], Array("numeric"), |r| {
-                let scale = crate::sql::types::NUMERIC_SCALE_DEFAULT;
-                let at = |i: usize| {
-                    let (value, own) = r.numeric(i);
-                    match scale - own {
-                        up @ 0.. => value.checked_mul(10i128.pow(up as u32)),
-                        down => Some(value / 10i128.pow(down.unsigned_abs().into())),
-                    }
-                };
-                let step = if r.len() > 2 { at(2) } else { Some(10i128.pow(scale as u32)) };
-                let (Some(from), Some(to), Some(step)) = (at(0), at(1), step) else {
-                    return fail("22003", "numeric field overflow");
-                };
-                let numbers = Decimal128Array::from(numbers(from, to, step)?);
-                Ok(Value::Items(Arc::new(numbers.with_precision_and_scale(38, scale)?)))
-            })
-            .least(2),
-            of(&[Timestamp, Timestamp, Interval], Array("timestamp"), |r| moments(r, None)),
-            of(&[Timestamptz, Timestamptz, Interval], Array("timestamptz"), |r| moments(r, Some(r.style.zone))),
-        ]),
-        function("overlaps", &[
-            of(&[Timestamp, Timestamp, Timestamp, Timestamp], Boolean, overlaps).nullable(),
-            of(&[Timestamptz, Timestamptz, Timestamptz, Timestamptz], Boolean, overlaps).nullable(),
-            of(&[Time, Time, Time, Time], Boolean, overlaps).nullable(),
-            of(&[Timestamp, Interval, Timestamp, Interval], Boolean, overlaps).nullable(),
-            of(&[Timestamptz, Interval, Timestamptz, Interval], Boolean, overlaps).nullable(),
-        ]),
+        function(
+            "mr_series",
+            &[
+                of(&[Integer, Integer, Integer], Array("integer"), |r| {
+                    let numbers = numbers(r.integer(0).into(), r.integer(1).into(), r.integer_or(2, 1).into())?;
+                    Ok(Value::Items(Arc::new(numbers.into_iter().map(|v| v as i32).collect::<Int32Array>())))
+                })
+                .least(2),
+                of(&[Bigint, Bigint, Bigint], Array("bigint"), |r| {
+                    let numbers = numbers(r.integer(0).into(), r.integer(1).into(), r.integer_or(2, 1).into())?;
+                    Ok(Value::Items(Arc::new(numbers.into_iter().map(|v| v as i64).collect::<Int64Array>())))
+                })
+                .least(2),
+                of(&[Numeric, Numeric, Numeric], Array("numeric"), |r| {
+                    let scale = crate::sql::types::NUMERIC_SCALE_DEFAULT;
+                    let at = |i: usize| {
+                        let (value, own) = r.numeric(i);
+                        match scale - own {
+                            up @ 0.. => value.checked_mul(10i128.pow(up as u32)),
+                            down => Some(value / 10i128.pow(down.unsigned_abs().into())),
+                        }
+                    };
+                    let step = if r.len() > 2 { at(2) } else { Some(10i128.pow(scale as u32)) };
+                    let (Some(from), Some(to), Some(step)) = (at(0), at(1), step) else {
+                        return fail("22003", "numeric field overflow");
+                    };
+                    let numbers = Decimal128Array::from(numbers(from, to, step)?);
+                    Ok(Value::Items(Arc::new(numbers.with_precision_and_scale(38, scale)?)))
+                })
+                .least(2),
+                of(&[Timestamp, Timestamp, Interval], Array("timestamp"), |r| moments(r, None)),
+                of(&[Timestamptz, Timestamptz, Interval], Array("timestamptz"), |r| moments(r, Some(r.style.zone))),
+            ],
+        ),
+        function(
+            "overlaps",
+            &[
+                of(&[Timestamp, Timestamp, Timestamp, Timestamp], Boolean, overlaps).nullable(),
+                of(&[Timestamptz, Timestamptz, Timestamptz, Timestamptz], Boolean, overlaps).nullable(),
+                of(&[Time, Time, Time, Time], Boolean, overlaps).nullable(),
+                of(&[Timestamp, Interval, Timestamp, Interval], Boolean, overlaps).nullable(),
+                of(&[Timestamptz, Interval, Timestamptz, Interval], Boolean, overlaps).nullable(),
+            ],
+        ),
         // Of the values in order the most frequent; of several the first.
-        function("mr_mode", &[of(&[AnyArray], ElementOf(0), |r| {
-            let items = r.items(0);
-            let same = make_comparator(&items, &items, SortOptions::default())?;
-            let (mut best, mut most, mut start) = (None, 0, 0);
-            for i in (0..items.len()).filter(|i| items.is_valid(*i)) {
-                if !items.is_valid(start) || same(start, i).is_ne() {
-                    start = i;
+        function(
+            "mr_mode",
+            &[of(&[AnyArray], ElementOf(0), |r| {
+                let items = r.items(0);
+                let same = make_comparator(&items, &items, SortOptions::default())?;
+                let (mut best, mut most, mut start) = (None, 0, 0);
+                for i in (0..items.len()).filter(|i| items.is_valid(*i)) {
+                    if !items.is_valid(start) || same(start, i).is_ne() {
+                        start = i;
+                    }
+                    if i + 1 - start > most {
+                        (best, most) = (Some(start), i + 1 - start);
+                    }
                 }
-                if i + 1 - start > most {
-                    (best, most) = (Some(start), i + 1 - start);
+                Ok(best.map_or(Value::Null, |at| Value::Items(items.slice(at, 1))))
+            })],
+        ),
+        function(
+            "mr_percentile_disc",
+            &[of(&[AnyArray, Double], ElementOf(0), |r| {
+                let fraction = r.double(1);
+                if !(0.0..=1.0).contains(&fraction) {
+                    return fail("22003", format!("percentile value {fraction} is not between 0 and 1"));
                 }
-            }
-            Ok(best.map_or(Value::Null, |at| Value::Items(items.slice(at, 1))))
-        })]),
-        function("mr_percentile_disc", &[of(&[AnyArray, Double], ElementOf(0), |r| {
-            let fraction = r.double(1);
-            if !(0.0..=1.0).contains(&fraction) {
-                return fail("22003", format!("percentile value {fraction} is not between 0 and 1"));
-            }
-            let items = r.items(0);
-            let valid: Vec<usize> = (0..items.len()).filter(|i| items.is_valid(*i)).collect();
-            let nth = (fraction * valid.len() as f64).ceil() as usize;
-            Ok(valid.get(nth.max(1) - 1).map_or(Value::Null, |at| Value::Items(items.slice(*at, 1))))
-        })]),
+                let items = r.items(0);
+                let valid: Vec<usize> = (0..items.len()).filter(|i| items.is_valid(*i)).collect();
+                let nth = (fraction * valid.len() as f64).ceil() as usize;
+                Ok(valid.get(nth.max(1) - 1).map_or(Value::Null, |at| Value::Items(items.slice(*at, 1))))
+            })],
+        ),
     ]
 }
 
@@ -102,7 +116,8 @@ fn numbers(from: i128, to: i128, step: i128) -> Result<Vec<i128>> {
 fn moments(r: &Row, zone: Option<Zone>) -> Result<Value> {
     let (mut at, to, step) = (r.micros(0), r.micros(1), r.interval(2));
     // A month counts 30 days here.
-    let length = (i128::from(step.months) * 30 + i128::from(step.days)) * i128::from(DAY_US) * 1000 + i128::from(step.nanoseconds);
+    let length = (i128::from(step.months) * 30 + i128::from(step.days)) * i128::from(DAY_US) * 1000
+        + i128::from(step.nanoseconds);
     if length == 0 {
         return fail("22023", "step size cannot equal zero");
     }
@@ -148,7 +163,9 @@ fn overlaps(r: &Row) -> Result<Value> {
     let at = |i: usize| -> Option<i64> {
         match r.is_null(i) || matches!(r.arrays[i].data_type(), DataType::Interval(_)) && r.is_null(i - 1) {
             true => None,
-            false if matches!(r.arrays[i].data_type(), DataType::Interval(_)) => plus(r.micros(i - 1), r.interval(i), zone),
+            false if matches!(r.arrays[i].data_type(), DataType::Interval(_)) => {
+                plus(r.micros(i - 1), r.interval(i), zone)
+            }
             false => Some(r.micros(i)),
         }
     };

@@ -12,146 +12,220 @@ pub fn all() -> Vec<Declared> {
         function("quote_literal", &[of(&[Any], Text, |r| Ok(r.written(0).map(|text| quote_literal(&text)).into()))]),
         function("quote_nullable", &[of(&[Any], Text, |r| Ok(quote_nullable(r.written(0)).into())).nullable()]),
         function("format", &[of(&[Text], Text, format).rest(Any).nullable()]),
-        function("concat", &[of(&[], Text, |r| Ok((0..r.len()).filter_map(|i| r.written(i)).collect::<String>().into())).rest(Any).nullable()]),
-        function("concat_ws", &[of(&[Text], Text, |r| match r.is_null(0) {
-            true => Ok(Value::Null),
-            false => Ok((1..r.len()).filter_map(|i| r.written(i)).collect::<Vec<_>>().join(r.text(0)).into()),
-        })
-        .rest(Any)
-        .nullable()]),
-        function("string_to_array", &[
-            of(&[Text, Text, Text], Array("text"), |r| string_to_array(r).map(|texts| texts.map_or(Value::Null, Value::Texts))).least(2).nullable(),
-        ]),
-        function("chr", &[of(&[Integer], Text, |r| match u32::try_from(r.integer(0)) {
-            Ok(0) => fail("54000", "null character not permitted"),
-            Ok(code) => match char::from_u32(code) {
-                Some(c) => Ok(c.to_string().into()),
-                None => fail("54000", format!("requested character not valid for encoding: {code}")),
-            },
-            Err(_) => fail("54000", "character number must be positive"),
-        })]),
-        function("left", &[of(&[Text, Integer], Text, |r| {
-            let count = r.text(0).chars().count() as i64;
-            let taken = if r.integer(1) < 0 { count + r.integer(1) } else { r.integer(1) };
-            Ok(r.text(0).chars().take(taken.max(0) as usize).collect::<String>().into())
-        })]),
-        function("right", &[of(&[Text, Integer], Text, |r| {
-            let count = r.text(0).chars().count() as i64;
-            let skipped = if r.integer(1) < 0 { -r.integer(1) } else { count - r.integer(1) };
-            Ok(r.text(0).chars().skip(skipped.max(0) as usize).collect::<String>().into())
-        })]),
-        function("repeat", &[of(&[Text, Integer], Text, |r| {
-            let times = r.integer(1).max(0) as usize;
-            match r.text(0).len().saturating_mul(times) > LENGTH_MAX {
-                true => fail("54000", "requested length too large"),
-                false => Ok(r.text(0).repeat(times).into()),
-            }
-        })]),
+        function(
+            "concat",
+            &[of(&[], Text, |r| Ok((0..r.len()).filter_map(|i| r.written(i)).collect::<String>().into()))
+                .rest(Any)
+                .nullable()],
+        ),
+        function(
+            "concat_ws",
+            &[of(&[Text], Text, |r| match r.is_null(0) {
+                true => Ok(Value::Null),
+                false => Ok((1..r.len()).filter_map(|i| r.written(i)).collect::<Vec<_>>().join(r.text(0)).into()),
+            })
+            .rest(Any)
+            .nullable()],
+        ),
+        function(
+            "string_to_array",
+            &[of(&[Text, Text, Text], Array("text"), |r| {
+                string_to_array(r).map(|texts| texts.map_or(Value::Null, Value::Texts))
+            })
+            .least(2)
+            .nullable()],
+        ),
+        function(
+            "chr",
+            &[of(&[Integer], Text, |r| match u32::try_from(r.integer(0)) {
+                Ok(0) => fail("54000", "null character not permitted"),
+                Ok(code) => match char::from_u32(code) {
+                    Some(c) => Ok(c.to_string().into()),
+                    None => fail("54000", format!("requested character not valid for encoding: {code}")),
+                },
+                Err(_) => fail("54000", "character number must be positive"),
+            })],
+        ),
+        function(
+            "left",
+            &[of(&[Text, Integer], Text, |r| {
+                let count = r.text(0).chars().count() as i64;
+                let taken = if r.integer(1) < 0 { count + r.integer(1) } else { r.integer(1) };
+                Ok(r.text(0).chars().take(taken.max(0) as usize).collect::<String>().into())
+            })],
+        ),
+        function(
+            "right",
+            &[of(&[Text, Integer], Text, |r| {
+                let count = r.text(0).chars().count() as i64;
+                let skipped = if r.integer(1) < 0 { -r.integer(1) } else { count - r.integer(1) };
+                Ok(r.text(0).chars().skip(skipped.max(0) as usize).collect::<String>().into())
+            })],
+        ),
+        function(
+            "repeat",
+            &[of(&[Text, Integer], Text, |r| {
+                let times = r.integer(1).max(0) as usize;
+                match r.text(0).len().saturating_mul(times) > LENGTH_MAX {
+                    true => fail("54000", "requested length too large"),
+                    false => Ok(r.text(0).repeat(times).into()),
+                }
+            })],
+        ),
         function("lpad", &[of(&[Text, Integer, Text], Text, |r| pad(r, true)).least(2)]),
         function("rpad", &[of(&[Text, Integer, Text], Text, |r| pad(r, false)).least(2)]),
-        function("split_part", &[of(&[Text, Text, Integer], Text, |r| {
-            let (text, separator, n) = (r.text(0), r.text(1), r.integer(2));
-            let parts: Vec<&str> = if separator.is_empty() { vec![text] } else { text.split(separator).collect() };
-            let at = match n {
-                0 => return fail("22023", "field position must not be zero"),
-                1.. => usize::try_from(n - 1).ok(),
-                _ => usize::try_from(parts.len() as i64 + n).ok(),
-            };
-            // Of nothing there is no part.
-            Ok(at.and_then(|at| parts.get(at)).copied().unwrap_or_default().into())
-        })]),
-        function("initcap", &[of(&[Text], Text, |r| {
-            let mut inside = false;
-            let mut out = String::new();
-            for c in r.text(0).chars() {
-                match inside {
-                    true => out.extend(c.to_lowercase()),
-                    false => out.extend(c.to_uppercase()),
+        function(
+            "split_part",
+            &[of(&[Text, Text, Integer], Text, |r| {
+                let (text, separator, n) = (r.text(0), r.text(1), r.integer(2));
+                let parts: Vec<&str> = if separator.is_empty() { vec![text] } else { text.split(separator).collect() };
+                let at = match n {
+                    0 => return fail("22023", "field position must not be zero"),
+                    1.. => usize::try_from(n - 1).ok(),
+                    _ => usize::try_from(parts.len() as i64 + n).ok(),
+                };
+                // Of nothing there is no part.
+                Ok(at.and_then(|at| parts.get(at)).copied().unwrap_or_default().into())
+            })],
+        ),
+        function(
+            "initcap",
+            &[of(&[Text], Text, |r| {
+                let mut inside = false;
+                let mut out = String::new();
+                for c in r.text(0).chars() {
+                    match inside {
+                        true => out.extend(c.to_lowercase()),
+                        false => out.extend(c.to_uppercase()),
+                    }
+                    inside = c.is_alphanumeric();
                 }
-                inside = c.is_alphanumeric();
-            }
-            Ok(out.into())
-        })]),
-        function("translate", &[of(&[Text, Text, Text], Text, |r| {
-            let (from, to): (Vec<char>, Vec<char>) = (r.text(1).chars().collect(), r.text(2).chars().collect());
-            let changed = r.text(0).chars().filter_map(|c| match from.iter().position(|f| *f == c) {
-                Some(at) => to.get(at).copied(),
-                None => Some(c),
-            });
-            Ok(changed.collect::<String>().into())
-        })]),
-        function("overlay", &[
-            of(&[Text, Text, Integer, Integer], Text, |r| {
-                let length = r.integer_or(3, r.text(1).chars().count() as i64);
-                let chars: Vec<char> = r.text(0).chars().collect();
-                let (before, after) = overlaid(chars.len(), r.integer(2), length)?;
-                Ok(chars[..before].iter().copied().chain(r.text(1).chars()).chain(chars[after..].iter().copied()).collect::<String>().into())
-            })
-            .least(3),
-            of(&[Bytes, Bytes, Integer, Integer], Bytes, |r| {
-                let bytes = r.bytes(0);
-                let (before, after) = overlaid(bytes.len(), r.integer(2), r.integer_or(3, r.bytes(1).len() as i64))?;
-                Ok(Value::Bytes([&bytes[..before], r.bytes(1), &bytes[after..]].concat()))
-            })
-            .least(3),
-        ]),
+                Ok(out.into())
+            })],
+        ),
+        function(
+            "translate",
+            &[of(&[Text, Text, Text], Text, |r| {
+                let (from, to): (Vec<char>, Vec<char>) = (r.text(1).chars().collect(), r.text(2).chars().collect());
+                let changed = r.text(0).chars().filter_map(|c| match from.iter().position(|f| *f == c) {
+                    Some(at) => to.get(at).copied(),
+                    None => Some(c),
+                });
+                Ok(changed.collect::<String>().into())
+            })],
+        ),
+        function(
+            "overlay",
+            &[
+                of(&[Text, Text, Integer, Integer], Text, |r| {
+                    let length = r.integer_or(3, r.text(1).chars().count() as i64);
+                    let chars: Vec<char> = r.text(0).chars().collect();
+                    let (before, after) = overlaid(chars.len(), r.integer(2), length)?;
+                    Ok(chars[..before]
+                        .iter()
+                        .copied()
+                        .chain(r.text(1).chars())
+                        .chain(chars[after..].iter().copied())
+                        .collect::<String>()
+                        .into())
+                })
+                .least(3),
+                of(&[Bytes, Bytes, Integer, Integer], Bytes, |r| {
+                    let bytes = r.bytes(0);
+                    let (before, after) =
+                        overlaid(bytes.len(), r.integer(2), r.integer_or(3, r.bytes(1).len() as i64))?;
+                    Ok(Value::Bytes([&bytes[..before], r.bytes(1), &bytes[after..]].concat()))
+                })
+                .least(3),
+            ],
+        ),
         function("btrim", &trims(true, true)).or("trim"),
         function("ltrim", &trims(true, false)),
         function("rtrim", &trims(false, true)),
-        function("encode", &[of(&[Bytes, Text], Text, |r| match r.text(1).to_ascii_lowercase().as_str() {
-            "hex" => Ok(hex(r.bytes(0)).into()),
-            "base64" => Ok(base64(r.bytes(0)).into()),
-            "escape" => Ok(escaped(r.bytes(0)).into()),
-            other => fail("22023", format!("unrecognized encoding: \"{other}\"")),
-        })]),
-        function("decode", &[of(&[Text, Text], Bytes, |r| match r.text(1).to_ascii_lowercase().as_str() {
-            "hex" => unhex(r.text(0)).map(Value::Bytes),
-            "base64" => unbase64(r.text(0)).map(Value::Bytes),
-            "escape" => unescaped(r.text(0)).map(Value::Bytes),
-            other => fail("22023", format!("unrecognized encoding: \"{other}\"")),
-        })]),
-        function("convert_from", &[of(&[Bytes, Text], Text, |r| {
-            known_encoding(r.text(1))?;
-            match std::str::from_utf8(r.bytes(0)) {
-                Ok(text) if !text.contains('\0') => Ok(text.into()),
-                _ => fail("22021", "invalid byte sequence for encoding \"UTF8\""),
-            }
-        })]),
-        function("convert_to", &[of(&[Text, Text], Bytes, |r| {
-            known_encoding(r.text(1))?;
-            Ok(Value::Bytes(r.text(0).as_bytes().to_vec()))
-        })]),
-        function("get_byte", &[of(&[Bytes, Integer], Integer, |r| {
-            let at = index(r.integer(1), r.bytes(0).len())?;
-            Ok(i64::from(r.bytes(0)[at]).into())
-        })]),
-        function("set_byte", &[of(&[Bytes, Integer, Integer], Bytes, |r| {
-            let mut bytes = r.bytes(0).to_vec();
-            let at = index(r.integer(1), bytes.len())?;
-            bytes[at] = r.integer(2) as u8;
-            Ok(Value::Bytes(bytes))
-        })]),
-        function("get_bit", &[of(&[Bytes, Bigint], Integer, |r| {
-            let at = index(r.integer(1), r.bytes(0).len() * 8)?;
-            Ok(i64::from(r.bytes(0)[at / 8] >> (at % 8) & 1).into())
-        })]),
-        function("set_bit", &[of(&[Bytes, Bigint, Integer], Bytes, |r| {
-            let mut bytes = r.bytes(0).to_vec();
-            let at = index(r.integer(1), bytes.len() * 8)?;
-            match r.integer(2) {
-                0 => bytes[at / 8] &= !(1 << (at % 8)),
-                1 => bytes[at / 8] |= 1 << (at % 8),
-                _ => return fail("22023", "new bit must be 0 or 1"),
-            }
-            Ok(Value::Bytes(bytes))
-        })]),
-        function("bit_count", &[of(&[Bytes], Bigint, |r| {
-            Ok(r.bytes(0).iter().map(|byte| i64::from(byte.count_ones())).sum::<i64>().into())
-        })]),
-        function("to_hex", &[
-            of(&[Integer], Text, |r| Ok(format!("{:x}", r.integer(0) as i32).into())),
-            of(&[Bigint], Text, |r| Ok(format!("{:x}", r.integer(0)).into())),
-        ]),
+        function(
+            "encode",
+            &[of(&[Bytes, Text], Text, |r| match r.text(1).to_ascii_lowercase().as_str() {
+                "hex" => Ok(hex(r.bytes(0)).into()),
+                "base64" => Ok(base64(r.bytes(0)).into()),
+                "escape" => Ok(escaped(r.bytes(0)).into()),
+                other => fail("22023", format!("unrecognized encoding: \"{other}\"")),
+            })],
+        ),
+        function(
+            "decode",
+            &[of(&[Text, Text], Bytes, |r| match r.text(1).to_ascii_lowercase().as_str() {
+                "hex" => unhex(r.text(0)).map(Value::Bytes),
+                "base64" => unbase64(r.text(0)).map(Value::Bytes),
+                "escape" => unescaped(r.text(0)).map(Value::Bytes),
+                other => fail("22023", format!("unrecognized encoding: \"{other}\"")),
+            })],
+        ),
+        function(
+            "convert_from",
+            &[of(&[Bytes, Text], Text, |r| {
+                known_encoding(r.text(1))?;
+                match std::str::from_utf8(r.bytes(0)) {
+                    Ok(text) if !text.contains('\0') => Ok(text.into()),
+                    _ => fail("22021", "invalid byte sequence for encoding \"UTF8\""),
+                }
+            })],
+        ),
+        function(
+            "convert_to",
+            &[of(&[Text, Text], Bytes, |r| {
+                known_encoding(r.text(1))?;
+                Ok(Value::Bytes(r.text(0).as_bytes().to_vec()))
+            })],
+        ),
+        function(
+            "get_byte",
+            &[of(&[Bytes, Integer], Integer, |r| {
+                let at = index(r.integer(1), r.bytes(0).len())?;
+                Ok(i64::from(r.bytes(0)[at]).into())
+            })],
+        ),
+        function(
+            "set_byte",
+            &[of(&[Bytes, Integer, Integer], Bytes, |r| {
+                let mut bytes = r.bytes(0).to_vec();
+                let at = index(r.integer(1), bytes.len())?;
+                bytes[at] = r.integer(2) as u8;
+                Ok(Value::Bytes(bytes))
+            })],
+        ),
+        function(
+            "get_bit",
+            &[of(&[Bytes, Bigint], Integer, |r| {
+                let at = index(r.integer(1), r.bytes(0).len() * 8)?;
+                Ok(i64::from(r.bytes(0)[at / 8] >> (at % 8) & 1).into())
+            })],
+        ),
+        function(
+            "set_bit",
+            &[of(&[Bytes, Bigint, Integer], Bytes, |r| {
+                let mut bytes = r.bytes(0).to_vec();
+                let at = index(r.integer(1), bytes.len() * 8)?;
+                match r.integer(2) {
+                    0 => bytes[at / 8] &= !(1 << (at % 8)),
+                    1 => bytes[at / 8] |= 1 << (at % 8),
+                    _ => return fail("22023", "new bit must be 0 or 1"),
+                }
+                Ok(Value::Bytes(bytes))
+            })],
+        ),
+        function(
+            "bit_count",
+            &[of(&[Bytes], Bigint, |r| {
+                Ok(r.bytes(0).iter().map(|byte| i64::from(byte.count_ones())).sum::<i64>().into())
+            })],
+        ),
+        function(
+            "to_hex",
+            &[
+                of(&[Integer], Text, |r| Ok(format!("{:x}", r.integer(0) as i32).into())),
+                of(&[Bigint], Text, |r| Ok(format!("{:x}", r.integer(0)).into())),
+            ],
+        ),
         function("starts_with", &[of(&[Text, Text], Boolean, |r| Ok(r.text(0).starts_with(r.text(1)).into()))]),
         function("unistr", &[of(&[Text], Text, |r| unistr(r.text(0)).map(Value::Text))]),
     ]
@@ -161,13 +235,83 @@ pub fn all() -> Vec<Declared> {
 const LENGTH_MAX: usize = 1 << 28;
 
 const RESERVED: &[&str] = &[
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast", "check",
-    "collate", "column", "constraint", "create", "current_catalog", "current_date", "current_role", "current_time",
-    "current_timestamp", "current_user", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except",
-    "false", "fetch", "for", "foreign", "from", "grant", "group", "having", "in", "initially", "intersect", "into",
-    "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset", "on", "only", "or", "order",
-    "placing", "primary", "references", "returning", "select", "session_user", "some", "symmetric", "table", "then",
-    "to", "trailing", "true", "union", "unique", "user", "using", "variadic", "when", "where", "window", "with",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "column",
+    "constraint",
+    "create",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "initially",
+    "intersect",
+    "into",
+    "lateral",
+    "leading",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "select",
+    "session_user",
+    "some",
+    "symmetric",
+    "table",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "when",
+    "where",
+    "window",
+    "with",
 ];
 
 /// A name as it is written in SQL: in quotes where it would be read as another.
@@ -199,9 +343,7 @@ fn format(r: &Row) -> Result<Value> {
     let mut out = String::new();
     let mut rest = template.chars().peekable();
     let mut next = 1;
-    let unterminated = || {
-        external(Error::new("22023", "unterminated format() type specifier"))
-    };
+    let unterminated = || external(Error::new("22023", "unterminated format() type specifier"));
     let too_few = || external(Error::new("22023", "too few arguments for format()"));
     while let Some(c) = rest.next() {
         if c != '%' {
@@ -491,7 +633,12 @@ fn unescaped(text: &str) -> Result<Vec<u8>> {
 
 /// `\0061`, `\+000061`, `\u0061` and `\U00000061` as the characters that they name.
 fn unistr(text: &str) -> Result<String> {
-    let wrong = || external(Error::syntax("invalid Unicode escape").hint(r"Unicode escapes must be \XXXX, \+XXXXXX, \uXXXX, or \UXXXXXXXX."));
+    let wrong = || {
+        external(
+            Error::syntax("invalid Unicode escape")
+                .hint(r"Unicode escapes must be \XXXX, \+XXXXXX, \uXXXX, or \UXXXXXXXX."),
+        )
+    };
     let mut out = String::new();
     let mut rest = text;
     let mut high: Option<u32> = None;

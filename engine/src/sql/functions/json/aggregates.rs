@@ -11,23 +11,36 @@ use crate::sql::functions::declared::{Declared, Row, Value, fail, function, of};
 pub fn all() -> Vec<Declared> {
     vec![
         function("mr_jsonb_join", &[of(&[Array("text")], Jsonb, |r| Ok(tree::array(values(r)).into()))]),
-        function("mr_json_join", &[of(&[Array("text")], Json, |r| {
-            let mut out = String::from("[");
-            for (i, value) in values(r).into_iter().enumerate() {
-                // Arrays and rows begin a line.
-                let line = value.starts_with(['[', '{']);
-                out.push_str(if i == 0 { "" } else if line { ", \n " } else { ", " });
-                out.push_str(&value);
-            }
-            Ok((out + "]").into())
-        })]),
+        function(
+            "mr_json_join",
+            &[of(&[Array("text")], Json, |r| {
+                let mut out = String::from("[");
+                for (i, value) in values(r).into_iter().enumerate() {
+                    // Arrays and rows begin a line.
+                    let line = value.starts_with(['[', '{']);
+                    out.push_str(if i == 0 {
+                        ""
+                    } else if line {
+                        ", \n "
+                    } else {
+                        ", "
+                    });
+                    out.push_str(&value);
+                }
+                Ok((out + "]").into())
+            })],
+        ),
         function("mr_jsonb_pair", &[of(&[Any, Any], Text, |r| pair(r, Form::Jsonb)).nullable()]),
         function("mr_json_pair", &[of(&[Any, Any], Text, |r| pair(r, Form::Json)).nullable()]),
         function("mr_jsonb_object_join", &[of(&[Array("text")], Jsonb, |r| Ok(tree::object(pairs(r)?).into()))]),
-        function("mr_json_object_join", &[of(&[Array("text")], Json, |r| {
-            let fields: Vec<String> = pairs(r)?.iter().map(|(key, value)| format!("{} : {value}", quoted(key))).collect();
-            Ok(format!("{{ {} }}", fields.join(", ")).into())
-        })]),
+        function(
+            "mr_json_object_join",
+            &[of(&[Array("text")], Json, |r| {
+                let fields: Vec<String> =
+                    pairs(r)?.iter().map(|(key, value)| format!("{} : {value}", quoted(key))).collect();
+                Ok(format!("{{ {} }}", fields.join(", ")).into())
+            })],
+        ),
     ]
 }
 

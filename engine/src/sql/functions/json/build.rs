@@ -48,7 +48,8 @@ pub fn value(field: &Field, array: &ArrayRef, row: usize, form: Form, style: &St
             match form {
                 Form::Jsonb => tree::object(pieces),
                 Form::Json => {
-                    let pieces: Vec<String> = pieces.iter().map(|(key, value)| format!("{}:{value}", quoted(key))).collect();
+                    let pieces: Vec<String> =
+                        pieces.iter().map(|(key, value)| format!("{}:{value}", quoted(key))).collect();
                     format!("{{{}}}", pieces.join(","))
                 }
             }

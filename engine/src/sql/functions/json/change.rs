@@ -9,67 +9,91 @@ use crate::sql::functions::declared::{Declared, Row, Value, fail, function, of};
 
 pub fn all() -> Vec<Declared> {
     vec![
-        function("mr_jsonb_concat", &[of(&[Jsonb, Jsonb], Jsonb, |r| {
-            let (left, right) = (document(r, 0)?, document(r, 1)?);
-            let (left, right) = (tree::parse(&left)?, tree::parse(&right)?);
-            let raw = |fields: &[(std::borrow::Cow<str>, Node)]| -> Vec<(String, String)> {
-                fields.iter().map(|(key, value)| (key.to_string(), value.raw.to_string())).collect()
-            };
-            Ok(match (&left.kind, &right.kind) {
-                (Kind::Object(a), Kind::Object(b)) => object(raw(a).into_iter().chain(raw(b))),
-                _ => array(items(&left).into_iter().chain(items(&right))),
-            }
-            .into())
-        })]),
-        function("mr_jsonb_delete", &[
-            of(&[Jsonb, Bigint], Jsonb, |r| {
+        function(
+            "mr_jsonb_concat",
+            &[of(&[Jsonb, Jsonb], Jsonb, |r| {
+                let (left, right) = (document(r, 0)?, document(r, 1)?);
+                let (left, right) = (tree::parse(&left)?, tree::parse(&right)?);
+                let raw = |fields: &[(std::borrow::Cow<str>, Node)]| -> Vec<(String, String)> {
+                    fields.iter().map(|(key, value)| (key.to_string(), value.raw.to_string())).collect()
+                };
+                Ok(match (&left.kind, &right.kind) {
+                    (Kind::Object(a), Kind::Object(b)) => object(raw(a).into_iter().chain(raw(b))),
+                    _ => array(items(&left).into_iter().chain(items(&right))),
+                }
+                .into())
+            })],
+        ),
+        function(
+            "mr_jsonb_delete",
+            &[
+                of(&[Jsonb, Bigint], Jsonb, |r| {
+                    let text = document(r, 0)?;
+                    let node = tree::parse(&text)?;
+                    let Kind::Array(items) = &node.kind else {
+                        return match node.kind {
+                            Kind::Object(_) => fail("22023", "cannot delete from object using integer index"),
+                            _ => fail("22023", "cannot delete from scalar"),
+                        };
+                    };
+                    let gone = place(r.integer(1), items.len());
+                    Ok(array(
+                        items.iter().enumerate().filter(|(i, _)| Some(*i) != gone).map(|(_, item)| item.raw.into()),
+                    )
+                    .into())
+                }),
+                of(&[Jsonb, Text], Jsonb, |r| without(r, &[r.text(1).to_string()])),
+                of(&[Jsonb, Array("text")], Jsonb, |r| {
+                    let keys: Vec<String> = r.texts(1).into_iter().flatten().collect();
+                    without(r, &keys)
+                }),
+            ],
+        ),
+        function(
+            "mr_jsonb_delete_path",
+            &[of(&[Jsonb, Array("text")], Jsonb, |r| {
                 let text = document(r, 0)?;
                 let node = tree::parse(&text)?;
-                let Kind::Array(items) = &node.kind else {
-                    return match node.kind {
-                        Kind::Object(_) => fail("22023", "cannot delete from object using integer index"),
-                        _ => fail("22023", "cannot delete from scalar"),
-                    };
-                };
-                let gone = place(r.integer(1), items.len());
-                Ok(array(items.iter().enumerate().filter(|(i, _)| Some(*i) != gone).map(|(_, item)| item.raw.into())).into())
-            }),
-            of(&[Jsonb, Text], Jsonb, |r| without(r, &[r.text(1).to_string()])),
-            of(&[Jsonb, Array("text")], Jsonb, |r| {
-                let keys: Vec<String> = r.texts(1).into_iter().flatten().collect();
-                without(r, &keys)
-            }),
-        ]),
-        function("mr_jsonb_delete_path", &[of(&[Jsonb, Array("text")], Jsonb, |r| {
-            let text = document(r, 0)?;
-            let node = tree::parse(&text)?;
-            match node.kind {
-                Kind::Array(_) | Kind::Object(_) => Ok(changed(&node, &r.texts(1), 1, &Change::Delete)?.into()),
-                _ => fail("22023", "cannot delete path in scalar"),
-            }
-        })]),
-        function("jsonb_set", &[of(&[Jsonb, Array("text"), Jsonb, Boolean], Jsonb, |r| {
-            let new = document(r, 2)?;
-            let create = r.len() < 4 || r.boolean(3);
-            change(r, Change::Set { new: &new, create })
-        })
-        .least(3)]),
-        function("jsonb_insert", &[of(&[Jsonb, Array("text"), Jsonb, Boolean], Jsonb, |r| {
-            let new = document(r, 2)?;
-            let after = r.len() > 3 && r.boolean(3);
-            change(r, Change::Insert { new: &new, after })
-        })
-        .least(3)]),
-        function("jsonb_strip_nulls", &[of(&[Jsonb], Jsonb, |r| {
-            let text = document(r, 0)?;
-            Ok(stripped(&tree::parse(&text)?).into())
-        })]),
-        function("jsonb_pretty", &[of(&[Jsonb], Text, |r| {
-            let text = document(r, 0)?;
-            let mut out = String::new();
-            pretty(&tree::parse(&text)?, 0, &mut out);
-            Ok(out.into())
-        })]),
+                match node.kind {
+                    Kind::Array(_) | Kind::Object(_) => Ok(changed(&node, &r.texts(1), 1, &Change::Delete)?.into()),
+                    _ => fail("22023", "cannot delete path in scalar"),
+                }
+            })],
+        ),
+        function(
+            "jsonb_set",
+            &[of(&[Jsonb, Array("text"), Jsonb, Boolean], Jsonb, |r| {
+                let new = document(r, 2)?;
+                let create = r.len() < 4 || r.boolean(3);
+                change(r, Change::Set { new: &new, create })
+            })
+            .least(3)],
+        ),
+        function(
+            "jsonb_insert",
+            &[of(&[Jsonb, Array("text"), Jsonb, Boolean], Jsonb, |r| {
+                let new = document(r, 2)?;
+                let after = r.len() > 3 && r.boolean(3);
+                change(r, Change::Insert { new: &new, after })
+            })
+            .least(3)],
+        ),
+        function(
+            "jsonb_strip_nulls",
+            &[of(&[Jsonb], Jsonb, |r| {
+                let text = document(r, 0)?;
+                Ok(stripped(&tree::parse(&text)?).into())
+            })],
+        ),
+        function(
+            "jsonb_pretty",
+            &[of(&[Jsonb], Text, |r| {
+                let text = document(r, 0)?;
+                let mut out = String::new();
+                pretty(&tree::parse(&text)?, 0, &mut out);
+                Ok(out.into())
+            })],
+        ),
     ]
 }
 

@@ -25,22 +25,34 @@ pub fn all() -> Vec<Declared> {
     let mut all = change::all();
     all.extend(aggregates::all());
     all.extend([
-        function("mr_json_get", &[
-            of(&[Json, Bigint], SameAs(0), |r| piece(r, |node| node.item(r.integer(1)))),
-            of(&[Json, Text], SameAs(0), |r| piece(r, |node| node.field(r.text(1)))),
-        ]),
-        function("mr_json_get_text", &[
-            of(&[Json, Bigint], Text, |r| piece_text(r, |node| node.item(r.integer(1)))),
-            of(&[Json, Text], Text, |r| piece_text(r, |node| node.field(r.text(1)))),
-        ]),
-        function("mr_json_path", &[of(&[Json, Array("text")], SameAs(0), |r| {
-            let steps = r.texts(1);
-            piece(r, |node| follow(node, &steps))
-        })]),
-        function("mr_json_path_text", &[of(&[Json, Array("text")], Text, |r| {
-            let steps = r.texts(1);
-            piece_text(r, |node| follow(node, &steps))
-        })]),
+        function(
+            "mr_json_get",
+            &[
+                of(&[Json, Bigint], SameAs(0), |r| piece(r, |node| node.item(r.integer(1)))),
+                of(&[Json, Text], SameAs(0), |r| piece(r, |node| node.field(r.text(1)))),
+            ],
+        ),
+        function(
+            "mr_json_get_text",
+            &[
+                of(&[Json, Bigint], Text, |r| piece_text(r, |node| node.item(r.integer(1)))),
+                of(&[Json, Text], Text, |r| piece_text(r, |node| node.field(r.text(1)))),
+            ],
+        ),
+        function(
+            "mr_json_path",
+            &[of(&[Json, Array("text")], SameAs(0), |r| {
+                let steps = r.texts(1);
+                piece(r, |node| follow(node, &steps))
+            })],
+        ),
+        function(
+            "mr_json_path_text",
+            &[of(&[Json, Array("text")], Text, |r| {
+                let steps = r.texts(1);
+                piece_text(r, |node| follow(node, &steps))
+            })],
+        ),
         extract("jsonb_extract_path", Jsonb),
         extract("json_extract_path", Json),
         extract_text("jsonb_extract_path_text"),
@@ -49,51 +61,75 @@ pub fn all() -> Vec<Declared> {
         function("json_typeof", &[of(&[Json], Text, type_name)]),
         function("jsonb_array_length", &[of(&[Jsonb], Integer, array_length)]),
         function("json_array_length", &[of(&[Json], Integer, array_length)]),
-        function("mr_jsonb_contains", &[of(&[Jsonb, Jsonb], Boolean, |r| {
-            let (all, some) = (document(r, 0)?, document(r, 1)?);
-            let (all, some) = (tree::parse(&all)?, tree::parse(&some)?);
-            // An array contains a value that is one of its items.
-            let item = match (&all.kind, &some.kind) {
-                (Kind::Array(items), Kind::Null | Kind::Boolean | Kind::Number | Kind::Text(_)) => {
-                    items.iter().any(|item| item.equals(&some))
-                }
-                _ => false,
-            };
-            Ok((item || all.contains(&some)).into())
-        })]),
-        function("mr_jsonb_exists", &[of(&[Jsonb, Text], Boolean, |r| {
-            let text = document(r, 0)?;
-            Ok(has(&tree::parse(&text)?, r.text(1)).into())
-        })]),
-        function("mr_jsonb_exists_any", &[of(&[Jsonb, Array("text")], Boolean, |r| {
-            let text = document(r, 0)?;
-            let node = tree::parse(&text)?;
-            Ok(r.texts(1).iter().flatten().any(|key| has(&node, key)).into())
-        })]),
-        function("mr_jsonb_exists_all", &[of(&[Jsonb, Array("text")], Boolean, |r| {
-            let text = document(r, 0)?;
-            let node = tree::parse(&text)?;
-            Ok(r.texts(1).iter().flatten().all(|key| has(&node, key)).into())
-        })]),
-        function("mr_jsonb_elements", &[of(&[Jsonb], Array("jsonb"), |r| elements(r, |node| Some(node.raw.to_string())))]),
+        function(
+            "mr_jsonb_contains",
+            &[of(&[Jsonb, Jsonb], Boolean, |r| {
+                let (all, some) = (document(r, 0)?, document(r, 1)?);
+                let (all, some) = (tree::parse(&all)?, tree::parse(&some)?);
+                // An array contains a value that is one of its items.
+                let item = match (&all.kind, &some.kind) {
+                    (Kind::Array(items), Kind::Null | Kind::Boolean | Kind::Number | Kind::Text(_)) => {
+                        items.iter().any(|item| item.equals(&some))
+                    }
+                    _ => false,
+                };
+                Ok((item || all.contains(&some)).into())
+            })],
+        ),
+        function(
+            "mr_jsonb_exists",
+            &[of(&[Jsonb, Text], Boolean, |r| {
+                let text = document(r, 0)?;
+                Ok(has(&tree::parse(&text)?, r.text(1)).into())
+            })],
+        ),
+        function(
+            "mr_jsonb_exists_any",
+            &[of(&[Jsonb, Array("text")], Boolean, |r| {
+                let text = document(r, 0)?;
+                let node = tree::parse(&text)?;
+                Ok(r.texts(1).iter().flatten().any(|key| has(&node, key)).into())
+            })],
+        ),
+        function(
+            "mr_jsonb_exists_all",
+            &[of(&[Jsonb, Array("text")], Boolean, |r| {
+                let text = document(r, 0)?;
+                let node = tree::parse(&text)?;
+                Ok(r.texts(1).iter().flatten().all(|key| has(&node, key)).into())
+            })],
+        ),
+        function(
+            "mr_jsonb_elements",
+            &[of(&[Jsonb], Array("jsonb"), |r| elements(r, |node| Some(node.raw.to_string())))],
+        ),
         function("mr_json_elements", &[of(&[Json], Array("json"), |r| elements(r, |node| Some(node.raw.to_string())))]),
         function("mr_json_elements_text", &[of(&[Json], Array("text"), |r| elements(r, |node| node.as_text()))]),
-        function("mr_json_keys", &[of(&[Json], Array("text"), |r| {
-            let text = document(r, 0)?;
-            let node = tree::parse(&text)?;
-            Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(key, _)| Some(key.to_string())).collect()))
-        })]),
+        function(
+            "mr_json_keys",
+            &[of(&[Json], Array("text"), |r| {
+                let text = document(r, 0)?;
+                let node = tree::parse(&text)?;
+                Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(key, _)| Some(key.to_string())).collect()))
+            })],
+        ),
         // The values, in the order of the keys.
-        function("mr_json_values", &[of(&[Json], Array("json"), |r| {
-            let text = document(r, 0)?;
-            let node = tree::parse(&text)?;
-            Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| Some(value.raw.to_string())).collect()))
-        })]),
-        function("mr_json_values_text", &[of(&[Json], Array("text"), |r| {
-            let text = document(r, 0)?;
-            let node = tree::parse(&text)?;
-            Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| value.as_text()).collect()))
-        })]),
+        function(
+            "mr_json_values",
+            &[of(&[Json], Array("json"), |r| {
+                let text = document(r, 0)?;
+                let node = tree::parse(&text)?;
+                Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| Some(value.raw.to_string())).collect()))
+            })],
+        ),
+        function(
+            "mr_json_values_text",
+            &[of(&[Json], Array("text"), |r| {
+                let text = document(r, 0)?;
+                let node = tree::parse(&text)?;
+                Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| value.as_text()).collect()))
+            })],
+        ),
         function("to_jsonb", &[of(&[Any], Jsonb, |r| Ok(build::argument(r, 0, Form::Jsonb)?.into()))]),
         function("to_json", &[of(&[Any], Json, |r| Ok(build::argument(r, 0, Form::Json)?.into()))]),
         function("row_to_json", &[of(&[Any], Json, |r| Ok(build::argument(r, 0, Form::Json)?.into()))]),
@@ -102,10 +138,13 @@ pub fn all() -> Vec<Declared> {
         function("json_build_object", &[of(&[], Json, |r| build::build_object(r, Form::Json)).rest(Any).nullable()]),
         function("jsonb_build_array", &[of(&[], Jsonb, |r| build::build_array(r, Form::Jsonb)).rest(Any).nullable()]),
         function("json_build_array", &[of(&[], Json, |r| build::build_array(r, Form::Json)).rest(Any).nullable()]),
-        function("jsonb_object", &[
-            of(&[Array("text")], Jsonb, |r| Ok(tree::object(pairs(r)?).into())),
-            of(&[Array("text"), Array("text")], Jsonb, |r| Ok(tree::object(zipped(r)?).into())),
-        ]),
+        function(
+            "jsonb_object",
+            &[
+                of(&[Array("text")], Jsonb, |r| Ok(tree::object(pairs(r)?).into())),
+                of(&[Array("text"), Array("text")], Jsonb, |r| Ok(tree::object(zipped(r)?).into())),
+            ],
+        ),
     ]);
     all
 }
@@ -140,7 +179,8 @@ pub fn subscript(r: &Row) -> Result<Value> {
     match r.fields[0].metadata().get(TYPE_KEY).map(String::as_str) {
         Some("jsonb") => {}
         other => {
-            let message = format!("cannot subscript type {} because it does not support subscripting", other.unwrap_or("text"));
+            let message =
+                format!("cannot subscript type {} because it does not support subscripting", other.unwrap_or("text"));
             return fail("42804", message);
         }
     }
@@ -149,19 +189,25 @@ pub fn subscript(r: &Row) -> Result<Value> {
 }
 
 fn extract(name: &'static str, gives: super::declared::Type) -> Declared {
-    function(name, &[of(&[Json], gives, |r| {
-        let steps: Vec<Option<String>> = (1..r.len()).map(|i| Some(r.text(i).to_string())).collect();
-        piece(r, |node| follow(node, &steps))
-    })
-    .rest(Text)])
+    function(
+        name,
+        &[of(&[Json], gives, |r| {
+            let steps: Vec<Option<String>> = (1..r.len()).map(|i| Some(r.text(i).to_string())).collect();
+            piece(r, |node| follow(node, &steps))
+        })
+        .rest(Text)],
+    )
 }
 
 fn extract_text(name: &'static str) -> Declared {
-    function(name, &[of(&[Json], Text, |r| {
-        let steps: Vec<Option<String>> = (1..r.len()).map(|i| Some(r.text(i).to_string())).collect();
-        piece_text(r, |node| follow(node, &steps))
-    })
-    .rest(Text)])
+    function(
+        name,
+        &[of(&[Json], Text, |r| {
+            let steps: Vec<Option<String>> = (1..r.len()).map(|i| Some(r.text(i).to_string())).collect();
+            piece_text(r, |node| follow(node, &steps))
+        })
+        .rest(Text)],
+    )
 }
 
 fn type_name(r: &Row) -> Result<Value> {

@@ -72,7 +72,8 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let rest = &self.text.as_bytes()[self.at..];
-                self.at += rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
+                self.at +=
+                    rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
                 Kind::Number
             }
         };

@@ -1,0 +1,137 @@
+//! System relations of what is durable and who is connected.
+//!
+//! | relation | rows |
+//! | --- | --- |
+//! | `mr_epochs` | the newest epochs whose headers are kept: epoch, time, what it changed |
+//! | `mr_checkpoints` | the newest checkpoint: epoch, time, workers, parts, blocks |
+//! | `mr_sources` | streams: connector, retention, offsets, through where trimmed, bytes in files |
+//! | `mr_sinks` | sinks: what of, connector |
+//! | `mr_subscriptions` | SUBSCRIBEs and sinks under way: what of, epoch seen, epochs behind |
+//! | `mr_sessions` | sessions: process id, user, database |
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+
+use crate::catalog::{Catalog, RelationKind};
+use crate::core::Core;
+use crate::error::Result;
+use crate::sql::bind::error_from;
+
+/// Rows of mr_epochs.
+const EPOCHS_MAX: usize = 1000;
+
+/// A system relation of this name as it is now; `None` when there is none.
+pub fn table(core: &Arc<Core>, name: &str) -> Option<Arc<dyn TableProvider>> {
+    let catalog = core.catalog();
+    let rows = match name {
+        "mr_epochs" => epochs(core, &catalog),
+        "mr_checkpoints" => checkpoints(core),
+        "mr_sources" => sources(core, &catalog),
+        "mr_sinks" => sinks(&catalog),
+        "mr_subscriptions" => subscriptions(core, &catalog),
+        "mr_sessions" => sessions(core),
+        _ => return None,
+    };
+    match rows.and_then(|rows| MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)) {
+        Ok(table) => Some(Arc::new(table)),
+        Err(error) => {
+            tracing::error!(%error, name, "a system relation cannot be read");
+            None
+        }
+    }
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let nullable = columns.into_iter().map(|(name, values)| (name, values, true));
+    RecordBatch::try_from_iter_with_nullable(nullable).map_err(crate::error::Error::internal)
+}
+
+fn texts(values: impl IntoIterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<StringArray>())
+}
+
+fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+    Arc::new(values.into_iter().map(|n| n as i64).collect::<Int64Array>())
+}
+
+fn times(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("+00:00"))
+}
+
+fn epochs(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
+    let last = core.store.last_epoch();
+    let newest: Vec<u64> = (last.saturating_sub(EPOCHS_MAX as u64 - 1)..=last).collect();
+    let headers = core.store.headers(&newest)?;
+    let name = |id: &u32| catalog.get(*id).map_or(format!("#{id}"), |relation| relation.name.clone());
+    batch(vec![
+        ("epoch", numbers(headers.iter().map(|h| h.epoch))),
+        ("time", times(headers.iter().map(|h| Some(h.now_us)))),
+        ("changed", texts(headers.iter().map(|h| Some(h.touched.iter().map(name).collect::<Vec<_>>().join(", "))))),
+    ])
+}
+
+fn checkpoints(core: &Core) -> Result<RecordBatch> {
+    let newest: Vec<_> = core.store.newest_manifest().into_iter().collect();
+    let time = |epoch| -> Result<Option<i64>> { Ok(core.store.header(epoch)?.map(|header| header.now_us)) };
+    let all = newest.iter().map(|m| time(m.epoch)).collect::<Result<Vec<_>>>()?;
+    batch(vec![
+        ("epoch", numbers(newest.iter().map(|m| m.epoch))),
+        ("time", times(all)),
+        ("workers", numbers(newest.iter().map(|m| m.workers as u64))),
+        ("parts", numbers(newest.iter().map(|m| m.parts.len() as u64))),
+        ("blocks", numbers(newest.iter().map(|m| m.parts.iter().map(|p| p.blocks.len() as u64).sum()))),
+    ])
+}
+
+fn sources(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
+    let store = &core.store;
+    let streams: Vec<_> = catalog.relations.values().filter(|r| r.kind == RelationKind::Stream).collect();
+    let each = |f: &dyn Fn(u32) -> Result<u64>| -> Result<ArrayRef> {
+        Ok(numbers(streams.iter().map(|r| f(r.id)).collect::<Result<Vec<_>>>()?))
+    };
+    batch(vec![
+        ("name", texts(streams.iter().map(|r| Some(r.name.clone())))),
+        ("connector", texts(streams.iter().map(|r| r.options.get("connector").cloned()))),
+        ("retention", texts(streams.iter().map(|r| r.options.get("retention").cloned()))),
+        ("first_offset", each(&|id| store.stream_first(id))?),
+        ("next_offset", each(&|id| store.stream_end(id))?),
+        ("trimmed_through", each(&|id| store.trimmed_through(id))?),
+        ("file_bytes", each(&|id| Ok(store.log_bytes(id, 0)))?),
+    ])
+}
+
+fn sinks(catalog: &Catalog) -> Result<RecordBatch> {
+    let sinks: Vec<_> = catalog.relations.values().filter(|r| r.kind == RelationKind::Sink).collect();
+    let input = |id: Option<&u32>| id.and_then(|id| catalog.get(*id)).map(|relation| relation.name.clone());
+    batch(vec![
+        ("name", texts(sinks.iter().map(|r| Some(r.name.clone())))),
+        ("input", texts(sinks.iter().map(|r| input(r.depends_on.first())))),
+        ("connector", texts(sinks.iter().map(|r| r.options.get("connector").cloned()))),
+    ])
+}
+
+fn subscriptions(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
+    let committed = core.committed.load(Relaxed);
+    let lines: Vec<(u32, u64)> = {
+        let lines = core.subscriptions.lock().expect("no panic while held");
+        lines.values().map(|(relation, seen)| (*relation, seen.load(Relaxed))).collect()
+    };
+    batch(vec![
+        ("relation", texts(lines.iter().map(|(id, _)| catalog.get(*id).map(|relation| relation.name.clone())))),
+        ("seen_epoch", numbers(lines.iter().map(|(_, seen)| *seen))),
+        ("behind", numbers(lines.iter().map(|(_, seen)| committed.saturating_sub(*seen)))),
+    ])
+}
+
+fn sessions(core: &Core) -> Result<RecordBatch> {
+    let sessions = core.sessions.lock().expect("no panic while held").clone();
+    batch(vec![
+        ("pid", numbers(sessions.keys().map(|pid| *pid as u64))),
+        ("user", texts(sessions.values().map(|(user, _)| Some(user.clone())))),
+        ("database", texts(sessions.values().map(|(_, database)| Some(database.clone())))),
+    ])
+}
