@@ -250,7 +250,6 @@ fn errors_are_postgres() {
          select (select id, name from t) => 42601 subquery
          select id from t for update => 0A000 FOR UPDATE or FOR SHARE is not supported
          select 1 into x => 0A000 SELECT INTO is not supported
-         select * from session(t, ts, interval '1 minute') => 0A000 SESSION window is not supported
          select * from tumble(t, ts, interval '1 month') => 22023 the size of TUMBLE cannot have months
          select * from tumble(t, nosuch, interval '1 minute') => 42703 column \"nosuch\" does not exist
          select * from tumble(t) => 42883 TUMBLE takes other arguments

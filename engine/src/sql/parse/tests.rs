@@ -152,7 +152,6 @@ fn views_and_sinks() {
     check_errors(
         "create materialized view v as select 1 with no data => 0A000 WITH NO DATA
          alter table t add column a int => 0A000 ALTER TABLE … ADD COLUMN is not supported
-         drop index i => 0A000 DROP INDEX
          drop table => 42601 syntax error at end
          select 1 emit final => 0A000 EMIT ON WINDOW CLOSE in a SELECT",
     );
@@ -299,9 +298,8 @@ fn windows() {
     ] {
         assert!(matches!(one(text), StatementKind::Query(_)), "{text}");
     }
-    check_errors(
-        "select * from session(table t partition by k, descriptor(ts), interval '1 minute') => 0A000 SESSION window",
-    );
+    let session = "select * from session(table t partition by k, descriptor(ts), interval '1 minute')";
+    assert!(matches!(one(session), StatementKind::Query(_)));
 }
 
 #[test]
