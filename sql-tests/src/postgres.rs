@@ -139,10 +139,13 @@ pub fn rewrite(sql: &str) -> String {
         sql.replace_range(start..end, &query);
     }
     while let Some(start) = find_word(&sql, "SESSION(", 0) {
-        let (arguments, end, alias) = table_function(&sql.replace("DESCRIPTOR(ts)", "ts            "), start + "SESSION(".len());
+        let (arguments, end, alias) =
+            table_function(&sql.replace("DESCRIPTOR(ts)", "ts            "), start + "SESSION(".len());
         let [relation, column, gap] = arguments.as_slice() else { break };
-        let (relation, by) = relation.trim_start_matches("TABLE ").split_once(" PARTITION BY ").unwrap_or((relation, "1"));
-        let starts = format!("coalesce({column} - lag({column}) OVER (PARTITION BY {by} ORDER BY {column}) >= {gap}, true)");
+        let (relation, by) =
+            relation.trim_start_matches("TABLE ").split_once(" PARTITION BY ").unwrap_or((relation, "1"));
+        let starts =
+            format!("coalesce({column} - lag({column}) OVER (PARTITION BY {by} ORDER BY {column}) >= {gap}, true)");
         let numbered = format!("SELECT *, sum(starts::int) OVER (PARTITION BY {by} ORDER BY {column}) AS session");
         let query = format!(
             "(SELECT *, min({column}) OVER s AS window_start, max({column}) OVER s + {gap} AS window_end FROM \

@@ -114,7 +114,13 @@ impl AsOf {
             let seen = match end {
                 None => false,
                 Some(None) => true,
-                Some(Some(end)) => if self.spec.back { place < end } else { place > end },
+                Some(Some(end)) => {
+                    if self.spec.back {
+                        place < end
+                    } else {
+                        place > end
+                    }
+                }
             };
             if seen {
                 continue;
@@ -309,7 +315,10 @@ mod tests {
         join.epoch(&[(0, "+1 | 1 | 10 | 0\n+1 | 1 | 20 | 0")], "");
         join.epoch(&[(1, "+1 | 1 | 5 | 1")], "+1 | 1 | 10 | 0 | 1 | 5 | 1\n+1 | 1 | 20 | 0 | 1 | 5 | 1");
         // Only what comes between.
-        join.epoch(&[(1, "+1 | 1 | 12 | 2\n+1 | 2 | 1 | 9")], "-1 | 1 | 20 | 0 | 1 | 5 | 1\n+1 | 1 | 20 | 0 | 1 | 12 | 2");
+        join.epoch(
+            &[(1, "+1 | 1 | 12 | 2\n+1 | 2 | 1 | 9")],
+            "-1 | 1 | 20 | 0 | 1 | 5 | 1\n+1 | 1 | 20 | 0 | 1 | 12 | 2",
+        );
         // Ties go to the last in the order of the whole row; a copy changes nothing.
         join.epoch(&[(1, "+1 | 1 | 12 | 1\n+1 | 1 | 12 | 2")], "");
         join.epoch(&[(1, "-2 | 1 | 12 | 2")], "-1 | 1 | 20 | 0 | 1 | 12 | 2\n+1 | 1 | 20 | 0 | 1 | 12 | 1");

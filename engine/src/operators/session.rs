@@ -278,12 +278,21 @@ mod tests {
     fn goes_on_from_a_checkpoint() {
         let mut checker = Checker::new(Session::new(spec()).unwrap(), &[spec().input]);
         let mut disk = Disk::default();
-        checker.epoch(&[(0, &rows(&[(1, 0, None), (1, 5, None)]))], &rows(&[(1, 0, Some((0, 15))), (1, 5, Some((0, 15)))]));
+        checker.epoch(
+            &[(0, &rows(&[(1, 0, None), (1, 5, None)]))],
+            &rows(&[(1, 0, Some((0, 15))), (1, 5, Some((0, 15)))]),
+        );
         disk.save(&mut checker.operator);
-        checker.epoch(&[(0, &rows(&[(-1, 5, None)]))], &rows(&[(-1, 0, Some((0, 15))), (-1, 5, Some((0, 15))), (1, 0, Some((0, 10)))]));
+        checker.epoch(
+            &[(0, &rows(&[(-1, 5, None)]))],
+            &rows(&[(-1, 0, Some((0, 15))), (-1, 5, Some((0, 15))), (1, 0, Some((0, 10)))]),
+        );
         disk.save(&mut checker.operator);
         let mut restored = Checker::new(Session::new(spec()).unwrap(), &[spec().input]);
         Disk::restore(&[disk], &mut restored.operator, Share::ALL);
-        restored.epoch(&[(0, &rows(&[(1, 9, None)]))], &rows(&[(-1, 0, Some((0, 10))), (1, 0, Some((0, 19))), (1, 9, Some((0, 19)))]));
+        restored.epoch(
+            &[(0, &rows(&[(1, 9, None)]))],
+            &rows(&[(-1, 0, Some((0, 10))), (1, 0, Some((0, 19))), (1, 9, Some((0, 19)))]),
+        );
     }
 }

@@ -95,7 +95,8 @@ fn describe(plan: &Plan, node: &Node) -> String {
         NodeKind::AsOf(spec) => {
             let [left, right] = &spec.sides;
             let keys = left.key.iter().zip(&right.key);
-            let keys = keys.map(|(&l, &r)| format!("{} = {}", left.schema.field(l).name(), right.schema.field(r).name()));
+            let keys =
+                keys.map(|(&l, &r)| format!("{} = {}", left.schema.field(l).name(), right.schema.field(r).name()));
             let comparison = match (spec.back, spec.takes_equal) {
                 (true, true) => ">=",
                 (true, false) => ">",

@@ -69,6 +69,7 @@ fn equality<'a>(relation: &Relation, expr: &'a Expr) -> Option<(usize, &'a Scala
     let schema = relation.arrow_schema();
     let at = schema.index_of(&column.name).ok()?;
     let data_type = schema.field(at).data_type();
-    let same = *data_type == value.data_type() && !value.is_null() && !data_type.is_floating() && !data_type.is_nested();
+    let same =
+        *data_type == value.data_type() && !value.is_null() && !data_type.is_floating() && !data_type.is_nested();
     same.then_some((at, value))
 }

@@ -46,7 +46,8 @@ impl Session {
         let (core, own) = (self.core.clone(), making.iter().map(Making::id).collect::<Vec<_>>());
         let edit = move |catalog: &Catalog| {
             let changed = || {
-                let message = format!("what reads materialized view \"{}\" changed while it was being replaced", old.name);
+                let message =
+                    format!("what reads materialized view \"{}\" changed while it was being replaced", old.name);
                 Error::new("40001", message).hint("Replace it again.")
             };
             let same = |known: &Arc<Relation>| catalog.get(known.id).is_some_and(|now| now == known);
@@ -55,7 +56,9 @@ impl Session {
                 return Err(changed());
             }
             for (id, reads) in core.creating.lock().expect("no panic while held").iter() {
-                let gone = |read: &RelationId| *read == old.id || dependants.iter().any(|d| d.plan.is_some() && d.old.id == *read);
+                let gone = |read: &RelationId| {
+                    *read == old.id || dependants.iter().any(|d| d.plan.is_some() && d.old.id == *read)
+                };
                 if !own.contains(id) && reads.iter().any(gone) {
                     return Err(changed());
                 }
@@ -109,7 +112,8 @@ impl Session {
             let columns = columns_of(&bound, &names);
             let differs = columns.iter().zip(&found.columns).find(|(now, before)| now.sql_type != before.sql_type);
             if let Some((now, before)) = differs {
-                let types = format!("its column \"{}\" would be {} instead of {}", now.name, now.sql_type, before.sql_type);
+                let types =
+                    format!("its column \"{}\" would be {} instead of {}", now.name, now.sql_type, before.sql_type);
                 return Err(cannot(Error::new("42804", types)));
             }
             let mut relation = found.as_ref().clone();

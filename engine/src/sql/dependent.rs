@@ -175,7 +175,8 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
         let equal = if negated { Expr::IsNotFalse(Box::new(equal)) } else { equal };
         let plan = LogicalPlanBuilder::from(plan).filter(equal)?.build()?;
         let mut outer_ref_columns = subquery.outer_ref_columns.clone();
-        outer_ref_columns.extend(plan.all_out_ref_exprs().into_iter().filter(|e| !subquery.outer_ref_columns.contains(e)));
+        outer_ref_columns
+            .extend(plan.all_out_ref_exprs().into_iter().filter(|e| !subquery.outer_ref_columns.contains(e)));
         Ok(Expr::Exists(Exists {
             subquery: Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery },
             negated,
@@ -299,7 +300,8 @@ type Unnested = (LogicalPlan, Vec<Column>);
 impl Unnesting {
     fn new(left: &LogicalPlan, outer: Vec<Column>, subquery: &LogicalPlan) -> Result<Self> {
         let number = next_number(left).max(next_number(subquery));
-        let columns = outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{i}")));
+        let columns =
+            outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{i}")));
         let columns: Vec<Expr> = [key(&outer).alias("mr_key")].into_iter().chain(columns).collect();
         let values = LogicalPlanBuilder::from(left.clone()).project(columns)?.distinct()?.build()?;
         Ok(Unnesting { outer, values, number })
@@ -421,16 +423,19 @@ impl Unnesting {
                 for row in &values.values {
                     let (input, outer) = self.values()?;
                     let names = values.schema.fields().iter().map(|field| field.name().clone());
-                    let exprs = row.iter().zip(names).map(|(expr, name)| {
-                        Ok(self.replace(expr.clone(), &outer, &input)?.data.unalias().alias(name))
-                    });
+                    let exprs = row
+                        .iter()
+                        .zip(names)
+                        .map(|(expr, name)| Ok(self.replace(expr.clone(), &outer, &input)?.data.unalias().alias(name)));
                     let exprs = exprs.collect::<Result<Vec<_>>>()?;
                     // Without a qualifier, since a union has none.
                     let outer = outer.into_iter().map(|column| {
                         let name = column.name.clone();
                         Expr::Column(column).alias(name)
                     });
-                    rows.push(LogicalPlanBuilder::from(input).project(outer.chain(exprs).collect::<Vec<_>>())?.build()?);
+                    rows.push(
+                        LogicalPlanBuilder::from(input).project(outer.chain(exprs).collect::<Vec<_>>())?.build()?,
+                    );
                 }
                 let plan = match rows.len() {
                     1 => rows.remove(0),
@@ -445,7 +450,8 @@ impl Unnesting {
 
     /// The first rows for each set of outer values, by their number.
     fn limit(&mut self, limit: &Limit) -> Result<Unnested> {
-        let (FetchType::Literal(fetch), SkipType::Literal(skip)) = (limit.get_fetch_type()?, limit.get_skip_type()?) else {
+        let (FetchType::Literal(fetch), SkipType::Literal(skip)) = (limit.get_fetch_type()?, limit.get_skip_type()?)
+        else {
             return Err(refused("a LIMIT that is no number"));
         };
         let (projection, below) = match limit.input.as_ref() {

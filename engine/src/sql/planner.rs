@@ -39,8 +39,7 @@ impl ExtensionPlanner for Planner {
         session: &dyn Session,
         context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let compile =
-            |expr: &Expr, schema: &DFSchema| planner.create_physical_expr(expr, schema, session, context);
+        let compile = |expr: &Expr, schema: &DFSchema| planner.create_physical_expr(expr, schema, session, context);
         if let Some(ordered) = node.as_any().downcast_ref::<Ordered>() {
             let order = ordered.expr.iter().map(|sort| {
                 let options = arrow::compute::SortOptions::new(!sort.asc, sort.nulls_first);

@@ -34,8 +34,8 @@ use datafusion::logical_expr::{
 
 use crate::error::Error;
 use crate::sql::as_of;
-use crate::sql::dependent;
 use crate::sql::common::{Kind, common_type, kind, literal_type};
+use crate::sql::dependent;
 use crate::sql::functions::sum;
 use crate::sql::types::{TYPE_KEY, sql_type_of_arrow, with_sql_type};
 

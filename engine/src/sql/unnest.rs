@@ -54,7 +54,11 @@ pub fn rewrite(factor: &mut TableFactor) -> ControlFlow<Box<Error>> {
     if arrays.ordinality {
         let name = names.next().flatten().unwrap_or_else(|| "ordinality".into());
         let lengths: Vec<String> = arrays.exprs.iter().map(|array| format!("array_length({array}, 1)")).collect();
-        items.push(format!("unnest(mr_series(1::bigint, greatest({})::bigint)) AS {}", lengths.join(", "), quoted(&name)));
+        items.push(format!(
+            "unnest(mr_series(1::bigint, greatest({})::bigint)) AS {}",
+            lengths.join(", "),
+            quoted(&name)
+        ));
     }
     let subquery = match query(&format!("SELECT {}", items.join(", "))) {
         Ok(subquery) => subquery,

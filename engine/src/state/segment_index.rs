@@ -71,7 +71,8 @@ mod tests {
             let key: ArrayRef = Arc::new(Int64Array::from(vec![key]));
             Wanted { columns: vec![0], hash: encoder.encode_rows(&[key], 1).hashes[0] }
         };
-        let of = |key: i64| (0..1000u32).filter(|&r| keys.iter().nth(r as usize) == Some(Some(key))).collect::<Vec<_>>();
+        let of =
+            |key: i64| (0..1000u32).filter(|&r| keys.iter().nth(r as usize) == Some(Some(key))).collect::<Vec<_>>();
         assert_eq!(index.rows(&rows, &wanted(42)), Some(of(42)));
         assert_eq!(index.rows(&rows, &wanted(99)), Some(of(99)));
         assert_eq!(index.rows(&rows, &wanted(1000)), Some(vec![]));

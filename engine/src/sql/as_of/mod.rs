@@ -27,8 +27,8 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::logical_plan::builder::build_join_schema;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, Extension, Join, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDFImpl, Signature,
-    UserDefinedLogicalNodeCore, Volatility,
+    BinaryExpr, ColumnarValue, Expr, Extension, Join, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDFImpl,
+    Signature, UserDefinedLogicalNodeCore, Volatility,
 };
 
 use crate::error::Error;

@@ -51,7 +51,9 @@ impl Cursor<'_> {
             return self.create_sink();
         }
         if self.sees("unique index") {
-            return Err(self.error_here(Error::unsupported("CREATE UNIQUE INDEX")).hint("PRIMARY KEY keeps rows unique."));
+            return Err(self
+                .error_here(Error::unsupported("CREATE UNIQUE INDEX"))
+                .hint("PRIMARY KEY keeps rows unique."));
         }
         if self.accept("index") {
             return self.create_index();

@@ -211,7 +211,8 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             }
         };
         if is(n, "table") && starts_query && matches!(token(n + 1), Some(Token::Word(_))) {
-            let select = ["SELECT", "*", "FROM"].map(|word| if word == "*" { Token::Mul } else { Token::make_keyword(word) });
+            let select =
+                ["SELECT", "*", "FROM"].map(|word| if word == "*" { Token::Mul } else { Token::make_keyword(word) });
             edits.push((words[n], 1, select.into_iter().flat_map(|token| [token, blank()]).collect()));
         }
     }

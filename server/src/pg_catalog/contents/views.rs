@@ -79,7 +79,12 @@ pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_indexes"), "schemaname tablename indexname indexdef");
     for index in view.user_relations().flat_map(indexes_of) {
         let (r, definition) = (&index.relation, objects::index_definition(&index, None));
-        rows.add([r.schema_name.as_str().into(), r.name.as_str().into(), index.name.as_str().into(), definition.into()]);
+        rows.add([
+            r.schema_name.as_str().into(),
+            r.name.as_str().into(),
+            index.name.as_str().into(),
+            definition.into(),
+        ]);
     }
     rows.finish()
 }

@@ -482,7 +482,10 @@ fn substring_similar(pattern: &str, escape: Option<char>) -> Result<String> {
             format!("^(?:{})(?<part>{})$", similar(before, escape)?.replace(".*", ".*?"), similar(part, escape)?)
         }
         _ => {
-            return fail("2200C", "SQL regular expression may not contain more than two escape-double-quote separators");
+            return fail(
+                "2200C",
+                "SQL regular expression may not contain more than two escape-double-quote separators",
+            );
         }
     })
 }
