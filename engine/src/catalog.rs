@@ -187,6 +187,11 @@ impl Catalog {
     pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {
         self.relations.get(&id)
     }
+    /// Whether rows are logged under this id: a relation's, or those of the late rows that a stream keeps.
+    pub fn has_log(&self, id: RelationId) -> bool {
+        let keeps = |r: &Arc<Relation>| r.watermark.as_ref().is_some_and(|w| w.late == LateRows::Keep(id));
+        self.relations.contains_key(&id) || self.relations.values().any(keeps)
+    }
     pub fn find(&self, schema_name: &str, name: &str) -> Option<&Arc<Relation>> {
         self.relations.values().find(|r| r.name == name && r.schema_name == schema_name)
     }

@@ -59,7 +59,7 @@ impl Writes {
 
     /// In memory; in the log they take less.
     fn bytes(&self) -> u64 {
-        self.changes.values().flatten().map(|delta| delta.rows.get_array_memory_size() as u64).sum()
+        self.changes.values().flatten().map(|delta| delta.bytes() as u64).sum()
     }
 }
 
@@ -514,9 +514,7 @@ impl Commit {
         let made_only = |change: &CatalogChange| !matches!(change, CatalogChange::Drop(_));
         if changes.iter().all(made_only) {
             // Dropping makes room.
-            self.core
-                .store
-                .room(rows.iter().flat_map(|r| &r.1).map(|d| d.rows.get_array_memory_size() as u64).sum())?;
+            self.core.store.room(rows.iter().flat_map(|r| &r.1).map(|delta| delta.bytes() as u64).sum())?;
         }
         if changes.is_empty() {
             return Ok(self.header.epoch);

@@ -138,6 +138,23 @@ fn a_backup_of_a_running_database_is_one_moment_of_it() {
 }
 
 #[test]
+fn a_check_knows_the_late_rows_that_streams_keep() {
+    block_on(async {
+        let place = tempfile::tempdir().unwrap();
+        let database = Database::open(place, "late", 2, None).unwrap();
+        for name in ["s", "gone"] {
+            ok(&database, &format!("CREATE STREAM {name} (ts timestamptz, WATERMARK FOR ts AS ts)")).await;
+            ok(&database, &format!("INSERT INTO {name} VALUES ('2024-01-01 00:01Z'), ('2024-01-01 00:00Z')")).await;
+        }
+        assert_eq!(one(&database, "SELECT count(*) FROM mr_late_rows").await, "2");
+        ok(&database, "DROP STREAM gone").await;
+        let path = database.path().to_path_buf();
+        let problems = database.close_and(|| tools::check(&path).unwrap().problems).await;
+        assert_eq!(problems, [""; 0]);
+    });
+}
+
+#[test]
 fn trimming_is_no_retraction() {
     block_on(async {
         let mut database = Database::create(2).unwrap();

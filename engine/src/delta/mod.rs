@@ -47,6 +47,10 @@ impl Delta {
     pub fn schema(&self) -> SchemaRef {
         self.rows.schema()
     }
+    /// Bytes that its rows alone take, also where they lie in buffers shared with others.
+    pub fn bytes(&self) -> usize {
+        self.rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    }
     pub fn weight(&self, row: usize) -> i64 {
         self.weights.as_ref().map_or(1, |w| w.value(row))
     }

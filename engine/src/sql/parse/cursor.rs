@@ -115,7 +115,7 @@ impl<'a> Cursor<'a> {
 
     /// A name's part, folded; a reserved word is none unless quoted.
     pub fn identifier(&mut self) -> Result<String> {
-        if RESERVED.contains(&unquoted(self.token()).to_ascii_lowercase().as_str()) {
+        if is_reserved_word(&unquoted(self.token()).to_ascii_lowercase()) {
             return self.unexpected();
         }
         if !matches!(self.token(), Token::Word(_)) {
@@ -323,17 +323,25 @@ fn name_of_parts(mut parts: Vec<String>) -> Result<Name> {
 
 /// Whether an unquoted word can name nothing.
 pub fn is_reserved(ident: &ast::Ident) -> bool {
-    ident.quote_style.is_none() && RESERVED.contains(&ident.value.to_ascii_lowercase().as_str())
+    ident.quote_style.is_none() && is_reserved_word(&ident.value.to_ascii_lowercase())
+}
+
+/// Whether a word, in lower case, names nothing unless it is quoted.
+pub fn is_reserved_word(word: &str) -> bool {
+    RESERVED.contains(&word)
 }
 
 /// Postgres' reserved words, which are no names unless quoted.
 const RESERVED: &[&str] = &[
     "all",
+    "analyse",
+    "analyze",
     "and",
     "any",
     "array",
     "as",
     "asc",
+    "asymmetric",
     "both",
     "case",
     "cast",
@@ -342,12 +350,14 @@ const RESERVED: &[&str] = &[
     "column",
     "constraint",
     "create",
+    "current_catalog",
     "current_date",
     "current_role",
     "current_time",
     "current_timestamp",
     "current_user",
     "default",
+    "deferrable",
     "desc",
     "distinct",
     "do",
@@ -385,6 +395,7 @@ const RESERVED: &[&str] = &[
     "select",
     "session_user",
     "some",
+    "symmetric",
     "table",
     "then",
     "to",

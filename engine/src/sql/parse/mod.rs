@@ -29,7 +29,7 @@ use source::{Source, significant, split, unquoted};
 
 pub use source::text_of;
 
-pub use cursor::{fold, interval_literal, is_reserved};
+pub use cursor::{fold, interval_literal, is_reserved, is_reserved_word};
 
 /// Every statement of a text; one that is [`StatementKind::Empty`] when there is none. All or none: an error anywhere
 /// is the whole text's. Errors: 42601 with its position in `text`, 0A000, 54001.

@@ -215,8 +215,7 @@ impl Collector {
 
 /// Cuts `delta` into pieces that fit a chunk each.
 pub(super) fn split(delta: &Delta) -> Vec<Delta> {
-    let bytes: usize = delta.rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
-    let rows = match bytes / CHUNK_BYTES_MAX {
+    let rows = match delta.bytes() / CHUNK_BYTES_MAX {
         0 => CHUNK_ROWS_MAX,
         n => (delta.len() / (n + 1)).clamp(1, CHUNK_ROWS_MAX),
     };

@@ -133,7 +133,7 @@ impl Store {
                 return Ok(ControlFlow::Continue(()));
             }
             report.chunks += 1;
-            if catalog.get(relation).is_none() && !dropped.contains(&relation) {
+            if !catalog.has_log(relation) && !dropped.contains(&relation) {
                 report.problem(format!("{}: there is no such relation", name_chunk(key)));
             }
             if epoch > report.last_epoch {
@@ -161,7 +161,7 @@ impl Store {
         missing.sort();
         for ((epoch, relation), (chunks, rows)) in missing {
             let trimmed = report.note(self.trimmed_through(*relation)).unwrap_or(0);
-            if *epoch > trimmed && catalog.get(*relation).is_some() {
+            if *epoch > trimmed && catalog.has_log(*relation) {
                 let (has, of) = found.get(&(*epoch, *relation)).copied().unwrap_or_default();
                 report.problem(format!(
                     "epoch {epoch} of relation {relation}: {has} chunks with {of} rows instead of {chunks} with {rows}"

@@ -35,16 +35,20 @@ pub fn tables(from: &[TableWithJoins]) -> HashMap<String, ObjectName> {
     found
 }
 
-/// `of_system`: the query reads a system relation, so that plain generate_series is ours too.
+/// Functions that the engine has in FROM.
+const OF_ENGINE: &[&str] = &["unnest", "generate_series", "generate_subscripts"];
+
+/// `of_system`: the query reads a system relation, so that these too are ours, over its arrays.
 pub fn rewrite(factor: &mut TableFactor, of_system: bool) -> Result<()> {
-    let is_series = |name: &ObjectName| function_name(name) == "generate_series";
-    match factor {
-        TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. }
-            if !of_system && is_series(name) =>
-        {
-            return Ok(());
+    let of_engine = match factor {
+        TableFactor::UNNEST { .. } => true,
+        TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. } => {
+            OF_ENGINE.contains(&function_name(name).as_str())
         }
-        _ => {}
+        _ => false,
+    };
+    if of_engine && !of_system {
+        return Ok(());
     }
     let replacement = match factor {
         TableFactor::Function { name, args, with_ordinality, alias, .. } => {
