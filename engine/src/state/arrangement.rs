@@ -35,6 +35,8 @@ use crate::state::row_index::RowIndex;
 use crate::state::segment_index::{SegmentIndex, Wanted};
 use crate::time::Epoch;
 
+/// The death of a row that lives: later than any epoch. (0 is one: before the first checkpoint, recovery fills views as of it.)
+const ALIVE: Epoch = Epoch::MAX;
 /// Batches of at least so many rows become segments as they are.
 pub const SEGMENT_ROWS_MIN: usize = 4096;
 /// Larger batches are cut, so that a segment is a good unit of work for readers.
@@ -49,7 +51,7 @@ const DIRECTORY_SHIFT: u32 = 10;
 pub struct Segment {
     pub first: u32,
     pub rows: Arc<RecordBatch>,
-    /// Epoch in which each row died, 0 while it lives; made at the first death.
+    /// Epoch in which each row died, [`ALIVE`] while it lives; made at the first death.
     died: OnceLock<Box<[AtomicU64]>>,
     index: SegmentIndex,
 }
@@ -62,12 +64,12 @@ impl Segment {
         self.first + self.rows.num_rows() as u32
     }
     fn died_at(&self, row: usize) -> Epoch {
-        self.died.get().map_or(0, |d| d[row].load(Ordering::Acquire))
+        self.died.get().map_or(ALIVE, |d| d[row].load(Ordering::Acquire))
     }
     fn mark_died(&self, row: usize, epoch: Epoch) {
-        let died = self.died.get_or_init(|| (0..self.rows.num_rows()).map(|_| AtomicU64::new(0)).collect());
+        let died = self.died.get_or_init(|| (0..self.rows.num_rows()).map(|_| AtomicU64::new(ALIVE)).collect());
         let before = died[row].swap(epoch, Ordering::Release);
-        assert_eq!(before, 0, "a row dies once");
+        assert_eq!(before, ALIVE, "a row dies once");
     }
     /// The rows in the picture of `epoch`, of those before position `end`.
     fn visible(&self, end: u32, epoch: Epoch) -> Option<RecordBatch> {
@@ -77,13 +79,7 @@ impl Segment {
         let length = (end.min(self.end()) - self.first) as usize;
         let rows = if length == self.rows.num_rows() { (*self.rows).clone() } else { self.rows.slice(0, length) };
         let Some(died) = self.died.get() else { return Some(rows) };
-        let mask: BooleanArray = died[..length]
-            .iter()
-            .map(|d| {
-                let at = d.load(Ordering::Acquire);
-                Some(at == 0 || at > epoch)
-            })
-            .collect();
+        let mask: BooleanArray = died[..length].iter().map(|d| Some(d.load(Ordering::Acquire) > epoch)).collect();
         let rows = filter_record_batch(&rows, &mask).expect("mask is as long as the rows");
         (rows.num_rows() > 0).then_some(rows)
     }
@@ -93,10 +89,7 @@ impl Segment {
     /// Of the visible rows those that may be wanted.
     fn found(&self, end: u32, epoch: Epoch, wanted: &Wanted) -> Option<RecordBatch> {
         let Some(rows) = self.index.rows(&self.rows, wanted) else { return self.visible(end, epoch) };
-        let is_visible = |row: &u32| {
-            let died = self.died_at(*row as usize);
-            self.first + row < end && (died == 0 || died > epoch)
-        };
+        let is_visible = |row: &u32| self.first + row < end && self.died_at(*row as usize) > epoch;
         let rows: Vec<u32> = rows.into_iter().filter(is_visible).collect();
         (!rows.is_empty()).then(|| take(&self.rows, &rows))
     }
@@ -245,13 +238,7 @@ impl Segment {
         if skip >= length {
             return None;
         }
-        let keep: Vec<u32> = (skip..length)
-            .filter(|&r| {
-                let at = self.died_at(r);
-                at == 0 || at > epoch
-            })
-            .map(|r| r as u32)
-            .collect();
+        let keep: Vec<u32> = (skip..length).filter(|&r| self.died_at(r) > epoch).map(|r| r as u32).collect();
         if keep.is_empty() {
             return None;
         }
@@ -466,7 +453,7 @@ impl Arrangement {
 
     pub fn is_live(&self, position: u32) -> bool {
         let (segment, row) = self.place(position);
-        self.segments[segment as usize].died_at(row as usize) == 0
+        self.segments[segment as usize].died_at(row as usize) == ALIVE
     }
 
     /// Takes away one live row equal to each of `rows`, as of `epoch`; their positions, in order, or
@@ -609,7 +596,7 @@ impl Arrangement {
             for row in 0..segment.rows.num_rows() {
                 moved.push(next);
                 let at = segment.died_at(row);
-                if at == 0 || at > horizon {
+                if at > horizon {
                     keep.push(row as u32);
                     died.push(at);
                     kept.push(segment.first + row as u32);
@@ -637,10 +624,10 @@ impl Arrangement {
                 let merged = concat_batches(&self.shared.schema, group.iter().map(|g| &g.0)).expect("one schema");
                 let died: Vec<Epoch> = group.drain(..).flat_map(|g| g.1).collect();
                 if let Some(index) = &mut self.rows_by_hash {
-                    index.append_live(&row_hashes(&merged), |row| died[row] == 0);
+                    index.append_live(&row_hashes(&merged), |row| died[row] == ALIVE);
                 }
                 let segment = Segment::new(self.end, merged);
-                if died.iter().any(|&d| d != 0) {
+                if died.iter().any(|&d| d != ALIVE) {
                     let marks = died.into_iter().map(AtomicU64::new).collect();
                     assert!(segment.died.set(marks).is_ok(), "a new segment has none");
                 }
@@ -686,7 +673,7 @@ impl Arrangement {
             let skip = from.saturating_sub(segment.first) as usize;
             blocks.push(segment.rows.slice(skip, segment.rows.num_rows() - skip));
             if segment.died.get().is_some() {
-                let died = (skip..segment.rows.num_rows()).filter(|&r| segment.died_at(r) != 0);
+                let died = (skip..segment.rows.num_rows()).filter(|&r| segment.died_at(r) != ALIVE);
                 dead.extend(died.map(|r| segment.first + r as u32));
             }
         }
@@ -823,4 +810,28 @@ fn equal_rows(left: &RecordBatch, right: &RecordBatch) -> Vec<bool> {
         }
     }
     equal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::text::{parse, schema};
+
+    #[test]
+    fn a_row_can_die_in_epoch_0() {
+        let schema = schema("k: Int64");
+        let mut rows = Arrangement::new(schema.clone(), true);
+        let missing = |rows: &mut Arrangement, text: &str, epoch| rows.apply(&parse(&schema, text), epoch);
+        assert_eq!(missing(&mut rows, "+1 | NULL\n+1 | 2", 0), 0);
+        assert_eq!(missing(&mut rows, "-1 | NULL", 0), 0);
+        rows.publish(0);
+        let seen: usize = rows.reader().pin(0).unwrap().picture().batches().map(|b| b.num_rows()).sum();
+        assert_eq!((seen, rows.live_rows()), (1, 1));
+        assert_eq!(missing(&mut rows, "-1 | NULL", 1), 1);
+        let saved = rows.save().blocks;
+        let encoder = KeyEncoder::new(&[]).unwrap();
+        let mut again = Arrangement::new(schema.clone(), true);
+        again.restore(&[saved], &encoder, &[], &durable::Share::ALL, 0);
+        assert_eq!(again.live_rows(), 1);
+    }
 }
