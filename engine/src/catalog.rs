@@ -7,6 +7,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::time::TimeBound;
+
 pub type RelationId = u32;
 
 /// User objects' ids start here (so that they can serve as Postgres OIDs as they are).
@@ -123,6 +125,9 @@ pub struct Relation {
     /// The streams that a materialized view takes in from a later row than the first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub starts: BTreeMap<RelationId, StreamStart>,
+    /// What watermarks promise of a materialized view's columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<TimeBound>,
     pub owner: String,
     pub comment: Option<String>,
     pub column_comments: BTreeMap<usize, String>,

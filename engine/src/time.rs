@@ -56,6 +56,23 @@ pub struct PartitionTime {
     pub seen_us: i64,
 }
 
+/// What a watermark promises of one column: after an epoch whose watermark was W, what changes has W + `offset_us` or
+/// later there, or NULL. (Rows of a stream are at W or later, windows end after it.)
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TimeBound {
+    pub column: usize,
+    /// Their lowest watermark counts.
+    pub streams: Vec<RelationId>,
+    pub offset_us: i64,
+}
+
+impl TimeBound {
+    /// What lies before this moment in the column changes no more; `None` while nothing is known.
+    pub fn reached(&self, header: &EpochHeader) -> Option<i64> {
+        header.watermark(&self.streams).map(|watermark| watermark.saturating_add(self.offset_us))
+    }
+}
+
 impl EpochHeader {
     /// The watermark of several streams together: the lowest. `None` while one has none, or there are no streams.
     pub fn watermark(&self, streams: &[RelationId]) -> Option<i64> {

@@ -304,3 +304,65 @@ fn a_view_that_brought_the_process_down_starts_suspended() {
         database.verify().await.unwrap();
     });
 }
+
+/// Views over endless streams: what their operators remember stays as it is, and the answers are right.
+#[test]
+fn state_ends_with_the_watermark() {
+    const VIEWS: &[&str] = &[
+        "SELECT window_end, k, count(*) AS n, max(v) AS most, count(DISTINCT v) AS different \
+         FROM TUMBLE(l, ts, INTERVAL '10 seconds') GROUP BY window_end, k",
+        "SELECT window_end, sum(v) AS total FROM HOP(l, ts, INTERVAL '5 seconds', INTERVAL '10 seconds') \
+         GROUP BY window_end EMIT ON WINDOW CLOSE",
+        "SELECT l.k, l.v, r.v AS w FROM l LEFT JOIN r \
+         ON l.k = r.k AND r.ts BETWEEN l.ts - INTERVAL '1 second' AND l.ts + INTERVAL '2 seconds'",
+        "SELECT a.window_end, a.k, a.v, b.v AS w FROM TUMBLE(l, ts, INTERVAL '1 second') a \
+         FULL JOIN TUMBLE(r, ts, INTERVAL '1 second') b ON a.window_end = b.window_end AND a.k = b.k AND a.v = b.v",
+        "SELECT l.k, l.v, r.v AS w FROM l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts",
+        "SELECT k, window_end, count(*) AS n FROM SESSION(l PARTITION BY s, ts, INTERVAL '2 seconds') \
+         GROUP BY k, s, window_end",
+        "SELECT window_end, k, v FROM (SELECT *, rank() OVER (PARTITION BY window_end ORDER BY v DESC) AS n \
+         FROM TUMBLE(l, ts, INTERVAL '10 seconds')) t WHERE n <= 3",
+        "SELECT window_end, string_agg(v::text, ',') AS all_of_them \
+         FROM TUMBLE(l, ts, INTERVAL '1 second') GROUP BY window_end",
+        "SELECT DISTINCT ts, k FROM l",
+    ];
+    block_on(async {
+        let mut database = Database::open(tempfile::tempdir().unwrap(), "d", 2, None).unwrap();
+        for stream in ["l", "r"] {
+            let columns = "k int, v bigint, s bigint, ts timestamp, WATERMARK FOR ts AS ts - INTERVAL '3 seconds'";
+            ok(&database, &format!("CREATE STREAM {stream} ({columns}) WITH (max_future = '1000000 hours')")).await;
+        }
+        for (i, view) in VIEWS.iter().enumerate() {
+            ok(&database, &format!("CREATE MATERIALIZED VIEW v{i} AS {view}")).await;
+        }
+        let mut highest: Vec<Vec<u64>> = vec![];
+        for round in 0..24 {
+            let (from, to) = (round * 2000, round * 2000 + 1999);
+            for stream in ["l", "r"] {
+                // Out of order by up to two seconds, 200 rows a second.
+                let text = format!(
+                    "INSERT INTO {stream} SELECT n % 10, n, n / 100, \
+                     TIMESTAMP '2024-01-01 00:00:00' + (n * 5 - n % 3 * 600) * INTERVAL '1 millisecond' \
+                     FROM generate_series({from}, {to}) AS g(n)"
+                );
+                ok(&database, &text).await;
+            }
+            if round == 10 {
+                database.crash_and_reopen(3).await.unwrap();
+            }
+            // Memory is measured now and then.
+            ok(&database, "CHECKPOINT").await;
+            let rows = ok(&database, "SELECT state_rows FROM mr_views ORDER BY name").await.concat();
+            highest.push(rows.iter().map(|n| n.parse().unwrap()).collect());
+        }
+        database.verify().await.unwrap();
+        assert_eq!(one(&database, "SELECT count(*) FROM mr_late_rows").await, "0");
+        for (i, view) in VIEWS.iter().enumerate() {
+            let of = |rounds: std::ops::Range<usize>| highest[rounds].iter().map(|rows| rows[i]).max().unwrap();
+            let (early, late) = (of(3..10), of(17..24));
+            // Each worker looks through its state when there is more than about a thousand rows.
+            assert!(late <= early + early / 2 + 3 * 1024, "{view}: {early} rows, later {late}");
+            assert!(late < 24_000, "{view}: {late} rows of 48000");
+        }
+    });
+}

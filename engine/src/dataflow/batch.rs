@@ -9,9 +9,8 @@ use crate::operators::{Output, Step};
 use crate::plan::{NodeKind, Plan};
 use crate::time::EpochHeader;
 
-/// `rows`: of each relation that the plan imports, whole.
-pub fn run(plan: &Plan, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Result<Vec<Delta>> {
-    let epoch = EpochHeader { epoch: 1, ..EpochHeader::default() };
+/// `rows`: of each relation that the plan imports, whole, as of `epoch`.
+pub fn run(plan: &Plan, epoch: &EpochHeader, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Result<Vec<Delta>> {
     let mut results: Vec<Vec<Delta>> = Vec::new();
     for node in &plan.nodes {
         let mut inputs = node.inputs.iter().map(|&i| std::mem::take(&mut results[i])).collect::<Vec<_>>();
@@ -28,6 +27,7 @@ pub fn run(plan: &Plan, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Resu
             kind => {
                 let (_, mut operator) = operator(kind, true)?;
                 let mut out = Output::default();
+                operator.begin_epoch(epoch, &mut out)?;
                 for (port, deltas) in inputs.into_iter().enumerate() {
                     for delta in deltas {
                         let empty = delta.slice(0, 0);
@@ -37,7 +37,7 @@ pub fn run(plan: &Plan, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Resu
                         }
                     }
                 }
-                while operator.finish_epoch(&epoch, &mut out)? == Step::Again {}
+                while operator.finish_epoch(epoch, &mut out)? == Step::Again {}
                 out.deltas
             }
         });

@@ -1,10 +1,11 @@
 //! Feeds an operator its lowest open epoch, and knows everything about time so that the operator need not.
 //!
 //! Deltas of later epochs wait in a queue with their capability. An epoch is *finished* when the frontier
-//! has passed it; then its capability goes, and the next one opens.
+//! has passed it; then its capability goes, and the next one opens. A timed operator holds a capability all the time, and
+//! opens every epoch that the view is fed, with data or without.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Context {
     pub given: Rc<Cell<Epoch>>,
     /// The first epoch: finished by every operator even if it brings nothing. `None` after a restore.
     pub start: Option<Epoch>,
+    /// Epochs that this view has been fed and has not closed: timed operators see each of them.
+    pub fed: RefCell<BTreeSet<Epoch>>,
     pub view: RelationId,
     /// Rows that wait in front of operators.
     pub waiting_rows: Cell<usize>,
@@ -95,6 +98,11 @@ pub fn drive<'scope>(
         if let Some(start) = context.start {
             open.insert(start, OpenEpoch { capability: initial.delayed(&start), queue: VecDeque::new() });
         }
+        let mut standing = operator.borrow().is_timed().then(|| match context.start {
+            Some(start) => initial.delayed(&(start + 1)),
+            None => initial.clone(),
+        });
+        let mut begun = None;
         drop(initial);
         move |frontiers| {
             RUNNING.set(Some(context.view));
@@ -117,20 +125,34 @@ pub fn drive<'scope>(
                 .map(|f| f.frontier().first().copied().unwrap_or(Epoch::MAX))
                 .min()
                 .unwrap_or(Epoch::MAX);
+            if let Some(capability) = &mut standing {
+                let known = frontier.min(context.given.get() + 1);
+                if known > *capability.time() {
+                    for epoch in context.fed.borrow().range(*capability.time()..known) {
+                        let entry = || OpenEpoch { capability: capability.delayed(epoch), queue: VecDeque::new() };
+                        open.entry(*epoch).or_insert_with(entry);
+                    }
+                    capability.downgrade(&known);
+                }
+            }
+            if frontier == Epoch::MAX {
+                standing = None;
+            }
             while let Some(mut entry) = open.first_entry() {
                 let epoch = *entry.key();
                 if frontier < epoch || context.given.get() < epoch {
                     break;
                 }
                 let mut out = Output::default();
+                let mut begin = Ok(());
+                let is_new = begun.replace(epoch) != Some(epoch);
+                if is_new && operator.borrow().is_timed() {
+                    begin = operator.borrow_mut().begin_epoch(&context.header(epoch), &mut out);
+                }
                 let queue = &mut entry.get_mut().queue;
-                let step = advance(
-                    &mut **operator.borrow_mut(),
-                    queue,
-                    (frontier > epoch).then_some(epoch),
-                    &context,
-                    &mut out,
-                );
+                let finish = (frontier > epoch).then_some(epoch);
+                let mut next = || advance(&mut **operator.borrow_mut(), queue, finish, &context, &mut out);
+                let step = begin.and_then(|()| next());
                 context.errors.borrow_mut().append(&mut out.errors);
                 if !out.deltas.is_empty() {
                     let mut active = output.activate();

@@ -22,6 +22,7 @@ use crate::operators::join::Join;
 use crate::operators::map::Map;
 use crate::operators::recompute::{Recompute, RecomputeSpec};
 use crate::operators::session::Session;
+use crate::operators::temporal::Temporal;
 use crate::operators::top_k::TopK;
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
@@ -112,6 +113,7 @@ pub fn operator(kind: &NodeKind, owner: bool) -> Result<(&'static str, Box<dyn O
         NodeKind::Recompute(spec) => {
             ("Recompute", Box::new(Recompute::new(RecomputeSpec { owner, ..(**spec).clone() })?))
         }
+        NodeKind::Temporal(spec) => ("Temporal", Box::new(Temporal::new((**spec).clone())?)),
         NodeKind::Import { .. } | NodeKind::Constant(_) | NodeKind::Exchange { .. } => {
             unreachable!("these only move rows")
         }

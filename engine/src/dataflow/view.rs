@@ -195,7 +195,8 @@ pub struct View {
     /// `None` when it has been dropped, as that of a suspended view.
     dataflow: Option<usize>,
     imports: Vec<Import>,
-    constants: Vec<(PacketInput, Delta)>,
+    /// Inputs that never change, with what has yet to be sent.
+    constants: Vec<(PacketInput, Option<Delta>)>,
     operators: Vec<(u32, Rc<RefCell<Box<dyn Operator>>>)>,
     context: Rc<Context>,
     published: Rc<RefCell<Published>>,
@@ -253,6 +254,7 @@ impl View {
             headers,
             given,
             start,
+            fed: RefCell::new(start.into_iter().collect()),
             view: setup.id,
             waiting_rows: Cell::new(0),
             errors: RefCell::new(Vec::new()),
@@ -279,7 +281,7 @@ impl View {
             table_keys,
             dataflow: Some(dataflow),
             imports,
-            constants,
+            constants: constants.into_iter().map(|(handle, rows)| (handle, Some(rows))).collect(),
             operators,
             context,
             published,
@@ -314,7 +316,7 @@ impl View {
             Start::Restore { at, parts } => {
                 view.restore(*at, &parts.lock().expect("no panic while held"))?;
                 view.advance_inputs(at + 1);
-                view.constants.clear();
+                view.constants.iter_mut().for_each(|(_, rows)| *rows = None);
                 setup.status.workers[index].live.store(true, Ordering::Release);
             }
         }
@@ -477,7 +479,8 @@ impl View {
         let frontier = self.published.borrow().frontier;
         let mut closed = false;
         while self.open.front().is_some_and(|&e| e < frontier) {
-            self.open.pop_front();
+            let epoch = self.open.pop_front().expect("just looked");
+            self.context.fed.borrow_mut().remove(&epoch);
             closed = true;
         }
         if closed {
@@ -514,6 +517,7 @@ impl View {
     }
 
     fn feed_epoch(&mut self, epoch: Epoch, sources: &dyn Sources) {
+        self.context.fed.borrow_mut().insert(epoch);
         self.advance_inputs(epoch);
         for i in 0..self.imports.len() {
             let relation = self.imports[i].relation;
@@ -600,13 +604,11 @@ impl View {
                     break;
                 }
                 h.first = false;
-                let constants = std::mem::take(&mut self.constants);
-                for (mut handle, rows) in constants {
-                    if self.worker == 0 {
-                        handle.send(Packet { worker: 0, delta: rows });
+                for (handle, rows) in &mut self.constants {
+                    if let Some(delta) = rows.take().filter(|_| self.worker == 0) {
+                        handle.send(Packet { worker: 0, delta });
+                        handle.flush();
                     }
-                    // Dropped here: it never sends again.
-                    handle.flush();
                 }
                 h.feed = Some(self.snapshot_feed(&h, sources));
                 continue;
@@ -614,6 +616,7 @@ impl View {
             let Some(target) = h.target.filter(|&t| t > h.fed && reached > t) else { break };
             h.feed = Some(self.changes_feed(&mut h, target, sources));
             h.fed = target;
+            self.context.fed.borrow_mut().insert(target);
             self.advance_inputs(target);
         }
         self.mode = Mode::Hydrating(h);

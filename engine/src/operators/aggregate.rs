@@ -47,12 +47,13 @@ use self::cells::{Cells, ROWS};
 use self::journal::Journal;
 use self::output::{Pending, Touched};
 use self::values::{Values, passing};
+use super::expiry::{EXPIRY_ROWS_MIN, Expiry, stays};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::durable::Durable;
 use crate::state::key_table::KeyTable;
-use crate::time::EpochHeader;
+use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
@@ -97,6 +98,8 @@ pub struct AggregateSpec {
     pub append_only: bool,
     /// This worker owns the empty key.
     pub owner: bool,
+    /// Groups that change no more, by a column of the input that is one of the group's.
+    pub expiry: Option<TimeBound>,
 }
 
 /// The type of a call's result.
@@ -127,6 +130,7 @@ pub struct Aggregate {
     groups: KeyTable,
     cells: Cells,
     journal: Journal,
+    expiry: Option<Expiry>,
     /// Rows that checkpoints hold since the last whole one.
     saved_rows: usize,
     /// The only group of an aggregate without GROUP BY has been shown.
@@ -154,6 +158,7 @@ impl Aggregate {
             groups: KeyTable::new(&types)?,
             cells: Cells::new(),
             journal: Journal::new(),
+            expiry: spec.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
             saved_rows: 0,
             announced: false,
             epoch: 1,
@@ -174,6 +179,19 @@ impl Aggregate {
 
     fn is_global(&self) -> bool {
         self.spec.group.is_empty()
+    }
+
+    /// Forgets the groups that no row can come to any more; what they say stands.
+    fn expire(&mut self, epoch: &EpochHeader) {
+        let Some(expiry) = &self.expiry else { return };
+        let Some(before) = expiry.due(epoch, self.groups.len()) else { return };
+        let column = self.spec.group.iter().position(|column| *column == expiry.column()).expect("one of the group's");
+        let groups = self.live_groups();
+        let stays = stays(&self.groups.keys(&groups)[column], before);
+        self.dead = groups.into_iter().zip(stays).filter(|(_, stays)| !stays).map(|(id, _)| id).collect();
+        self.forget_dead();
+        let left = self.groups.len();
+        self.expiry.as_mut().expect("looked at above").swept(left);
     }
 
     /// Forgets the groups whose last row went.
@@ -240,7 +258,7 @@ impl Operator for Aggregate {
         Ok(Step::Done)
     }
 
-    fn finish_epoch(&mut self, _: &EpochHeader, out: &mut Output) -> Result<Step> {
+    fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
         if !self.finishing {
             self.finishing = true;
             for values in &mut self.values {
@@ -262,6 +280,7 @@ impl Operator for Aggregate {
             } else {
                 self.flush(out);
                 self.forget_dead();
+                self.expire(epoch);
                 self.epoch += 1;
                 self.finishing = false;
                 return Ok(Step::Done);

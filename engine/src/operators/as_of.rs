@@ -21,12 +21,13 @@ use std::ops::Bound;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 
+use super::expiry::{EXPIRY_BYTES_MIN, Expiry};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::durable::Durable;
-use crate::state::ordered_rows::{Entry, OrderedRows, Place, Rows};
-use crate::time::EpochHeader;
+use crate::state::ordered_rows::{Entry, OrderedRows, Place, Rows, number_of};
+use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
@@ -41,6 +42,9 @@ pub struct AsOfSpec {
     /// Left rows that meet nothing are kept.
     pub outer: bool,
     pub output: SchemaRef,
+    /// Left rows before it change no more, and of the right ones only the last one before it is still met; its column is
+    /// the left one's order.
+    pub expiry: Option<TimeBound>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +59,7 @@ pub struct AsOfSide {
 pub struct AsOf {
     spec: AsOfSpec,
     sides: [OrderedRows; 2],
+    expiry: Option<Expiry>,
 }
 
 type Row<'a> = (&'a Place, &'a Entry);
@@ -73,7 +78,24 @@ impl AsOf {
             let side = &spec.sides[port];
             OrderedRows::new(&side.schema, &side.key, side.order)
         };
-        Ok(AsOf { sides: [side(0)?, side(1)?], spec })
+        let expiry = spec.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_BYTES_MIN));
+        Ok(AsOf { sides: [side(0)?, side(1)?], spec, expiry })
+    }
+
+    fn expire(&mut self, epoch: &EpochHeader) {
+        let Some(expiry) = &mut self.expiry else { return };
+        let size = self.sides[0].bytes() + self.sides[1].bytes();
+        let Some(before) = expiry.due(epoch, size) else { return };
+        let earlier = |rows: &Rows| -> Vec<Place> {
+            rows.keys().take_while(|place| number_of(place) < before).cloned().collect()
+        };
+        self.sides[0].forget(earlier);
+        self.sides[1].forget(|rows| {
+            let mut gone = earlier(rows);
+            gone.pop();
+            gone
+        });
+        expiry.swept(self.sides[0].bytes() + self.sides[1].bytes());
     }
 
     /// Where in the order of the right side the rows begin that a left row looks at or, going back, end.
@@ -241,7 +263,7 @@ impl Operator for AsOf {
         Ok(Step::Done)
     }
 
-    fn finish_epoch(&mut self, _: &EpochHeader, out: &mut Output) -> Result<Step> {
+    fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
         let [left, right] = &self.sides;
         // The touched keys, as they are known on each side.
         let of_left: Vec<u32> = left.touched().keys().copied().collect();
@@ -276,6 +298,7 @@ impl Operator for AsOf {
         }
         self.emit(&mut changes, out)?;
         self.sides.iter_mut().try_for_each(OrderedRows::finish_epoch)?;
+        self.expire(epoch);
         Ok(Step::Done)
     }
 
@@ -302,7 +325,7 @@ mod tests {
         let side = AsOfSide { schema: schema(), key: vec![0], order: 1, width: 3 };
         let output = ["k", "t", "v", "rk", "rt", "rv"].map(|name| Field::new(name, DataType::Int64, true));
         let output = Arc::new(Schema::new(output.to_vec()));
-        AsOfSpec { sides: [side.clone(), side], back, takes_equal, outer, output }
+        AsOfSpec { sides: [side.clone(), side], back, takes_equal, outer, output, expiry: None }
     }
 
     fn checker(back: bool, takes_equal: bool, outer: bool) -> Checker<AsOf> {

@@ -12,6 +12,8 @@ use crate::time::EpochHeader;
 pub struct Checker<O> {
     pub operator: O,
     pub inputs: Vec<SchemaRef>,
+    /// The header of the next epoch, but for its number and `now`.
+    pub header: EpochHeader,
     epoch: u64,
 }
 
@@ -22,7 +24,7 @@ pub fn check(operator: impl Operator, inputs: &[SchemaRef], changes: &[(Port, &s
 
 impl<O: Operator> Checker<O> {
     pub fn new(operator: O, inputs: &[SchemaRef]) -> Self {
-        Checker { operator, inputs: inputs.to_vec(), epoch: 0 }
+        Checker { operator, inputs: inputs.to_vec(), header: EpochHeader::default(), epoch: 0 }
     }
 
     /// One epoch of changes, each its own batch, and what must come of it: rows as text, what was set
@@ -44,8 +46,9 @@ impl<O: Operator> Checker<O> {
     /// One epoch of changes; all that the operator says.
     pub fn run(&mut self, changes: Vec<(Port, Delta)>) -> Output {
         self.epoch += 1;
-        let header = EpochHeader { epoch: self.epoch, now_us: self.epoch as i64 * 1_000_000, ..EpochHeader::default() };
+        let header = EpochHeader { epoch: self.epoch, now_us: self.epoch as i64 * 1_000_000, ..self.header.clone() };
         let mut out = Output::default();
+        self.operator.begin_epoch(&header, &mut out).expect("begin_epoch");
         for (port, delta) in changes {
             let rest = delta.slice(0, 0);
             let mut step = self.operator.update(port, delta, &mut out).expect("update");

@@ -22,6 +22,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, Recor
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::evaluate::{Expression, predicate_or_set_aside};
+use super::expiry::{EXPIRY_ROWS_MIN, Expiry, expire};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::keys::KeyBatch;
@@ -30,7 +31,7 @@ use crate::state::arrangement::{split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_index::NONE;
 use crate::state::keyed_rows::KeyedRows;
-use crate::time::EpochHeader;
+use crate::time::{EpochHeader, TimeBound};
 
 /// Pairs looked at between two chances for others to run.
 const OUTPUT_ROWS_MAX: usize = 65536;
@@ -68,7 +69,8 @@ impl JoinKind {
     fn mark(self) -> bool {
         matches!(self, JoinKind::LeftMark | JoinKind::RightMark)
     }
-    fn counts(self, side: Port) -> bool {
+    /// Whether the matches of each row of `side` are counted.
+    pub fn counts(self, side: Port) -> bool {
         self.alone(side, false) || self.alone(side, true)
     }
     /// Whether the output has the columns of `side`.
@@ -100,6 +102,8 @@ pub struct SideSpec {
     pub schema: SchemaRef,
     pub key: Vec<usize>,
     pub append_only: bool,
+    /// Rows that neither meet anything any more nor are taken back.
+    pub expiry: Option<TimeBound>,
 }
 
 struct Side {
@@ -108,6 +112,7 @@ struct Side {
     matches: Option<Vec<u32>>,
     /// Just restored: the counts have to be made.
     restored: bool,
+    expiry: Option<Expiry>,
 }
 
 /// Rows of one sign on their way through the other side.
@@ -144,6 +149,7 @@ impl Join {
                 keyed: KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?,
                 matches: spec.kind.counts(port).then(Vec::new),
                 restored: false,
+                expiry: s.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
             })
         };
         let sides = [side(0)?, side(1)?];
@@ -428,6 +434,16 @@ impl Operator for Join {
         }
         for side in &mut self.sides {
             let kept = side.keyed.publish(epoch.epoch);
+            if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
+                *matches = kept.iter().map(|&p| matches[p as usize]).collect();
+            }
+        }
+        // The counts of what was restored are made from rows of both sides.
+        if self.sides.iter().any(|side| side.restored) {
+            return Ok(Step::Done);
+        }
+        for side in &mut self.sides {
+            let kept = expire(&mut side.keyed, &mut side.expiry, epoch);
             if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
                 *matches = kept.iter().map(|&p| matches[p as usize]).collect();
             }

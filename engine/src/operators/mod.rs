@@ -2,7 +2,7 @@
 //! needs for that in arrangements and cells (`state`). One file each.
 //!
 //! In come deltas and epoch headers, out go deltas. An operator knows neither Timely nor workers nor
-//! plans nor the clock: the driver feeds it its lowest open epoch, `dataflow::render` makes it.
+//! plans nor a clock but the header's: the driver feeds it its lowest open epoch, `dataflow::render` makes it.
 //!
 //! ```text
 //!            update(port, delta)*          finish_epoch(header)
@@ -15,10 +15,12 @@ pub mod as_of;
 #[cfg(test)]
 pub mod check;
 pub mod evaluate;
+pub mod expiry;
 pub mod join;
 pub mod map;
 pub mod recompute;
 pub mod session;
+pub mod temporal;
 pub mod top_k;
 pub mod union;
 pub mod unnest;
@@ -64,6 +66,16 @@ pub struct ErrorChange {
 ///
 /// An `Err` stops the dataflow. A row that cannot be evaluated is no `Err` but an [`ErrorChange`].
 pub trait Operator: 'static {
+    /// An epoch begins. Called for every epoch where [`Operator::is_timed`], and for no others.
+    fn begin_epoch(&mut self, _: &EpochHeader, _: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Its result changes with the header alone, without any row.
+    fn is_timed(&self) -> bool {
+        false
+    }
+
     fn update(&mut self, input: Port, delta: Delta, out: &mut Output) -> Result<Step>;
 
     /// All of the epoch has been seen.

@@ -24,6 +24,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::evaluate::set_aside;
+use super::expiry::{EXPIRY_ROWS_MIN, Expiry, expire};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::consolidate::{consolidate, has_retractions};
@@ -33,7 +34,7 @@ use crate::state::arrangement::{split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::KeyTable;
 use crate::state::keyed_rows::KeyedRows;
-use crate::time::EpochHeader;
+use crate::time::{EpochHeader, TimeBound};
 
 mod query;
 pub use query::{Fed, Query};
@@ -46,6 +47,10 @@ pub struct RecomputeSpec {
     pub inputs: Vec<RecomputeInput>,
     /// The query over its inputs.
     pub query: Query,
+    /// Of a query over one input: columns of it that are columns of the result, (from, to).
+    pub passed: Vec<(usize, usize)>,
+    /// A column of one input, by which a row is changed only by rows that are not after it.
+    pub later: Option<usize>,
     pub output: SchemaRef,
     /// This worker owns the empty key.
     pub owner: bool,
@@ -58,10 +63,13 @@ pub struct RecomputeInput {
     pub key: Vec<usize>,
     /// It never retracts.
     pub append_only: bool,
+    /// Rows that are let go, by a column of the key.
+    pub expiry: Option<TimeBound>,
 }
 
 struct Input {
     keyed: KeyedRows,
+    expiry: Option<Expiry>,
     /// Changes of the open epoch.
     held: Vec<Delta>,
     /// Taken from a checkpoint, and so after the first epoch.
@@ -106,7 +114,8 @@ impl Recompute {
     pub fn new(spec: RecomputeSpec) -> Result<Recompute> {
         let inputs = spec.inputs.iter().map(|input| {
             let keyed = KeyedRows::new(&input.schema, &input.key, !input.append_only, false)?;
-            Ok(Input { keyed, held: Vec::new(), restored: false })
+            let expiry = input.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN));
+            Ok(Input { keyed, expiry, held: Vec::new(), restored: false })
         });
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
         let key_schema = match spec.inputs.first() {
@@ -247,6 +256,7 @@ impl Operator for Recompute {
         }
         for input in &mut self.inputs {
             input.keyed.publish(epoch.epoch);
+            expire(&mut input.keyed, &mut input.expiry, epoch);
         }
         Ok(Step::Done)
     }

@@ -22,12 +22,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::expiry::{EXPIRY_BYTES_MIN, Expiry};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::durable::Durable;
-use crate::state::ordered_rows::{Entry, OrderedRows, Place, Rows};
-use crate::time::EpochHeader;
+use crate::state::ordered_rows::{Entry, OrderedRows, Place, Rows, number_of};
+use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
@@ -48,11 +49,14 @@ pub struct SessionSpec {
     pub bounds: Vec<Bound>,
     /// The first columns of the input, then the bounds.
     pub output: SchemaRef,
+    /// Sessions that have ended before it change no more; its column is the time.
+    pub expiry: Option<TimeBound>,
 }
 
 pub struct Session {
     spec: SessionSpec,
     rows: OrderedRows,
+    expiry: Option<Expiry>,
 }
 
 /// A session's bounds.
@@ -79,28 +83,55 @@ impl<'a> Changes<'a> {
 impl Session {
     pub fn new(spec: SessionSpec) -> Result<Session> {
         let rows = OrderedRows::new(&spec.input, &spec.key, spec.time)?;
-        Ok(Session { spec, rows })
+        let expiry = spec.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_BYTES_MIN));
+        Ok(Session { spec, rows, expiry })
+    }
+
+    /// Forgets the sessions that no row can come to any more: those that have ended before that moment.
+    fn expire(&mut self, epoch: &EpochHeader) {
+        let Some(expiry) = &mut self.expiry else { return };
+        let Some(before) = expiry.due(epoch, self.rows.bytes()) else { return };
+        let gap = self.spec.gap_us;
+        self.rows.forget(|rows| {
+            let mut gone = Vec::new();
+            let mut session: Vec<&Place> = Vec::new();
+            for place in rows.keys() {
+                let last = session.last().map(|last| number_of(last));
+                if last.is_some_and(|last| number_of(place).abs_diff(last) >= gap.unsigned_abs()) {
+                    gone.extend(session.drain(..).cloned());
+                }
+                // In order: no later session has ended before.
+                if number_of(place).saturating_add(gap) > before {
+                    session.clear();
+                    break;
+                }
+                session.push(place);
+            }
+            gone.extend(session.into_iter().cloned());
+            gone
+        });
+        expiry.swept(self.rows.bytes());
     }
 
     /// The rows that hang together with one, in order.
     fn around<'a>(&self, rows: &'a Rows, place: &Place) -> Vec<(&'a Place, &'a Entry)> {
         let near = |a: i64, b: i64| a.abs_diff(b) < self.spec.gap_us.unsigned_abs();
         let mut found = Vec::new();
-        let mut time = time_of(place);
+        let mut time = number_of(place);
         for (before, entry) in rows.range::<Place, _>(..place).rev() {
-            if !near(time, time_of(before)) {
+            if !near(time, number_of(before)) {
                 break;
             }
-            time = time_of(before);
+            time = number_of(before);
             found.push((before, entry));
         }
         found.reverse();
-        time = time_of(place);
+        time = number_of(place);
         for (after, entry) in rows.range::<Place, _>(place..) {
-            if !near(time, time_of(after)) {
+            if !near(time, number_of(after)) {
                 break;
             }
-            time = time_of(after);
+            time = number_of(after);
             found.push((after, entry));
         }
         found
@@ -112,7 +143,7 @@ impl Session {
         let mut session: Vec<usize> = Vec::new();
         let mut end = |session: &mut Vec<usize>| {
             if let (Some(&first), Some(&last)) = (session.first(), session.last()) {
-                let of = (time_of(rows[first].0), time_of(rows[last].0).saturating_add(self.spec.gap_us));
+                let of = (number_of(rows[first].0), number_of(rows[last].0).saturating_add(self.spec.gap_us));
                 session.drain(..).for_each(|row| bounds[row] = Some(of));
             }
         };
@@ -120,8 +151,8 @@ impl Session {
             if count(entry) <= 0 {
                 continue;
             }
-            let last = session.last().map(|&last| time_of(rows[last].0));
-            if last.is_some_and(|last| time_of(place).abs_diff(last) >= self.spec.gap_us.unsigned_abs()) {
+            let last = session.last().map(|&last| number_of(rows[last].0));
+            if last.is_some_and(|last| number_of(place).abs_diff(last) >= self.spec.gap_us.unsigned_abs()) {
                 end(&mut session);
             }
             session.push(row);
@@ -153,12 +184,6 @@ impl Session {
     }
 }
 
-/// The time at the beginning of a place: a byte that says that it is not NULL, then its bytes, the first bit flipped.
-fn time_of(place: &Place) -> i64 {
-    let bytes = place[1..9].try_into().expect("eight bytes");
-    i64::from_be_bytes(bytes) ^ i64::MIN
-}
-
 impl Operator for Session {
     fn update(&mut self, _: Port, delta: Delta, _: &mut Output) -> Result<Step> {
         if !delta.is_empty() {
@@ -167,7 +192,7 @@ impl Operator for Session {
         Ok(Step::Done)
     }
 
-    fn finish_epoch(&mut self, _: &EpochHeader, out: &mut Output) -> Result<Step> {
+    fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
         let mut changes = Changes::default();
         for (&key, places) in self.rows.touched() {
             let mut seen: Option<&Place> = None;
@@ -196,6 +221,7 @@ impl Operator for Session {
         }
         self.emit(&mut changes, out)?;
         self.rows.finish_epoch()?;
+        self.expire(epoch);
         Ok(Step::Done)
     }
 
@@ -223,6 +249,7 @@ mod tests {
             gap_us: 10_000_000,
             bounds: vec![Bound::Start, Bound::End],
             output: Arc::new(Schema::new(output)),
+            expiry: None,
         }
     }
 

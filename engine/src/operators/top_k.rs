@@ -28,6 +28,7 @@ use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, RowParser, Rows, SortField};
 
+use super::expiry::{EXPIRY_BYTES_MIN, Expiry, stays};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::keys::KeyBatch;
@@ -35,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::state::arrangement::take;
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::KeyTable;
-use crate::time::EpochHeader;
+use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
@@ -82,6 +83,8 @@ pub struct TopKSpec {
     pub output: SchemaRef,
     /// The input never retracts.
     pub append_only: bool,
+    /// Lists that change no more, by a column of the partition.
+    pub expiry: Option<TimeBound>,
 }
 
 /// A row as bytes that compare as the order does: the order's columns, then all columns.
@@ -124,6 +127,7 @@ pub struct TopK {
     save_whole: bool,
     bytes: usize,
     ids: Vec<u32>,
+    expiry: Option<Expiry>,
 }
 
 /// The rows of a partition.
@@ -180,6 +184,7 @@ impl TopK {
             save_whole: true,
             bytes: 0,
             ids: Vec::new(),
+            expiry: spec.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_BYTES_MIN)),
             spec,
         })
     }
@@ -334,6 +339,23 @@ impl TopK {
         }
     }
 
+    /// Forgets the lists that no row can come to any more; what they say stands.
+    fn expire(&mut self, epoch: &EpochHeader) {
+        let Some(expiry) = &self.expiry else { return };
+        let Some(before) = expiry.due(epoch, self.bytes) else { return };
+        let column = self.spec.partition.iter().position(|c| *c == expiry.column()).expect("one of the partition's");
+        let filled: Vec<u32> =
+            (0..self.lists.len() as u32).filter(|&id| !self.lists[id as usize].rows.is_empty()).collect();
+        let stays = stays(&self.partitions.keys(&filled)[column], before);
+        for (id, _) in filled.into_iter().zip(stays).filter(|(_, stays)| !stays) {
+            let places: Vec<Place> = self.lists[id as usize].rows.keys().cloned().collect();
+            places.iter().for_each(|place| self.remove(id, place));
+            self.forget_if_empty(id);
+        }
+        let left = self.bytes;
+        self.expiry.as_mut().expect("looked at above").swept(left);
+    }
+
     /// Takes away a partition that has no rows.
     fn forget_if_empty(&mut self, id: u32) {
         if self.lists[id as usize].rows.is_empty() {
@@ -416,7 +438,7 @@ impl Operator for TopK {
         Ok(Step::Done)
     }
 
-    fn finish_epoch(&mut self, _: &EpochHeader, out: &mut Output) -> Result<Step> {
+    fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
         for (id, place) in std::mem::take(&mut self.low) {
             match self.lists[id as usize].rows.get(&place).map(|entry| entry.count) {
                 Some(0) => self.remove(id, &place),
@@ -438,6 +460,7 @@ impl Operator for TopK {
         }
         self.emit(&mut changes, out)?;
         self.epoch += 1;
+        self.expire(epoch);
         Ok(Step::Done)
     }
 

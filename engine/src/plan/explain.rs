@@ -9,9 +9,13 @@
 
 use std::fmt::Write;
 
+use arrow::datatypes::SchemaRef;
+
 use super::{Node, NodeKind, Plan};
 use crate::operators::map::MapStep;
+use crate::operators::temporal::Condition;
 use crate::operators::top_k::Bound;
+use crate::time::TimeBound;
 
 pub fn explain(plan: &Plan) -> String {
     let mut lines = Vec::new();
@@ -170,6 +174,12 @@ fn describe(plan: &Plan, node: &Node) -> String {
             let key = if key.is_empty() || key == "()" { "everything".to_string() } else { key };
             format!("Recompute by {key}: {}", spec.query)
         }
+        NodeKind::Temporal(spec) => match &spec.condition {
+            Condition::Closed(bound) => {
+                format!("Hold back until the watermark has passed {}", names(node, &[bound.column]))
+            }
+            Condition::Clock { holds, .. } => format!("Temporal filter {holds}"),
+        },
         NodeKind::Union => "Union".to_string(),
     }
 }
@@ -177,24 +187,67 @@ fn describe(plan: &Plan, node: &Node) -> String {
 fn note(plan: &Plan, node: &Node) -> String {
     match &node.kind {
         NodeKind::Import { .. } if node.append_only => "append-only".into(),
-        NodeKind::Join(_) => {
+        NodeKind::Join(spec) => {
             let sides: Vec<&str> = node
                 .inputs
                 .iter()
                 .map(|&i| if plan.nodes[i].append_only { "append-only" } else { "retractable" })
                 .collect();
-            format!("incremental; state: both sides whole ({} left, {} right), unbounded", sides[0], sides[1])
+            let ends: Vec<String> = (0..2)
+                .filter_map(|side| {
+                    let bound = spec.sides[side].expiry.as_ref()?;
+                    let name = spec.sides[side].schema.field(bound.column).name();
+                    Some(format!("{} until the watermark has passed {name}{}", ["left", "right"][side], moved(bound)))
+                })
+                .collect();
+            let ends = if ends.is_empty() { "unbounded".to_string() } else { ends.join(", ") };
+            format!("incremental; state: both sides whole ({} left, {} right), {ends}", sides[0], sides[1])
         }
         NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),
-        NodeKind::Aggregate(_) => "incremental; state: accumulators per group, unbounded".into(),
-        NodeKind::TopK(spec) if spec.append_only => "incremental; state: the listed rows".into(),
-        NodeKind::TopK(_) => "incremental; state: all rows, in order, unbounded".into(),
-        NodeKind::AsOf(_) => "incremental; state: both sides, in order per key, unbounded".into(),
-        NodeKind::Session(_) => "incremental by session; state: all rows, in order per key, unbounded".into(),
+        NodeKind::Aggregate(spec) => {
+            format!("incremental; state: accumulators per group, {}", until(&spec.input, &spec.expiry))
+        }
+        NodeKind::TopK(spec) if spec.append_only => match &spec.expiry {
+            None => "incremental; state: the listed rows".into(),
+            expiry => format!("incremental; state: the listed rows, {}", until(&spec.input, expiry)),
+        },
+        NodeKind::TopK(spec) => format!("incremental; state: all rows, in order, {}", until(&spec.input, &spec.expiry)),
+        NodeKind::AsOf(spec) => {
+            let ends = until(&spec.sides[0].schema, &spec.expiry);
+            format!("incremental; state: both sides, in order per key, {ends}")
+        }
+        NodeKind::Session(spec) => {
+            let ends = if spec.expiry.is_some() { "until the watermark has passed their end" } else { "unbounded" };
+            format!("incremental by session; state: all rows, in order per key, {ends}")
+        }
+        NodeKind::Temporal(spec) => match &spec.condition {
+            Condition::Closed(_) => "state: rows that are not final".into(),
+            Condition::Clock { .. } => "by the clock; state: rows that will come or go".into(),
+        },
         NodeKind::Recompute(spec) if spec.inputs.iter().all(|input| input.key.is_empty()) => {
             "recomputed as a whole at each change of it; state: its inputs, unbounded".into()
         }
-        NodeKind::Recompute(_) => "touched keys recomputed; state: its input by key, unbounded".into(),
+        NodeKind::Recompute(spec) => {
+            let ends = spec.inputs.first().map_or("unbounded".into(), |input| until(&input.schema, &input.expiry));
+            format!("touched keys recomputed; state: its input by key, {ends}")
+        }
         _ => String::new(),
+    }
+}
+
+/// How long state is kept.
+fn until(schema: &SchemaRef, expiry: &Option<TimeBound>) -> String {
+    match expiry {
+        None => "unbounded".into(),
+        Some(bound) => format!("until the watermark has passed {}{}", schema.field(bound.column).name(), moved(bound)),
+    }
+}
+
+/// By how much the watermark must have passed it, beyond the next moment.
+fn moved(bound: &TimeBound) -> String {
+    match 1 - bound.offset_us {
+        ..=1 => String::new(),
+        us if us % 1_000_000 == 0 => format!(" by {} s", us / 1_000_000),
+        us => format!(" by {us} us"),
     }
 }

@@ -7,8 +7,10 @@ mod aggregate;
 mod as_of;
 mod recompute;
 mod session;
+mod temporal;
 mod top_k;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -19,7 +21,8 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
 
-use super::{Node, NodeKind, Plan};
+use super::{Node, NodeKind, Plan, event_time};
+use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::operators::evaluate::Expression;
 use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
@@ -29,23 +32,33 @@ use crate::serve::log::LogTable;
 use crate::serve::table::RelationTable;
 use crate::sql::as_of::AsOf;
 use crate::sql::bind::error_from;
+use crate::time::{EpochHeader, TimeBound};
 
-/// Refuses what no incremental plan can hold: volatile functions, and those that read the clock. To be
-/// asked of the plan before it is optimized, since the optimizer folds the clock into a constant.
+/// Refuses what no incremental plan can hold: volatile functions, and those that read the clock outside of WHERE.
 pub fn check_deterministic(plan: &LogicalPlan) -> Result<()> {
     let mut refused = None;
     plan.apply_with_subqueries(|node| {
+        let is_condition = match node {
+            LogicalPlan::Filter(_) => true,
+            LogicalPlan::Join(join) => join.join_type == JoinType::Inner,
+            _ => false,
+        };
         node.apply_expressions(|e| {
+            if !is_condition && temporal::reads_clock(e) {
+                refused = Some(temporal::misplaced());
+            }
             e.apply(|e| {
+                if let Some(word) = temporal::word_of_today(e) {
+                    refused = Some(
+                        Error::unsupported(format!("'{word}' as a time in a materialized view"))
+                            .hint("Write now(), or current_date and what is before or after it."),
+                    );
+                }
                 if let Expr::ScalarFunction(f) = e {
-                    let name = f.func.name();
-                    let clock = matches!(name, "now" | "current_date" | "current_time" | "current_timestamp" | "today");
-                    if clock {
-                        refused = Some(Error::unsupported(format!("{name}() in a materialized view")).hint(
-                            "the answer would change without any event; store the time with the row, e.g. a column DEFAULT now()",
-                        ));
-                    } else if f.func.signature().volatility == Volatility::Volatile {
-                        refused = Some(Error::unsupported(format!("volatile function {name}() in a materialized view")));
+                    let (name, volatility) = (f.func.name(), f.func.signature().volatility);
+                    if volatility == Volatility::Volatile {
+                        refused =
+                            Some(Error::unsupported(format!("volatile function {name}() in a materialized view")));
                     }
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -54,6 +67,19 @@ pub fn check_deterministic(plan: &LogicalPlan) -> Result<()> {
     })
     .map_err(error_from)?;
     refused.map_or(Ok(()), Err)
+}
+
+/// Whether a plan names the clock.
+pub fn reads_clock(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|e| {
+            found |= temporal::reads_clock(e);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })
+    .map_err(error_from)?;
+    Ok(found)
 }
 
 /// The relations that a plan reads, by id, each once.
@@ -78,9 +104,21 @@ pub fn relations_read(plan: &LogicalPlan) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-pub fn lower(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
-    let mut lowering = Lowering { state, nodes: Vec::new(), dealt_by: Vec::new() };
-    let mut output = lowering.node(plan)?;
+/// When a view shows its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Showing {
+    Changes,
+    /// Once, when no change can come to them any more.
+    Final,
+}
+
+/// Makes the incremental plan.
+pub fn lower(state: &SessionState, plan: &LogicalPlan, showing: Showing) -> Result<Plan> {
+    let mut lowering = Lowering { state, nodes: Vec::new(), dealt_by: Vec::new(), bounds: BTreeMap::new() };
+    let mut output = match showing {
+        Showing::Changes => lowering.node(plan)?,
+        Showing::Final => lowering.held_back(plan)?.0,
+    };
     let names: SchemaRef = relaxed(plan.schema());
     if *lowering.nodes[output].schema != *names {
         let columns = (0..names.fields().len()).collect();
@@ -92,7 +130,18 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan) -> Result<Plan> {
         output = lowering.exchange(output, all);
     }
     assert_eq!(output, lowering.nodes.len() - 1, "the result is the last node");
-    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: lowering.nodes })
+    let imported = |relation| lowering.bounds.get(&relation).cloned().unwrap_or_default();
+    event_time::expire(&mut lowering.nodes, &imported);
+    let mut bounds = event_time::bounds(&lowering.nodes, &imported).pop().expect("one for each node");
+    bounds.retain(|bound| event_time::is_time(plan.schema().field(bound.column).data_type()));
+    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: lowering.nodes, bounds })
+}
+
+/// The plan of which only rows are left that a view which shows final rows shows, at the watermarks of an epoch.
+pub fn only_final(state: &SessionState, plan: LogicalPlan, epoch: &EpochHeader) -> Result<LogicalPlan> {
+    let mut lowering = Lowering { state, nodes: Vec::new(), dealt_by: Vec::new(), bounds: BTreeMap::new() };
+    let (_, closing, depth) = lowering.held_back(&plan)?;
+    temporal::with_final_rows(plan, depth, &closing, epoch).map_err(error_from)
 }
 
 struct Lowering<'a> {
@@ -100,6 +149,8 @@ struct Lowering<'a> {
     nodes: Vec<Node>,
     /// Per node: the columns whose hash decides which worker has a row; `None` when nothing in the row does.
     dealt_by: Vec<Option<Vec<usize>>>,
+    /// What watermarks promise of the relations that are read.
+    bounds: BTreeMap<RelationId, Vec<TimeBound>>,
 }
 
 /// The Arrow schema of a plan node. Everything may be NULL: DataFusion's promises about that are for its
@@ -132,6 +183,9 @@ impl Lowering<'_> {
         if let Some(name) = unsupported_in(expr) {
             return Err(in_view(name));
         }
+        if temporal::reads_clock(expr) {
+            return Err(temporal::misplaced());
+        }
         self.state.create_physical_expr(expr.clone(), schema).map_err(error_from)
     }
 
@@ -146,9 +200,7 @@ impl Lowering<'_> {
                     return Ok(numbered);
                 }
                 let input = self.node(&filter.input)?;
-                let condition = self.expression(&filter.predicate, filter.input.schema())?;
-                let schema = self.nodes[input].schema.clone();
-                Ok(self.map(input, MapStep::Filter(condition), schema))
+                self.filter(input, filter.input.schema(), &filter.predicate)
             }
             LogicalPlan::Projection(projection) => {
                 let input = self.node(&projection.input)?;
@@ -229,10 +281,10 @@ impl Lowering<'_> {
         let columns = scan.projection.clone().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let projected = relax(&schema.project(&columns).expect("a projection of the relation's schema"));
         let kind = NodeKind::Import { relation: relation.id, name: relation.name.clone(), columns };
-        let mut node = self.push(kind, vec![], projected.clone(), table.append_only(), None);
+        self.bounds.insert(relation.id, event_time::of_relation(relation));
+        let mut node = self.push(kind, vec![], projected, table.append_only(), None);
         for filter in &scan.filters {
-            let condition = self.expression(filter, &scan.projected_schema)?;
-            node = self.map(node, MapStep::Filter(condition), projected.clone());
+            node = self.filter(node, &scan.projected_schema, filter)?;
         }
         Ok(node)
     }
@@ -374,7 +426,11 @@ impl Lowering<'_> {
             widths.push(width);
         }
         let schemas: Vec<SchemaRef> = inputs.iter().map(|&i| self.nodes[i].schema.clone()).collect();
-        let (filter, filter_columns) = self.join_filter(join, schemas[0].fields().len())?;
+        let (temporal, lasting) = temporal::split(join.filter.as_ref());
+        if !temporal.is_empty() && kind != JoinKind::Inner {
+            return Err(temporal::misplaced());
+        }
+        let (filter, filter_columns) = self.join_filter(join, lasting.as_ref(), schemas[0].fields().len())?;
         let filter = filter.map(|filter| (filter, filter_columns));
         let inputs = [inputs[0], inputs[1]];
         let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
@@ -393,10 +449,14 @@ impl Lowering<'_> {
         if matches!(kind, JoinKind::LeftMark | JoinKind::RightMark) {
             columns.push(offset);
         }
-        if columns.len() == output.fields().len() && *named == *output {
-            return Ok(node);
+        let mut node = node;
+        if columns.len() != output.fields().len() || *named != *output {
+            node = self.map(node, MapStep::Select(columns, named.clone()), named);
         }
-        Ok(self.map(node, MapStep::Select(columns, named.clone()), named))
+        for condition in temporal {
+            node = self.filter(node, &join.schema, &condition)?;
+        }
+        Ok(node)
     }
 
     /// Of inputs that are dealt by the keys. `filter`: with the columns of left ++ right that it reads.
@@ -438,6 +498,7 @@ impl Lowering<'_> {
             schema: schemas[port].clone(),
             key: keys[port].clone(),
             append_only: self.nodes[inputs[port]].append_only,
+            expiry: None,
         };
         let (filter, filter_columns) = filter.map_or((None, vec![]), |(filter, columns)| (Some(filter), columns));
         let spec =
@@ -476,8 +537,13 @@ impl Lowering<'_> {
 
     /// The join's further condition over just the columns that it names, counted in left ++ right, where
     /// the left is `left_width` columns wide.
-    fn join_filter(&self, join: &Join, left_width: usize) -> Result<(Option<Expression>, Vec<usize>)> {
-        let Some(filter) = &join.filter else { return Ok((None, vec![])) };
+    fn join_filter(
+        &self,
+        join: &Join,
+        filter: Option<&Expr>,
+        left_width: usize,
+    ) -> Result<(Option<Expression>, Vec<usize>)> {
+        let Some(filter) = filter else { return Ok((None, vec![])) };
         let (left, right) = (join.left.schema(), join.right.schema());
         let mut columns: Vec<usize> = Vec::new();
         let mut fields = Vec::new();

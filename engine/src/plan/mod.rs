@@ -3,6 +3,7 @@
 //! [`lower`] makes it of DataFusion's optimized logical plan; `dataflow::render` makes a dataflow of it, one
 //! match without conditions; [`explain`] prints it. It knows nothing of Timely, of workers or of state.
 
+pub mod event_time;
 pub mod explain;
 pub mod lower;
 pub mod order;
@@ -17,8 +18,10 @@ use crate::operators::join::JoinSpec;
 use crate::operators::map::MapStep;
 use crate::operators::recompute::RecomputeSpec;
 use crate::operators::session::SessionSpec;
+use crate::operators::temporal::{Condition, TemporalSpec};
 use crate::operators::top_k::TopKSpec;
 use crate::operators::unnest::UnnestSpec;
+use crate::time::TimeBound;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -27,6 +30,8 @@ pub struct Plan {
     /// The columns of the result by whose hash its rows are dealt to workers; `None`: as they come
     /// (append-only results only).
     pub output_key: Option<Vec<usize>>,
+    /// What watermarks promise of the result.
+    pub bounds: Vec<TimeBound>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +65,7 @@ pub enum NodeKind {
     TopK(Box<TopKSpec>),
     Session(Box<SessionSpec>),
     Recompute(Box<RecomputeSpec>),
+    Temporal(Box<TemporalSpec>),
     Union,
 }
 
@@ -82,7 +88,11 @@ impl Plan {
     }
     /// Its result changes as time passes.
     pub fn reads_clock(&self) -> bool {
-        false
+        let by_clock = |node: &Node| match &node.kind {
+            NodeKind::Temporal(spec) => matches!(spec.condition, Condition::Clock { .. }),
+            _ => false,
+        };
+        self.nodes.iter().any(by_clock)
     }
     /// Equal for plans whose state is interchangeable.
     pub fn fingerprint(&self) -> u64 {

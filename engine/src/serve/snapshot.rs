@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{Picture, Pin};
-use crate::time::Epoch;
+use crate::time::{Epoch, EpochHeader};
 
 /// Keep relations readable at an epoch for as long as they live.
 pub type Pins = Vec<Pin>;
@@ -49,6 +49,17 @@ impl Snapshot {
                 return Ok(snapshot);
             }
             // A later epoch was published between the two looks.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Of `relations` at the last committed epoch, with its header.
+    pub async fn take_with_header(core: &Core, relations: &[Arc<Relation>]) -> Result<(Snapshot, Arc<EpochHeader>)> {
+        loop {
+            let header = core.header();
+            if let Some(snapshot) = Self::at(core, relations, header.epoch).await? {
+                return Ok((snapshot, header));
+            }
             tokio::task::yield_now().await;
         }
     }

@@ -152,6 +152,7 @@ impl Session {
             time_zone: self.settings.zone(),
             search_path: self.search_path(),
             starts: Default::default(),
+            bounds: Vec::new(),
             owner: self.user.clone(),
             comment: None,
             column_comments: Default::default(),

@@ -2,40 +2,79 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampMicrosecondType};
 
 use super::Session;
-use crate::catalog::{Catalog, Column, LateRows};
+use crate::catalog::{Catalog, Column, LateRows, Relation, RelationId, Watermark};
 use crate::commit::Request;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::sql::text::{Style, value_to_text};
 
-pub const WATERMARK_COLUMNS: [&str; 6] = ["relation", "column", "delay", "watermark", "late_rows", "ahead_rows"];
+pub const WATERMARK_COLUMNS: [&str; 8] =
+    ["relation", "column", "watermark", "behind", "held_back_by", "delay", "late_rows", "ahead_rows"];
 
-/// The rows of SHOW WATERMARKS.
+/// The rows of SHOW WATERMARKS: streams with a watermark, and views with columns of which one promises something.
 pub fn watermarks(core: &Core, catalog: &Catalog) -> Vec<Vec<String>> {
-    let header = core.header();
-    let streams = catalog.relations.values().filter_map(|r| Some((r, r.watermark.as_ref()?)));
-    let row = |(r, w): (&Arc<crate::catalog::Relation>, &crate::catalog::Watermark)| {
-        let time = header.watermarks.iter().find(|time| time.stream == r.id);
+    let (header, now_us) = (core.header(), core.clock_us());
+    let null = || "NULL".to_string();
+    let behind = |us: Option<i64>| {
+        let interval = us.map(|us| IntervalMonthDayNano::new(0, 0, now_us.saturating_sub(us).saturating_mul(1000)));
+        interval.map_or_else(null, |interval| {
+            let field = Field::new("", DataType::Interval(IntervalUnit::MonthDayNano), true);
+            let value: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![interval]));
+            shown(&field, &value, 0)
+        })
+    };
+    let of = |id: RelationId| header.watermarks.iter().find(|time| time.stream == id);
+    let stream = |r: &Relation, w: &Watermark| {
+        let time = of(r.id);
         let column = &r.columns[w.column];
+        let watermark = time.and_then(|t| t.watermark_us);
+        // Of several partitions the slowest.
+        let slowest = time.filter(|time| time.partitions.len() > 1).and_then(|time| {
+            let slowest = time.partitions.iter().min_by_key(|p| p.latest_us)?;
+            let silent = if slowest.latest_us.is_none() { ", without a row so far" } else { "" };
+            Some(format!("partition {}{silent}", slowest.partition))
+        });
         vec![
             r.name.clone(),
             column.name.clone(),
+            watermark.map_or_else(null, |us| as_text(column, us)),
+            behind(watermark),
+            slowest.unwrap_or_else(null),
             format!("{} seconds", w.delay_us as f64 / 1e6),
-            time.and_then(|t| t.watermark_us).map_or("NULL".into(), |us| as_text(column, us)),
             time.map_or(0, |t| t.late).to_string(),
             time.map_or(0, |t| t.ahead).to_string(),
         ]
     };
-    streams.map(row).collect()
+    let view = |r: &Relation| {
+        let mut columns: Vec<&str> = r.bounds.iter().map(|b| r.columns[b.column].name.as_str()).collect();
+        columns.dedup();
+        let mut streams: Vec<RelationId> = r.bounds.iter().flat_map(|b| b.streams.iter().copied()).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let slowest = streams.iter().min_by_key(|id| of(**id).and_then(|time| time.watermark_us));
+        let name = slowest.and_then(|id| catalog.get(*id)).map_or_else(null, |r| r.name.clone());
+        let watermark = header.watermark(&streams);
+        let first = &r.columns[r.bounds[0].column];
+        let shown = watermark.map_or_else(null, |us| as_text(first, us));
+        vec![r.name.clone(), columns.join(", "), shown, behind(watermark), name, null(), null(), null()]
+    };
+    let row = |r: &Arc<Relation>| match &r.watermark {
+        Some(w) => Some(stream(r, w)),
+        None => (!r.bounds.is_empty()).then(|| view(r)),
+    };
+    catalog.relations.values().filter_map(row).collect()
 }
 
 /// A time as a value of an event-time column.
 fn as_text(column: &Column, us: i64) -> String {
-    let field = crate::sql::types::field(&column.name, &column.sql_type, true).expect("checked when it was made");
+    let mut field = crate::sql::types::field(&column.name, &column.sql_type, true).expect("checked when it was made");
+    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+        field = Field::new("", DataType::Timestamp(TimeUnit::Microsecond, None), true);
+    }
     let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![us]).with_data_type(field.data_type().clone()));
     value_to_text(&field, &array, 0, &Style::default()).unwrap_or_default()
 }

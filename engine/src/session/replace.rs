@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Session;
 use super::query::{Scope, bind_text, session_state};
-use super::view::{Making, columns_of, lower_bound};
+use super::view::{Making, columns_of, lower_bound, showing};
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -122,11 +122,12 @@ impl Session {
             }
             let mut plan = None;
             if found.kind == RelationKind::MaterializedView {
-                let lowered = lower_bound(&state, bound).map_err(cannot)?;
+                let lowered = lower_bound(&state, bound, showing(&found)).map_err(cannot)?;
                 relation.options.remove("append_only");
                 if lowered.output().append_only {
                     relation.options.insert("append_only".into(), "true".into());
                 }
+                relation.bounds = lowered.bounds.clone();
                 relation.id = self.core.store.next_id()?;
                 plan = Some(Arc::new(lowered));
             }

@@ -13,11 +13,13 @@ use crate::catalog::{Relation, RelationKind};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
+use crate::plan::lower::{Showing, only_final, reads_clock};
 use crate::plan::order::close_orders;
 use crate::serve::snapshot::{Scan, Snapshot};
 use crate::sql::bind::{self, error_from};
 use crate::sql::context::Settings as BindSettings;
 use crate::sql::statement::{CopyDirection, Explain, ExplainStage, Name, Show, Statement, StatementKind};
+use crate::time::EpochHeader;
 
 fn text_schema(names: &[&str]) -> SchemaRef {
     Arc::new(Schema::new(names.iter().map(|n| Field::new(*n, DataType::Utf8, true)).collect::<Vec<_>>()))
@@ -97,7 +99,7 @@ impl Session {
                 match explain.stage {
                     ExplainStage::Logical => Ok(logical.display_indent().to_string()),
                     ExplainStage::Optimized => {
-                        let state = session_state(&self.bind_settings(), None)?;
+                        let state = session_state(&BindSettings { now: None, ..self.bind_settings() }, None)?;
                         Ok(bind::optimize(&state, logical)?.display_indent().to_string())
                     }
                     ExplainStage::Physical => Err(Error::unsupported("EXPLAIN (PHYSICAL) of a materialized view")
@@ -118,7 +120,8 @@ impl Session {
                     ExplainStage::Incremental => {
                         crate::plan::lower::check_deterministic(&bound.plan)?;
                         let optimized = bind::optimize(&state, bound.plan)?;
-                        Ok(crate::plan::explain::explain(&crate::plan::lower::lower(&state, &optimized)?))
+                        let plan = crate::plan::lower::lower(&state, &optimized, Showing::Changes)?;
+                        Ok(crate::plan::explain::explain(&plan))
                     }
                     _ => self.physical(&scope, &state, bound, explain.analyze).await,
                 }
@@ -186,22 +189,35 @@ impl Session {
     }
 
     async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Vec<Delta>)> {
-        let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
-        let state = session_state(&settings, None)?;
+        let mut settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
+        let mut state = session_state(&settings, None)?;
         let scope = super::query::Scope { system: None, search_path: relation.names_in(), ..self.scope() };
         let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
         let query = relation.query.as_deref().expect("a view has a query");
-        let plan = bind_text(&state, &scope, query, &names)?;
+        let mut plan = bind_text(&state, &scope, query, &names)?;
         let mut read = super::query::relations_of(&scope.catalog, &plan)?;
         if !read.iter().any(|r| r.id == relation.id) {
             read.push(relation.clone());
         }
-        let mut snapshot = Snapshot::take(&self.core, &read).await?;
+        let (mut snapshot, header) = Snapshot::take_with_header(&self.core, &read).await?;
+        if reads_clock(&plan)? {
+            // What time it is to the view.
+            settings.now = chrono::DateTime::from_timestamp_micros(header.clock_us);
+            state = session_state(&settings, None)?;
+            plan = bind_text(&state, &scope, query, &names)?;
+        }
         self.as_taken_in(relation, &mut snapshot)?;
         let snapshot = Arc::new(snapshot);
         let kept: Scan = snapshot.relations[&relation.id].clone();
+        let closed = |plan| {
+            let plan = close_orders(plan)?;
+            match super::view::showing(relation) {
+                Showing::Changes => Ok(plan),
+                Showing::Final => only_final(&state, plan, &header),
+            }
+        };
         let batch = async {
-            let (_, rows) = run_over(&scope, &state, plan, &names, snapshot.clone(), close_orders).await?;
+            let (_, rows) = run_over(&scope, &state, plan, &names, snapshot.clone(), closed).await?;
             rows.try_collect::<Vec<RecordBatch>>().await
         };
         let set_aside = self.core.view(relation.id).is_some_and(|view| view.errors() > 0);
@@ -233,7 +249,7 @@ impl Session {
             // A row that cannot be evaluated: to DataFusion there is no answer then.
             Err(error) if !set_aside && !error.code.starts_with("22") => return Err(error),
             _ => {
-                let batch = self.batch_answer(&scope, relation, snapshot).await?;
+                let batch = self.batch_answer(&scope, relation, header.clone(), snapshot).await?;
                 for Delta { rows, weights } in batch {
                     all.push(Delta::new(conform(rows)?, weights).negate());
                 }
@@ -249,6 +265,7 @@ impl Session {
         &self,
         scope: &super::query::Scope,
         relation: &Relation,
+        header: Arc<EpochHeader>,
         snapshot: Arc<Snapshot>,
     ) -> Result<Vec<Delta>> {
         let plan = super::view::plan_query(&self.core, &scope.slot, relation)?;
@@ -258,7 +275,7 @@ impl Session {
             let batches = crate::serve::table::scan(&snapshot.relations[&id], source, &store);
             batches.map(|rows| rows.map(Delta::inserts)).collect()
         };
-        let answer = tokio::task::spawn_blocking(move || crate::dataflow::batch::run(&plan, rows));
+        let answer = tokio::task::spawn_blocking(move || crate::dataflow::batch::run(&plan, &header, rows));
         answer.await.map_err(Error::internal)?
     }
 

@@ -16,7 +16,7 @@ use crate::dataflow::view::ViewOptions;
 use crate::engine::view_options;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::lower::{check_deterministic, lower};
+use crate::plan::lower::{Showing, check_deterministic, lower};
 use crate::plan::order::close_orders;
 use crate::serve::table::SnapshotSlot;
 use crate::sql::bind;
@@ -43,12 +43,23 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
     let plan = bind_text(&state, &scope, relation.query.as_deref().expect("a view has a query"), &names)?;
     // Those it was made with: what rests on the view relies on them.
     let types: Vec<_> = relation.arrow_schema().fields().iter().map(|f| f.data_type().clone()).collect();
-    lower_bound(&state, bind::with_types(plan, &types)?)
+    lower_bound(&state, bind::with_types(plan, &types)?, showing(relation))
 }
 
-pub(super) fn lower_bound(state: &SessionState, plan: LogicalPlan) -> Result<Plan> {
+/// The option that says it in the catalog.
+const EMIT: &str = "emit";
+const FINAL: &str = "on window close";
+
+pub(super) fn showing(relation: &Relation) -> Showing {
+    match relation.options.get(EMIT).map(String::as_str) {
+        Some(FINAL) => Showing::Final,
+        _ => Showing::Changes,
+    }
+}
+
+pub(super) fn lower_bound(state: &SessionState, plan: LogicalPlan, showing: Showing) -> Result<Plan> {
     check_deterministic(&plan)?;
-    lower(state, &close_orders(bind::optimize(state, plan)?)?)
+    lower(state, &close_orders(bind::optimize(state, plan)?)?, showing)
 }
 
 /// A view that is so many epochs behind may go live.
@@ -100,21 +111,23 @@ pub(super) struct Definition<'a> {
 impl Session {
     /// Binds and lowers, without making anything.
     pub(super) fn define_view(&self, d: &Definition) -> Result<(Relation, Plan, LogicalPlan)> {
-        if d.emit == Emit::OnWindowClose {
-            return Err(Error::unsupported("EMIT ON WINDOW CLOSE"));
-        }
         check_options(d.options)?;
         let scope = Scope { system: None, ..self.scope() };
-        let state = session_state(&self.bind_settings(), None)?;
+        // What the time is, each epoch says.
+        let state = session_state(&BindSettings { now: None, ..self.bind_settings() }, None)?;
         let bound = bind_query(&state, &scope, d.query, &[])?;
         let names = column_names(&bound.names, d.columns)?;
         let logical = rename(bound.plan, &names)?;
-        let plan = lower_bound(&state, logical.clone())?;
+        let showing = if d.emit == Emit::OnWindowClose { Showing::Final } else { Showing::Changes };
+        let plan = lower_bound(&state, logical.clone(), showing)?;
         let columns = columns_of(&logical, &names);
         let depends_on = crate::session::ddl::dependencies(&scope, d.query)?;
         let mut options = d.options.clone();
         if plan.output().append_only {
             options.insert("append_only".into(), "true".into());
+        }
+        if showing == Showing::Final {
+            options.insert(EMIT.into(), FINAL.into());
         }
         let relation = Relation {
             kind: RelationKind::MaterializedView,
@@ -122,6 +135,7 @@ impl Session {
             query: Some(crate::sql::parse::text_of(d.query)),
             options,
             depends_on,
+            bounds: plan.bounds.clone(),
             ..self.new_relation(d.name, d.text)?
         };
         Ok((relation, plan, logical))

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Fields};
 use chrono::{DateTime, Utc};
 use datafusion::common::config::Dialect;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -84,9 +84,13 @@ pub fn session_state(settings: &Settings) -> SessionState {
     }
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(EmptyGroupingSet), Arc::new(StringAgg)];
     let stock = Optimizer::new().rules.into_iter();
-    rules.extend(stock.filter(|rule| !RULES_OFF.contains(&rule.name())).map(|rule| match rule.name() {
-        "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
-        _ => rule,
+    let stock = stock.filter(|rule| !RULES_OFF.contains(&rule.name()));
+    rules.extend(stock.map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
+        match rule.name() {
+            "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
+            "common_sub_expression_eliminate" => Arc::new(CommonParts(rule)),
+            _ => rule,
+        }
     }));
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
@@ -135,6 +139,30 @@ impl OptimizerRule for SingleDistinct {
             LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(plain_sum) => Ok(Transformed::no(plan)),
             _ => self.0.rewrite(plan, config),
         }
+    }
+}
+
+/// DataFusion's rule that computes equal parts of expressions once, except where the clock has no time yet: a condition of
+/// a view that names it twice must stay a condition.
+#[derive(Debug)]
+struct CommonParts(Arc<dyn OptimizerRule + Send + Sync>);
+
+impl OptimizerRule for CommonParts {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        let mut open = false;
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                open |= expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(f) if f.func.name() == "now")))?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        if open { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
     }
 }
 

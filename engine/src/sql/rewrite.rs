@@ -320,11 +320,12 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             if let Some((_, to)) = renamed.iter().find(|(from, _)| *from == name) {
                 function.name = ObjectName::from(vec![Ident::new(*to)]);
             }
-            if matches!(name.as_str(), "localtimestamp" | "localtime")
+            if matches!(name.as_str(), "localtimestamp" | "localtime" | "current_date")
                 && matches!(function.args, FunctionArguments::None)
             {
                 let data_type = match name.as_str() {
                     "localtimestamp" => ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
+                    "current_date" => ast::DataType::Date,
                     _ => ast::DataType::Time(None, ast::TimezoneInfo::None),
                 };
                 return Ok(cast(call("now", Vec::new()), data_type));

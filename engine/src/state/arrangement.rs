@@ -331,6 +331,10 @@ impl Arrangement {
         }
     }
 
+    /// One of the same kind, without rows.
+    pub fn empty(&self) -> Self {
+        Self::new(self.shared.schema.clone(), self.rows_by_hash.is_some())
+    }
     pub fn schema(&self) -> &SchemaRef {
         &self.shared.schema
     }

@@ -20,7 +20,7 @@ use arrow::row::{RowConverter, RowParser, SortField};
 use super::arrangement::take;
 use super::durable::{Durable, Saved, Share};
 use super::key_table::{ABSENT, KeyTable};
-use crate::delta::keys::KeyBatch;
+use crate::delta::keys::{KeyBatch, KeyEncoder};
 use crate::error::{Error, Result};
 
 /// Rows that never were worth a block of their own are not counted as garbage.
@@ -53,9 +53,18 @@ impl Entry {
 
 pub type Rows = BTreeMap<Place, Entry>;
 
+/// The order's value of a row that is ordered by 64 bits: a byte that says that it is not NULL, then its bytes, the first
+/// bit flipped.
+pub fn number_of(place: &Place) -> i64 {
+    let bytes = place[1..9].try_into().expect("eight bytes");
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
 pub struct OrderedRows {
     schema: SchemaRef,
     key: Vec<usize>,
+    /// Whether this worker owns a row, where the key does not say it.
+    dealt_by: Option<(KeyEncoder, Vec<usize>)>,
     order: usize,
     of_order: RowConverter,
     of_row: RowConverter,
@@ -85,6 +94,7 @@ impl OrderedRows {
         Ok(OrderedRows {
             schema: schema.clone(),
             key: key.to_vec(),
+            dealt_by: None,
             order,
             of_order: RowConverter::new(vec![sort(schema.field(order))]).map_err(refused)?,
             parser: of_row.parser(),
@@ -99,6 +109,34 @@ impl OrderedRows {
             bytes: 0,
             ids: Vec::new(),
         })
+    }
+
+    /// All rows in one list, though they are dealt to workers by the columns `dealt_by`.
+    pub fn in_one_order(schema: &SchemaRef, dealt_by: &[usize], order: usize) -> Result<Self> {
+        let types: Vec<DataType> = dealt_by.iter().map(|&c| schema.field(c).data_type().clone()).collect();
+        let dealt_by = Some((KeyEncoder::new(&types)?, dealt_by.to_vec()));
+        Ok(OrderedRows { dealt_by, ..Self::new(schema, &[], order)? })
+    }
+
+    /// All rows of a structure without a key.
+    pub fn in_order(&self) -> impl Iterator<Item = (&Place, &Entry)> {
+        self.lists.iter().take(1).flatten()
+    }
+
+    /// About how much memory the rows take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Between two epochs: forgets the rows that `choose` names of each key's rows.
+    pub fn forget(&mut self, choose: impl Fn(&Rows) -> Vec<Place>) {
+        for id in 0..self.lists.len() as u32 {
+            let gone = choose(&self.lists[id as usize]);
+            if !gone.is_empty() {
+                gone.iter().for_each(|place| self.remove(id, place));
+                self.forget_if_empty(id);
+            }
+        }
     }
 
     fn keys_of(&self, rows: &RecordBatch) -> KeyBatch {
@@ -262,7 +300,13 @@ impl Durable for OrderedRows {
             let rows = rows.map_err(Error::internal)?;
             let counts = block.column(width).as_primitive_opt::<Int64Type>();
             let counts = counts.ok_or_else(|| Error::corrupt("a block of ordered rows holds no counts"))?;
-            let keys = self.keys_of(&rows);
+            let keys = match &self.dealt_by {
+                None => self.keys_of(&rows),
+                Some((encoder, columns)) => {
+                    let columns: Vec<ArrayRef> = columns.iter().map(|&c| rows.column(c).clone()).collect();
+                    encoder.encode_rows(&columns, rows.num_rows())
+                }
+            };
             let own: Vec<u32> = (0..rows.num_rows() as u32).filter(|&r| share.owns(keys.hashes[r as usize])).collect();
             self.saved_rows += own.len();
             self.put(&take(&rows, &own), false, |count, row| *count = counts.value(own[row] as usize))?;

@@ -55,6 +55,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         time_zone: "UTC".into(),
         search_path: vec![],
         starts: Default::default(),
+        bounds: Vec::new(),
         owner: "millrace".into(),
         comment: None,
         column_comments: BTreeMap::new(),

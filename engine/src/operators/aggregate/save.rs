@@ -28,7 +28,7 @@ const GROUPS: &str = "groups";
 const BLOCK_ROWS: usize = 1 << 16;
 
 impl Aggregate {
-    fn live_groups(&self) -> Vec<u32> {
+    pub(super) fn live_groups(&self) -> Vec<u32> {
         let live = self.groups.live();
         (0..self.groups.bound()).filter(|id| live[*id as usize]).collect()
     }

@@ -45,7 +45,7 @@ fn spec(input: &str, group: &[usize], calls: &[&str]) -> AggregateSpec {
         fields.push(arrow::datatypes::Field::new(format!("f{i}"), output, true));
     }
     let output = Arc::new(arrow::datatypes::Schema::new(fields));
-    AggregateSpec { group: group.to_vec(), calls, input, output, append_only: false, owner: true }
+    AggregateSpec { group: group.to_vec(), calls, input, output, append_only: false, owner: true, expiry: None }
 }
 
 fn checker(spec: &AggregateSpec) -> Checker<Aggregate> {

@@ -19,6 +19,7 @@ fn spec(partition: Vec<usize>, bound: Bound, append_only: bool) -> TopKSpec {
         input: schema(),
         output: Arc::new(Schema::new(fields)),
         append_only,
+        expiry: None,
     }
 }
 

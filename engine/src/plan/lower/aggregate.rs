@@ -84,6 +84,7 @@ impl Lowering<'_> {
             output: output.clone(),
             append_only: append_only_input,
             owner: false,
+            expiry: None,
         };
         self.push(NodeKind::Aggregate(Box::new(spec)), vec![input], output, append_only, Some((0..groups).collect()))
     }

@@ -37,6 +37,7 @@ impl Lowering<'_> {
             takes_equal: sides.nearest.takes_equal(),
             outer: join.outer,
             output: output.clone(),
+            expiry: None,
         };
         Ok(self.push(NodeKind::AsOf(Box::new(spec)), inputs, output, false, dealt_by))
     }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, TableScan, Window, lit,
+    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, TableScan, Window, WindowFrameBound, lit,
 };
 
-use super::{Lowering, UnaliasRef, in_view, relaxed};
+use super::{Lowering, UnaliasRef, in_view, relaxed, temporal};
 use crate::error::Result;
 use crate::operators::recompute::{Fed, Query, RecomputeInput, RecomputeSpec};
 use crate::plan::NodeKind;
@@ -70,7 +71,9 @@ impl Lowering<'_> {
         let plan = Window { input: Arc::new(Ordered::plan(sort.expr.clone(), fed)), ..window.clone() };
         // Partitioned by columns that pass through.
         let dealt_by = key.iter().all(|&k| k < input_schema.fields().len()).then(|| key.clone());
-        self.recompute(vec![(input, key)], LogicalPlan::Window(plan), dealt_by)
+        let passed = (0..input_schema.fields().len()).map(|column| (column, column)).collect();
+        let later = order_of_appearance(&functions, input_schema);
+        self.recompute(vec![(input, key)], LogicalPlan::Window(plan), dealt_by, passed, later)
     }
 
     pub(super) fn recomputed_aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
@@ -90,7 +93,8 @@ impl Lowering<'_> {
         let mut plan = aggregate.clone();
         plan.input = Arc::new(fed);
         let dealt_by = Some((0..group.len()).collect());
-        self.recompute(vec![(input, key)], LogicalPlan::Aggregate(plan), dealt_by)
+        let passed = key.iter().enumerate().map(|(i, &column)| (column, i)).collect();
+        self.recompute(vec![(input, key)], LogicalPlan::Aggregate(plan), dealt_by, passed, None)
     }
 
     /// A plan that is run anew as a whole when something below it has changed.
@@ -118,7 +122,7 @@ impl Lowering<'_> {
         let fed = fed.map_err(error_from)?.data;
         match failed {
             Some(error) => Err(error),
-            None => self.recompute(inputs, fed, Some(vec![])),
+            None => self.recompute(inputs, fed, Some(vec![]), vec![], None),
         }
     }
 
@@ -138,13 +142,27 @@ impl Lowering<'_> {
             .map_err(error_from)
     }
 
-    /// `inputs`: each with its key. `dealt_by`: columns of the result that hold the key.
+    /// `inputs`: each with its key. `dealt_by`: columns of the result that hold the key. `passed`, `later`: as in
+    /// [`RecomputeSpec`].
     fn recompute(
         &mut self,
         inputs: Vec<(usize, Vec<usize>)>,
         plan: LogicalPlan,
         dealt_by: Option<Vec<usize>>,
+        passed: Vec<(usize, usize)>,
+        later: Option<usize>,
     ) -> Result<usize> {
+        let mut reads_clock = false;
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                reads_clock |= temporal::reads_clock(expr);
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+        .map_err(error_from)?;
+        if reads_clock {
+            return Err(temporal::misplaced());
+        }
         let inputs: Vec<(usize, Vec<usize>)> =
             inputs.into_iter().map(|(input, key)| (self.exchange(input, key.clone()), key)).collect();
         let output = relaxed(plan.schema());
@@ -166,8 +184,10 @@ impl Lowering<'_> {
             schema: self.nodes[*input].schema.clone(),
             key: key.clone(),
             append_only: self.nodes[*input].append_only,
+            expiry: None,
         });
-        let spec = RecomputeSpec { inputs: spec_inputs.collect(), query, output: output.clone(), owner: false };
+        let inputs_of = spec_inputs.collect();
+        let spec = RecomputeSpec { inputs: inputs_of, query, passed, later, output: output.clone(), owner: false };
         let inputs = inputs.into_iter().map(|(input, _)| input).collect();
         Ok(self.push(NodeKind::Recompute(Box::new(spec)), inputs, output, false, dealt_by))
     }
@@ -227,6 +247,30 @@ impl Lowering<'_> {
         let plan = build().map_err(error_from)?;
         self.node(&plan)
     }
+}
+
+/// The column in whose order a row's result depends on rows that are not after it, for all of these functions.
+fn order_of_appearance(functions: &[&WindowFunction], schema: &DFSchema) -> Option<usize> {
+    let of_one = |function: &&WindowFunction| {
+        let params = &function.params;
+        let first = params.order_by.first().filter(|sort| sort.asc && !sort.nulls_first)?;
+        let Expr::Column(column) = &first.expr else { return None };
+        let frame_ends = matches!(params.window_frame.end_bound, WindowFrameBound::CurrentRow)
+            || matches!(&params.window_frame.end_bound, WindowFrameBound::Preceding(by) if !by.is_null());
+        let looks_back = match function.fun.name() {
+            "row_number" | "rank" | "dense_rank" => true,
+            "lag" => match params.args.get(1) {
+                None => true,
+                Some(Expr::Literal(ScalarValue::Int64(Some(by)), _)) => *by >= 0,
+                Some(_) => false,
+            },
+            "lead" | "ntile" | "percent_rank" | "cume_dist" => false,
+            _ => frame_ends,
+        };
+        if looks_back { schema.index_of_column(column).ok() } else { None }
+    };
+    let columns: Option<Vec<usize>> = functions.iter().map(of_one).collect();
+    columns.filter(|columns| columns.iter().all(|c| *c == columns[0])).and_then(|columns| columns.first().copied())
 }
 
 fn is_relation(scan: &TableScan) -> bool {

@@ -38,6 +38,7 @@ impl Lowering<'_> {
             gap_us: first.gap_us,
             bounds: calls.iter().map(|call| call.bound).collect(),
             output: output.clone(),
+            expiry: None,
         };
         Ok(Some(self.push(NodeKind::Session(Box::new(spec)), vec![input], output, false, dealt_by)))
     }

@@ -91,6 +91,7 @@ impl Lowering<'_> {
             input: input_schema.clone(),
             output: output.clone(),
             append_only,
+            expiry: None,
         };
         let node =
             self.push(NodeKind::TopK(Box::new(spec)), vec![input], output.clone(), false, Some(partition.to_vec()));

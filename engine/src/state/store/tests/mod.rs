@@ -76,6 +76,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         time_zone: "UTC".into(),
         search_path: vec![],
         starts: Default::default(),
+        bounds: Vec::new(),
         owner: "millrace".into(),
         comment: None,
         column_comments: [(0, "of a column".to_string())].into(),
