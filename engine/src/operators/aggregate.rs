@@ -184,13 +184,14 @@ impl Aggregate {
     /// Forgets the groups that no row can come to any more; what they say stands.
     fn expire(&mut self, epoch: &EpochHeader) {
         let Some(expiry) = &self.expiry else { return };
-        let Some(before) = expiry.due(epoch, self.groups.len()) else { return };
+        let Some(before) = expiry.due(epoch, self.state_rows()) else { return };
         let column = self.spec.group.iter().position(|column| *column == expiry.column()).expect("one of the group's");
         let groups = self.live_groups();
         let stays = stays(&self.groups.keys(&groups)[column], before);
         self.dead = groups.into_iter().zip(stays).filter(|(_, stays)| !stays).map(|(id, _)| id).collect();
+        self.values.iter_mut().for_each(|values| values.empty_groups(&self.dead, &self.groups));
         self.forget_dead();
-        let left = self.groups.len();
+        let left = self.state_rows();
         self.expiry.as_mut().expect("looked at above").swept(left);
     }
 

@@ -243,11 +243,14 @@ fn until(schema: &SchemaRef, expiry: &Option<TimeBound>) -> String {
     }
 }
 
-/// By how much the watermark must have passed it, beyond the next moment.
+/// By how much the watermark must have passed it.
 fn moved(bound: &TimeBound) -> String {
-    match 1 - bound.offset_us {
-        ..=1 => String::new(),
-        us if us % 1_000_000 == 0 => format!(" by {} s", us / 1_000_000),
+    let whole = |us: i64| us % 1_000_000 == 0;
+    match -bound.offset_us {
+        ..=0 => String::new(),
+        us if whole(us) => format!(" by {} s", us / 1_000_000),
+        // A moment more or less is none.
+        us if whole(us + 1) => format!(" by {} s", (us + 1) / 1_000_000),
         us => format!(" by {us} us"),
     }
 }

@@ -48,7 +48,7 @@ impl Default for Settings {
         Settings {
             time_zone: "UTC".into(),
             search_path: vec!["public".into()],
-            now: Some(Utc::now()),
+            now: None,
             target_partitions: 1,
             runtime: None,
         }

@@ -523,3 +523,36 @@ mod random {
         }
     }
 }
+
+#[test]
+fn groups_that_change_no_more_are_forgotten() {
+    use crate::time::{StreamTime, TimeBound};
+
+    let spec = |append_only| {
+        let spec = spec("t: Date32, k: Int64, x: Int64", &[1, 0], &["count(*)", "min(2)", "count(distinct 2)"]);
+        let bound = TimeBound { column: 0, streams: vec![7], offset_us: 0 };
+        AggregateSpec { append_only, expiry: Some(bound), ..spec }
+    };
+    for append_only in [true, false] {
+        let mut c = checker(&spec(append_only));
+        let mut disk = crate::operators::check::Disk::default();
+        for day in 1..=28 {
+            let midnight = (day - 1) * 86_400_000_000;
+            c.header.watermarks = vec![StreamTime { stream: 7, watermark_us: Some(midnight), ..StreamTime::default() }];
+            let rows: Vec<String> = (0..200).map(|n| format!("+1 | 1970-01-{day:02} | {} | {n}", n % 20)).collect();
+            c.run(vec![(0, crate::delta::text::parse(&c.inputs[0].clone(), &rows.join("\n")))]);
+            disk.save(&mut c.operator);
+            // 20 groups and 200 values a day.
+            assert!(c.operator.state_rows() <= 2 * 1024, "day {day}: {}", c.operator.state_rows());
+        }
+        let mut restored = checker(&spec(append_only));
+        crate::operators::check::Disk::restore(&[disk], &mut restored.operator, crate::state::durable::Share::ALL);
+        assert_eq!(restored.operator.state_rows(), c.operator.state_rows());
+        // Ids and values of what is gone are used again; what is there goes on.
+        restored.header = c.header.clone();
+        restored.epoch(
+            &[(0, "+1 | 1970-01-28 | 1 | -5\n+1 | 1970-01-29 | 1 | 7")],
+            "-1 | 1 | 1970-01-28 | 10 | 1 | 10\n+1 | 1 | 1970-01-28 | 11 | -5 | 11\n+1 | 1 | 1970-01-29 | 1 | 7 | 1",
+        );
+    }
+}

@@ -237,6 +237,21 @@ impl Values {
         self.forget_idle(left, groups);
     }
 
+    /// All values of these groups go with them.
+    pub fn empty_groups(&mut self, ids: &[u32], groups: &KeyTable) {
+        let mut gone = vec![false; groups.bound() as usize];
+        ids.iter().for_each(|id| gone[*id as usize] = true);
+        let width = self.filters.len();
+        let mut entries = self.live();
+        entries.retain(|entry| gone[self.group_of[*entry as usize] as usize]);
+        for entry in &entries {
+            self.multiplicities[*entry as usize * width..][..width].fill(0);
+        }
+        self.drop_groups(ids, groups);
+        entries.retain(|entry| self.flags[*entry as usize] != 0);
+        self.forget_idle(entries, groups);
+    }
+
     /// Removes those of the entries that nobody needs.
     fn forget_idle(&mut self, mut entries: Vec<u32>, groups: &KeyTable) {
         let width = self.filters.len();
