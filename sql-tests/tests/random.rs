@@ -82,7 +82,7 @@ fn run_script(path: &Path) {
         eprintln!("{}: {}", failure.kind, failure.message);
         exit(1);
     }
-    println!("done 0 0 0 0 0");
+    println!("done 0 0 0 0 0 0");
 }
 
 fn run_child(seeds: &str) {
@@ -95,8 +95,8 @@ fn run_child(seeds: &str) {
             eprintln!("{}: {}", failure.kind, failure.message);
             exit(1);
         }
-        let Report { statements, checks, views_made, views_refused, .. } = report;
-        println!("done {seed} {statements} {checks} {views_made} {views_refused}");
+        let Report { statements, checks, views_made, views_refused, final_views, .. } = report;
+        println!("done {seed} {statements} {checks} {views_made} {views_refused} {final_views}");
     }
 }
 
@@ -146,7 +146,7 @@ fn run_parent() {
             Process::start(CHILD, &seeds, folder.join(format!("child-{i}")))
         })
         .collect();
-    let mut totals = [0usize; 5];
+    let mut totals = [0usize; 6];
     let mut failed = None;
     for i in 0..children.len() {
         // The children run beside each other; their lines wait here.
@@ -159,9 +159,9 @@ fn run_parent() {
         }
     }
     children.iter_mut().for_each(Process::stop);
-    let [done, statements, checks, made, refused] = totals;
+    let [done, statements, checks, made, refused, finals] = totals;
     println!(
-        "random: {done} cases, {statements} statements, {checks} checks, {made} views made, {refused} refused, in {:.0} s",
+        "random: {done} cases, {statements} statements, {checks} checks, {made} views made ({finals} final), {refused} refused, in {:.0} s",
         started.elapsed().as_secs_f64()
     );
     if let Some((seed, kind, said)) = failed {
@@ -179,8 +179,8 @@ enum Followed {
     Failed { seed: u64, kind: String },
 }
 
-/// Reads a child's lines to the end. `totals`: cases, statements, checks, views made, views refused.
-fn follow(process: &Process, totals: &mut [usize; 5]) -> Followed {
+/// Reads a child's lines to the end. `totals`: cases, statements, checks, views made, views refused, final views made.
+fn follow(process: &Process, totals: &mut [usize; 6]) -> Followed {
     let mut current = None;
     loop {
         let line = match process.lines.recv_timeout(SILENCE_MAX) {
@@ -227,7 +227,7 @@ fn report(seed: u64, kind: &str, said: &str, folder: &Path) {
     let case = shrink(&generate::case(seed), Instant::now() + SHRINKING_MAX, |case| {
         std::fs::write(&script, case.to_string()).expect("the test's folder is writable");
         let mut process = Process::start(SCRIPT, &script.display().to_string(), folder.join("shrink"));
-        let fails = matches!(follow(&process, &mut [0; 5]), Followed::Failed { kind: k, .. } if k == kind);
+        let fails = matches!(follow(&process, &mut [0; 6]), Followed::Failed { kind: k, .. } if k == kind);
         process.stop();
         if fails {
             last_words = process.what_it_said();

@@ -10,7 +10,7 @@ use crate::state::keyed_rows::KeyedRows;
 use crate::time::{EpochHeader, TimeBound};
 
 /// Fewer rows than this are never looked through.
-pub const EXPIRY_ROWS_MIN: usize = 1024;
+pub const EXPIRY_ROWS_MIN: usize = 32;
 /// The same in bytes, where these are what is counted.
 pub const EXPIRY_BYTES_MIN: usize = 128 * EXPIRY_ROWS_MIN;
 

@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::expression::{COLUMN_TYPES, Column, Type, expression, literal, one_in, pick, predicate, value};
+use super::final_rows::final_rows;
 use super::query::{Query, Relation, query};
 use super::{Case, Step};
 
@@ -19,6 +20,8 @@ struct Base {
     not_null: Vec<bool>,
     /// A key that was never used.
     next_key: i64,
+    /// Of a stream with a watermark: its time column, and how far time has come, in seconds.
+    time: Option<(usize, i64)>,
 }
 
 struct Generator {
@@ -30,6 +33,15 @@ struct Generator {
     views: Vec<(String, bool, String)>,
     views_made: usize,
     steps: Vec<Step>,
+}
+
+/// What stands behind the query of a view that shows final rows only.
+pub const FINAL: &str = " EMIT ON WINDOW CLOSE";
+
+/// A moment as it stands in a VALUES list.
+fn at(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60 % 60, seconds / 3600 % 24, seconds / 86_400);
+    format!("'2024-01-{:02} {hours:02}:{minutes:02}:{:02}'", 1 + days.min(27), seconds % 60)
 }
 
 pub fn case(seed: u64) -> Case {
@@ -98,6 +110,11 @@ impl Generator {
         let keyed = !stream && rng.random_bool(0.7);
         let mut columns = Vec::new();
         let mut not_null = Vec::new();
+        let timed = stream && rng.random_bool(0.7);
+        if timed {
+            columns.push(Column { name: "ts".into(), ty: *pick(rng, &[Type::Timestamp, Type::Timestamptz]) });
+            not_null.push(false);
+        }
         for c in 0..rng.random_range(2..=5) {
             let ty = if keyed && c == 0 { Type::Int } else { *pick(rng, &COLUMN_TYPES) };
             columns.push(Column { name: format!("c{c}"), ty });
@@ -117,15 +134,35 @@ impl Generator {
             })
             .collect();
         let (word, name) = if stream { ("STREAM", format!("s{i}")) } else { ("TABLE", format!("t{i}")) };
+        let mut list = list;
+        if timed {
+            let delay = pick(rng, &["0 seconds", "10 seconds", "1 minute"]);
+            let late = pick(rng, &["", "", " LATE ROWS DROP", " LATE ROWS UPDATE"]);
+            list.push(format!("WATERMARK FOR ts AS ts - INTERVAL '{delay}'{late}"));
+        }
         let sql = format!("CREATE {word} {name} ({})", list.join(", "));
         self.relations.push(Relation { name: name.clone(), columns: columns.clone(), weight: 1 });
-        self.bases.push(Base { name, stream, keyed, columns, not_null, next_key: 5 });
+        let time = timed.then_some((0, 0));
+        self.bases.push(Base { name, stream, keyed, columns, not_null, next_key: 5, time });
         self.sql(sql);
     }
 
     fn view(&mut self) {
-        let Query { sql, columns, weight } = query(&mut self.rng, &self.relations);
-        let materialized = self.rng.random_bool(0.85);
+        let timed: Vec<Relation> = self
+            .relations
+            .iter()
+            .filter(|r| self.bases.iter().any(|b| b.name == r.name && b.time.is_some()))
+            .cloned()
+            .collect();
+        let is_final = !timed.is_empty() && one_in(&mut self.rng, 3);
+        let Query { mut sql, columns, weight } = match is_final && self.rng.random_bool(0.7) {
+            true => final_rows(&mut self.rng, &timed),
+            false => query(&mut self.rng, &self.relations),
+        };
+        let materialized = is_final || self.rng.random_bool(0.85);
+        if is_final {
+            sql.push_str(FINAL);
+        }
         let name = format!("v{}", self.views_made);
         self.views_made += 1;
         let word = if materialized { "MATERIALIZED VIEW" } else { "VIEW" };
@@ -193,6 +230,14 @@ impl Generator {
     }
 
     fn cell(&mut self, i: usize, c: usize) -> String {
+        if let Some((time, now)) = &mut self.bases[i].time
+            && *time == c
+        {
+            // Out of order, by and large forward.
+            *now += self.rng.random_range(0..=8);
+            let seconds = (*now + self.rng.random_range(-30..=15)).max(0);
+            return if one_in(&mut self.rng, 20) { "NULL".into() } else { at(seconds) };
+        }
         let base = &self.bases[i];
         if !base.not_null[c] && self.rng.random_bool(0.15) {
             return "NULL".into();
@@ -255,6 +300,13 @@ impl Generator {
         for (c, column) in base.columns.iter().enumerate() {
             if base.keyed && c == 0 {
                 items.push(format!("{first} + i"));
+                continue;
+            }
+            if let Some((time, now)) = &mut base.time
+                && *time == c
+            {
+                items.push(format!("{}::{} + i * INTERVAL '2 seconds'", at(*now), column.ty.sql()));
+                *now += 2 * rows;
                 continue;
             }
             let (a, b) = (literal(&mut self.rng, column.ty), literal(&mut self.rng, column.ty));

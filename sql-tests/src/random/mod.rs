@@ -15,6 +15,7 @@
 //! [`generate`] makes a case of a seed, [`run`] runs it, [`shrink`] drops what a failure does not need.
 
 pub mod expression;
+pub mod final_rows;
 pub mod generate;
 pub mod ordered;
 pub mod query;
