@@ -459,8 +459,9 @@ impl Operator for TopK {
             }
         }
         self.emit(&mut changes, out)?;
-        self.epoch += 1;
+        // Within the epoch: a list that is let go counts as touched in it.
         self.expire(epoch);
+        self.epoch += 1;
         Ok(Step::Done)
     }
 

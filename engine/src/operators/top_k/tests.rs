@@ -126,3 +126,29 @@ fn a_row_that_is_not_there_is_an_error() {
     let header = EpochHeader { epoch: 1, ..EpochHeader::default() };
     assert!(top.finish_epoch(&header, &mut out).is_err());
 }
+
+#[test]
+fn lists_that_change_no_more_are_forgotten() {
+    use crate::time::{StreamTime, TimeBound};
+
+    let day = Field::new("day", DataType::Date32, true);
+    let input: SchemaRef = Arc::new(Schema::new(vec![day, Field::new("x", DataType::Int64, true)]));
+    let spec = TopKSpec {
+        partition: vec![0],
+        order: vec![(1, SortOptions { descending: true, nulls_first: false })],
+        bound: Bound::Rows { skip: 0, fetch: Some(1) },
+        input: input.clone(),
+        output: input.clone(),
+        append_only: false,
+        expiry: Some(TimeBound { column: 0, streams: vec![7], offset_us: 0 }),
+    };
+    let mut c = Checker::new(TopK::new(spec).unwrap(), &[input]);
+    for day in 1..=28 {
+        let midnight = (day - 1) * 86_400_000_000;
+        c.header.watermarks = vec![StreamTime { stream: 7, watermark_us: Some(midnight), ..StreamTime::default() }];
+        let rows: Vec<String> = (0..200).map(|n| format!("+1 | 1970-01-{day:02} | {n}")).collect();
+        // Its number is used again by the next list.
+        c.epoch(&[(0, &rows.join("\n"))], &format!("+1 | 1970-01-{day:02} | 199"));
+        assert!(c.operator.state_rows() <= 600, "day {day}: {}", c.operator.state_rows());
+    }
+}
