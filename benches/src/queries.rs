@@ -49,6 +49,18 @@ pub const QUERIES: &[Query] = &[
         tables: PERSON_AUCTION,
     },
     Query { name: "q9", sql: include_str!("../queries/q9.sql"), batch: None, tables: AUCTION_BID },
+    Query {
+        name: "q10",
+        sql: include_str!("../queries/q10.sql"),
+        batch: Some(include_str!("../queries/q10.batch.sql")),
+        tables: BID,
+    },
+    Query {
+        name: "q11",
+        sql: include_str!("../queries/q11.sql"),
+        batch: Some(include_str!("../queries/q11.batch.sql")),
+        tables: BID,
+    },
     Query { name: "q14", sql: include_str!("../queries/q14.sql"), batch: None, tables: BID },
     Query { name: "q15", sql: include_str!("../queries/q15.sql"), batch: None, tables: BID },
     Query { name: "q16", sql: include_str!("../queries/q16.sql"), batch: None, tables: BID },

