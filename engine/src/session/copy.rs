@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -10,7 +10,7 @@ use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
 use crate::connectors::copy::{CopyDecoder, CopyEncoder};
 use crate::error::{Error, Result};
-use crate::sql::statement::{Copy, CopyFormat, CopySource};
+use crate::sql::statement::{Copy, CopyFormat, CopySource, ForceQuote};
 use crate::sql::text::{Style, Zone};
 
 /// A COPY FROM is one epoch, so all of it is in memory until it is committed: so much of rows, as columns, at most.
@@ -68,6 +68,7 @@ impl Session {
         let named = super::dml::named(&relation, columns)?;
         let schema = Arc::new(relation.arrow_schema().project(&named).expect("columns of the relation"));
         let decoder = CopyDecoder::new(schema, &copy.format).with_style(self.style()?).for_relation(&relation.name);
+        let decoder = decoder.in_latin1(copy.latin1);
         Ok(Outcome::CopyIn(CopyIn {
             columns: named.len(),
             format: copy.format.clone(),
@@ -118,8 +119,10 @@ impl Session {
         };
         let columns = schema.fields().len();
         let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let quoted = quoted_columns(copy, &fields)?;
         let encoder = CopyEncoder::new(Arc::new(Schema::new(fields)), &copy.format).with_style(self.style()?);
-        let header = Bytes::from(encoder.header());
+        let encoder = encoder.in_latin1(copy.latin1).quoting(quoted);
+        let header = Bytes::from(encoder.header()?);
         let body = futures::stream::unfold(Some((rows, encoder)), |state| async move {
             let (mut rows, mut encoder) = state?;
             let mut out = Vec::new();
@@ -155,4 +158,18 @@ fn pieces(bytes: Result<Bytes>) -> impl futures::Stream<Item = Result<Bytes>> + 
             .collect(),
     };
     futures::stream::iter(pieces)
+}
+
+/// The columns that FORCE_QUOTE names. Errors: 42703, 42701.
+fn quoted_columns(copy: &Copy, fields: &[Field]) -> Result<Vec<bool>> {
+    let ForceQuote::Columns(names) = &copy.force_quote else { return Ok(vec![true; fields.len()]) };
+    let mut quoted = vec![false; fields.len()];
+    for name in names {
+        let missing = || Error::new("42703", format!("column \"{name}\" does not exist"));
+        let column = fields.iter().position(|field| field.name() == name).ok_or_else(missing)?;
+        if std::mem::replace(&mut quoted[column], true) {
+            return Err(Error::new("42701", format!("column \"{name}\" specified more than once")));
+        }
+    }
+    Ok(quoted)
 }

@@ -30,7 +30,7 @@ use sqlparser::ast;
 
 use crate::error::{Error, Result};
 use crate::sql::context::PostgresTypes;
-use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, name_casts, take_out};
+use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
 use crate::sql::statement::Name;
@@ -77,13 +77,23 @@ pub fn bind_finishing(
     given: &[Option<FieldRef>],
     finish: impl Fn(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<Bound> {
-    let attempt = |mark_all| {
+    let attempt = |query: &ast::Query, mark_all| {
         let plan = finish(bind_once(state, relations, query, given, mark_all)?)?;
         let plan = crate::sql::shape::shape(plan).map_err(error_from)?;
         canonical_types(analyze(state, plan)?)
     };
-    let plan = match attempt(false) {
-        Err(error) if error.code == "42701" || error.code == "42702" => attempt(true).map_err(|_| error),
+    let marked = |query: &ast::Query| match attempt(query, false) {
+        Err(error) if error.code == "42701" || error.code == "42702" => attempt(query, true).map_err(|_| error),
+        other => other,
+    };
+    let plan = match marked(query) {
+        Err(error) if error.code == "42703" => {
+            let mut spelt_out = query.clone();
+            match crate::sql::whole_rows::spell_out(&mut spelt_out) {
+                true => marked(&spelt_out).map_err(|_| error),
+                false => Err(error),
+            }
+        }
         other => other,
     }?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
@@ -160,7 +170,8 @@ fn bind_merged(
     mark_all: bool,
 ) -> Result<LogicalPlan> {
     rewrite_query(&mut query, mark_all)?;
-    if mark_all {
+    let named_casts = mark_all || groups_casts(&query);
+    if named_casts {
         name_casts(&mut query);
     }
     let context = BindContext { state, relations };
@@ -185,7 +196,8 @@ fn bind_merged(
     })?;
     let statement = ast::Statement::Query(Box::new(query));
     let plan = planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)?;
-    if mark_all {
+    let plan = crate::sql::grouping_sets::over_columns(plan).map_err(error_from)?;
+    if named_casts {
         take_out(plan).map_err(error_from)
     } else if collide(&plan).map_err(error_from)? {
         Err(Error::new("42701", "a column name is specified more than once"))

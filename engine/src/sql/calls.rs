@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   make_interval(hours => 3)                       make_interval(0, 0, 0, 0, 3)
-//!   jsonb_array_elements(j)                         unnest(mr_jsonb_elements(j))
+//!   jsonb_array_elements(j)                         unnest(mr_jsonb_elements(j)); in FROM see unnest.rs
 //!   jsonb_agg(x ORDER BY y)                         mr_jsonb_join(array_agg(to_jsonb(x) ORDER BY y))
 //!   mode() WITHIN GROUP (ORDER BY x)                mr_mode(array_agg(x ORDER BY x))
 //!   a[2], a[2:3]                                    mr_subscript(a, 2), mr_array_slice(a, 2, 3)
@@ -17,21 +17,48 @@ use sqlparser::ast::{
 use crate::error::{Error, Result};
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{call, cast, number};
+use crate::sql::unnest::{Array, Arrays};
 
-/// Functions that return a set, the function that returns the same as an array, and the type of its items where an
-/// array does not tell it.
-const SETS: &[(&str, &str, Option<ast::DataType>)] = &[
-    ("jsonb_array_elements", "mr_jsonb_elements", Some(ast::DataType::JSONB)),
-    ("jsonb_array_elements_text", "mr_json_elements_text", None),
-    ("json_array_elements", "mr_json_elements", Some(ast::DataType::JSON)),
-    ("json_array_elements_text", "mr_json_elements_text", None),
-    ("jsonb_object_keys", "mr_json_keys", None),
-    ("json_object_keys", "mr_json_keys", None),
-    ("regexp_matches", "mr_regexp_matches", None),
-    ("regexp_split_to_table", "regexp_split_to_array", None),
-    ("string_to_table", "string_to_array", None),
-    ("generate_subscripts", "mr_array_subscripts", None),
-    ("generate_series", "mr_series", None),
+/// A function that returns a set of values.
+struct Set {
+    name: &'static str,
+    /// The function that returns the same as an array.
+    array: &'static str,
+    /// The type of the items, where an array does not tell it.
+    item: Option<ast::DataType>,
+    /// The column's name in FROM, where it is not the function's or the alias'.
+    column: Option<&'static str>,
+}
+
+const fn set(name: &'static str, array: &'static str) -> Set {
+    Set { name, array, item: None, column: None }
+}
+
+const fn elements(name: &'static str, array: &'static str, item: Option<ast::DataType>) -> Set {
+    Set { name, array, item, column: Some("value") }
+}
+
+const SETS: &[Set] = &[
+    elements("jsonb_array_elements", "mr_jsonb_elements", Some(ast::DataType::JSONB)),
+    elements("jsonb_array_elements_text", "mr_jsonb_elements_text", None),
+    elements("json_array_elements", "mr_json_elements", Some(ast::DataType::JSON)),
+    elements("json_array_elements_text", "mr_json_elements_text", None),
+    set("jsonb_object_keys", "mr_jsonb_keys"),
+    set("json_object_keys", "mr_json_keys"),
+    set("regexp_matches", "mr_regexp_matches"),
+    set("regexp_split_to_table", "regexp_split_to_array"),
+    set("string_to_table", "string_to_array"),
+    set("generate_subscripts", "mr_array_subscripts"),
+    set("generate_series", "mr_series"),
+];
+
+/// Functions that return the fields of an object, the functions that return keys and values as arrays, and the type of
+/// the values where an array does not tell it.
+const FIELDS: &[(&str, &str, &str, Option<ast::DataType>)] = &[
+    ("jsonb_each", "mr_jsonb_each_keys", "mr_jsonb_values", Some(ast::DataType::JSONB)),
+    ("jsonb_each_text", "mr_jsonb_each_keys", "mr_jsonb_values_text", None),
+    ("json_each", "mr_json_each_keys", "mr_json_values", Some(ast::DataType::JSON)),
+    ("json_each_text", "mr_json_each_keys", "mr_json_values_text", None),
 ];
 
 /// Names of arguments that can be given by name.
@@ -56,23 +83,42 @@ fn name_of(function: &Function) -> String {
     }
 }
 
-/// The array whose items a call returns as a set, and their type where it is not told by the array.
-pub fn set_as_array(name: &str, arguments: Vec<Expr>) -> Option<(Expr, Option<ast::DataType>)> {
-    let (_, array, item) = SETS.iter().find(|(set, ..)| *set == name)?;
-    Some((call(array, arguments), item.clone()))
+/// The set of that name.
+fn set_named(name: &str) -> Option<&'static Set> {
+    SETS.iter().find(|set| set.name == name)
 }
 
 pub fn returns_set(name: &str) -> bool {
-    SETS.iter().any(|(set, ..)| *set == name)
+    set_named(name).is_some()
+}
+
+/// A call in FROM that returns a set, as arrays.
+pub fn set_in_from(name: &str, arguments: Vec<Expr>, ordinality: bool) -> Option<Arrays> {
+    let columns = match set_named(name) {
+        Some(set) => vec![Array { expr: call(set.array, arguments), item: set.item.clone(), name: set.column }],
+        None => {
+            let (_, keys, values, item) = FIELDS.iter().find(|(known, ..)| *known == name)?;
+            let array = |function: &str, item, name| Array { expr: call(function, arguments.clone()), item, name };
+            vec![array(keys, None, Some("key")), array(values, item.clone(), Some("value"))]
+        }
+    };
+    let name =
+        SETS.iter().map(|set| set.name).chain(FIELDS.iter().map(|fields| fields.0)).find(|known| *known == name)?;
+    Some(Arrays { name, columns, ordinality })
+}
+
+/// The name that the one column of a set has in FROM, whatever its alias.
+pub fn column_in_from(name: &str) -> Option<&'static str> {
+    set_named(name)?.column
 }
 
 /// A call in the select list that returns a set.
 pub fn unnested(expr: &Expr) -> Option<Expr> {
     let Expr::Function(function) = expr else { return None };
-    let (array, item) = set_as_array(&name_of(function), arguments(function)?)?;
-    let items = call("unnest", vec![array]);
-    Some(match item {
-        Some(data_type) => cast(items, data_type),
+    let set = set_named(&name_of(function))?;
+    let items = call("unnest", vec![call(set.array, arguments(function)?)]);
+    Some(match &set.item {
+        Some(data_type) => cast(items, data_type.clone()),
         None => items,
     })
 }

@@ -117,10 +117,47 @@ pub fn literal_type(beside: &DataType, literal: &str) -> DataType {
     }
 }
 
+/// What becomes of the padding of char(n) where it meets other texts in UNION, CASE and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// There is none, or all are of one length.
+    Kept,
+    /// The common type is text or varchar, which it is not part of.
+    Cut,
+    /// The common type is a char of any length, in which `'a'` equals `'a '`.
+    Loose,
+}
+
+/// Of these SQL types, literals left out: the first one's counts.
+pub fn padding<'a>(types: impl Iterator<Item = &'a str> + Clone) -> Padding {
+    let padded = |t: &str| t.starts_with("character(");
+    let mut all = types.clone();
+    let Some(first) = all.next() else { return Padding::Kept };
+    if !types.clone().any(padded) || all.all(|t| t == first) {
+        Padding::Kept
+    } else if padded(first) {
+        Padding::Loose
+    } else {
+        Padding::Cut
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::datatypes::TimeUnit;
+
+    #[test]
+    fn paddings() {
+        let of = |types: &[&str]| padding(types.iter().copied());
+        assert_eq!(of(&["character(4)", "character(4)"]), Padding::Kept);
+        assert_eq!(of(&["text", "character varying(4)"]), Padding::Kept);
+        assert_eq!(of(&["text", "character(4)"]), Padding::Cut);
+        assert_eq!(of(&["character(4)", "text"]), Padding::Loose);
+        assert_eq!(of(&["character varying", "character(4)"]), Padding::Cut);
+        assert_eq!(of(&["character(4)", "character varying(9)"]), Padding::Loose);
+        assert_eq!(of(&["character(4)", "character(5)"]), Padding::Loose);
+    }
 
     #[test]
     fn common_types() {

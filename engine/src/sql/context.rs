@@ -25,7 +25,7 @@ use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRul
 use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
-use crate::sql::grouping_sets::EmptyGroupingSet;
+use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
 use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, types};
 
@@ -89,6 +89,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
         match rule.name() {
             "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
             "common_sub_expression_eliminate" => Arc::new(CommonParts(rule)),
+            "push_down_filter" => Arc::new(PushDownFilter(rule)),
             _ => rule,
         }
     }));

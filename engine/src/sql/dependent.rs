@@ -24,7 +24,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, ColumnarValue, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit,
@@ -33,6 +32,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::Error;
+use crate::sql::functions::row_number;
 
 /// Begins the names that tables of outer values have.
 const OUTER: &str = "mr_outer_";
@@ -41,7 +41,7 @@ const NUMBER: &str = "mr_number";
 /// A plan node whose own subqueries, lateral or in expressions, are joins; `None` where DataFusion is left to do it.
 pub fn joined(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     match plan {
-        LogicalPlan::Join(join) => lateral(join),
+        LogicalPlan::Join(join) => lateral(join, false),
         LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => values(plan),
         _ => Ok(None),
     }
@@ -65,7 +65,8 @@ fn outer_columns(subquery: &Subquery, plan: &LogicalPlan) -> Vec<Column> {
     columns
 }
 
-fn lateral(join: &Join) -> Result<Option<LogicalPlan>> {
+/// `within`: of a subquery that is correlated itself, where DataFusion's rules do not come.
+fn lateral(join: &Join, within: bool) -> Result<Option<LogicalPlan>> {
     let (subquery, alias) = match join.right.as_ref() {
         LogicalPlan::Subquery(subquery) => (subquery, None),
         LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => match input.as_ref() {
@@ -78,7 +79,7 @@ fn lateral(join: &Join) -> Result<Option<LogicalPlan>> {
     if outer.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
         return Ok(None);
     }
-    if is_simple(&subquery.subquery, &outer, false)? {
+    if !within && is_simple(&subquery.subquery, &outer, false)? {
         return Ok(None);
     }
     let mut unnesting = Unnesting::new(&join.left, outer, &subquery.subquery)?;
@@ -300,9 +301,10 @@ type Unnested = (LogicalPlan, Vec<Column>);
 impl Unnesting {
     fn new(left: &LogicalPlan, outer: Vec<Column>, subquery: &LogicalPlan) -> Result<Self> {
         let number = next_number(left).max(next_number(subquery));
+        // Names of its own: a subquery in a subquery has the outer values of both.
         let columns =
-            outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{i}")));
-        let columns: Vec<Expr> = [key(&outer).alias("mr_key")].into_iter().chain(columns).collect();
+            outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{number}_{i}")));
+        let columns: Vec<Expr> = [key(&outer).alias(format!("mr_key_{number}"))].into_iter().chain(columns).collect();
         let values = LogicalPlanBuilder::from(left.clone()).project(columns)?.distinct()?.build()?;
         Ok(Unnesting { outer, values, number })
     }
@@ -400,7 +402,12 @@ impl Unnesting {
                 let exprs = exprs.collect::<Result<Vec<_>>>()?;
                 Ok((LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?), outer))
             }
-            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Join(join) => match lateral(join, true)? {
+                Some(joined) => self.unnest(&joined),
+                None => self.join(join),
+            },
+            // LATERAL by itself.
+            LogicalPlan::Subquery(subquery) => self.unnest(&subquery.subquery),
             LogicalPlan::Union(union) => {
                 let mut inputs = Vec::new();
                 for input in &union.inputs {
@@ -466,12 +473,16 @@ impl Unnesting {
         };
         let (input, outer) = self.unnest(below)?;
         let order = self.sorts(order, &outer, &input)?;
-        let number = row_number().partition_by(vec![Expr::Column(outer[0].clone())]).order_by(order).build()?;
+        let mut number = row_number().call(Vec::new()).partition_by(vec![Expr::Column(outer[0].clone())]);
+        if !order.is_empty() {
+            number = number.order_by(order);
+        }
+        let number = number.build()?;
         let columns = |plan: &LogicalPlan| plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
         let own = columns(&input);
         let numbered = Window::try_new(vec![number.alias(NUMBER)], Arc::new(input))?;
         let number = || Expr::Column(Column::new_unqualified(NUMBER));
-        let bound = |rows: usize| lit(ScalarValue::UInt64(Some(rows as u64)));
+        let bound = |rows: usize| lit(i64::try_from(rows).unwrap_or(i64::MAX));
         let mut condition = fetch.map(|fetch| number().lt_eq(bound(skip.saturating_add(fetch))));
         if skip > 0 {
             let after = number().gt(bound(skip));

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Aggregate, Cast, Expr, GroupingSet, LogicalPlan, Projection, Union};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
@@ -101,4 +101,81 @@ impl OptimizerRule for EmptyGroupingSet {
             .collect();
         Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(named, all)?)))
     }
+}
+
+/// DataFusion's rule, except for a condition over an aggregate without GROUP BY: one without columns, as it is over the
+/// empty set, would go below it, where there is a row even of nothing.
+///
+/// ```text
+///   Filter: NULL = 'x'         the row is not there
+///     Aggregate: sum(v)
+///
+///   Aggregate: sum(v)          the row is NULL
+///     Filter: NULL = 'x'
+/// ```
+#[derive(Debug)]
+pub struct PushDownFilter(pub Arc<dyn OptimizerRule + Send + Sync>);
+
+impl OptimizerRule for PushDownFilter {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let over_one_row = match &plan {
+            LogicalPlan::Filter(filter) => {
+                matches!(filter.input.as_ref(), LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())
+            }
+            _ => false,
+        };
+        if over_one_row { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
+    }
+}
+
+/// Brings what GROUPING SETS, ROLLUP and CUBE are of below them, so that they are of columns alone: what is done to an
+/// expression later would not be done to its like above, and two can have one name to DataFusion.
+///
+/// ```text
+///   Aggregate: ROLLUP (upper(a))   ──►   Aggregate: ROLLUP ("upper(a)")
+///                                          Projection: a, upper(a) AS "upper(a)"
+/// ```
+pub fn over_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Aggregate(aggregate) => match &aggregate.group_expr[..] {
+            [Expr::GroupingSet(sets)] if sets.distinct_expr().iter().any(|e| !matches!(e, Expr::Column(_))) => {
+                of_columns(&aggregate, sets).map(Transformed::yes)
+            }
+            _ => Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))),
+        },
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}
+
+fn of_columns(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
+    let distinct = sets.distinct_expr();
+    let computed: Vec<(&Expr, String)> = distinct
+        .into_iter()
+        .filter(|e| !matches!(e, Expr::Column(_)))
+        .map(|e| (e, e.schema_name().to_string()))
+        .collect();
+    let columns = aggregate.input.schema().columns().into_iter().map(Expr::Column);
+    let below = columns.chain(computed.iter().map(|(expr, name)| (*expr).clone().alias(name)));
+    let below = LogicalPlan::Projection(Projection::try_new(below.collect(), aggregate.input.clone())?);
+    let column = |expr: Expr| match computed.iter().find(|(known, _)| **known == expr) {
+        Some((_, name)) => Transformed::yes(Expr::Column(Column::new_unqualified(name))),
+        None => Transformed::no(expr),
+    };
+    let group = aggregate.group_expr[0].clone().transform_down(|expr| Ok(column(expr)))?.data;
+    // Only grouping() names what it is of; a sum is of the value, also where the column is NULL.
+    let calls = aggregate.aggr_expr.iter().cloned().map(|call| match call {
+        Expr::AggregateFunction(mut grouping) if grouping.func.name() == "grouping" => {
+            grouping.params.args = grouping.params.args.into_iter().map(|expr| column(expr).data).collect();
+            Expr::AggregateFunction(grouping)
+        }
+        other => other,
+    });
+    Aggregate::try_new(Arc::new(below), vec![group], calls.collect()).map(LogicalPlan::Aggregate)
 }

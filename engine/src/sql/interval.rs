@@ -1,17 +1,18 @@
-//! Intervals as Postgres reads them: months, days and microseconds, each with its own sign.
+//! Intervals that are written out in a statement: months, days and microseconds, each with its own sign.
 //!
 //! ```text
 //!   '1 day 02:03:04.5'   '5 minutes'   '-1 mon'   '1.5 hours'   '1-2'   '@ 3 days ago'   'P1DT2H'   '10' SECOND
 //! ```
 //!
-//! A fraction of a unit goes to the next smaller kind, as in Postgres: `1.5 months` is 1 month 15 days, `1.5 days` is 1
-//! day 12 hours.
+//! The text is read as that of any interval (`text/interval.rs`). The fields after it say what a bare number counts and
+//! what is cut off: `'1.5' DAY` is a day.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::sql::text::interval::parse_counting;
 
-const SECOND_US: f64 = 1_000_000.0;
-const HOUR_US: f64 = 3600.0 * SECOND_US;
 pub const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = 3_600_000_000;
+const MINUTE_US: i64 = 60_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Interval {
@@ -20,7 +21,21 @@ pub struct Interval {
     pub microseconds: i64,
 }
 
+/// What stands after a literal: `DAY TO SECOND (3)`.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    /// Singular words in lower case; without a range both are the same.
+    pub first: String,
+    pub last: String,
+    /// Digits of a second.
+    pub precision: Option<u64>,
+}
+
 impl Interval {
+    pub fn negated(&self) -> Interval {
+        Interval { months: -self.months, days: -self.days, microseconds: -self.microseconds }
+    }
+
     /// Its length in microseconds, a day being 24 hours; `None` when it has months or is out of range.
     pub fn fixed_us(&self) -> Option<i64> {
         if self.months != 0 {
@@ -32,15 +47,35 @@ impl Interval {
     /// Reads `text`; a bare number counts `unit` (a singular word such as `second`), seconds where there is none.
     /// Errors: 22007, 22015 when out of range.
     pub fn parse(text: &str, unit: Option<&str>) -> Result<Interval> {
-        let mut parts = Parts::default();
-        let bad = || Error::new("22007", format!("invalid input syntax for type interval: \"{text}\""));
-        let trimmed = text.trim();
-        if let Some(iso) = trimmed.strip_prefix('P') {
-            parts.iso(iso).ok_or_else(bad)?;
-        } else {
-            parts.words(trimmed, unit.unwrap_or("second")).ok_or_else(bad)?;
-        }
-        parts.interval().ok_or_else(|| Error::new("22015", format!("interval field value out of range: \"{text}\"")))
+        let read = parse_counting(text, unit.unwrap_or("second"))?;
+        Ok(Interval { months: read.months, days: read.days, microseconds: read.nanoseconds / 1000 })
+    }
+
+    /// A literal with fields. Errors: as those of [`Interval::parse`].
+    pub fn of_fields(text: &str, fields: &Fields) -> Result<Interval> {
+        // `'1:30' MINUTE TO SECOND` is a minute and a half; without it, it would be of hours and minutes.
+        let clock = text.trim().trim_start_matches(['+', '-']);
+        let minutes_first = fields.first == "minute" && clock.matches(':').count() == 1 && !clock.contains('.');
+        let text = if minutes_first { format!("{}.0", text.trim_end()) } else { text.to_string() };
+        let whole = Interval::parse(&text, Some(&fields.last))?;
+        let cut = |us: i64| whole.microseconds / us * us;
+        Ok(match fields.last.as_str() {
+            "year" => Interval { months: whole.months / 12 * 12, days: 0, microseconds: 0 },
+            "month" => Interval { days: 0, microseconds: 0, ..whole },
+            "day" => Interval { microseconds: 0, ..whole },
+            "hour" => Interval { microseconds: cut(HOUR_US), ..whole },
+            "minute" => Interval { microseconds: cut(MINUTE_US), ..whole },
+            "second" => match fields.precision {
+                None => whole,
+                Some(digits) => {
+                    let unit = 10i64.pow(6u64.saturating_sub(digits) as u32);
+                    let half = whole.microseconds.signum() * (unit / 2);
+                    Interval { microseconds: (whole.microseconds + half) / unit * unit, ..whole }
+                }
+            },
+            // Not fields in Postgres: weeks, milliseconds.
+            _ => whole,
+        })
     }
 }
 
@@ -49,188 +84,6 @@ impl std::fmt::Display for Interval {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} months {} days {} microseconds", self.months, self.days, self.microseconds)
     }
-}
-
-/// Amounts by kind, not yet rounded. Microseconds are exact in an f64 up to some 285 years of them, and whole
-/// amounts are added as integers.
-#[derive(Default)]
-struct Parts {
-    months: f64,
-    days: f64,
-    microseconds: i128,
-}
-
-impl Parts {
-    fn interval(&self) -> Option<Interval> {
-        let whole = |x: f64| (x.abs() <= f64::from(i32::MAX)).then_some(x.trunc() as i32);
-        let days_of_months = (self.months.fract() * 30.0 * 1e6).round() / 1e6;
-        let days = self.days + days_of_months;
-        let rest_us = (days.fract() * 24.0 * HOUR_US).round() as i128;
-        Some(Interval {
-            months: whole(self.months)?,
-            days: whole(days)?,
-            microseconds: i64::try_from(self.microseconds + rest_us).ok()?,
-        })
-    }
-
-    fn add(&mut self, amount: &str, unit: &str) -> Option<()> {
-        let number: f64 = amount.parse().ok().filter(|n: &f64| n.is_finite())?;
-        let unit = unit.to_ascii_lowercase();
-        let us_per = match unit.strip_suffix('s').filter(|u| u.len() > 1).unwrap_or(&unit) {
-            "microsecond" | "usec" | "usecond" | "us" => 1.0,
-            "millisecond" | "msec" | "msecond" | "ms" => 1_000.0,
-            "second" | "sec" | "s" => SECOND_US,
-            "minute" | "min" | "m" => 60.0 * SECOND_US,
-            "hour" | "hr" | "h" => HOUR_US,
-            "day" | "d" => {
-                self.days += number;
-                return Some(());
-            }
-            "week" | "w" => {
-                self.days += number * 7.0;
-                return Some(());
-            }
-            "month" | "mon" => {
-                self.months += number;
-                return Some(());
-            }
-            "quarter" => {
-                self.months += number * 3.0;
-                return Some(());
-            }
-            "year" | "yr" | "y" => {
-                self.months += number * 12.0;
-                return Some(());
-            }
-            "decade" => {
-                self.months += number * 120.0;
-                return Some(());
-            }
-            "century" | "centurie" | "cent" | "c" => {
-                self.months += number * 1200.0;
-                return Some(());
-            }
-            "millennium" | "millennia" | "mil" => {
-                self.months += number * 12000.0;
-                return Some(());
-            }
-            _ => return None,
-        };
-        self.microseconds += match amount.parse::<i64>() {
-            Ok(whole) => i128::from(whole) * us_per as i128,
-            Err(_) if (number * us_per).abs() < 1e27 => (number * us_per).round() as i128,
-            Err(_) => return None,
-        };
-        Some(())
-    }
-
-    /// `hh:mm[:ss[.f]]`, or `mm:ss.f` where the unit says minutes to seconds.
-    fn clock(&mut self, text: &str) -> Option<()> {
-        let (sign, digits) = match text.strip_prefix('-') {
-            Some(rest) => (-1, rest),
-            None => (1, text.strip_prefix('+').unwrap_or(text)),
-        };
-        let mut fields = digits.split(':');
-        let hours: i128 = fields.next()?.parse::<u32>().ok()?.into();
-        let minutes = fields.next()?;
-        let (minutes, seconds) = match fields.next() {
-            Some(seconds) => (minutes.parse::<u32>().ok()?, seconds.parse::<f64>().ok()?),
-            None if minutes.contains('.') => return None,
-            None => (minutes.parse::<u32>().ok()?, 0.0),
-        };
-        if fields.next().is_some() || minutes > 59 || !(0.0..61.0).contains(&seconds) {
-            return None;
-        }
-        let seconds_us = (seconds * SECOND_US).round() as i128;
-        self.microseconds += sign * ((hours * 60 + i128::from(minutes)) * 60_000_000 + seconds_us);
-        Some(())
-    }
-
-    fn words(&mut self, text: &str, default_unit: &str) -> Option<()> {
-        let text = text.strip_prefix('@').unwrap_or(text);
-        // `5minutes` is `5 minutes`: break where a number ends and a letter begins.
-        let mut spaced = String::with_capacity(text.len() + 8);
-        let mut last = ' ';
-        for c in text.chars() {
-            if c.is_ascii_alphabetic() && (last.is_ascii_digit() || last == '.') {
-                spaced.push(' ');
-            }
-            spaced.push(c);
-            last = c;
-        }
-        let mut words: Vec<&str> = spaced.split_whitespace().collect();
-        let ago = words.last().is_some_and(|w| w.eq_ignore_ascii_case("ago"));
-        if ago {
-            words.pop();
-        }
-        if words.is_empty() {
-            return None;
-        }
-        let mut i = 0;
-        while i < words.len() {
-            let word = words[i];
-            i += 1;
-            if word.contains(':') {
-                self.clock(word)?;
-            } else if let Some((years, months)) = year_month(word) {
-                self.months += years * 12.0 + months;
-            } else if let Some(unit) = words.get(i).filter(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())) {
-                self.add(word, unit)?;
-                i += 1;
-            } else if words.get(i).is_some_and(|w| w.contains(':')) {
-                // `1 02:03:04`: days, then a time.
-                self.add(word, "day")?;
-            } else {
-                self.add(word, default_unit)?;
-            }
-        }
-        if ago {
-            self.months = -self.months;
-            self.days = -self.days;
-            self.microseconds = -self.microseconds;
-        }
-        Some(())
-    }
-
-    /// ISO 8601 after the P: `1Y2M3W4DT5H6M7.8S`.
-    fn iso(&mut self, text: &str) -> Option<()> {
-        let mut number = String::new();
-        let mut in_time = false;
-        let mut any = false;
-        for c in text.chars() {
-            match c {
-                'T' if number.is_empty() => in_time = true,
-                '0'..='9' | '.' | '-' | '+' => number.push(c),
-                letter => {
-                    let unit = match (letter, in_time) {
-                        ('Y', false) => "year",
-                        ('M', false) => "month",
-                        ('W', false) => "week",
-                        ('D', false) => "day",
-                        ('H', true) => "hour",
-                        ('M', true) => "minute",
-                        ('S', true) => "second",
-                        _ => return None,
-                    };
-                    self.add(&number, unit)?;
-                    number.clear();
-                    any = true;
-                }
-            }
-        }
-        (any && number.is_empty()).then_some(())
-    }
-}
-
-/// `1-2` is one year and two months.
-fn year_month(word: &str) -> Option<(f64, f64)> {
-    let (sign, digits) = match word.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, word),
-    };
-    let (years, months) = digits.split_once('-')?;
-    let (years, months) = (years.parse::<u32>().ok()?, months.parse::<u32>().ok()?);
-    (months < 12).then_some((sign * f64::from(years), sign * f64::from(months)))
 }
 
 #[cfg(test)]
@@ -247,6 +100,7 @@ mod tests {
             ("1 day 02:03:04.5", None, 0, 1, 7_384_500_000),
             ("1 02:00", None, 0, 1, 7_200_000_000),
             ("-00:00:01", None, 0, 0, -1_000_000),
+            ("0.5", Some("month"), 0, 15, 0),
             ("1-2", None, 14, 0, 0),
             ("1 year 2 mons -3 days", None, 14, -3, 0),
             ("1.5 days", None, 0, 1, day / 2),
@@ -266,10 +120,30 @@ mod tests {
     }
 
     #[test]
+    fn of_fields() {
+        for (text, first, last, precision, written) in [
+            ("1.5", "day", "day", None, "0 months 1 days 0 microseconds"),
+            ("2.5", "hour", "hour", None, "0 months 0 days 7200000000 microseconds"),
+            ("1.7", "second", "second", None, "0 months 0 days 1700000 microseconds"),
+            ("1.126", "second", "second", Some(2), "0 months 0 days 1130000 microseconds"),
+            ("-1.126", "second", "second", Some(2), "0 months 0 days -1130000 microseconds"),
+            ("1-2", "year", "year", None, "12 months 0 days 0 microseconds"),
+            ("1:30", "minute", "second", None, "0 months 0 days 90000000 microseconds"),
+            ("1:30", "hour", "minute", None, "0 months 0 days 5400000000 microseconds"),
+            ("1 12:59:59", "day", "minute", None, "0 months 1 days 46740000000 microseconds"),
+        ] {
+            let fields = Fields { first: first.into(), last: last.into(), precision };
+            assert_eq!(Interval::of_fields(text, &fields).unwrap().to_string(), written, "{text} {first} {last}");
+        }
+    }
+
+    #[test]
     fn refusals() {
-        for text in ["", "abc", "1 parsec", "1:2:3:4", "P", "1:99", "day", "nan seconds"] {
+        for text in ["", "abc", "1 parsec", "1:2:3:4", "P", "day", "nan seconds"] {
             assert_eq!(Interval::parse(text, None).unwrap_err().code, "22007", "{text}");
         }
-        assert_eq!(Interval::parse("999999999999 years", None).unwrap_err().code, "22015");
+        for text in ["1:99", "999999999999 years"] {
+            assert_eq!(Interval::parse(text, None).unwrap_err().code, "22015", "{text}");
+        }
     }
 }

@@ -35,4 +35,5 @@ pub mod text;
 pub mod types;
 mod unnest;
 pub mod values;
+mod whole_rows;
 mod window;

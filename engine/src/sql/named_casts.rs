@@ -45,6 +45,23 @@ pub fn name_casts(query: &mut Query) {
     let _ = query.visit(&mut Casts);
 }
 
+/// Whether some GROUPING SETS, ROLLUP or CUBE is of casts, whose names are not looked at one by one.
+pub fn groups_casts(query: &Query) -> bool {
+    struct Groups(bool);
+    impl ast::Visitor for Groups {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::Rollup(sets) | ast::Expr::Cube(sets) | ast::Expr::GroupingSets(sets) = expr {
+                self.0 |= sets.iter().flatten().any(|item| matches!(item, ast::Expr::Cast { .. }));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut groups = Groups(false);
+    let _ = ast::Visit::visit(query, &mut groups);
+    groups.0
+}
+
 /// Whether groups and aggregates of some node have one name.
 pub fn collide(plan: &LogicalPlan) -> Result<bool> {
     let mut collide = false;

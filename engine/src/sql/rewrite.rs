@@ -109,6 +109,9 @@ impl VisitorMut for Rewriter {
             mark_as_of(join)?;
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
+        if let Err(error) = resolve_positions(select) {
+            return ControlFlow::Break(Box::new(error));
+        }
         name_items(select);
         if let Err(error) = named_windows::resolve(select) {
             return ControlFlow::Break(Box::new(error));
@@ -287,6 +290,13 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             ast::UnaryOperator::PGSquareRoot => call("sqrt", vec![*expr]),
             ast::UnaryOperator::PGCubeRoot => call("cbrt", vec![*expr]),
             ast::UnaryOperator::PGAbs => call("abs", vec![*expr]),
+            // Not the sign of its first part, as DataFusion reads it.
+            ast::UnaryOperator::Minus if matches!(interval_literal(&expr), Some(Ok(_))) => {
+                match interval_literal(&expr) {
+                    Some(interval) => interval_expr(&interval?.negated().to_string()),
+                    None => Expr::UnaryOp { op, expr },
+                }
+            }
             // The least bigint, of which the digits alone are none.
             ast::UnaryOperator::Minus if is_digits(&expr, "9223372036854775808.") => {
                 let least = Expr::Value(Value::SingleQuotedString(i64::MIN.to_string()).into());
@@ -298,6 +308,10 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             }
             op => Expr::UnaryOp { op, expr },
         },
+        // DataFusion plans an array without what is around it, such as columns from outside a subquery.
+        Expr::Array(array) if !array.elem.is_empty() && array.elem.iter().any(has_columns) => {
+            call("make_array", array.elem)
+        }
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::Function(mut function) => {
             // pg_catalog.lower(x) is lower(x).
@@ -402,6 +416,35 @@ fn type_literals_within(expr: &mut Expr) {
     }
 }
 
+/// Among GROUPING SETS, ROLLUP and CUBE a number is the item of the SELECT list at that place; by itself in GROUP BY
+/// DataFusion knows it.
+fn resolve_positions(select: &mut Select) -> Result<()> {
+    let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return Ok(()) };
+    for group in groups {
+        let (Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets)) = group else { continue };
+        for item in sets.iter_mut().flatten() {
+            let Some(position) = whole_number(item) else { continue };
+            let place = usize::try_from(position).ok().and_then(|position| position.checked_sub(1));
+            *item = match place.and_then(|place| select.projection.get(place)) {
+                Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr.clone(),
+                _ => {
+                    let message = format!("GROUP BY position {position} is not in select list");
+                    return Err(Error::new("42P10", message));
+                }
+            };
+        }
+    }
+    Ok(())
+}
+
+fn has_columns(expr: &Expr) -> bool {
+    let found = ast::visit_expressions(expr, |expr| match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
 pub fn is_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(..)))
 }
@@ -500,13 +543,8 @@ fn set_in_from(
             }
         }
     }
-    Ok(calls::set_as_array(&name, exprs).map(|(array, _)| TableFactor::UNNEST {
-        alias: alias.clone(),
-        array_exprs: vec![array],
-        with_offset: false,
-        with_offset_alias: None,
-        with_ordinality,
-    }))
+    let arrays = calls::set_in_from(&name, exprs, with_ordinality);
+    arrays.map(|arrays| unnest::lateral(arrays, alias.clone())).transpose()
 }
 
 fn whole_number(expr: &Expr) -> Option<i64> {
@@ -627,18 +665,16 @@ fn name_function_column(name: &ObjectName, alias: &mut Option<TableAlias>) {
     if !calls::returns_set(&function) {
         return;
     }
+    let column = calls::column_in_from(&function);
     let alias = alias.get_or_insert_with(|| TableAlias {
         explicit: true,
         name: Ident::new(function),
         columns: Vec::new(),
         at: None,
     });
-    name_single_column(alias);
-}
-
-fn name_single_column(alias: &mut TableAlias) {
     if alias.columns.is_empty() {
-        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+        let name = column.map_or_else(|| alias.name.clone(), Ident::new);
+        alias.columns.push(TableAliasColumnDef { name, data_type: None });
     }
 }
 

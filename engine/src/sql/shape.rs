@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, NullEquality, ScalarValue, exec_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::count::count_udaf;
@@ -34,13 +34,14 @@ use datafusion::logical_expr::{
 
 use crate::error::Error;
 use crate::sql::as_of;
-use crate::sql::common::{Kind, common_type, kind, literal_type};
+use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::dependent;
-use crate::sql::functions::sum;
-use crate::sql::types::{TYPE_KEY, sql_type_of_arrow, with_sql_type};
+use crate::sql::functions::{sum, without_padding};
+use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
 
 /// The plan with all of it done.
 pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
+    check_padding(&plan, true)?;
     let mut changed = false;
     let plan = plan.transform_up_with_subqueries(|plan| {
         let plan = match plan {
@@ -108,14 +109,95 @@ fn literal_of(plan: &LogicalPlan, column: usize) -> Option<&ScalarValue> {
     }
 }
 
+/// What is done to a column of an input, so that it is of the type of the whole.
+#[derive(Clone)]
+enum Change {
+    Cast(Field),
+    CutPadding,
+}
+
+/// Of columns of which some are char(n).
+fn pad(operation: &str, inputs: &[LogicalPlan], column: usize, changes: &mut [Vec<Option<Change>>]) -> Result<()> {
+    let literal = |input: &LogicalPlan| match literal_of(input, column) {
+        Some(ScalarValue::Utf8(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let fields: Vec<&FieldRef> =
+        inputs.iter().filter(|i| literal(i).is_none()).map(|i| &i.schema().fields()[column]).collect();
+    let types: Vec<String> = fields.iter().map(|field| sql_type_of(field)).collect();
+    match padding(types.iter().map(String::as_str)) {
+        Padding::Kept => {
+            let Some((length, field)) = types.first().and_then(|t| character_length_of(t)).zip(fields.first()) else {
+                return Ok(());
+            };
+            if !types[0].starts_with("character(") {
+                return Ok(());
+            }
+            for (input, changes) in inputs.iter().zip(changes) {
+                match literal(input) {
+                    Some(Some(text)) if text.trim_end_matches(' ').chars().count() > length => return loose(operation),
+                    Some(_) => changes[column] = Some(Change::Cast(field.as_ref().clone().with_name(""))),
+                    None => {}
+                }
+            }
+            Ok(())
+        }
+        Padding::Cut => {
+            for (input, changes) in inputs.iter().zip(changes) {
+                if literal(input).is_none() && sql_type_of(input.schema().field(column)).starts_with("character(") {
+                    changes[column] = Some(Change::CutPadding);
+                }
+            }
+            Ok(())
+        }
+        Padding::Loose => loose(operation),
+    }
+}
+
+/// A UNION of text and char(n) is text; but it was a char(n) to the expressions over it, which have been planned. So it is
+/// refused but where nothing is over it: `shown`.
+fn check_padding(plan: &LogicalPlan, shown: bool) -> Result<()> {
+    let shows = match plan {
+        LogicalPlan::Union(union) => {
+            for column in 0..union.schema.fields().len() {
+                let fields = union.inputs.iter().map(|input| &input.schema().fields()[column]);
+                let types: Vec<String> = fields.map(|field| sql_type_of(field)).collect();
+                let cut = padding(types.iter().map(String::as_str)) == Padding::Cut;
+                if !shown && cut && types[0] == "text" && literal_of(&union.inputs[0], column).is_none() {
+                    return loose("UNION");
+                }
+            }
+            true
+        }
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().all(|expr| matches!(expr.clone().unalias(), Expr::Column(_)))
+        }
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(_) | LogicalPlan::SubqueryAlias(_) => true,
+        _ => false,
+    };
+    plan.inputs().into_iter().try_for_each(|input| check_padding(input, shown && shows))?;
+    plan.apply_subqueries(|subquery| {
+        check_padding(subquery, false)?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// Values of which some are padded and others are not, though they are equal.
+fn loose(operation: &str) -> Result<()> {
+    let error = Error::unsupported(format!("{operation} of char(n) and texts of other lengths"));
+    Err(DataFusionError::External(Box::new(error.hint("Cast the columns to text."))))
+}
+
 /// Casts the literals among the columns of a set operation's inputs; whether there were any to cast.
 fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPlan>, bool)> {
     let width = inputs[0].schema().fields().len();
     if inputs.iter().any(|input| input.schema().fields().len() != width) {
         return Ok((inputs, false));
     }
-    let mut casts: Vec<Vec<Option<Field>>> = vec![vec![None; width]; inputs.len()];
+    let mut casts: Vec<Vec<Option<Change>>> = vec![vec![None; width]; inputs.len()];
     for column in 0..width {
+        pad(operation, &inputs, column, &mut casts)?;
         let mut wanted: Option<DataType> = None;
         for input in &inputs {
             let data_type = input.schema().field(column).data_type();
@@ -138,7 +220,7 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
         for (input, casts) in inputs.iter().zip(&mut casts) {
             casts[column] = match literal_of(input, column) {
                 Some(ScalarValue::Utf8(Some(text))) if kind(&wanted).is_some_and(|kind| kind != Kind::Text) => {
-                    Some(Field::new("", literal_type(&wanted, text), true))
+                    Some(Change::Cast(Field::new("", literal_type(&wanted, text), true)))
                 }
                 // A numeric literal beside others of another scale does not give them its zeros.
                 Some(ScalarValue::Decimal128(_, precision, scale))
@@ -146,9 +228,9 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
                         && inputs.iter().any(|i| !has_scale(i.schema().field(column), *scale)) =>
                 {
                     let own = DataType::Decimal128(*precision, *scale);
-                    Some(with_sql_type(Field::new("", own, true), "numeric"))
+                    Some(Change::Cast(with_sql_type(Field::new("", own, true), "numeric")))
                 }
-                _ => None,
+                _ => casts[column].take(),
             };
         }
     }
@@ -161,15 +243,16 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
         let columns = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.name().clone()));
         let exprs: Vec<Expr> = columns
             .zip(casts)
-            .map(|((qualifier, name), cast)| {
+            .map(|((qualifier, name), change)| {
                 let column = Expr::Column(Column::new(qualifier.clone(), &name));
-                match cast {
+                Ok(match change {
                     None => column,
-                    Some(field) => Expr::Cast(Cast { expr: Box::new(column), field: Arc::new(field) })
+                    Some(Change::Cast(field)) => Expr::Cast(Cast { expr: Box::new(column), field: Arc::new(field) })
                         .alias_qualified(qualifier, name),
-                }
+                    Some(Change::CutPadding) => without_padding(column)?.alias_qualified(qualifier, name),
+                })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         *input = LogicalPlanBuilder::from(input.clone()).project(exprs)?.build()?;
     }
     Ok((inputs, changed))
@@ -190,9 +273,10 @@ fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -
         LogicalPlan::Distinct(Distinct::All(inner)) => (true, inner.as_ref()),
         other => (false, other),
     };
-    let (inputs, _) = unite(if intersect { "INTERSECT" } else { "EXCEPT" }, vec![inner.clone(), right.clone()])?;
+    let operation = if intersect { "INTERSECT" } else { "EXCEPT" };
+    let (inputs, united) = unite(operation, vec![inner.clone(), right.clone()])?;
     let types = |plan: &LogicalPlan| plan.schema().fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
-    if distinct && types(inner) == types(right) {
+    if distinct && !united && types(inner) == types(right) {
         return Ok(None);
     }
     let [left, right]: [LogicalPlan; 2] = inputs.try_into().expect("as many as went in");

@@ -322,6 +322,16 @@ pub struct Copy {
     pub source: CopySource,
     pub direction: CopyDirection,
     pub format: CopyFormat,
+    /// ENCODING LATIN1 rather than UTF-8.
+    pub latin1: bool,
+    pub force_quote: ForceQuote,
+}
+
+/// The columns whose values stand in quotes in any case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForceQuote {
+    Columns(Vec<String>),
+    All,
 }
 
 #[derive(Debug, Clone)]

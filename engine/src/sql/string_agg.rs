@@ -3,19 +3,26 @@
 //!
 //! ```text
 //!   string_agg(x, ', ' ORDER BY y)   ──►   array_to_string(array_agg(x ORDER BY y) FILTER (WHERE x IS NOT NULL), ', ')
+//!   string_agg(x, s ORDER BY y)      ──►   mr_join_pairs(array_agg([x, s] ORDER BY y) FILTER (WHERE x IS NOT NULL))
 //! ```
 //!
-//! Only where the separator is a constant; over no values both are NULL.
+//! The second where the separator is no constant, and of bytea. Over no values all are NULL.
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
+use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
+use datafusion::functions_nested::make_array::make_array;
 use datafusion::functions_nested::string::array_to_string;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Aggregate, Cast, Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Aggregate, Cast, Expr, LogicalPlan, Projection, SortExpr};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::error::Error;
+use crate::sql::functions::join_pairs;
 
 #[derive(Debug)]
 pub struct StringAgg;
@@ -29,22 +36,28 @@ impl OptimizerRule for StringAgg {
     }
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Aggregate(aggregate) = &plan else { return Ok(Transformed::no(plan)) };
-        if !aggregate.aggr_expr.iter().any(|expr| separator(expr).is_some()) {
+        let first = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+        let own = aggregate.aggr_expr.iter().enumerate();
+        let own = own.map(|(i, expr)| string_agg(expr, aggregate.schema.field(first + i).data_type()));
+        let own: Vec<Option<Joined>> = own.collect::<Result<_>>()?;
+        if own.iter().all(Option::is_none) {
             return Ok(Transformed::no(plan));
         }
-        let calls = aggregate.aggr_expr.iter().map(|expr| match separator(expr) {
+        let calls = aggregate.aggr_expr.iter().zip(&own).map(|(expr, own)| match own {
             // The name tells apart what differs in the separator alone.
-            Some(_) => values(expr).alias(expr.schema_name().to_string()),
+            Some(own) => own.values.clone().alias(expr.schema_name().to_string()),
             None => expr.clone(),
         });
         let calls = calls.collect();
         let lists = Aggregate::try_new(aggregate.input.clone(), aggregate.group_expr.clone(), calls)?;
-        let first = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
         let columns = lists.schema.columns().into_iter().map(Expr::Column).enumerate();
         let exprs = columns.zip(aggregate.schema.iter()).map(|((i, column), (qualifier, field))| {
-            let expr = match i.checked_sub(first).and_then(|call| separator(&aggregate.aggr_expr[call])) {
-                Some(separator) => {
-                    let joined = array_to_string(column, separator.clone());
+            let expr = match i.checked_sub(first).and_then(|call| own[call].as_ref()) {
+                Some(own) => {
+                    let joined = match &own.way {
+                        Way::Constant(separator) => array_to_string(column, separator.clone()),
+                        Way::Pairs { sorted } => join_pairs(column, *sorted),
+                    };
                     Expr::Cast(Cast::new(Box::new(joined), field.data_type().clone()))
                 }
                 None => column,
@@ -57,32 +70,55 @@ impl OptimizerRule for StringAgg {
     }
 }
 
-/// The constant separator of a `string_agg`.
-fn separator(expr: &Expr) -> Option<&Expr> {
-    match expr {
-        Expr::Alias(alias) => separator(&alias.expr),
-        Expr::AggregateFunction(call) if call.func.name() == "string_agg" => match &call.params.args[..] {
-            [_, separator @ Expr::Literal(value, _)] if !value.is_null() => Some(separator),
-            _ => None,
-        },
-        _ => None,
-    }
+/// A `string_agg` as a list and what is done with it.
+struct Joined {
+    values: Expr,
+    way: Way,
 }
 
-/// The values of a `string_agg`, as a list.
-fn values(expr: &Expr) -> Expr {
-    match expr {
-        Expr::Alias(alias) => values(&alias.expr),
-        Expr::AggregateFunction(call) => {
-            let mut params = call.params.clone();
+enum Way {
+    Constant(Expr),
+    Pairs {
+        /// In the order of values and separators.
+        sorted: bool,
+    },
+}
+
+fn string_agg(expr: &Expr, gives: &DataType) -> Result<Option<Joined>> {
+    let call = match expr {
+        Expr::Alias(alias) => return string_agg(&alias.expr, gives),
+        Expr::AggregateFunction(call) if call.func.name() == "string_agg" => call,
+        _ => return Ok(None),
+    };
+    let [value, separator] = &call.params.args[..] else { return Ok(None) };
+    let known = value.clone().is_not_null();
+    let mut params = call.params.clone();
+    params.filter = Some(Box::new(match params.filter {
+        Some(filter) => filter.and(known),
+        None => known,
+    }));
+    let way = match separator {
+        Expr::Literal(constant, _) if !constant.is_null() && *gives != DataType::Binary => {
             params.args.truncate(1);
-            let known = params.args[0].clone().is_not_null();
-            params.filter = Some(Box::new(match params.filter {
-                Some(filter) => filter.and(known),
-                None => known,
-            }));
-            Expr::AggregateFunction(AggregateFunction { func: array_agg_udaf(), params })
+            Way::Constant(separator.clone())
         }
-        other => other.clone(),
-    }
+        _ => {
+            params.args = vec![make_array(vec![value.clone(), separator.clone()])];
+            let sorted = params.distinct;
+            // Of DISTINCT pairs the order is among them: by the values, and else by the separators.
+            let ordered = |by: &[SortExpr]| {
+                let own = [value, separator];
+                by.len() <= 2 && by.iter().zip(own).all(|(by, own)| by.expr == *own && by.asc && !by.nulls_first)
+            };
+            if sorted && !ordered(&params.order_by) {
+                let error = Error::unsupported("string_agg(DISTINCT) in another order than that of its values");
+                return Err(DataFusionError::External(Box::new(error)));
+            }
+            if sorted {
+                params.order_by.clear();
+            }
+            Way::Pairs { sorted }
+        }
+    };
+    Ok(Some(Joined { values: Expr::AggregateFunction(AggregateFunction { func: array_agg_udaf(), params }), way }))
 }

@@ -19,6 +19,7 @@ pub struct CopyDecoder {
     types: Vec<PgType>,
     style: Style,
     relation: String,
+    latin1: bool,
     input: Input,
     rows: Rows,
 }
@@ -35,7 +36,8 @@ impl CopyDecoder {
             CopyFormat::Binary => Input::Binary(Binary { pending: Vec::new(), started: false, ended: false, row: 0 }),
             _ => Input::Text(Splitter::new(format, types.len())),
         };
-        CopyDecoder { schema, types, style: Style::default(), relation: String::new(), input, rows: Rows::default() }
+        let (style, relation) = (Style::default(), String::new());
+        CopyDecoder { schema, types, style, relation, latin1: false, input, rows: Rows::default() }
     }
 
     /// The session's time zone and clock.
@@ -49,8 +51,23 @@ impl CopyDecoder {
         self
     }
 
+    pub fn in_latin1(mut self, latin1: bool) -> CopyDecoder {
+        self.latin1 = latin1;
+        self
+    }
+
     /// Takes more input; returns the batches that became full by it.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+        match (self.latin1, &self.input) {
+            // Its characters are the first 256 of Unicode.
+            (true, Input::Text(_)) => {
+                self.push_utf8(bytes.iter().map(|b| char::from(*b)).collect::<String>().as_bytes())
+            }
+            _ => self.push_utf8(bytes),
+        }
+    }
+
+    fn push_utf8(&mut self, mut bytes: &[u8]) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         while !bytes.is_empty() {
             let used = match &mut self.input {

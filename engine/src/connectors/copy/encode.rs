@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::BINARY_HEADER;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::statement::CopyFormat;
 use crate::sql::text::{Cells, PgType, Style, binary, write};
 
@@ -13,6 +13,9 @@ pub struct CopyEncoder {
     types: Vec<PgType>,
     format: CopyFormat,
     style: Style,
+    latin1: bool,
+    /// By column, whether its values stand in quotes in any case.
+    quoted: Vec<bool>,
     /// One per column, kept for their memory.
     columns: Vec<Cells>,
 }
@@ -21,7 +24,8 @@ impl CopyEncoder {
     pub fn new(schema: SchemaRef, format: &CopyFormat) -> CopyEncoder {
         let types: Vec<PgType> = schema.fields().iter().map(|f| PgType::of(f)).collect();
         let columns = types.iter().map(|_| Cells::default()).collect();
-        CopyEncoder { schema, types, format: format.clone(), style: Style::default(), columns }
+        let quoted = vec![false; types.len()];
+        CopyEncoder { schema, types, format: format.clone(), style: Style::default(), latin1: false, quoted, columns }
     }
 
     /// The session's time zone.
@@ -30,8 +34,24 @@ impl CopyEncoder {
         self
     }
 
-    /// What comes before the first row.
-    pub fn header(&self) -> Vec<u8> {
+    pub fn in_latin1(mut self, latin1: bool) -> CopyEncoder {
+        self.latin1 = latin1;
+        self
+    }
+    /// Of CSV, by column: whether its values stand in quotes in any case.
+    pub fn quoting(mut self, quoted: Vec<bool>) -> CopyEncoder {
+        self.quoted = quoted;
+        self
+    }
+
+    /// What comes before the first row. Errors: 22P05.
+    pub fn header(&self) -> Result<Vec<u8>> {
+        let mut out = self.names();
+        self.to_encoding(&mut out, 0)?;
+        Ok(out)
+    }
+
+    fn names(&self) -> Vec<u8> {
         let names = |encode: &dyn Fn(&[u8], &mut Vec<u8>), delimiter: u8| {
             let mut out = Vec::new();
             for (i, field) in self.schema.fields().iter().enumerate() {
@@ -50,7 +70,8 @@ impl CopyEncoder {
             }
             CopyFormat::Csv { delimiter, null, header: true, quote, escape } => {
                 let single = self.types.len() == 1;
-                names(&|name, out| quote_csv(name, *delimiter, null, *quote, *escape, single, out), *delimiter)
+                let csv = Csv { delimiter: *delimiter, null, quote: *quote, escape: *escape, single };
+                names(&|name, out| csv.cell(name, false, out), *delimiter)
             }
             _ => Vec::new(),
         }
@@ -65,6 +86,7 @@ impl CopyEncoder {
                 _ => write::write(ty, array, &self.style, cells),
             }
         }
+        let start = out.len();
         let single = self.columns.len() == 1;
         for row in 0..batch.num_rows() {
             match &self.format {
@@ -73,14 +95,35 @@ impl CopyEncoder {
                     self.columns.iter().for_each(|cells| binary::write_counted(cells.get(row), out));
                 }
                 CopyFormat::Text { delimiter, null, .. } => {
-                    join(&self.columns, row, *delimiter, null, out, |cell, out| escape_text(cell, *delimiter, out));
+                    join(&self.columns, row, *delimiter, null, out, |_, cell, out| escape_text(cell, *delimiter, out));
                 }
                 CopyFormat::Csv { delimiter, null, quote, escape, .. } => {
-                    join(&self.columns, row, *delimiter, null, out, |cell, out| {
-                        quote_csv(cell, *delimiter, null, *quote, *escape, single, out);
+                    let csv = Csv { delimiter: *delimiter, null, quote: *quote, escape: *escape, single };
+                    let quoted = &self.quoted;
+                    join(&self.columns, row, *delimiter, null, out, |column, cell, out| {
+                        csv.cell(cell, quoted[column], out);
                     });
                 }
             }
+        }
+        self.to_encoding(out, start)
+    }
+
+    /// Brings what begins at `start` into the encoding asked for.
+    fn to_encoding(&self, out: &mut Vec<u8>, start: usize) -> Result<()> {
+        if !self.latin1 || self.format == CopyFormat::Binary {
+            return Ok(());
+        }
+        let text = String::from_utf8(out.split_off(start)).expect("columns are written in UTF-8");
+        for c in text.chars() {
+            out.push(u8::try_from(u32::from(c)).map_err(|_| {
+                let bytes: Vec<String> = c.to_string().bytes().map(|byte| format!("0x{byte:02x}")).collect();
+                let message = format!(
+                    "character with byte sequence {} in encoding \"UTF8\" has no equivalent in encoding \"LATIN1\"",
+                    bytes.join(" ")
+                );
+                Error::new("22P05", message)
+            })?);
         }
         Ok(())
     }
@@ -100,14 +143,14 @@ fn join(
     delimiter: u8,
     null: &str,
     out: &mut Vec<u8>,
-    encode: impl Fn(&[u8], &mut Vec<u8>),
+    encode: impl Fn(usize, &[u8], &mut Vec<u8>),
 ) {
     for (i, cells) in columns.iter().enumerate() {
         if i > 0 {
             out.push(delimiter);
         }
         match cells.get(row) {
-            Some(cell) => encode(cell, out),
+            Some(cell) => encode(i, cell, out),
             None => out.extend_from_slice(null.as_bytes()),
         }
     }
@@ -133,20 +176,31 @@ fn escape_text(cell: &[u8], delimiter: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// `single`: the row has one column, where `\.` would end the data.
-fn quote_csv(cell: &[u8], delimiter: u8, null: &str, quote: u8, escape: u8, single: bool, out: &mut Vec<u8>) {
-    let special = |b: &u8| *b == delimiter || *b == quote || *b == b'\n' || *b == b'\r';
-    if cell != null.as_bytes() && !cell.iter().any(special) && !(single && cell == b"\\.") {
-        return out.extend_from_slice(cell);
-    }
-    out.push(quote);
-    for b in cell {
-        if *b == quote || *b == escape {
-            out.push(escape);
+struct Csv<'a> {
+    delimiter: u8,
+    null: &'a str,
+    quote: u8,
+    escape: u8,
+    /// The row has one column, where `\.` would end the data.
+    single: bool,
+}
+
+impl Csv<'_> {
+    fn cell(&self, cell: &[u8], quoted: bool, out: &mut Vec<u8>) {
+        let special = |b: &u8| *b == self.delimiter || *b == self.quote || *b == b'\n' || *b == b'\r';
+        let needed = cell == self.null.as_bytes() || cell.iter().any(special) || (self.single && cell == b"\\.");
+        if !(quoted || needed) {
+            return out.extend_from_slice(cell);
         }
-        out.push(*b);
+        out.push(self.quote);
+        for b in cell {
+            if *b == self.quote || *b == self.escape {
+                out.push(self.escape);
+            }
+            out.push(*b);
+        }
+        out.push(self.quote);
     }
-    out.push(quote);
 }
 
 /// Finds where rows end in encoded bytes. A binary header belongs to the row after it, as Postgres sends it.

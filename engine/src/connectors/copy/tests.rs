@@ -207,7 +207,7 @@ fn round_trips() {
     let header_csv = CopyFormat::Csv { delimiter: b',', null: String::new(), header: true, quote: b'"', escape: b'"' };
     for format in [text(), csv(), header_csv, CopyFormat::Binary] {
         let mut encoder = CopyEncoder::new(schema.clone(), &format);
-        let mut out = encoder.header();
+        let mut out = encoder.header().unwrap();
         batches.iter().for_each(|b| encoder.encode(b, &mut out).unwrap());
         out.extend(encoder.trailer());
         let back = decode(&schema, &format, &[&out]).unwrap();
@@ -238,6 +238,33 @@ fn csv_quotes_what_would_be_misread() {
     let mut out = Vec::new();
     batches.iter().for_each(|b| encoder.encode(b, &mut out).unwrap());
     assert_eq!(String::from_utf8(out).unwrap(), "plain\n\"\"\n\n\"\\.\"\n\"a,b\"\n\"a\"\"b\"\n\"a\nb\"\n a \n");
+}
+
+#[test]
+fn quotes_that_are_asked_for() {
+    let schema = schema(TWO);
+    let batches = decode(&schema, &text(), &[b"1\ta\n2\t\\N\n"]).unwrap();
+    let mut encoder = CopyEncoder::new(schema.clone(), &csv()).quoting(vec![false, true]);
+    let mut out = Vec::new();
+    batches.iter().for_each(|b| encoder.encode(b, &mut out).unwrap());
+    assert_eq!(String::from_utf8(out).unwrap(), "1,\"a\"\n2,\n");
+}
+
+#[test]
+fn latin1() {
+    let schema = schema(ONE);
+    let mut decoder = CopyDecoder::new(schema.clone(), &text()).in_latin1(true);
+    let mut batches = decoder.push(b"caf\xe9\n\xff").unwrap();
+    batches.extend(decoder.push(b"\xa3\n").unwrap());
+    batches.extend(decoder.finish().unwrap());
+    assert_eq!(show(&batches), "café;ÿ£");
+    let mut encoder = CopyEncoder::new(schema.clone(), &text()).in_latin1(true);
+    let mut out = b"x".to_vec();
+    batches.iter().for_each(|b| encoder.encode(b, &mut out).unwrap());
+    assert_eq!(out, b"xcaf\xe9\n\xff\xa3\n");
+    let batches = decode(&schema, &text(), &["€\n".as_bytes()]).unwrap();
+    let error = encoder.encode(&batches[0], &mut out).unwrap_err();
+    assert_eq!((error.code, error.message.contains("0xe2 0x82 0xac")), ("22P05", true));
 }
 
 #[test]

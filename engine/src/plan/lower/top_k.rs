@@ -107,13 +107,25 @@ impl Lowering<'_> {
 
     /// `row_number() OVER (PARTITION BY … ORDER BY …) <= n`, and the like: only the rows up to n are kept.
     pub(super) fn numbered_rows(&mut self, filter: &Filter) -> Result<Option<usize>> {
-        let LogicalPlan::Window(window) = filter.input.as_ref() else { return Ok(None) };
+        // Columns that nobody reads may have been left out in between.
+        let (selection, below) = match filter.input.as_ref() {
+            LogicalPlan::Projection(projection) if projection.expr.iter().all(|e| matches!(e, Expr::Column(_))) => {
+                (Some(projection), projection.input.as_ref())
+            }
+            other => (None, other),
+        };
+        let LogicalPlan::Window(window) = below else { return Ok(None) };
         let [expr] = &window.window_expr[..] else { return Ok(None) };
         let Some(function) = window_function(expr) else { return Ok(None) };
         let schema = &window.schema;
         let last = schema.fields().len() - 1;
         let (qualifier, field) = schema.qualified_field(last);
-        let number = Column::new(qualifier.cloned(), field.name());
+        let mut number = Column::new(qualifier.cloned(), field.name());
+        if let Some(selection) = selection {
+            let shown = selection.expr.iter().position(|e| matches!(e, Expr::Column(column) if *column == number));
+            let Some(shown) = shown else { return Ok(None) };
+            number = selection.schema.columns().swap_remove(shown);
+        }
         let bounds = split_conjunction(&filter.predicate);
         let Some(bound) = bounds.into_iter().filter_map(|e| upper_bound(e, &number)).min() else { return Ok(None) };
         let bound = match function.fun.name() {
@@ -129,7 +141,11 @@ impl Lowering<'_> {
         let field = relax(&Schema::new(vec![field.as_ref().clone()])).field(0).clone();
         let node =
             self.top_k(input, sort.input.schema(), &params.partition_by, &params.order_by, bound, Some(field))?;
-        let condition = self.expression(&filter.predicate, schema)?;
+        let node = match selection {
+            Some(selection) => self.project(node, schema, &selection.expr, relaxed(&selection.schema))?,
+            None => node,
+        };
+        let condition = self.expression(&filter.predicate, filter.input.schema())?;
         let schema = self.nodes[node].schema.clone();
         Ok(Some(self.map(node, MapStep::Filter(condition), schema)))
     }

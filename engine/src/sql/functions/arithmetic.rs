@@ -276,24 +276,34 @@ fn scale_interval(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Res
         .zip(factors.iter())
         .map(|pair| match pair {
             (Some(_), Some(0.0)) if divide => Err(division_by_zero()),
-            (Some(interval), Some(factor)) => scaled_interval(interval, if divide { 1.0 / factor } else { factor })
-                .map(Some)
-                .ok_or_else(interval_out_of_range),
+            (Some(interval), Some(factor)) => {
+                let scale = |part: f64| if divide { part / factor } else { part * factor };
+                scaled_interval(interval, scale).map(Some).ok_or_else(interval_out_of_range)
+            }
             _ => Ok(None),
         })
         .collect();
     Ok(Arc::new(scaled?))
 }
 
-/// What is left of a month goes to days of which it has 30, what is left of a day to hours.
-fn scaled_interval(interval: IntervalMonthDayNano, factor: f64) -> Option<IntervalMonthDayNano> {
-    let months = f64::from(interval.months) * factor;
-    let days = f64::from(interval.days) * factor + (months.fract() * 30.0 * 1e6).round() / 1e6;
-    let us = interval.nanoseconds as f64 / 1000.0 * factor + days.fract() * DAY_US as f64;
-    let whole = |x: f64| (x.abs() <= f64::from(i32::MAX)).then_some(x.trunc() as i32);
-    let us = us.round();
+/// What is left of a month goes to days of which it has 30, what is left of a day to its time; each rest is rounded to
+/// microseconds, as in Postgres' `interval_mul`.
+fn scaled_interval(interval: IntervalMonthDayNano, scale: impl Fn(f64) -> f64) -> Option<IntervalMonthDayNano> {
+    const DAY_SECONDS: f64 = 86_400.0;
+    let rounded = |x: f64| (x * 1e6).round_ties_even() / 1e6;
+    let whole = |x: f64| (i32::MIN.into()..=i32::MAX.into()).contains(&x).then_some(x.trunc() as i32);
+    let (months, days) = (scale(interval.months.into()), scale(interval.days.into()));
+    let (whole_months, mut whole_days) = (whole(months)?, whole(days)?);
+    let rest_days = rounded((months - f64::from(whole_months)) * 30.0);
+    let mut rest = rounded((days - f64::from(whole_days) + rest_days - rest_days.trunc()) * DAY_SECONDS);
+    if rest.abs() >= DAY_SECONDS {
+        whole_days = whole_days.checked_add((rest / DAY_SECONDS) as i32)?;
+        rest -= (rest / DAY_SECONDS).trunc() * DAY_SECONDS;
+    }
+    whole_days = whole_days.checked_add(rest_days as i32)?;
+    let us = (scale((interval.nanoseconds / 1000) as f64) + rest * 1e6).round_ties_even();
     let nanoseconds = (us.abs() < 9.2e15).then_some(us as i64 * 1000)?;
-    Some(IntervalMonthDayNano::new(whole(months)?, whole(days)?, nanoseconds))
+    Some(IntervalMonthDayNano::new(whole_months, whole_days, nanoseconds))
 }
 
 /// Plans the operators whose types are not DataFusion's.

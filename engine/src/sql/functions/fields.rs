@@ -6,7 +6,8 @@
 //!   date_trunc('week', date '2024-01-03')                    2024-01-01 00:00:00+00
 //! ```
 //!
-//! A timestamptz is taken apart in the session's zone. Infinity has no fields (NULL), and is its own truncation.
+//! A timestamptz is taken apart in the session's zone. Of infinity, fields that only grow are infinite, which a numeric
+//! cannot be (0A000), and the others NULL; it is its own truncation.
 
 use std::sync::Arc;
 
@@ -90,6 +91,12 @@ impl Unit {
         })
     }
 
+    /// Whether a later moment never has a lesser one.
+    fn only_grows(self) -> bool {
+        use Unit::*;
+        matches!(self, Year | Decade | Century | Millennium | IsoYear | Epoch | Julian)
+    }
+
     /// Digits after the point that extract() has.
     fn scale(self, of: &DataType) -> i8 {
         match (self, of) {
@@ -121,6 +128,31 @@ fn unsupported(word: &str, of: &DataType) -> DataFusionError {
 fn literal(value: Option<&ScalarValue>) -> Option<&str> {
     match value {
         Some(ScalarValue::Utf8(Some(word)) | ScalarValue::Utf8View(Some(word))) => Some(word),
+        _ => None,
+    }
+}
+
+/// A field's value.
+#[derive(Clone, Copy)]
+enum Value {
+    /// At 10^ the second.
+    Number(i128, i8),
+    Infinity,
+    MinusInfinity,
+}
+
+/// Infinity as it stands in a column of dates or timestamps.
+fn infinite(times: &ArrayRef, row: usize) -> Option<Value> {
+    let (value, least, greatest) = match times.data_type() {
+        DataType::Date32 => {
+            (times.as_primitive::<Date32Type>().value(row).into(), i64::from(i32::MIN), i64::from(i32::MAX))
+        }
+        DataType::Timestamp(..) => (times.as_primitive::<TimestampMicrosecondType>().value(row), i64::MIN, i64::MAX),
+        _ => return None,
+    };
+    match value {
+        value if value == greatest => Some(Value::Infinity),
+        value if value == least => Some(Value::MinusInfinity),
         _ => None,
     }
 }
@@ -308,7 +340,7 @@ impl Part {
     fn values(&self, words: &StringArray, times: &ArrayRef, zone: &Zone, output: &DataType) -> Result<ArrayRef> {
         let of = times.data_type();
         let mut last: Option<(&str, Unit)> = None;
-        let mut parts: Vec<Option<(i128, i8)>> = Vec::with_capacity(times.len());
+        let mut parts: Vec<Option<Value>> = Vec::with_capacity(times.len());
         for row in 0..times.len() {
             if words.is_null(row) || times.is_null(row) {
                 parts.push(None);
@@ -326,18 +358,22 @@ impl Part {
                 }
             };
             last = Some((word, unit));
+            if let Some(infinite) = infinite(times, row) {
+                parts.push(match unit.only_grows() {
+                    true if self.extract => return Err(external(Error::unsupported("infinity as a numeric"))),
+                    grows => grows.then_some(infinite),
+                });
+                continue;
+            }
             let value = match of {
-                DataType::Date32 => match times.as_primitive::<Date32Type>().value(row) {
-                    i32::MAX | i32::MIN => None,
-                    days => of_moment(unit, i64::from(days) * DAY_US, None),
-                },
-                DataType::Timestamp(_, zoned) => match times.as_primitive::<TimestampMicrosecondType>().value(row) {
-                    i64::MAX | i64::MIN => None,
-                    us => {
-                        let offset = zoned.as_ref().map(|_| zone.offset_at(us));
-                        of_moment(unit, us + i64::from(offset.unwrap_or(0)) * SECOND_US, offset)
-                    }
-                },
+                DataType::Date32 => {
+                    of_moment(unit, i64::from(times.as_primitive::<Date32Type>().value(row)) * DAY_US, None)
+                }
+                DataType::Timestamp(_, zoned) => {
+                    let us = times.as_primitive::<TimestampMicrosecondType>().value(row);
+                    let offset = zoned.as_ref().map(|_| zone.offset_at(us));
+                    of_moment(unit, us + i64::from(offset.unwrap_or(0)) * SECOND_US, offset)
+                }
                 DataType::Time64(_) => of_time(unit, times.as_primitive::<Time64MicrosecondType>().value(row)),
                 _ => of_interval(unit, times.as_primitive::<IntervalMonthDayNanoType>().value(row)),
             };
@@ -348,16 +384,23 @@ impl Part {
                 Unit::Julian => 20,
                 _ => 0,
             };
-            parts.push(value.map(|value| (value, scale)));
+            parts.push(value.map(|value| Value::Number(value, scale)));
         }
         match output {
             DataType::Decimal128(precision, scale) => {
-                let at_scale = |(value, own): (i128, i8)| value / 10i128.pow((own - *scale).max(0) as u32);
-                let values: Decimal128Array = parts.into_iter().map(|part| part.map(at_scale)).collect();
+                let at_scale = |part: Value| match part {
+                    Value::Number(value, own) => Some(value / 10i128.pow((own - *scale).max(0) as u32)),
+                    Value::Infinity | Value::MinusInfinity => None,
+                };
+                let values: Decimal128Array = parts.into_iter().map(|part| part.and_then(at_scale)).collect();
                 Ok(Arc::new(values.with_precision_and_scale(*precision, *scale)?))
             }
             _ => {
-                let float = |(value, scale): (i128, i8)| value as f64 / 10f64.powi(scale.into());
+                let float = |part: Value| match part {
+                    Value::Number(value, scale) => value as f64 / 10f64.powi(scale.into()),
+                    Value::Infinity => f64::INFINITY,
+                    Value::MinusInfinity => f64::NEG_INFINITY,
+                };
                 Ok(Arc::new(parts.into_iter().map(|part| part.map(float)).collect::<Float64Array>()))
             }
         }

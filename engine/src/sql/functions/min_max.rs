@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     StatisticsArgs,
 };
 
+use super::tags;
 use crate::error::Error;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,12 @@ impl AggregateUDFImpl for MinOrMax {
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         self.inner.return_type(types)
+    }
+    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        let types: Vec<DataType> = arguments.iter().map(|argument| argument.data_type().clone()).collect();
+        let field = Field::new(self.name(), self.return_type(&types)?, true);
+        let metadata = tags::of_aggregate(&arguments[0], field.data_type());
+        Ok(Arc::new(field.with_metadata(metadata)))
     }
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         if let [DataType::Boolean] = types {

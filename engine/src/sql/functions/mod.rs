@@ -13,9 +13,13 @@ mod math;
 mod min_max;
 mod now;
 mod operators;
+mod ranks;
+mod regression;
 pub mod session;
 mod settle;
+mod string_agg;
 mod sum_avg;
+mod tags;
 mod timezone;
 mod to_char;
 mod totals;
@@ -37,6 +41,9 @@ use datafusion::optimizer::analyzer::Analyzer;
 
 use crate::sql::bind::error_from;
 use crate::sql::text::Style;
+
+use string_agg::StringAgg;
+pub use string_agg::join_pairs;
 
 /// Puts all functions in; those of the same name as DataFusion's replace them.
 pub fn register(state: &mut SessionState) {
@@ -64,10 +71,13 @@ pub fn register(state: &mut SessionState) {
     }
     let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
-    for function in sums.into_iter().chain(best).chain(variance::all().into_iter().map(AggregateUDF::from)) {
+    let others = variance::all().into_iter().map(AggregateUDF::from);
+    let others =
+        others.chain(regression::all().into_iter().map(AggregateUDF::from)).chain([StringAgg::default().into()]);
+    for function in sums.into_iter().chain(best).chain(others) {
         state.register_udaf(Arc::new(function)).expect(full);
     }
-    for function in session::all().map(WindowUDF::from) {
+    for function in session::all().map(WindowUDF::from).into_iter().chain(ranks::all().map(WindowUDF::from)) {
         state.register_udwf(Arc::new(function)).expect(full);
     }
 }
@@ -80,6 +90,16 @@ pub fn is_declared(name: &str) -> bool {
 /// `sum` as it is registered.
 pub fn sum() -> sum_avg::SumOrAvg {
     sum_avg::SumOrAvg::sum()
+}
+
+/// A char(n) as a text: without its padding.
+pub fn without_padding(expr: Expr) -> Result<Expr> {
+    Ok(declared::named("rtrim")?.call(vec![expr]))
+}
+
+/// `row_number` as it is registered.
+pub fn row_number() -> WindowUDF {
+    ranks::number().into()
 }
 
 /// Values of one field's type as values of another's, as an explicit cast makes them.

@@ -10,10 +10,9 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 use sqlparser::ast::BinaryOperator;
 
-use super::declared;
+use super::{declared, tags};
 use crate::error::Error;
 use crate::sql::common::{Kind, common_type, kind};
-use crate::sql::types::sql_type_of;
 
 /// Planned before those of arithmetic.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl ExprPlanner for Operators {
         let (Ok((_, a)), Ok((_, b))) = (left.to_field(schema), right.to_field(schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
-        let (a_type, b_type) = (sql_type_of(&a), sql_type_of(&b));
+        let (a_type, b_type) = (tags::sql_type(&left, &a, schema), tags::sql_type(&right, &b, schema));
         let json = |t: &str| matches!(t, "json" | "jsonb");
         let padded = |t: &str| t.starts_with("character(");
         let list = |field: &Field| matches!(field.data_type(), DataType::List(_));

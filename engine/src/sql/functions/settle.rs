@@ -13,11 +13,11 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{arithmetic, casts, intervals, math};
+use super::{arithmetic, casts, intervals, math, tags};
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
 use crate::sql::context::WRITTEN;
-use crate::sql::types::sql_type_of_arrow;
+use crate::sql::types::{sql_type_of, sql_type_of_arrow};
 
 #[derive(Debug)]
 pub struct Settle;
@@ -57,7 +57,26 @@ fn no_cast(from: &DataType, to: &DataType) -> bool {
 
 /// The same for an expression over these columns.
 pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| match expr {
+    expr.transform_up(|expr| {
+        let settled = settled(expr, schema)?;
+        // The type of a cast is told already.
+        Ok(match settled.data {
+            Expr::Cast(_) => settled,
+            expr => {
+                let tagged = tags::tagged(expr, schema);
+                let changed = settled.transformed || matches!(tagged, Expr::Cast(_));
+                Transformed::new_transformed(tagged, changed)
+            }
+        })
+    })
+}
+
+fn settled(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        // Settled before.
+        Expr::Cast(Cast { expr, field }) if matches!(expr.as_ref(), Expr::Cast(inner) if inner.field == field) => {
+            Ok(Transformed::yes(*expr))
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if intervals::compares(&op, &left, &right, schema) => {
             let (left, right) = (Box::new(intervals::span(*left)), Box::new(intervals::span(*right)));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
@@ -92,10 +111,17 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 );
                 return Err(DataFusionError::External(Box::new(Error::new("42846", message))));
             }
+            // The padding of a char(n) is no part of it as a text.
+            let padded = |t: &str| t.starts_with("character(");
+            let cut = field.name() == WRITTEN
+                && *field.data_type() == DataType::Utf8
+                && !padded(&sql_type_of(&field))
+                && expr.to_field(schema).is_ok_and(|(_, from)| padded(&sql_type_of(&from)));
+            let expr = if cut { Box::new(super::without_padding(*expr)?) } else { expr };
             let function = expr.get_type(schema).ok().and_then(|from| casts::function(&from, &field));
             Ok(match function {
                 Some(function) => Transformed::yes(function.call(vec![*expr])),
-                None => Transformed::no(Expr::Cast(Cast { expr, field })),
+                None => Transformed::new_transformed(Expr::Cast(Cast { expr, field }), cut),
             })
         }
         Expr::ScalarFunction(mut function) => {
@@ -109,5 +135,5 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(if changed { Transformed::yes(function) } else { Transformed::no(function) })
         }
         other => Ok(Transformed::no(other)),
-    })
+    }
 }

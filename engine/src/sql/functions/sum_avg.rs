@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     utils::AggregateOrderSensitivity,
 };
 
+use super::tags;
 use super::totals::*;
 use crate::sql::types::NUMERIC_PRECISION_MAX;
 
@@ -137,6 +138,15 @@ impl AggregateUDFImpl for SumOrAvg {
             (interval @ DataType::Interval(_), _) => interval.clone(),
             (other, _) => return plan_err!("Function '{}' expects a number, not {other}", self.name()),
         })
+    }
+    fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        let types: Vec<DataType> = arguments.iter().map(|argument| argument.data_type().clone()).collect();
+        let field = Field::new(self.name(), self.return_type(&types)?, true);
+        let metadata = match self.average {
+            true => Default::default(),
+            false => tags::of_aggregate(&arguments[0], field.data_type()),
+        };
+        Ok(Arc::new(field.with_metadata(metadata)))
     }
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         if args.is_distinct {

@@ -9,21 +9,26 @@
 //!   text, integer            an error        text
 //! ```
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr::{InList, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Cast, Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::casts;
+use super::json::{JSONB_ARRAY_KEYS, JSONB_KEY};
+use super::{casts, declared};
 use crate::error::Error;
-use crate::sql::common::{Kind, common_type, kind, literal_type};
-use crate::sql::types::sql_type_of_arrow;
+use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
+use crate::sql::types::{sql_type_of, sql_type_of_arrow};
 
 #[derive(Debug)]
 pub struct Unite;
@@ -36,14 +41,32 @@ impl AnalyzerRule for Unite {
         plan.transform_up_with_subqueries(|plan| {
             let schema = merge_schema(&plan.inputs());
             let names = NamePreserver::new(&plan);
-            let plan = plan.map_expressions(|expr| {
+            let plan = distinct_on(plan, &schema)?;
+            let sorts = matches!(plan, LogicalPlan::Sort(_));
+            let plan = plan.map_expressions(|mut expr| {
                 let name = names.save(&expr);
+                if sorts && is_jsonb(&expr, &schema) {
+                    take_jsonb_key(&mut expr)?;
+                    return Ok(Transformed::yes(expr));
+                }
                 Ok(expression(expr, &schema)?.update_data(|expr| name.restore(expr)))
             })?;
             if plan.transformed { plan.map_data(|plan| plan.recompute_schema()) } else { Ok(plan) }
         })
         .map(|plan| plan.data)
     }
+}
+
+/// The order of DISTINCT ON, as far as it is not of what is distinct.
+fn distinct_on(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
+    let LogicalPlan::Distinct(Distinct::On(mut on)) = plan else { return Ok(plan) };
+    let DistinctOn { on_expr, sort_expr, .. } = &mut on;
+    for sort in sort_expr.iter_mut().flatten() {
+        if is_jsonb(&sort.expr, schema) && !on_expr.contains(&sort.expr) {
+            take_jsonb_key(&mut sort.expr)?;
+        }
+    }
+    Ok(LogicalPlan::Distinct(Distinct::On(on)))
 }
 
 /// Functions whose arguments have one type.
@@ -63,15 +86,22 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         let mixed = match &mut expr {
             // `ts + '1 day'` is no sum of two timestamps.
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                unite_numbers(vec![left.as_mut(), right.as_mut()], schema)
+                (compares(op) && by_jsonb_key(vec![left.as_mut(), right.as_mut()], schema)?)
+                    || unite_numbers(vec![left.as_mut(), right.as_mut()], schema)
                     || (compares(op) && unite(vec![left.as_mut(), right.as_mut()], schema, Place::Operator(op))?)
             }
             Expr::Between(Between { expr, low, high, .. }) => {
-                unite(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema, Place::Operator(&Operator::GtEq))?
+                by_jsonb_key(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema)?
+                    || unite(
+                        vec![expr.as_mut(), low.as_mut(), high.as_mut()],
+                        schema,
+                        Place::Operator(&Operator::GtEq),
+                    )?
             }
             Expr::InList(InList { expr, list, .. }) => {
+                let by_key = by_jsonb_key(std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect(), schema)?;
                 let all = std::iter::once(expr.as_mut()).chain(list).collect();
-                unite(all, schema, Place::Operator(&Operator::Eq))?
+                by_key || unite(all, schema, Place::Operator(&Operator::Eq))?
             }
             Expr::Case(case) => {
                 let whens = case.when_then_expr.iter_mut();
@@ -81,8 +111,12 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let united = unite(results, schema, Place::Result("CASE"))?;
                 match case.expr.as_deref_mut() {
                     Some(operand) => {
+                        let by_key = {
+                            let all = compared.iter_mut().map(|when| &mut **when).chain([&mut *operand]).collect();
+                            by_jsonb_key(all, schema)?
+                        };
                         compared.push(operand);
-                        unite(compared, schema, Place::Operator(&Operator::Eq))? || united
+                        by_key || unite(compared, schema, Place::Operator(&Operator::Eq))? || united
                     }
                     None => united,
                 }
@@ -92,10 +126,69 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let place = if name == "NULLIF" { Place::Operator(&Operator::Eq) } else { Place::Result(&name) };
                 unite(function.args.iter_mut().collect(), schema, place)?
             }
+            Expr::ScalarFunction(function) if function.name() == "array_has" && function.args.len() == 2 => {
+                // `j = ANY (array)`
+                let of_jsonb = function.args[0].to_field(schema).is_ok_and(|(_, list)| sql_type_of(&list) == "jsonb[]");
+                if of_jsonb {
+                    let list = std::mem::replace(&mut function.args[0], Expr::Literal(ScalarValue::Null, None));
+                    function.args[0] = declared::named(JSONB_ARRAY_KEYS)?.call(vec![list]);
+                    take_jsonb_key(&mut function.args[1])?;
+                }
+                of_jsonb
+            }
+            Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
+                let plan = subquery.subquery.as_ref();
+                let by_key = is_jsonb(expr, schema) && sql_type_of(plan.schema().field(0)) == "jsonb";
+                if by_key {
+                    let mut column = Expr::Column(plan.schema().columns().remove(0));
+                    take_jsonb_key(&mut column)?;
+                    let keys = LogicalPlanBuilder::from(plan.clone()).project([column])?.build()?;
+                    subquery.subquery = Arc::new(keys);
+                    take_jsonb_key(expr)?;
+                }
+                by_key
+            }
+            // The order of rows under a window function.
+            Expr::WindowFunction(function) => {
+                let mut by_key = false;
+                for sort in &mut function.params.order_by {
+                    if is_jsonb(&sort.expr, schema) {
+                        take_jsonb_key(&mut sort.expr)?;
+                        by_key = true;
+                    }
+                }
+                by_key
+            }
             _ => false,
         };
         Ok(if mixed { Transformed::yes(expr) } else { Transformed::no(expr) })
     })
+}
+
+/// Whether these are jsonb, beside literals, to be compared with one another: then by what they say, not by their text.
+fn by_jsonb_key(exprs: Vec<&mut Expr>, schema: &DFSchema) -> Result<bool> {
+    let untyped = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _));
+    let mut any = false;
+    for expr in exprs.iter().filter(|e| !untyped(e)) {
+        if !is_jsonb(expr, schema) {
+            return Ok(false);
+        }
+        any = true;
+    }
+    if any {
+        exprs.into_iter().try_for_each(take_jsonb_key)?;
+    }
+    Ok(any)
+}
+
+fn is_jsonb(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field) == "jsonb")
+}
+
+fn take_jsonb_key(expr: &mut Expr) -> Result<()> {
+    let document = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+    *expr = declared::named(JSONB_KEY)?.call(vec![document]);
+    Ok(())
 }
 
 pub fn compares(operator: &Operator) -> bool {
@@ -150,7 +243,7 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
             },
         };
     }
-    let mut changed = false;
+    let mut changed = cut_padding(&mut exprs, schema, place)?;
     if let Some(wanted) = wanted {
         let timestamp = matches!(wanted, DataType::Timestamp(TimeUnit::Microsecond, _));
         for (expr, data_type) in exprs.iter_mut().zip(&types_before) {
@@ -168,6 +261,25 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
         }
     }
     Ok(unite_numbers(exprs, schema) || changed)
+}
+
+/// Takes the padding off char(n) among results that are text; whether there was any. What is compared is looked at where
+/// operators are planned.
+fn cut_padding(exprs: &mut [&mut Expr], schema: &DFSchema, place: Place) -> Result<bool> {
+    let Place::Result(_) = place else { return Ok(false) };
+    let of_text = |e: &Expr| e.to_field(schema).ok().filter(|(_, f)| kind(f.data_type()) == Some(Kind::Text));
+    let sql_type = |e: &Expr| of_text(e).filter(|_| literal_text(e).is_none()).map(|(_, field)| sql_type_of(&field));
+    let types: Vec<Option<String>> = exprs.iter().map(|e| sql_type(e)).collect();
+    if padding(types.iter().flatten().map(String::as_str)) != Padding::Cut {
+        return Ok(false);
+    }
+    for (expr, sql_type) in exprs.iter_mut().zip(&types) {
+        if sql_type.as_deref().is_some_and(|t| t.starts_with("character(")) {
+            let padded = std::mem::replace(*expr, Expr::Literal(ScalarValue::Null, None));
+            **expr = super::without_padding(padded)?;
+        }
+    }
+    Ok(true)
 }
 
 /// Casts the numerics among expressions of which some are floats; whether there were any.

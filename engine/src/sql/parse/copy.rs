@@ -5,7 +5,7 @@ use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Copy, CopyDirection, CopyFormat, CopySource, StatementKind};
+use crate::sql::statement::{Copy, CopyDirection, CopyFormat, CopySource, ForceQuote, StatementKind};
 
 /// Options as given; what is missing depends on the format.
 #[derive(Default)]
@@ -16,6 +16,8 @@ struct Given {
     header: bool,
     quote: Option<u8>,
     escape: Option<u8>,
+    latin1: bool,
+    force_quote: Option<ForceQuote>,
 }
 
 impl Cursor<'_> {
@@ -61,7 +63,17 @@ impl Cursor<'_> {
         if self.sees("where") {
             return Err(self.error_here(Error::unsupported("COPY … WHERE")));
         }
-        Ok(StatementKind::Copy(Copy { source, direction, format: given.format()? }))
+        let latin1 = given.latin1;
+        let force_quote = given.force_quote.take();
+        let format = given.format()?;
+        if force_quote.is_some() && !matches!(format, CopyFormat::Csv { .. }) {
+            return Err(Error::unsupported("COPY FORCE_QUOTE outside of CSV mode"));
+        }
+        if force_quote.is_some() && direction == CopyDirection::FromStdin {
+            return Err(Error::unsupported("COPY FORCE_QUOTE of COPY FROM"));
+        }
+        let force_quote = force_quote.unwrap_or(ForceQuote::Columns(Vec::new()));
+        Ok(StatementKind::Copy(Copy { source, direction, format, latin1, force_quote }))
     }
 
     fn copy_option(&mut self, given: &mut Given) -> Result<()> {
@@ -87,8 +99,14 @@ impl Cursor<'_> {
                     self.value()?;
                 }
             }
-            "encoding" => check_encoding(&self.string()?)?,
-            "force_quote" | "force_not_null" | "force_null" | "default" | "on_error" | "log_verbosity" => {
+            "encoding" => given.latin1 = is_latin1(&self.string()?)?,
+            "force_quote" => {
+                given.force_quote = Some(match self.accept_token(&Token::Mul) {
+                    true => ForceQuote::All,
+                    false => ForceQuote::Columns(self.identifiers()?),
+                });
+            }
+            "force_not_null" | "force_null" | "default" | "on_error" | "log_verbosity" => {
                 return Err(Error::unsupported(format!("COPY option {}", option.to_uppercase())));
             }
             _ => return Err(Error::syntax(format!("option \"{option}\" not recognized"))),
@@ -122,17 +140,24 @@ impl Cursor<'_> {
             "null" => given.null = Some(self.string()?),
             "quote" => given.quote = Some(single_byte("quote", &self.string()?)?),
             "escape" => given.escape = Some(single_byte("escape", &self.string()?)?),
-            "encoding" => check_encoding(&self.string()?)?,
+            "encoding" => given.latin1 = is_latin1(&self.string()?)?,
             "freeze" => {}
+            _ if self.accept("quote") => {
+                given.force_quote = Some(match self.accept_token(&Token::Mul) {
+                    true => ForceQuote::All,
+                    false => ForceQuote::Columns(self.comma_separated(|c| c.identifier())?),
+                });
+            }
             _ => return Err(Error::unsupported("COPY option FORCE")),
         }
         Ok(true)
     }
 }
 
-fn check_encoding(name: &str) -> Result<()> {
+fn is_latin1(name: &str) -> Result<bool> {
     match name.to_lowercase().replace(['-', '_'], "").as_str() {
-        "utf8" | "unicode" => Ok(()),
+        "utf8" | "unicode" => Ok(false),
+        "latin1" | "iso88591" => Ok(true),
         _ => Err(Error::unsupported(format!("COPY in encoding \"{name}\""))),
     }
 }

@@ -10,7 +10,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::source::{Source, prepare, unquoted};
 use crate::error::{Error, Result};
 use crate::sql::dialect::{DIALECT, allow_attempts};
-use crate::sql::interval::Interval;
+use crate::sql::interval::{Fields, Interval};
 use crate::sql::statement::{Name, Options};
 
 /// Levels of nesting that sqlparser follows.
@@ -283,9 +283,13 @@ pub fn interval_literal(expression: &ast::Expr) -> Option<Result<Interval>> {
                 },
                 _ => return None,
             };
-            // `'1:30' HOUR TO MINUTE` needs no unit, and `'1:30' MINUTE TO SECOND` would: it reads as a clock does.
-            let unit = interval.leading_field.as_ref().map(|unit| unit.to_string().to_lowercase());
-            Some(Interval::parse(&text, unit.as_deref()))
+            let word = |field: &Option<ast::DateTimeField>| {
+                field.as_ref().map(|unit| unit.to_string().to_lowercase().trim_end_matches('s').to_string())
+            };
+            let Some(first) = word(&interval.leading_field) else { return Some(Interval::parse(&text, None)) };
+            let last = word(&interval.last_field).unwrap_or_else(|| first.clone());
+            let precision = interval.fractional_seconds_precision.or(interval.leading_precision);
+            Some(Interval::of_fields(&text, &Fields { first, last, precision }))
         }
         ast::Expr::Cast { expr, data_type: ast::DataType::Interval { .. }, .. } => match expr.as_ref() {
             ast::Expr::Value(value) => Some(Interval::parse(&value.value.clone().into_string()?, None)),

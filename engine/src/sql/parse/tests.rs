@@ -195,7 +195,7 @@ fn dml() {
 #[test]
 fn copy_spellings() {
     check(
-        r#"copy t from stdin => Copy(Copy { source: Relation { name: Name { schema: None, name: "t" }, columns: [] }, direction: FromStdin, format: Text { delimiter: 9, null: "\\N", header: false } })
+        r#"copy t from stdin => Copy(Copy { source: Relation { name: Name { schema: None, name: "t" }, columns: [] }, direction: FromStdin, format: Text { delimiter: 9, null: "\\N", header: false }, latin1: false, force_quote: Columns([]) })
          copy s.t (a, b) FROM STDIN WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'x', QUOTE '''', ESCAPE '\') => Csv { delimiter: 59, null: "x", header: true, quote: 39, escape: 92 }
          copy t from stdin with csv header => Csv { delimiter: 44, null: "", header: true, quote: 34, escape: 34 }
          COPY t FROM STDIN CSV DELIMITER AS '|' NULL AS 'NULL' => Csv { delimiter: 124, null: "NULL"
@@ -203,6 +203,9 @@ fn copy_spellings() {
          COPY BINARY t TO STDOUT => direction: ToStdout, format: Binary
          COPY t TO STDOUT (FORMAT 'binary') => format: Binary
          COPY t TO STDOUT (FORMAT text, HEADER false, ENCODING 'utf-8') => header: false
+         COPY t TO STDOUT (FORMAT csv, ENCODING 'latin1', FORCE_QUOTE (a, B)) => latin1: true, force_quote: Columns(["a", "b"])
+         COPY t TO STDOUT CSV FORCE QUOTE * => force_quote: All
+         COPY t TO STDOUT CSV FORCE QUOTE a, b HEADER => force_quote: Columns(["a", "b"])
          COPY (SUBSCRIBE v) TO STDOUT => Subscribe
          COPY (SELECT a FROM t EMIT CHANGES) TO STDOUT => Subscribe"#,
     );
@@ -212,6 +215,9 @@ fn copy_spellings() {
          copy t from stdin (format avro) => 22023 COPY format \"avro\"
          copy t from stdin (nosuch) => 42601 option \"nosuch\" not recognized
          copy t from stdin (format text, quote '\"') => 0A000 COPY QUOTE outside
+         copy t to stdout (force_quote *) => 0A000 COPY FORCE_QUOTE outside
+         copy t from stdin (format csv, force_quote *) => 0A000 COPY FORCE_QUOTE of
+         copy t from stdin (encoding 'sjis') => 0A000 COPY in encoding
          copy t from stdin (delimiter 'ab') => 0A000 COPY delimiter other than",
     );
 }

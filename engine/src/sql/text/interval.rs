@@ -3,7 +3,7 @@
 //! Written in `postgres` style: `1 year 2 mons 3 days 04:05:06.007`, `-1 days +02:03:00`, `00:00:00`.
 //! Read: units in words and short forms (`1.5 days`, `3h`, `@ 1 month ago`), SQL (`1-2`, `3 4:05:06`), ISO
 //! 8601 (`P1Y2M3DT4H5M6.7S`, `P0001-02-03T04:05:06`), a bare number as seconds. A fraction of a month is
-//! days, of a day is time.
+//! days, of a day is time; of a longer unit it is whole months.
 
 use arrow::datatypes::IntervalMonthDayNano;
 
@@ -79,15 +79,31 @@ enum Bad {
 type Parsed<T> = std::result::Result<T, Bad>;
 
 pub fn parse_interval(text: &str) -> Result<IntervalMonthDayNano> {
+    parse_counting(text, "second")
+}
+
+/// The same; a bare number at the end counts `unit`.
+pub fn parse_counting(text: &str, unit: &str) -> Result<IntervalMonthDayNano> {
     let lower = text.trim().to_ascii_lowercase();
     let parsed = match lower.strip_prefix('p') {
         Some(rest) => parse_iso(rest),
-        None => parse_words(&lower),
+        None => parse_words(&joined_signs(&lower), unit),
     };
     parsed.and_then(|sum| sum.finish()).map_err(|bad| match bad {
         Bad::Syntax => Error::new("22007", format!("invalid input syntax for type interval: \"{text}\"")),
         Bad::Range => Error::new("22015", format!("interval field value out of range: \"{text}\"")),
     })
+}
+
+/// Without the blanks between a sign and its number.
+fn joined_signs(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !(c.is_ascii_whitespace() && joined.ends_with(['+', '-'])) {
+            joined.push(c);
+        }
+    }
+    joined
 }
 
 /// A number as written: sign and whole part, and the fraction with the same sign.
@@ -165,7 +181,7 @@ impl Sum {
                 if scale == 1 {
                     self.add_fraction_of_days(n.fraction * 30.0)
                 } else {
-                    self.add_months((n.fraction * scale as f64).round_ties_even() as i64)
+                    self.add_months((n.fraction * (scale / 12) as f64 * 12.0).round_ties_even() as i64)
                 }
             }
         }
@@ -187,7 +203,10 @@ impl Sum {
         self.add_fraction_of_time(days.fract(), DAY_US)
     }
     fn add_fraction_of_time(&mut self, fraction: f64, scale: i64) -> Parsed<()> {
-        self.add_us((fraction * scale as f64).round() as i64)
+        let us = fraction * scale as f64;
+        // Half a microsecond is none.
+        let up = if us.fract().abs() > 0.5 { us.signum() as i64 } else { 0 };
+        self.add_us(us.trunc() as i64 + up)
     }
     fn negate(&mut self) {
         self.months = -self.months;
@@ -239,7 +258,7 @@ impl Sum {
     }
 }
 
-fn parse_words(text: &str) -> Parsed<Sum> {
+fn parse_words(text: &str, last_unit: &str) -> Parsed<Sum> {
     let mut sum = Sum::default();
     let mut rest = text.trim_start_matches(['@', ' ']);
     let mut empty = true;
@@ -278,11 +297,12 @@ fn parse_words(text: &str) -> Parsed<Sum> {
             let word = &after[..word_end];
             if word.is_empty() || word == "ago" {
                 // Days before a time of day, seconds at the end, nothing else.
-                let unit = if after.is_empty() || word == "ago" { "second" } else { "day" };
-                if unit == "day" && !after.contains(':') {
+                let ends = after.is_empty() || word == "ago";
+                if !(ends || after.contains(':')) {
                     return Err(Bad::Syntax);
                 }
-                let (unit, bit) = unit_of(unit).expect("a known unit");
+                let unit = if ends { last_unit } else { "day" };
+                let (unit, bit) = unit_of(unit).ok_or(Bad::Syntax)?;
                 sum.add(number, unit, bit)?;
                 rest = after;
             } else {
@@ -392,10 +412,14 @@ mod tests {
             ("5 ms", "00:00:00.005"),
             ("0", "00:00:00"),
             ("1 mon -1 day", "1 mon -1 days"),
+            ("- 1 day", "-1 days"),
+            ("0.0000005 seconds", "00:00:00"),
+            ("0.99 years", "1 year"),
+            ("0.0000015 s", "00:00:00.000001"),
         ] {
             assert_eq!(round_trip(t).as_deref(), Ok(expected), "{t}");
         }
-        for t in ["", "x", "1 parsec", "1 day 2 days", "1 2", "day", "P", "P1", "1 day ago 2", "- 1 day"] {
+        for t in ["", "x", "1 parsec", "1 day 2 days", "1 2", "day", "P", "P1", "1 day ago 2", "1e3 seconds"] {
             let e = round_trip(t).unwrap_err();
             assert_eq!((e.code, e.message), ("22007", format!("invalid input syntax for type interval: \"{t}\"")));
         }

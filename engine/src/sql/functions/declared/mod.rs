@@ -17,6 +17,7 @@ mod patterns;
 mod row;
 mod series;
 mod text;
+mod to_number;
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -46,6 +47,8 @@ pub enum Type {
     Numeric,
     /// A result with so many digits after the point.
     NumericOf(i8),
+    /// A result of the type `numeric`.
+    PlainNumeric,
     Text,
     Json,
     Jsonb,
@@ -134,10 +137,8 @@ pub struct Declared {
 
 /// All of them.
 pub fn all() -> Vec<Declared> {
-    [text::all(), patterns::all(), numbers::all(), moments::all(), arrays::all(), series::all(), super::json::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let own = [text::all(), patterns::all(), numbers::all(), to_number::all(), moments::all(), arrays::all()];
+    own.into_iter().chain([series::all(), super::json::all()]).flatten().collect()
 }
 
 /// The function of a name. Errors: there is none.
@@ -310,6 +311,7 @@ impl Type {
         match self {
             Type::Json => named("json"),
             Type::Jsonb => named("jsonb"),
+            Type::PlainNumeric => named("numeric"),
             Type::Array(element) => named(&format!("{element}[]")),
             Type::SameAs(i) => Ok(like(&argument(i))),
             Type::ElementOf(i) => Ok(like(&item(i))),

@@ -7,6 +7,7 @@
 mod aggregates;
 mod build;
 mod change;
+mod order;
 mod tree;
 
 use std::borrow::Cow;
@@ -20,6 +21,10 @@ use self::tree::{Kind, Node};
 use super::declared::Type::*;
 use super::declared::{Declared, Row, Value, fail, function, of};
 use crate::sql::types::TYPE_KEY;
+
+/// What jsonb is compared by, and the same of each item of an array.
+pub const JSONB_KEY: &str = "mr_jsonb_key";
+pub const JSONB_ARRAY_KEYS: &str = "mr_jsonb_array_keys";
 
 pub fn all() -> Vec<Declared> {
     let mut all = change::all();
@@ -61,6 +66,8 @@ pub fn all() -> Vec<Declared> {
         function("json_typeof", &[of(&[Json], Text, type_name)]),
         function("jsonb_array_length", &[of(&[Jsonb], Integer, array_length)]),
         function("json_array_length", &[of(&[Json], Integer, array_length)]),
+        function(JSONB_KEY, &[of(&[Jsonb], Bytes, order::key)]),
+        function(JSONB_ARRAY_KEYS, &[of(&[Array("text")], Array("bytea"), order::keys)]),
         function(
             "mr_jsonb_contains",
             &[of(&[Jsonb, Jsonb], Boolean, |r| {
@@ -105,31 +112,17 @@ pub fn all() -> Vec<Declared> {
         ),
         function("mr_json_elements", &[of(&[Json], Array("json"), |r| elements(r, |node| Some(node.raw.to_string())))]),
         function("mr_json_elements_text", &[of(&[Json], Array("text"), |r| elements(r, |node| node.as_text()))]),
-        function(
-            "mr_json_keys",
-            &[of(&[Json], Array("text"), |r| {
-                let text = document(r, 0)?;
-                let node = tree::parse(&text)?;
-                Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(key, _)| Some(key.to_string())).collect()))
-            })],
-        ),
+        function("mr_jsonb_elements_text", &[of(&[Jsonb], Array("text"), |r| elements(r, |node| node.as_text()))]),
+        function("mr_json_keys", &[of(&[Json], Array("text"), keys)]),
+        function("mr_jsonb_keys", &[of(&[Jsonb], Array("text"), keys)]),
+        // Of `each`, which has errors of its own.
+        function("mr_json_each_keys", &[of(&[Json], Array("text"), keys)]),
+        function("mr_jsonb_each_keys", &[of(&[Jsonb], Array("text"), keys)]),
         // The values, in the order of the keys.
-        function(
-            "mr_json_values",
-            &[of(&[Json], Array("json"), |r| {
-                let text = document(r, 0)?;
-                let node = tree::parse(&text)?;
-                Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| Some(value.raw.to_string())).collect()))
-            })],
-        ),
-        function(
-            "mr_json_values_text",
-            &[of(&[Json], Array("text"), |r| {
-                let text = document(r, 0)?;
-                let node = tree::parse(&text)?;
-                Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| value.as_text()).collect()))
-            })],
-        ),
+        function("mr_json_values", &[of(&[Json], Array("json"), |r| values(r, |node| Some(node.raw.to_string())))]),
+        function("mr_json_values_text", &[of(&[Json], Array("text"), |r| values(r, |node| node.as_text()))]),
+        function("mr_jsonb_values", &[of(&[Jsonb], Array("jsonb"), |r| values(r, |node| Some(node.raw.to_string())))]),
+        function("mr_jsonb_values_text", &[of(&[Jsonb], Array("text"), |r| values(r, |node| node.as_text()))]),
         function("to_jsonb", &[of(&[Any], Jsonb, |r| Ok(build::argument(r, 0, Form::Jsonb)?.into()))]),
         function("to_json", &[of(&[Any], Json, |r| Ok(build::argument(r, 0, Form::Json)?.into()))]),
         function("row_to_json", &[of(&[Any], Json, |r| Ok(build::argument(r, 0, Form::Json)?.into()))]),
@@ -243,11 +236,26 @@ fn elements(r: &Row, of: fn(&Node) -> Option<String>) -> Result<Value> {
 fn fields<'n, 'a>(r: &Row, node: &'n Node<'a>) -> Result<Vec<(&'n str, &'n Node<'a>)>> {
     match &node.kind {
         Kind::Object(fields) => Ok(fields.iter().map(|(key, value)| (key.as_ref(), value)).collect()),
-        Kind::Array(_) if r.name == "mr_json_keys" => fail("22023", "cannot call jsonb_object_keys on an array"),
+        _ if matches!(r.name, "mr_jsonb_each_keys" | "mr_jsonb_values" | "mr_jsonb_values_text") => {
+            fail("22023", "cannot call jsonb_each on a non-object")
+        }
+        Kind::Array(_) if r.name.ends_with("_keys") => fail("22023", "cannot call jsonb_object_keys on an array"),
         Kind::Array(_) => fail("22023", "cannot deconstruct an array as an object"),
-        _ if r.name == "mr_json_keys" => fail("22023", "cannot call jsonb_object_keys on a scalar"),
+        _ if r.name.ends_with("_keys") => fail("22023", "cannot call jsonb_object_keys on a scalar"),
         _ => fail("22023", "cannot deconstruct a scalar"),
     }
+}
+
+fn keys(r: &Row) -> Result<Value> {
+    let text = document(r, 0)?;
+    let node = tree::parse(&text)?;
+    Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(key, _)| Some(key.to_string())).collect()))
+}
+
+fn values(r: &Row, of: fn(&Node) -> Option<String>) -> Result<Value> {
+    let text = document(r, 0)?;
+    let node = tree::parse(&text)?;
+    Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| of(value)).collect()))
 }
 
 /// The fields of an object from `{key, value, key, value}`.
