@@ -11,6 +11,7 @@ use crate::commit::Request;
 use crate::dataflow::view::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
+use crate::memory::QueryMemory;
 use crate::past::Past;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
@@ -49,6 +50,8 @@ pub struct Core {
     pub subscriptions: Arc<Subscriptions>,
     pub next_pid: AtomicI32,
     pub system: RwLock<Option<Arc<dyn SystemCatalog>>>,
+    /// What ad-hoc queries may take.
+    pub memory: QueryMemory,
     pub workers: usize,
 }
 
@@ -61,6 +64,7 @@ impl Core {
         requests: mpsc::Sender<Request>,
         workers: usize,
         test_clock: Option<Arc<AtomicI64>>,
+        memory: QueryMemory,
     ) -> Self {
         Core {
             store,
@@ -81,6 +85,7 @@ impl Core {
             subscriptions: Arc::default(),
             next_pid: AtomicI32::new(1),
             system: RwLock::new(None),
+            memory,
             workers,
         }
     }

@@ -21,6 +21,7 @@ use crate::dataflow::view::{Parts, Start, ViewOptions, ViewStatus};
 use crate::dataflow::worker::{Command, EpochInput, Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
+use crate::memory::{QueryMemory, memory_default};
 use crate::plan::Plan;
 use crate::serve::table::SnapshotSlot;
 use crate::session::Session;
@@ -38,7 +39,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Worker threads, at least 1.
     pub workers: usize,
-    /// Bytes that the process should use; `None` lets the engine choose.
+    /// Bytes that the process should use, half of them for ad-hoc queries; `None` is half of what the machine, or the
+    /// container, has.
     pub memory: Option<u64>,
     /// Sync the log before a write is acknowledged.
     pub sync: bool,
@@ -85,6 +87,8 @@ pub struct Status {
     pub closed_epoch: Epoch,
     pub views: Vec<ViewInfo>,
     pub disk_bytes: u64,
+    /// What ad-hoc queries have reserved.
+    pub query_bytes: u64,
     pub failure: Option<Error>,
 }
 
@@ -124,8 +128,11 @@ impl Engine {
         let progress = Arc::new(Progress::new(workers, start));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let clock = config.test_clock.clone();
+        let memory = config.memory.unwrap_or_else(memory_default);
+        let memory = QueryMemory::new(memory, &config.data_dir, store.free_bytes())?;
         let core =
-            Arc::new(Core::new(store.clone(), catalog, progress.clone(), header.clone(), requests, workers, clock));
+            Core::new(store.clone(), catalog, progress.clone(), header.clone(), requests, workers, clock, memory);
+        let core = Arc::new(core);
         let threads = Arc::new(Workers::start(workers, store.clone(), progress.clone())?);
         let checkpoints = Checkpoints::new(store.clone(), workers, manifest.as_deref());
         let mut commit = Commit::new(
@@ -232,7 +239,8 @@ impl Engine {
             .collect();
         let processed = (0..core.workers).map(|w| core.progress.processed(w)).min().unwrap_or(epoch);
         let closed_epoch = if closed(core, epoch) { epoch } else { processed.saturating_sub(1).min(epoch) };
-        Status { epoch, closed_epoch, views, disk_bytes: core.store.disk_bytes(), failure: core.failure() }
+        let query_bytes = core.memory.used_bytes() as u64;
+        Status { epoch, closed_epoch, views, disk_bytes: core.store.disk_bytes(), query_bytes, failure: core.failure() }
     }
 
     /// Stops in order, with a checkpoint.

@@ -22,6 +22,7 @@ mod dataflow;
 pub mod delta;
 pub mod engine;
 pub mod error;
+mod memory;
 mod operators;
 mod past;
 mod plan;

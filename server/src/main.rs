@@ -44,6 +44,10 @@ enum Command {
     Demo(demo::Args),
 }
 
+/// Planning recurses, several times over for a chain of a thousand operators, and nobody survives the end of a stack.
+/// Only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
@@ -55,8 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Problem> {
-    // Planning recurses: a query that Postgres' clients send may need more than the usual 2 MB.
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(8 << 20).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
     let runtime = runtime.map_err(|e| Problem::Other(format!("cannot start threads: {e}")))?;
     match cli.command {
         Command::Serve { config, options } => {

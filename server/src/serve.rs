@@ -215,6 +215,7 @@ fn gauge_status(engine: &Engine) {
     metrics::gauge!("millrace_epoch").set(status.epoch as f64);
     metrics::gauge!("millrace_closed_epoch").set(status.closed_epoch as f64);
     metrics::gauge!("millrace_disk_bytes").set(status.disk_bytes as f64);
+    metrics::gauge!("millrace_query_bytes").set(status.query_bytes as f64);
     for view in status.views {
         let name = view.name;
         metrics::gauge!("millrace_view_rows", "view" => name.clone()).set(view.rows as f64);

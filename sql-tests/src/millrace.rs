@@ -36,6 +36,8 @@ pub struct Database {
     _place: TempDir,
     directory: PathBuf,
     faults: Option<Arc<dyn Faults>>,
+    /// What the process should use; half of the machine's without it.
+    memory: Option<u64>,
     /// `None` only while it is being reopened.
     engine: Option<Arc<Engine>>,
     workers: usize,
@@ -59,8 +61,15 @@ impl Database {
     ) -> Result<Database, SqlError> {
         let directory = place.path().join(name);
         let clock = Arc::new(AtomicI64::new(0));
-        let engine = Some(open(&directory, workers, &clock, faults.clone())?);
-        Ok(Database { _place: place, directory, faults, engine, workers, clock, life: 0 })
+        let engine = Some(open(&directory, workers, &clock, faults.clone(), None)?);
+        Ok(Database { _place: place, directory, faults, memory: None, engine, workers, clock, life: 0 })
+    }
+    /// With so much memory for the process.
+    pub fn with_memory(bytes: u64) -> Result<Database, SqlError> {
+        let place = tempfile::tempdir().expect("the temporary directory is writable");
+        let (directory, clock, memory) = (place.path().to_path_buf(), Arc::new(AtomicI64::new(0)), Some(bytes));
+        let engine = Some(open(&directory, 1, &clock, None, memory)?);
+        Ok(Database { _place: place, directory, faults: None, memory, engine, workers: 1, clock, life: 0 })
     }
     pub fn path(&self) -> &Path {
         &self.directory
@@ -72,7 +81,7 @@ impl Database {
         drop(engine);
         harm(&self.directory);
         self.faults = None;
-        self.engine = Some(open(&self.directory, workers, &self.clock, None)?);
+        self.engine = Some(open(&self.directory, workers, &self.clock, None, self.memory)?);
         (self.workers, self.life) = (workers, self.life + 1);
         Ok(())
     }
@@ -103,7 +112,7 @@ impl Database {
     }
     fn reopen(&mut self, engine: Arc<Engine>, workers: usize) -> Result<(), SqlError> {
         drop(engine);
-        self.engine = Some(open(&self.directory, workers, &self.clock, self.faults.clone())?);
+        self.engine = Some(open(&self.directory, workers, &self.clock, self.faults.clone(), self.memory)?);
         self.workers = workers;
         self.life += 1;
         Ok(())
@@ -154,9 +163,11 @@ fn open(
     workers: usize,
     clock: &Arc<AtomicI64>,
     faults: Option<Arc<dyn Faults>>,
+    memory: Option<u64>,
 ) -> Result<Arc<Engine>, SqlError> {
     let config = Config {
         workers,
+        memory,
         // A killed process loses nothing that reached the operating system; what a fault leaves is another matter.
         sync: faults.is_some(),
         faults: faults.clone(),
@@ -188,8 +199,7 @@ async fn run_all(session: &mut Session, sql: &str) -> Result<Answer, SqlError> {
     let statements = session.parse(text).inspect_err(|_| session.note_failure())?;
     let mut last = Answer::default();
     for statement in statements {
-        let prepared = session.prepare(statement, &[]).await?;
-        let outcome = session.execute(&prepared, vec![]).await?;
+        let (_, outcome) = session.prepare_and_execute(statement).await?;
         last = match outcome {
             Outcome::Empty => Answer::default(),
             Outcome::Done(tag) => Answer::done(&tag),

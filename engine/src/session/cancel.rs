@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::RowStream;
 use crate::error::{Error, Result};
+use crate::sql::bounds::Bounds;
 
 /// Cancels the statement that its session is running, if any. Cheap to clone, usable from any thread.
 #[derive(Clone, Default)]
@@ -79,11 +81,20 @@ impl CancelHandle {
 
     /// For what computes without waiting: whether it is to end.
     pub(super) fn check(&self) -> Result<()> {
+        if self.0.too_late.load(Ordering::Acquire) {
+            return Ok(());
+        }
         if self.0.cancelled.load(Ordering::Acquire) {
             return Err(by_user());
         }
         let deadline = *self.0.deadline.lock().expect("no panic while held");
         if deadline.is_some_and(|at| at < Instant::now()) { Err(by_time()) } else { Ok(()) }
+    }
+
+    /// For what works for the statement without knowing of it.
+    pub(super) fn bounds(&self, memory: Arc<dyn MemoryPool>) -> Bounds {
+        let handle = self.clone();
+        Bounds { ask: Arc::new(move || handle.check()), memory }
     }
 
     /// Runs until it ends, is cancelled, or its time is up.

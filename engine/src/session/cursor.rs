@@ -8,6 +8,7 @@ use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use sqlparser::ast;
 
+use super::collected::hold;
 use super::query::Argument;
 use super::{Outcome, Prepared, RowStream, Session};
 use crate::error::{Error, Result};
@@ -82,11 +83,13 @@ impl Session {
         let schema = cursor.schema.clone();
         let mut batches = Vec::new();
         let mut total = 0;
+        let held = self.reservation("the rows of a FETCH");
         while wanted > 0 {
             let Some(batch) = cursor.next(wanted).await? else { break };
             wanted -= batch.num_rows();
             total += batch.num_rows();
             if !is_move {
+                hold(&held, &batch)?;
                 batches.push(Ok(batch));
             }
             // An endless cursor (a subscription) gives what there is.
@@ -98,7 +101,12 @@ impl Session {
         if is_move {
             return Ok(Outcome::Done(format!("MOVE {total}")));
         }
-        Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches)), tag: "FETCH" })
+        let rows = futures::stream::iter(batches).map(move |batch| {
+            // Until the last row has been taken.
+            let _held = &held;
+            batch
+        });
+        Ok(Outcome::Rows { schema, rows: Box::pin(rows), tag: "FETCH" })
     }
 
     /// The columns of a cursor that DECLARE made; clients ask for them as for those of a portal.

@@ -12,7 +12,6 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, ne
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
-use futures::TryStreamExt;
 use sqlparser::ast;
 
 use super::query::{Argument, Scope, bind_query, fields_of, run_over, with_parameters};
@@ -123,7 +122,7 @@ impl Session {
         let bound = bind_query(&state, &scope, query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
         let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
-        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        let batches = self.collected(rows).await?;
         as_batch(&schema, &batches)
     }
 
@@ -517,7 +516,7 @@ impl Session {
         let plan = with_parameters(bound.plan, parameters)?;
         let snapshot = Arc::new(Snapshot { epoch: 0, relations: HashMap::new() });
         let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot, Ok).await?;
-        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        let batches = self.collected(rows).await?;
         Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))), tag })
     }
 

@@ -4,6 +4,7 @@
 //! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
 pub mod cancel;
+mod collected;
 mod copy;
 mod cursor;
 pub mod ddl;
@@ -13,6 +14,7 @@ mod index;
 mod live;
 mod past;
 mod patience;
+mod portions;
 pub mod query;
 mod replace;
 mod settings;
@@ -32,7 +34,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::Stream;
+use tokio::time::Instant;
 
 pub use cancel::CancelHandle;
 pub use copy::CopyIn;
@@ -46,6 +51,7 @@ use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::serve::table::SnapshotSlot;
+use crate::sql::bounds::Bounds;
 use crate::sql::statement::{CopyDirection, CopyFormat, Statement, StatementKind};
 use crate::sql::system::CatalogView;
 
@@ -108,6 +114,10 @@ pub struct Session {
     transaction: Option<Transaction>,
     notices: VecDeque<Notice>,
     cancel: CancelHandle,
+    /// Of the statement that runs, or ran last.
+    environment: Arc<RuntimeEnv>,
+    /// Of it what is held until it ends.
+    held: Vec<MemoryReservation>,
     slot: Arc<SnapshotSlot>,
     prepared: HashMap<String, Prepared>,
     cursors: HashMap<String, Cursor>,
@@ -127,6 +137,7 @@ const NOTICES_MAX: usize = 1000;
 impl Session {
     pub(crate) fn new(engine: Arc<Engine>, user: &str, database: &str) -> Session {
         let core = engine.core().clone();
+        let environment = core.memory.of_statement();
         let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
         let named = (user.to_string(), database.to_string());
         core.sessions.lock().expect("no panic while held").insert(pid, named);
@@ -142,6 +153,8 @@ impl Session {
             transaction: None,
             notices: VecDeque::new(),
             cancel: CancelHandle::default(),
+            environment,
+            held: Vec::new(),
             slot: Arc::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
@@ -151,13 +164,49 @@ impl Session {
 
     /// Splits and parses a text of any number of statements.
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
-        crate::sql::parse::parse(sql)
+        self.cancel.reset(self.deadline());
+        let parse = || self.bounds().within(|| crate::sql::parse::parse(sql));
+        if patience::is_long(sql) { patience::aside(parse) } else { parse() }
     }
 
     /// Binds: finds the types of parameters and columns. `given[i]` is the client's type for `$i+1`.
     pub async fn prepare(&mut self, statement: Statement, given: &[Option<FieldRef>]) -> Result<Prepared> {
+        self.prepare_by(statement, given, self.deadline())
+    }
+
+    /// Prepares and runs a statement without parameters; both together have the time that one may have.
+    pub async fn prepare_and_execute(&mut self, statement: Statement) -> Result<(Prepared, Outcome)> {
+        let deadline = self.deadline();
+        let prepared = self.prepare_by(statement, &[], deadline)?;
+        let outcome = self.execute_by(&prepared, Vec::new(), deadline).await?;
+        Ok((prepared, outcome))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        cancel::deadline(self.settings.statement_timeout())
+    }
+
+    /// A statement begins: time and memory are its own.
+    fn begin_statement(&mut self, deadline: Option<Instant>) {
+        self.cancel.reset(deadline);
+        self.environment = self.core.memory.of_statement();
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.cancel.bounds(self.environment.memory_pool.clone())
+    }
+
+    fn prepare_by(
+        &mut self,
+        statement: Statement,
+        given: &[Option<FieldRef>],
+        deadline: Option<Instant>,
+    ) -> Result<Prepared> {
         self.apply_asked_settings()?;
-        let (parameters, columns) = self.describe(&statement, given).map_err(|e| statement.locate(e))?;
+        self.begin_statement(deadline);
+        let describe = || self.bounds().within(|| self.describe(&statement, given));
+        let described = if patience::is_long(&statement.text) { patience::aside(describe) } else { describe() };
+        let (parameters, columns) = described.map_err(|e| statement.locate(e))?;
         Ok(Prepared { statement: Arc::new(statement), parameters, columns })
     }
 
@@ -165,6 +214,15 @@ impl Session {
     /// but COMMIT and ROLLBACK. Cancelling (see [`Session::cancel_handle`]) ends it, and the streams it
     /// returned, with 57014.
     pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        self.execute_by(prepared, parameters, self.deadline()).await
+    }
+
+    async fn execute_by(
+        &mut self,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        deadline: Option<Instant>,
+    ) -> Result<Outcome> {
         let kind = &prepared.statement.kind;
         if self.transaction.as_ref().is_some_and(|t| t.failed) && !transaction::allowed_when_failed(kind) {
             return Err(Error::new(
@@ -181,15 +239,23 @@ impl Session {
             return Err(Error::new("08P01", message));
         }
         self.apply_asked_settings()?;
-        let deadline = cancel::deadline(self.settings.statement_timeout());
-        self.cancel.reset(deadline);
-        let cancel = self.cancel.clone();
+        self.begin_statement(deadline);
+        let (cancel, bounds) = (self.cancel.clone(), self.bounds());
         let statement = prepared.statement.clone();
         let arguments = query::arguments(&prepared.parameters, parameters);
-        let result = cancel.run(deadline, self.run(&statement, &arguments)).await;
+        let run = bounds.clone().future(self.run(&statement, &arguments));
+        let result = match patience::is_long(&statement.text) {
+            true => cancel.run(deadline, patience::Aside(Box::pin(run))).await,
+            false => cancel.run(deadline, run).await,
+        };
+        self.release();
         match result {
             Ok(Outcome::Rows { schema, rows, tag }) => {
+                let rows = Box::pin(bounds.stream(rows));
                 Ok(Outcome::Rows { schema, rows: cancel.guard(deadline, rows), tag })
+            }
+            Ok(Outcome::CopyOut { columns, format, data }) => {
+                Ok(Outcome::CopyOut { columns, format, data: Box::pin(bounds.stream(data)) })
             }
             Ok(outcome) => Ok(outcome),
             Err(error) => {

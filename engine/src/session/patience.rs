@@ -5,6 +5,7 @@
 //! now and then whether the statement is to end, and its polls tell the runtime to serve the others elsewhere.
 
 use std::fmt;
+use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,34 +17,86 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::Stream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::RowStream;
 use super::cancel::CancelHandle;
+use super::portions::{Portioned, Within};
 use crate::error::Result;
 use crate::sql::bind::error_from;
+use crate::sql::bounds::Bounds;
 
 /// A join can make millions of rows of one batch, all within one poll; so that it can be cancelled, and others get
-/// their turn, it gives way after some batches. (DataFusion itself does so at the leaves only.)
-pub fn interruptible(plan: Arc<dyn ExecutionPlan>, cancel: &CancelHandle) -> Result<Arc<dyn ExecutionPlan>> {
+/// their turn, it gives way after some batches. (DataFusion itself does so at the leaves only.) What computes columns
+/// does so by as many rows at once as are not too much, and what runs on threads of its own knows its bounds.
+pub fn interruptible(
+    plan: Arc<dyn ExecutionPlan>,
+    cancel: &CancelHandle,
+    bounds: &Bounds,
+) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let node = match node.downcast_ref::<NestedLoopJoinExec>() {
-            Some(join) => asking(join, cancel)?,
-            None => node,
-        };
         let grows = node.children().len() > 1 || node.name() == "UnnestExec";
-        Ok(match grows {
-            true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>),
-            false => Transformed::no(node),
-        })
+        let alone = node.children().iter().any(|child| runs_alone(node.as_ref(), child.as_ref()));
+        if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+            return Ok(Transformed::yes(cooperative(asking(join, cancel)?)));
+        }
+        if let Some(portioned) = Portioned::of(&node) {
+            return Ok(Transformed::yes(Arc::new(portioned)));
+        }
+        if alone {
+            let inputs = node.children().into_iter().cloned();
+            let inputs = inputs.map(|input| Arc::new(Within::new(input, bounds)) as Arc<dyn ExecutionPlan>).collect();
+            return replace_children_if_necessary(node, inputs).map(Transformed::yes);
+        }
+        Ok(if grows { Transformed::yes(cooperative(node)) } else { Transformed::no(node) })
     })
-    .map(|transformed| transformed.data)
+    .map(|transformed| match transformed.data.output_partitioning().partition_count() {
+        1 => transformed.data,
+        // Whoever runs it brings them together.
+        _ => Arc::new(Within::new(transformed.data, bounds)),
+    })
     .map_err(error_from)
+}
+
+fn cooperative(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(CooperativeExec::new(node))
+}
+
+/// Whether a node lets its input run on threads of its own.
+fn runs_alone(node: &dyn ExecutionPlan, input: &dyn ExecutionPlan) -> bool {
+    input.output_partitioning().partition_count() > 1
+        && ["CoalescePartitionsExec", "SortPreservingMergeExec", "RepartitionExec"].contains(&node.name())
+}
+
+/// A text whose parsing, binding and planning takes so long that others should not wait for it.
+pub fn is_long(text: &str) -> bool {
+    text.len() > LONG_TEXT_BYTES
+}
+
+const LONG_TEXT_BYTES: usize = 8 << 10;
+
+/// Does something that takes long; meanwhile the runtime's other tasks are served by another thread.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+/// A future whose polls may take long.
+pub struct Aside<F>(pub Pin<Box<F>>);
+
+impl<F: Future> Future for Aside<F> {
+    type Output = F::Output;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        aside(|| self.0.as_mut().poll(context))
+    }
 }
 
 /// The join with a filter that asks whether to go on.
@@ -71,10 +124,7 @@ pub struct Slow(pub RowStream);
 impl Stream for Slow {
     type Item = Result<RecordBatch>;
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| self.0.as_mut().poll_next(context)),
-            _ => self.0.as_mut().poll_next(context),
-        }
+        aside(|| self.0.as_mut().poll_next(context))
     }
 }
 

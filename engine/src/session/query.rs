@@ -1,7 +1,7 @@
 //! SELECT: bind, take a snapshot of what is read, run as a DataFusion query over it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -10,13 +10,13 @@ use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use sqlparser::ast;
 
 use super::cancel::CancelHandle;
 use super::{RowStream, Session, patience};
-use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::plan::lower::relations_read;
@@ -25,7 +25,9 @@ use crate::serve::lookup::by_key;
 use crate::serve::snapshot::{Scan, Snapshot};
 use crate::serve::table::{RelationTable, SnapshotSlot};
 use crate::sql::bind::{self, Relations, error_from};
+use crate::sql::bounds;
 use crate::sql::context::{self, Settings as BindSettings};
+use crate::sql::functions::joined_within_bounds;
 use crate::sql::system::{CatalogView, SystemCatalog};
 
 /// The relations that a statement's names mean.
@@ -39,6 +41,8 @@ pub struct Scope {
     pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
+    /// Views bound so far, so that each is bound once however often it is named.
+    pub views: Arc<Mutex<HashMap<RelationId, LogicalPlan>>>,
     /// Of the statement that runs.
     pub cancel: CancelHandle,
 }
@@ -70,7 +74,12 @@ impl Scope {
                 if self.depth >= VIEW_DEPTH_MAX {
                     return Err(Error::new("54001", format!("view \"{}\" is nested too deep", relation.name)));
                 }
+                let bound = |plan, text: &str| Arc::new(ViewTable::new(plan, Some(text.to_string())));
+                let known = self.views.lock().expect("no panic while held").get(&relation.id).cloned();
                 let text = relation.query.as_deref().expect("a view has a query");
+                if let Some(plan) = known {
+                    return Ok(bound(plan, text));
+                }
                 let inner = Scope {
                     core: self.core.clone(),
                     catalog: self.catalog.clone(),
@@ -79,6 +88,7 @@ impl Scope {
                     extra: HashMap::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
+                    views: self.views.clone(),
                     cancel: self.cancel.clone(),
                 };
                 let settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
@@ -86,7 +96,8 @@ impl Scope {
                 let names = relation.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
                 // A place in its text is none in the statement's.
                 let plan = bind_text(&state, &inner, text, &names).map_err(Error::nowhere)?;
-                Ok(Arc::new(ViewTable::new(plan, Some(text.to_string()))))
+                self.views.lock().expect("no panic while held").insert(relation.id, plan.clone());
+                Ok(bound(plan, text))
             }
             RelationKind::Sink => {
                 Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name)))
@@ -223,6 +234,7 @@ impl Session {
             extra: HashMap::new(),
             system,
             depth: 0,
+            views: Arc::default(),
             cancel: self.cancel.clone(),
         }
     }
@@ -237,6 +249,8 @@ impl Session {
             time_zone: self.settings.zone(),
             search_path: self.search_path(),
             now: chrono::DateTime::from_timestamp_micros(self.core.clock_us()),
+            runtime: Some(self.environment.clone()),
+            sort_reserve_bytes: Some(self.core.memory.sort_reserve_bytes()),
             ..BindSettings::default()
         }
     }
@@ -332,14 +346,10 @@ pub async fn run_over(
     finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<(SchemaRef, RowStream)> {
     scope.slot.set(Some(snapshot));
-    let physical = async {
-        let plan = without_empty_limits(finish(bind::optimize(state, plan)?)?)?;
-        let plan = by_key(plan).map_err(error_from)?;
-        state.query_planner().create_physical_plan(&plan, state).await.map_err(error_from)
-    }
-    .await;
+    let planned = physical_plan(state, plan, finish).await;
     scope.slot.set(None);
-    let physical = patience::interruptible(physical?, &scope.cancel)?;
+    let bounds = scope.cancel.bounds(state.runtime_env().memory_pool.clone());
+    let physical = patience::interruptible(planned?, &scope.cancel, &bounds)?;
     let is_slow = patience::is_slow(&physical);
     let context = Arc::new(TaskContext::from(state));
     let fields =
@@ -355,6 +365,21 @@ pub async fn run_over(
     });
     let rows: RowStream = Box::pin(rows);
     Ok((schema, if is_slow { Box::pin(patience::Slow(rows)) } else { rows }))
+}
+
+/// The plan of an ad-hoc query, of which DataFusion makes a stream; `finish` sees the optimized one.
+async fn physical_plan(
+    state: &SessionState,
+    plan: LogicalPlan,
+    finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let large = crate::sql::size::is_large(&plan);
+    let optimize = || {
+        let plan = without_empty_limits(finish(bind::optimize(state, plan)?)?)?;
+        by_key(plan).and_then(joined_within_bounds).map_err(error_from)
+    };
+    let plan = if large { patience::aside(optimize) } else { optimize() }?;
+    bounds::planning_future(state.query_planner().create_physical_plan(&plan, state)).await.map_err(error_from)
 }
 
 /// Puts the parameters' values in their places.

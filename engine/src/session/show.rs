@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::TryStreamExt;
 
+use super::collected::collect;
 use super::query::{bind_query, bind_text, output_schema, run_over, session_state};
 use super::view::Definition;
 use super::{Outcome, Session};
@@ -17,6 +18,7 @@ use crate::plan::lower::{Showing, only_final, reads_clock};
 use crate::plan::order::close_orders;
 use crate::serve::snapshot::{Scan, Snapshot};
 use crate::sql::bind::{self, error_from};
+use crate::sql::bounds::planning_future;
 use crate::sql::context::Settings as BindSettings;
 use crate::sql::statement::{CopyDirection, Explain, ExplainStage, Name, Show, Statement, StatementKind};
 use crate::time::EpochHeader;
@@ -156,16 +158,19 @@ impl Session {
         let snapshot = Arc::new(Snapshot::take(&self.core, &relations).await?);
         scope.slot.set(Some(snapshot));
         let optimized = bind::optimize(state, bound.plan)?;
-        let physical = state.query_planner().create_physical_plan(&optimized, state).await.map_err(error_from);
+        let planned = state.query_planner().create_physical_plan(&optimized, state);
+        let physical = planning_future(planned).await.map_err(error_from);
         scope.slot.set(None);
         let physical = physical?;
         if !analyze {
             return Ok(datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string());
         }
         let context = Arc::new(datafusion::execution::TaskContext::from(state));
-        let rows = datafusion::physical_plan::execute_stream(physical.clone(), context).map_err(error_from)?;
-        let batches: Vec<RecordBatch> = rows.try_collect().await.map_err(error_from)?;
-        let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let mut rows = datafusion::physical_plan::execute_stream(physical.clone(), context).map_err(error_from)?;
+        let mut total = 0;
+        while let Some(batch) = rows.try_next().await.map_err(error_from)? {
+            total += batch.num_rows();
+        }
         let plan = datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(physical.as_ref());
         Ok(format!("{}rows: {total}", plan.indent(true)))
     }
@@ -189,7 +194,12 @@ impl Session {
     }
 
     async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Vec<Delta>)> {
-        let mut settings = BindSettings { time_zone: relation.time_zone.clone(), ..BindSettings::default() };
+        let mut settings = BindSettings {
+            time_zone: relation.time_zone.clone(),
+            runtime: Some(self.environment.clone()),
+            sort_reserve_bytes: Some(self.core.memory.sort_reserve_bytes()),
+            ..BindSettings::default()
+        };
         let mut state = session_state(&settings, None)?;
         let scope = super::query::Scope { system: None, search_path: relation.names_in(), ..self.scope() };
         let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
@@ -216,9 +226,10 @@ impl Session {
                 Showing::Final => only_final(&state, plan, &header),
             }
         };
+        let held = self.reservation("the rows of a view");
         let batch = async {
             let (_, rows) = run_over(&scope, &state, plan, &names, snapshot.clone(), closed).await?;
-            rows.try_collect::<Vec<RecordBatch>>().await
+            collect(rows, &held).await
         };
         let set_aside = self.core.view(relation.id).is_some_and(|view| view.errors() > 0);
         let schema = relation.arrow_schema();

@@ -6,6 +6,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use datafusion::execution::memory_pool::MemoryReservation;
+
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationId};
 use crate::commit::{Reply, Request, Writes};
@@ -33,6 +35,8 @@ pub(super) struct Transaction {
     /// Keep all relations readable at the epoch.
     pub pins: Pins,
     pub writes: Writes,
+    /// What they take of the memory of ad-hoc queries.
+    pub held: Vec<MemoryReservation>,
     /// The primary keys in the writes, by table.
     keys: HashMap<RelationId, OwnKeys>,
     /// Name, and how many changes each relation had.

@@ -37,6 +37,7 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
         extra: Default::default(),
         system: None,
         depth: 0,
+        views: Default::default(),
         cancel: Default::default(),
     };
     let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
@@ -113,8 +114,9 @@ impl Session {
     pub(super) fn define_view(&self, d: &Definition) -> Result<(Relation, Plan, LogicalPlan)> {
         check_options(d.options)?;
         let scope = Scope { system: None, ..self.scope() };
-        // What the time is, each epoch says.
-        let state = session_state(&BindSettings { now: None, ..self.bind_settings() }, None)?;
+        // What the time is, each epoch says; and what the view will run is no statement's.
+        let settings = BindSettings { now: None, runtime: None, sort_reserve_bytes: None, ..self.bind_settings() };
+        let state = session_state(&settings, None)?;
         let bound = bind_query(&state, &scope, d.query, &[])?;
         let names = column_names(&bound.names, d.columns)?;
         let logical = rename(bound.plan, &names)?;

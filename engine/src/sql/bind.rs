@@ -4,6 +4,7 @@
 //! view of strings, nanoseconds or unsigned integers), so that what a SELECT yields can be a table's or view's column.
 //! Their names may carry marks where the query repeats a name; [`Bound::names`] are those that the user sees.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -29,10 +30,12 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast;
 
 use crate::error::{Error, Result};
+use crate::sql::bounds;
 use crate::sql::context::PostgresTypes;
 use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
 use crate::sql::parse::name_of;
 use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
+use crate::sql::size;
 use crate::sql::statement::Name;
 use crate::sql::types::{field, field_from_ast, sql_type_of};
 
@@ -79,14 +82,16 @@ pub fn bind_finishing(
 ) -> Result<Bound> {
     let attempt = |query: &ast::Query, mark_all| {
         let plan = finish(bind_once(state, relations, query, given, mark_all)?)?;
+        size::check(&plan)?;
         let plan = crate::sql::shape::shape(plan).map_err(error_from)?;
+        bounds::check()?;
         canonical_types(analyze(state, plan)?)
     };
     let marked = |query: &ast::Query| match attempt(query, false) {
         Err(error) if error.code == "42701" || error.code == "42702" => attempt(query, true).map_err(|_| error),
         other => other,
     };
-    let plan = match marked(query) {
+    let plan = bounds::planning(|| match marked(query) {
         Err(error) if error.code == "42703" => {
             let mut spelt_out = query.clone();
             match crate::sql::whole_rows::spell_out(&mut spelt_out) {
@@ -95,7 +100,7 @@ pub fn bind_finishing(
             }
         }
         other => other,
-    }?;
+    })?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })
 }
@@ -153,6 +158,7 @@ fn bind_once(
     mark_all: bool,
 ) -> Result<LogicalPlan> {
     crate::sql::expansion::check(query)?;
+    bounds::check()?;
     let mut query = query.clone();
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
@@ -174,7 +180,7 @@ fn bind_merged(
     if named_casts {
         name_casts(&mut query);
     }
-    let context = BindContext { state, relations };
+    let context = BindContext { state, relations, named: Cell::default() };
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let mut parameters = given.to_vec();
     for (number, data_type) in cast_parameters(&query) {
@@ -273,7 +279,9 @@ fn parameter(wanted: &Field) -> Result<FieldRef> {
 /// it has folded constants.
 pub fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     let types: Vec<DataType> = plan.schema().fields().iter().map(|f| f.data_type().clone()).collect();
-    with_types(state.optimize(&plan).map_err(error_from)?, &types)
+    let plan = bounds::planning(|| state.optimize(&plan)).map_err(error_from)?;
+    size::check_size(&plan)?;
+    with_types(plan, &types)
 }
 
 /// The same rows with columns of these types.
@@ -299,7 +307,7 @@ pub fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> 
 pub fn bind_expression(state: &SessionState, schema: &DFSchema, expr: &ast::Expr) -> Result<Expr> {
     let mut expr = expr.clone();
     rewrite_expression(&mut expr)?;
-    let context = BindContext { state, relations: &NoRelations };
+    let context = BindContext { state, relations: &NoRelations, named: Cell::default() };
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let expr = planner.sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(error_from)?;
     let info = SimplifyContext::builder()
@@ -311,7 +319,7 @@ pub fn bind_expression(state: &SessionState, schema: &DFSchema, expr: &ast::Expr
     let expr = crate::sql::functions::prepare(expr, schema).map_err(error_from)?;
     let expr = simplifier.coerce(expr, schema).map_err(error_from)?;
     let expr = crate::sql::functions::settle(expr, schema).map_err(error_from)?;
-    simplifier.simplify(expr).map_err(error_from)
+    bounds::planning(|| simplifier.simplify(expr)).map_err(error_from)
 }
 
 struct NoRelations;
@@ -388,6 +396,8 @@ fn canonical_types(plan: LogicalPlan) -> Result<LogicalPlan> {
 struct BindContext<'a> {
     state: &'a SessionState,
     relations: &'a dyn Relations,
+    /// Tables named so far, and their columns together.
+    named: Cell<(usize, usize)>,
 }
 
 fn external(error: Error) -> DataFusionError {
@@ -396,10 +406,16 @@ fn external(error: Error) -> DataFusionError {
 
 impl ContextProvider for BindContext<'_> {
     fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
+        bounds::check_in_plan()?;
         let (schema, table) = (name.schema(), name.table());
         let found = self.relations.table(schema, table).map_err(external)?;
         match found {
-            Some(provider) => Ok(provider_as_source(provider)),
+            Some(provider) => {
+                let (tables, columns) = self.named.get();
+                self.named.set((tables + 1, columns + provider.schema().fields().len()));
+                size::check_join(self.named.get())?;
+                Ok(provider_as_source(provider))
+            }
             None => {
                 let shown = schema.map_or_else(|| table.to_string(), |schema| format!("{schema}.{table}"));
                 let error = Error::undefined_relation(shown);
@@ -411,6 +427,7 @@ impl ContextProvider for BindContext<'_> {
         }
     }
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
+        bounds::check_in_plan()?;
         let function = self
             .state
             .table_functions()

@@ -22,12 +22,13 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
 use crate::sql::string_agg::StringAgg;
-use crate::sql::{functions, types};
+use crate::sql::{functions, rules, types};
 
 /// What of a session bears on the meaning of a statement.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct Settings {
     pub target_partitions: usize,
     /// Memory pool and disk manager of an ad-hoc query; DataFusion's unbounded one when `None`.
     pub runtime: Option<Arc<RuntimeEnv>>,
+    /// What a sort sets aside for merging what it has spilled; DataFusion's choice when `None`.
+    pub sort_reserve_bytes: Option<usize>,
 }
 
 impl Default for Settings {
@@ -51,6 +54,7 @@ impl Default for Settings {
             now: None,
             target_partitions: 1,
             runtime: None,
+            sort_reserve_bytes: None,
         }
     }
 }
@@ -74,6 +78,9 @@ pub fn session_state(settings: &Settings) -> SessionState {
     options.optimizer.filter_null_join_keys = true;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.enable_leaf_expression_pushdown = false;
+    if let Some(bytes) = settings.sort_reserve_bytes {
+        options.execution.sort_spill_reservation_bytes = bytes;
+    }
     options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
 
     let mut props = ExecutionProps::new();
@@ -96,8 +103,9 @@ pub fn session_state(settings: &Settings) -> SessionState {
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_execution_props(props)
-        .with_optimizer_rules(rules)
-        .with_analyzer_rules(functions::analyzer_rules())
+        .with_optimizer_rules(rules::optimizing(rules))
+        .with_analyzer_rules(rules::analyzing(functions::analyzer_rules()))
+        .with_physical_optimizer_rules(rules::physical(PhysicalOptimizer::new().rules))
         .with_expr_planners(
             functions::planners().into_iter().chain(SessionStateDefaults::default_expr_planners()).collect(),
         )

@@ -14,6 +14,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
+use crate::sql::bounds;
+
 #[derive(Debug)]
 pub struct MillraceDialect;
 
@@ -67,6 +69,8 @@ impl Dialect for MillraceDialect {
     fn parse_prefix(&self, _: &mut Parser) -> Option<Result<Expr, ParserError>> {
         match ATTEMPTS.get() {
             0 => Some(Err(ParserError::RecursionLimitExceeded)),
+            // The statement's time may be up: whoever reports the error looks for that first.
+            left if left % 1024 == 0 && bounds::check().is_err() => Some(Err(ParserError::RecursionLimitExceeded)),
             left => {
                 ATTEMPTS.set(left - 1);
                 None

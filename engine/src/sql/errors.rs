@@ -47,16 +47,22 @@ fn from_reference(error: &DataFusionError) -> Error {
         DataFusionError::SchemaError(inner, _) => from_schema(inner),
         DataFusionError::SQL(inner, _) => Error::syntax(inner.to_string()),
         DataFusionError::NotImplemented(text) => not_implemented(text),
-        DataFusionError::ResourcesExhausted(text) => {
-            Error::new("53200", "out of memory").detail(text.lines().next().unwrap_or_default())
-        }
-        DataFusionError::IoError(inner) => Error::io(inner),
+        DataFusionError::ResourcesExhausted(text) => exhausted(text),
+        DataFusionError::IoError(inner) => from_text(&inner.to_string(), "58030"),
         DataFusionError::Plan(text) | DataFusionError::Configuration(text) => from_text(text, "42601"),
         DataFusionError::Execution(text) => from_text(text, "22000"),
         DataFusionError::ExecutionJoin(inner) => from_text(&inner.to_string(), "XX000"),
         DataFusionError::Internal(text) => from_text(text, "XX000"),
         other => from_text(&other.to_string(), "XX000"),
     }
+}
+
+/// What ad-hoc queries may have of memory is used up.
+fn exhausted(text: &str) -> Error {
+    let text = text.lines().next().unwrap_or_default();
+    Error::new("53200", "out of memory: what ad-hoc queries may take (memory) is used up")
+        .detail(text)
+        .hint("Let the query read, group or sort less, or start the server with more --memory (MILLRACE_MEMORY).")
 }
 
 fn from_arrow(error: &ArrowError) -> Error {
@@ -334,11 +340,16 @@ const TEXTS: &[Rule] = &[
     ("laceholder", "42P02", same),
     ("Regular expression did not compile", "2201B", |t| format!("invalid regular expression: {}", same(t))),
     ("recursion limit", "54001", |_| "stack depth limit exceeded".into()),
-    ("Resources exhausted", "53200", |_| "out of memory".into()),
+    ("exceeds size limit", "54000", |_| "a pattern is too large".into()),
+    ("used disk space", "53100", |_| SPILLED_TOO_MUCH.into()),
+    ("No space left on device", "53100", |_| SPILLED_TOO_MUCH.into()),
+    ("Resources exhausted", "53200", |_| "out of memory: what ad-hoc queries may take (memory) is used up".into()),
     ("canceled", "57014", |_| "canceling statement due to user request".into()),
     ("cancelled", "57014", |_| "canceling statement due to user request".into()),
     ("timestamp before ", "22008", |_| "timestamp out of range".into()),
 ];
+
+const SPILLED_TOO_MUCH: &str = "a query's temporary files take too much room on the data directory's disk";
 
 /// What wrappers put before a message.
 const PREFIXES: &[&str] = &[

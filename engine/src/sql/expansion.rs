@@ -7,7 +7,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Query, Select, TableFactor, Visit, Visitor};
+use sqlparser::ast::{GroupByExpr, OrderBy, OrderByKind, Query, Select, TableFactor, Visit, Visitor};
 
 use crate::error::{Error, Result};
 use crate::sql::parse::fold;
@@ -20,9 +20,22 @@ pub fn check(query: &Query) -> Result<()> {
     let mut expansion = Expansion { known: Vec::new(), around: Vec::new() };
     match query.visit(&mut expansion) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::new("54001", "stack depth limit exceeded")
+        ControlFlow::Break(Refusal::Large) => Err(Error::new("54001", "stack depth limit exceeded")
             .hint("The WITH queries name one another so often that the whole is too large.")),
+        ControlFlow::Break(Refusal::Wide) => Err(too_wide()),
     }
+}
+
+/// Columns of one SELECT, terms that it groups by, or is ordered by: as in Postgres.
+pub const COLUMNS_MAX: usize = 1_664;
+
+pub fn too_wide() -> Error {
+    Error::new("54011", format!("target lists can have at most {COLUMNS_MAX} entries"))
+}
+
+enum Refusal {
+    Large,
+    Wide,
 }
 
 struct Expansion {
@@ -41,24 +54,29 @@ struct Around {
 }
 
 impl Expansion {
-    fn add(&mut self, selects: usize) -> ControlFlow<()> {
+    fn add(&mut self, selects: usize) -> ControlFlow<Refusal> {
         let Some(query) = self.around.last_mut() else { return ControlFlow::Continue(()) };
         query.selects = query.selects.saturating_add(selects);
-        if query.selects > SELECTS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if query.selects > SELECTS_MAX { ControlFlow::Break(Refusal::Large) } else { ControlFlow::Continue(()) }
     }
 }
 
 impl Visitor for Expansion {
-    type Break = ();
+    type Break = Refusal;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refusal> {
+        if let Some(OrderBy { kind: OrderByKind::Expressions(terms), .. }) = &query.order_by
+            && terms.len() > COLUMNS_MAX
+        {
+            return ControlFlow::Break(Refusal::Wide);
+        }
         let names = query.with.iter().flat_map(|with| &with.cte_tables).map(|cte| fold(&cte.alias.name));
         let mut with: Vec<String> = names.collect();
         with.reverse();
         self.around.push(Around { with, selects: 0, known: self.known.len() });
         ControlFlow::Continue(())
     }
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<Refusal> {
         let Some(Around { selects, known, .. }) = self.around.pop() else { return ControlFlow::Continue(()) };
         self.known.truncate(known);
         match self.around.last_mut().and_then(|query| query.with.pop()) {
@@ -69,10 +87,17 @@ impl Visitor for Expansion {
             None => self.add(selects),
         }
     }
-    fn pre_visit_select(&mut self, _: &Select) -> ControlFlow<()> {
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refusal> {
+        let groups = match &select.group_by {
+            GroupByExpr::Expressions(exprs, _) => exprs.len(),
+            GroupByExpr::All(_) => 0,
+        };
+        if select.projection.len().max(groups) > COLUMNS_MAX {
+            return ControlFlow::Break(Refusal::Wide);
+        }
         self.add(1)
     }
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refusal> {
         let TableFactor::Table { name, args: None, .. } = factor else { return ControlFlow::Continue(()) };
         let [part] = name.0.as_slice() else { return ControlFlow::Continue(()) };
         let name = part.as_ident().map(fold).unwrap_or_default();

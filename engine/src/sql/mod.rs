@@ -2,6 +2,7 @@
 
 pub mod as_of;
 pub mod bind;
+pub mod bounds;
 mod calls;
 pub mod cast;
 pub mod common;
@@ -24,7 +25,9 @@ pub mod parse;
 pub mod planner;
 mod quantified;
 mod rewrite;
+mod rules;
 mod shape;
+pub mod size;
 pub mod statement;
 mod string_agg;
 mod subqueries;

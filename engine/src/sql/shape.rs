@@ -23,7 +23,6 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
-use datafusion::functions_nested::repeat::array_repeat_udf;
 use datafusion::logical_expr::expr::{AggregateFunction, Alias};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
@@ -36,7 +35,7 @@ use crate::error::Error;
 use crate::sql::as_of;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::dependent;
-use crate::sql::functions::{sum, without_padding};
+use crate::sql::functions::{array_repeat, sum, without_padding};
 use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
 
 /// The plan with all of it done.
@@ -305,7 +304,7 @@ fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -
         (true, false) => counted.filter(l.gt(zero()).and(r.eq(zero())))?,
         (false, _) => {
             let copies = if intersect { when(l.clone().lt(r.clone()), l).otherwise(r)? } else { l - r };
-            let list = array_repeat_udf().call(vec![lit(true), column("n")]).alias("copies");
+            let list = array_repeat().call(vec![lit(true), column("n")]).alias("copies");
             let with = |last: Expr| groups.iter().cloned().chain([last]).collect::<Vec<_>>();
             counted
                 .project(with(copies.alias("n")))?

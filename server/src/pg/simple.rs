@@ -16,20 +16,22 @@ use crate::encoding::RowEncoder;
 /// Where statements stand in the text that they came in: an error's position counts from the text's beginning.
 pub struct Places<'a> {
     text: &'a str,
-    /// Bytes up to the end of the last statement.
+    /// Bytes up to the end of the last statement, and characters.
     at: usize,
+    characters: usize,
 }
 
 impl<'a> Places<'a> {
     pub fn in_text(text: &'a str) -> Places<'a> {
-        Places { text, at: 0 }
+        Places { text, at: 0, characters: 0 }
     }
     /// How many characters come before the next statement.
     pub fn before(&mut self, statement: &Statement) -> usize {
         let Some(found) = self.text[self.at..].find(&statement.text) else { return 0 };
-        let start = self.at + found;
-        self.at = start + statement.text.len();
-        self.text[..start].chars().count()
+        let before = self.characters + self.text[self.at..self.at + found].chars().count();
+        self.at += found + statement.text.len();
+        self.characters = before + statement.text.chars().count();
+        before
     }
 }
 
@@ -104,11 +106,7 @@ impl Connection {
         let running = self.registration.running.clone();
         let outcome = {
             let session = &mut self.session;
-            let work = async {
-                let prepared = session.prepare(statement, &[]).await?;
-                let outcome = session.execute(&prepared, Vec::new()).await?;
-                Ok((prepared, outcome))
-            };
+            let work = session.prepare_and_execute(statement);
             supervise(work, &mut self.io, &running, deadline).await?
         };
         let (prepared, outcome) = outcome;

@@ -5,6 +5,7 @@
 //! Operators whose type differs from DataFusion's are planned here, when the query is bound ([`Operators`]); those that
 //! only check more are put in once types are settled (`settle.rs`), so that they reach every expression.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, PrimitiveArray};
@@ -27,6 +28,7 @@ use super::casts::check_literal;
 use super::fields::Part;
 use super::totals::divide_rounded;
 use crate::error::Error;
+use crate::sql::bounds::check_in_plan;
 use crate::sql::common::{Kind, kind, literal_type};
 use crate::sql::interval::DAY_US;
 use crate::sql::types::{NUMERIC_PRECISION_MAX, UTC, sql_type_of_arrow};
@@ -63,6 +65,21 @@ impl ArithmeticFunction {
             Arithmetic::Multiply | Arithmetic::ScaleInterval => "*",
             Arithmetic::Divide | Arithmetic::DivideInterval => "/",
         }
+    }
+}
+
+impl ArithmeticFunction {
+    /// This call, the one that is its left side, the one that is that one's, ….
+    fn chain<'a>(&'a self, args: &'a [Expr]) -> Vec<(&'a ArithmeticFunction, &'a [Expr])> {
+        let mut chain = vec![(self, args)];
+        let mut left = &args[0];
+        while let Expr::ScalarFunction(call) = left
+            && let Some(function) = call.func.inner().downcast_ref::<ArithmeticFunction>()
+        {
+            chain.push((function, &call.args));
+            left = &call.args[0];
+        }
+        chain
     }
 }
 
@@ -118,6 +135,17 @@ impl ScalarUDFImpl for ArithmeticFunction {
     fn display_name(&self, args: &[Expr]) -> Result<String> {
         Ok(format!("{} {} {}", args[0], self.sign(), args[1]))
     }
+    // As by default, but without copying at each level of a chain: DataFusion asks for it at each, again and again.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let chain = self.chain(args);
+        let (_, innermost) = chain[chain.len() - 1];
+        let mut name: String = chain.iter().flat_map(|(function, _)| [function.name(), "("]).collect();
+        write!(name, "{}", innermost[0].schema_name())?;
+        for (_, args) in chain.iter().rev() {
+            write!(name, ",{})", args[1].schema_name())?;
+        }
+        Ok(name)
+    }
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -153,6 +181,7 @@ impl ScalarUDFImpl for ArithmeticFunction {
         }
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        check_in_plan()?;
         Ok(match (self.operation, &types[0], &types[1]) {
             (Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply, left, _) => left.clone(),
             (Arithmetic::Divide, DataType::Decimal128(_, s1), DataType::Decimal128(_, s2)) => {

@@ -7,6 +7,7 @@ mod dates;
 mod declared;
 mod fields;
 mod intervals;
+mod joined;
 mod json;
 mod length;
 mod math;
@@ -25,7 +26,10 @@ mod to_char;
 mod totals;
 mod unite;
 mod variance;
+mod weighed;
 pub mod windows;
+
+pub use joined::joined_within_bounds;
 
 use std::sync::Arc;
 
@@ -65,6 +69,7 @@ pub fn register(state: &mut SessionState) {
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);
     }
+    weighed::register(state).expect(full);
     // The rows of a series under a name of their own: `generate_series` is planned as that, or as an array.
     if let Some(series) = state.table_functions().get("generate_series").cloned() {
         state.register_udtf("mr_series_rows", series.function().clone());
@@ -85,6 +90,11 @@ pub fn register(state: &mut SessionState) {
 /// Whether a function is one of those whose arguments are Postgres', so that a whole number is an integer among them.
 pub fn is_declared(name: &str) -> bool {
     declared::named(name).is_ok()
+}
+
+/// `array_repeat` as it is registered.
+pub fn array_repeat() -> ScalarUDF {
+    weighed::repeat()
 }
 
 /// `sum` as it is registered.

@@ -12,6 +12,7 @@ use sqlparser::ast::BinaryOperator;
 
 use super::{declared, tags};
 use crate::error::Error;
+use crate::sql::bounds::check_in_plan;
 use crate::sql::common::{Kind, common_type, kind};
 
 /// Planned before those of arithmetic.
@@ -21,6 +22,7 @@ pub struct Operators;
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator as O;
+        check_in_plan()?;
         let RawBinaryExpr { op, left, right } = raw;
         let (left, right) = match op {
             // A parameter of which nothing is known is a text here.

@@ -22,6 +22,7 @@ use sqlparser::ast;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Error, Result};
+use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
@@ -38,6 +39,7 @@ pub fn parse(text: &str) -> Result<Vec<Statement>> {
     split(&source)?
         .into_iter()
         .map(|tokens| {
+            bounds::check()?;
             let mut tokens = tokens;
             // Without white space at the end, so that the last token is the end of the statement's text.
             while tokens.last().is_some_and(|t| !significant(t)) {
@@ -50,7 +52,10 @@ pub fn parse(text: &str) -> Result<Vec<Statement>> {
                 false => cursor.unexpected().map_err(|e| hint_for_neighbours(e, text)),
             }
         })
-        .map(|result: Result<Statement>| result.map_err(|e| hint_for_neighbours(e, text)))
+        // A parser that was told to stop may call that a mistake in the text.
+        .map(|result: Result<Statement>| {
+            result.map_err(|e| bounds::check().err().unwrap_or_else(|| hint_for_neighbours(e, text)))
+        })
         .collect()
 }
 

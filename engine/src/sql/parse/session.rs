@@ -528,39 +528,42 @@ impl Cursor<'_> {
 
     /// SELECT … AS OF value. sqlparser would take AS OF for an alias: so the query is read from the tokens before it.
     fn query_as_of(&mut self) -> Result<Option<StatementKind>> {
-        let mut depth = 0usize;
-        let mut tokens = Vec::new();
-        loop {
-            let token = self.parser.peek_nth_token_ref(tokens.len()).clone();
-            match &token.token {
-                Token::EOF => return Ok(None),
+        // Read to there and back again: looking ahead counts from here each time.
+        let (mut depth, mut read, mut after_system_time) = (0usize, 0, false);
+        let found = loop {
+            match self.token() {
+                Token::EOF => break false,
                 Token::LParen => depth += 1,
-                Token::RParen if depth == 0 => return Ok(None),
+                Token::RParen if depth == 0 => break false,
                 Token::RParen => depth -= 1,
-                _ if depth == 0 && self.as_of_at(tokens.len()) => break,
+                _ if depth == 0 && !after_system_time && self.as_of_here() => break true,
                 _ => {}
             }
-            tokens.push(token);
+            after_system_time = unquoted(self.token()).eq_ignore_ascii_case("system_time");
+            self.parser.advance_token();
+            read += 1;
+        };
+        (0..read).for_each(|_| self.parser.prev_token());
+        if !found {
+            return Ok(None);
         }
-        let read = tokens.len();
+        let tokens = (0..read).map(|_| self.parser.next_token()).collect();
         let parser = Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
         let mut before = Cursor { source: self.source, parser };
         let query = before.query()?;
         if !before.at_end() {
             return before.unexpected();
         }
-        (0..read).for_each(|_| self.parser.advance_token());
         self.expect("as of")?;
         Ok(Some(StatementKind::QueryAsOf { query, at: self.expression()? }))
     }
 
-    /// Whether AS OF and a value stand there; `x AS of` is an alias, and FOR SYSTEM_TIME AS OF a join's.
-    fn as_of_at(&self, n: usize) -> bool {
-        let word = |n: usize| unquoted(&self.parser.peek_nth_token_ref(n).token).to_ascii_lowercase();
-        if word(n) != "as" || word(n + 1) != "of" || n.checked_sub(1).is_some_and(|n| word(n) == "system_time") {
+    /// Whether AS OF and a value come next; `x AS of` is an alias. (FOR SYSTEM_TIME AS OF is a join's.)
+    fn as_of_here(&self) -> bool {
+        if !self.sees("as of") {
             return false;
         }
-        match &self.parser.peek_nth_token_ref(n + 2).token {
+        match &self.parser.peek_nth_token_ref(2).token {
             Token::Word(word) => TIME_WORDS.contains(&word.value.to_ascii_lowercase().as_str()),
             Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::LParen => true,
             _ => false,

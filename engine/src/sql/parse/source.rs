@@ -5,17 +5,22 @@
 //! nesting, but flat chains (`a OR b OR …`, `1 + 1 + …`, `SELECT … UNION SELECT …`) become deep trees without any
 //! nesting, so they are counted on the tokens before anything is parsed.
 
+use std::cell::Cell;
+
 use sqlparser::ast::Query;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::error::{Error, Result};
+use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
 use crate::sql::window::PARTITION;
 
 /// Operators in one flat chain.
 const CHAIN_MAX: usize = 1_000;
+/// CASEs within CASEs.
+const CASES_MAX: usize = 100;
 /// SELECTs in one statement: each is a plan within a plan.
 const SELECTS_MAX: usize = 500;
 /// Joins and set operations in one statement.
@@ -26,19 +31,29 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// Byte offset of each line.
     lines: Vec<usize>,
+    /// The place asked for last: byte of its line, characters before it in the line, byte. The next one is mostly behind
+    /// it.
+    last: Cell<(usize, usize, usize)>,
 }
 
 impl<'a> Source<'a> {
     pub fn new(text: &'a str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        Source { text, lines }
+        Source { text, lines, last: Cell::default() }
     }
 
     /// Byte offset of a place.
     pub fn byte(&self, location: Location) -> usize {
         let Some(&line) = self.lines.get((location.line as usize).wrapping_sub(1)) else { return self.text.len() };
         let column = (location.column as usize).saturating_sub(1);
-        self.text[line..].char_indices().nth(column).map_or(self.text.len(), |(i, _)| line + i)
+        let (last_line, last_column, last) = self.last.get();
+        let (from, skipped) =
+            if last_line == line && last_column <= column && last >= line { (last, last_column) } else { (line, 0) };
+        let byte = self.text[from..].char_indices().nth(column - skipped).map_or(self.text.len(), |(i, _)| from + i);
+        if byte < self.text.len() {
+            self.last.set((line, column, byte));
+        }
+        byte
     }
 
     /// Characters before a byte offset, plus one.
@@ -65,7 +80,7 @@ impl<'a> Source<'a> {
     /// The same in our words for what sqlparser found.
     pub fn parser_error(&self, error: ParserError) -> Error {
         let message = match error {
-            ParserError::RecursionLimitExceeded => return too_deep(),
+            ParserError::RecursionLimitExceeded => return bounds::check().err().unwrap_or_else(too_deep),
             ParserError::TokenizerError(message) => return Error::syntax(message),
             ParserError::ParserError(message) => message,
         };
@@ -180,6 +195,7 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         }
         if is(n, "session") && token(n + 1) == Some(&Token::LParen) {
             let arguments: Vec<&Token> = words[n + 2..].iter().map(|&i| &tokens[i].token).collect();
+            bounds::check()?;
             if let Some((by, end)) = partition_by(&arguments) {
                 let (by, end) = (n + 2 + by, n + 2 + end);
                 let partition = Token::make_word(PARTITION, None);
@@ -260,7 +276,7 @@ pub fn unquoted(token: &Token) -> &str {
 fn check_bounds(tokens: &[TokenWithSpan]) -> Result<()> {
     // Operators since the last comma or clause, per open parenthesis.
     let (mut chain, mut outer) = (0usize, Vec::new());
-    let (mut selects, mut joins) = (0, 0);
+    let (mut selects, mut joins, mut cases) = (0, 0, 0usize);
     let mut before = "";
     for token in tokens.iter().filter(|t| significant(t)) {
         match &token.token {
@@ -283,6 +299,9 @@ fn check_bounds(tokens: &[TokenWithSpan]) -> Result<()> {
                 | "SET" => {
                     chain = 0;
                 }
+                // sqlparser counts its levels, and calls what is too deep a mistake.
+                "CASE" => cases += 1,
+                "END" => cases = cases.saturating_sub(1),
                 "JOIN" => {
                     joins += 1;
                     chain = 0;
@@ -301,7 +320,7 @@ fn check_bounds(tokens: &[TokenWithSpan]) -> Result<()> {
             _ => chain += 1,
         }
         before = unquoted(&token.token);
-        if chain > CHAIN_MAX || selects > SELECTS_MAX || joins > JOINS_MAX {
+        if chain > CHAIN_MAX || selects > SELECTS_MAX || joins > JOINS_MAX || cases > CASES_MAX {
             return Err(too_deep());
         }
     }

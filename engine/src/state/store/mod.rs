@@ -139,11 +139,16 @@ impl Store {
         self.inner.db.failure()
     }
 
+    /// What the disk of the directory still takes, where that is known.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.inner.db.free_bytes(self.inner.directory.path())
+    }
+
     /// Whether `bytes` more can be written with certainty: there is a reserve on the disk for what RocksDB does behind
     /// the scenes, which a full disk must never stop in the middle. 53100 when not; nothing has been tried then, so
     /// that all goes on once there is room.
     pub fn room(&self, bytes: u64) -> Result<()> {
-        let Some(free) = self.inner.db.free_bytes(self.inner.directory.path()) else { return Ok(()) };
+        let Some(free) = self.free_bytes() else { return Ok(()) };
         let wanted = self.inner.reserve_bytes + bytes;
         if free >= wanted {
             return Ok(());

@@ -300,7 +300,6 @@ fn measures(type_: &Type, typmod: i32) -> [Option<i64>; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg_catalog::types;
 
     #[test]
     fn precision_of_numbers_and_texts() {

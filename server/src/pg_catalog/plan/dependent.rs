@@ -29,6 +29,8 @@ use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue, UnnestOptions};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::split_conjunction_owned;
@@ -36,8 +38,9 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, Subquery, SubqueryAlias, Volatility, lit,
 };
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::execute_stream;
 use millrace_engine::Error;
+use millrace_engine::sql::bounds::{self, Bounds, Tally};
 use millrace_engine::sql::context::{self, Settings};
 
 use super::{Context, input_schema};
@@ -315,7 +318,7 @@ impl Dependent {
         let plan = optimized.clone().replace_params_with_values(&ParamValues::Map(values.collect()))?;
         let physical = state.query_planner().create_physical_plan(&plan, state).await?;
         let schema = physical.schema();
-        let batches = collect(physical, state.task_ctx()).await?;
+        let batches = bounds::collect(execute_stream(physical, state.task_ctx())?).await?;
         self.value(&concat_batches(&schema, &batches)?)
     }
 
@@ -414,12 +417,23 @@ impl Dependent {
     /// A function is called from within a running plan and may not wait there for another: so the
     /// subqueries run on a thread and a small runtime of their own.
     fn evaluate_all(&self, keys: &[Vec<ScalarValue>]) -> Result<Vec<ScalarValue>> {
+        let working_for = bounds::current();
         std::thread::scope(|scope| {
             let run = || {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().build().map_err(DataFusionError::IoError)?;
-                let state = state();
-                keys.iter().map(|key| runtime.block_on(self.evaluate(key, &state))).collect()
+                let state = state(working_for.as_ref())?;
+                let mut tally = Tally::default();
+                let mut evaluate = |key: &Vec<ScalarValue>| {
+                    let value = runtime.block_on(self.evaluate(key, &state))?;
+                    tally.add(value.size())?;
+                    Ok(value)
+                };
+                let mut evaluate_all = || keys.iter().map(&mut evaluate).collect();
+                match &working_for {
+                    Some(bounds) => bounds.within(evaluate_all),
+                    None => evaluate_all(),
+                }
             };
             let thread = std::thread::Builder::new().name("subquery".into()).stack_size(STACK_BYTES);
             thread.spawn_scoped(scope, run)?.join().expect("evaluating a subquery does not panic")
@@ -428,6 +442,14 @@ impl Dependent {
 }
 
 /// As the engine's, with one partition: what is read is small.
-fn state() -> SessionState {
-    context::session_state(&Settings::default())
+fn state(working_for: Option<&Bounds>) -> Result<SessionState> {
+    let runtime = match working_for {
+        None => None,
+        Some(bounds) => {
+            let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+            let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk);
+            Some(runtime.with_memory_pool(bounds.memory.clone()).build_arc()?)
+        }
+    };
+    Ok(context::session_state(&Settings { runtime, ..Settings::default() }))
 }

@@ -9,6 +9,7 @@ use datafusion::error::Result;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
+use crate::sql::bounds::check_value;
 use crate::sql::text::value_to_text;
 
 pub fn all() -> Vec<Declared> {
@@ -175,7 +176,14 @@ pub fn all() -> Vec<Declared> {
                     true => null.clone(),
                     false => value_to_text(&item, &items, i, r.style),
                 });
-                Ok(texts.collect::<Vec<_>>().join(r.text(1)).into())
+                let mut out = String::new();
+                for (n, text) in texts.enumerate() {
+                    let between = if n == 0 { "" } else { r.text(1) };
+                    check_value(out.len() + between.len() + text.len())?;
+                    out.push_str(between);
+                    out.push_str(&text);
+                }
+                Ok(out.into())
             })
             .least(2)
             .nullable()],

@@ -22,6 +22,7 @@ mod to_number;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{Array as _, ArrayRef};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -33,6 +34,7 @@ pub use row::{Row, Value};
 
 use super::casts::style;
 use crate::error::Error;
+use crate::sql::bounds::{Tally, check_in_plan};
 use crate::sql::common::common_type;
 use crate::sql::types::{self, UTC, sql_type_of_arrow};
 
@@ -338,6 +340,33 @@ impl Type {
     }
 }
 
+/// What constants may take once they are arrays.
+const CONSTANTS_BYTES_MAX: usize = 16 << 20;
+
+/// Some rows of the arguments.
+fn part(arguments: &[ColumnarValue], from: usize, rows: usize) -> Result<Vec<ArrayRef>> {
+    let part = |argument: &ColumnarValue| match argument {
+        ColumnarValue::Array(array) => Ok(array.slice(from, rows)),
+        ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(rows),
+    };
+    arguments.iter().map(part).collect()
+}
+
+/// One value for all rows. A large one is made an array here, where what it takes is accounted.
+pub(super) fn constant(one: ArrayRef, rows: usize) -> Result<ColumnarValue> {
+    let bytes = one.to_data().get_slice_memory_size().unwrap_or(0);
+    if bytes.saturating_mul(rows) <= CONSTANTS_BYTES_MAX {
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&one, 0)?));
+    }
+    if rows == 1 {
+        return Ok(ColumnarValue::Array(one));
+    }
+    let mut tally = Tally::default();
+    (0..rows).try_for_each(|_| tally.add(bytes))?;
+    let places = arrow::array::UInt32Array::from(vec![0; rows]);
+    Ok(ColumnarValue::Array(tally.keep(arrow::compute::take(&one, &places, None)?)))
+}
+
 impl ScalarUDFImpl for Declared {
     fn name(&self) -> &str {
         self.name
@@ -357,6 +386,7 @@ impl ScalarUDFImpl for Declared {
         Ok(overload.gives.field(self.name, &fields)?.data_type().clone())
     }
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_in_plan()?;
         let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
         let (overload, _) = self.choose(&types).ok_or_else(|| self.none_for(&types))?;
         Ok(Arc::new(overload.gives.field(self.name, args.arg_fields)?))
@@ -364,12 +394,20 @@ impl ScalarUDFImpl for Declared {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let types: Vec<DataType> = arrays.iter().map(|a| a.data_type().clone()).collect();
+        let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
         let (overload, _) = self.choose(&types).ok_or_else(|| self.none_for(&types))?;
         let style = style(&args.config_options)?;
+        // A constant becomes an array of itself: of a large one there are few rows at once.
+        let constants: usize =
+            args.args.iter().map(|a| if let ColumnarValue::Scalar(s) = a { s.size() } else { 0 }).sum();
+        let at_once = (CONSTANTS_BYTES_MAX / constants.max(1)).clamp(1, rows.max(1));
+        let mut arrays = Vec::new();
         let values = (0..rows).map(|row| {
-            let row = Row { name: self.name, arrays: &arrays, fields: &args.arg_fields, row, style: &style };
+            if row % at_once == 0 {
+                arrays = part(&args.args, row, at_once.min(rows - row))?;
+            }
+            let row =
+                Row { name: self.name, arrays: &arrays, fields: &args.arg_fields, row: row % at_once, style: &style };
             match overload.strict && (0..arrays.len()).any(|i| row.is_null(i)) {
                 true => Ok(Value::Null),
                 false => (overload.eval)(&row),
@@ -377,7 +415,7 @@ impl ScalarUDFImpl for Declared {
         });
         let result = row::collect(args.return_type(), values)?;
         match scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            true => constant(result, args.number_rows),
             false => Ok(ColumnarValue::Array(result)),
         }
     }

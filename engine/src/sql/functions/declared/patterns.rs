@@ -12,6 +12,7 @@ use datafusion::functions::regex::compile_regex;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
+use crate::sql::bounds::check_value;
 
 pub fn all() -> Vec<Declared> {
     let texts: &'static [super::Type] = &[Text, Text, Text];
@@ -55,7 +56,7 @@ pub fn all() -> Vec<Declared> {
                     let skipped = start(r, 3)?;
                     match nth {
                         ..0 => fail("22023", format!("invalid value for parameter \"n\": {nth}")),
-                        _ => Ok(replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).into()),
+                        _ => replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).map(Value::Text),
                     }
                 })
                 .least(4),
@@ -66,7 +67,7 @@ pub fn all() -> Vec<Declared> {
                     }
                     let pattern = pattern(r, 1, flags)?;
                     let nth = usize::from(!pattern.global);
-                    Ok(replace(&pattern, r.text(0), r.text(2), 0, nth).into())
+                    replace(&pattern, r.text(0), r.text(2), 0, nth).map(Value::Text)
                 })
                 .least(3),
             ],
@@ -383,7 +384,7 @@ fn occurrence(r: &Row, flags: usize, group: usize) -> Result<Option<(usize, usiz
 }
 
 /// Replaces the n-th match from a byte on, or all with n = 0. `\1` in the replacement is a group, `\&` all.
-fn replace(pattern: &Pattern, text: &str, with: &str, from: usize, nth: usize) -> String {
+fn replace(pattern: &Pattern, text: &str, with: &str, from: usize, nth: usize) -> Result<String> {
     let (mut out, mut last, mut count) = (String::with_capacity(text.len()), 0, 0);
     for found in pattern.all(text) {
         let (start, end) = whole(&found);
@@ -396,6 +397,7 @@ fn replace(pattern: &Pattern, text: &str, with: &str, from: usize, nth: usize) -
         }
         let part = |group: usize| found.get(group).copied().flatten().map_or("", |(from, to)| &text[from..to]);
         out.push_str(&text[last..start]);
+        check_value(out.len().saturating_add(with.len()))?;
         let mut rest = with.chars();
         while let Some(c) = rest.next() {
             match (c, rest.clone().next()) {
@@ -420,7 +422,7 @@ fn replace(pattern: &Pattern, text: &str, with: &str, from: usize, nth: usize) -
         }
     }
     out.push_str(&text[last..]);
-    out
+    Ok(out)
 }
 
 fn escape(text: &str) -> Result<Option<char>> {

@@ -9,6 +9,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use super::{external, fail};
 use crate::error::Error;
+use crate::sql::bounds::Tally;
 use crate::sql::text::{Style, value_to_text};
 
 /// The arguments of one call.
@@ -147,8 +148,33 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
+impl Value {
+    /// What it takes beside itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Texts(texts) => texts.iter().flatten().map(|text| text.len() + size_of::<Option<String>>()).sum(),
+            Value::Items(items) => items.to_data().get_slice_memory_size().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
 /// The column of a type from its values.
 pub fn collect(data_type: &DataType, values: impl Iterator<Item = Result<Value>>) -> Result<ArrayRef> {
+    let mut tally = Tally::default();
+    let values = values
+        .map(|value| {
+            let value = value?;
+            tally.add(value.bytes())?;
+            Ok(value)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    array_of(data_type, values).map(|array| tally.keep(array))
+}
+
+fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
     use DataType as D;
     let numbers = |values: &mut dyn Iterator<Item = Result<Value>>| -> Result<Int64Array> {
         let number = |value: Result<Value>| match value? {
@@ -158,7 +184,6 @@ pub fn collect(data_type: &DataType, values: impl Iterator<Item = Result<Value>>
         };
         values.map(number).collect()
     };
-    let values = values.collect::<Result<Vec<_>>>()?;
     if !matches!(data_type, D::List(_)) && values.iter().any(|value| matches!(value, Value::Items(_))) {
         return ones(data_type, values);
     }

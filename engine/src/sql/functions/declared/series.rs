@@ -11,6 +11,7 @@ use datafusion::error::Result;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
+use crate::sql::bounds::check_value;
 use crate::sql::text::Zone;
 use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
 use crate::sql::types::UTC;
@@ -109,7 +110,10 @@ fn numbers(from: i128, to: i128, step: i128) -> Result<Vec<i128>> {
     let count = if (step > 0) == (to >= from) || to == from { (to - from) / step + 1 } else { 0 };
     match count > ITEMS_MAX as i128 {
         true => too_many(),
-        false => Ok((0..count.max(0)).map(|i| from + i * step).collect()),
+        false => {
+            check_value(count.max(0) as usize * size_of::<i128>())?;
+            Ok((0..count.max(0)).map(|i| from + i * step).collect())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
 use crate::error::Error;
+use crate::sql::bounds::check_value;
 use crate::sql::functions::declared::external;
 use crate::sql::parse::is_reserved_word;
 use datafusion::error::Result;
@@ -13,17 +14,12 @@ pub fn all() -> Vec<Declared> {
         function("quote_literal", &[of(&[Any], Text, |r| Ok(r.written(0).map(|text| quote_literal(&text)).into()))]),
         function("quote_nullable", &[of(&[Any], Text, |r| Ok(quote_nullable(r.written(0)).into())).nullable()]),
         function("format", &[of(&[Text], Text, format).rest(Any).nullable()]),
-        function(
-            "concat",
-            &[of(&[], Text, |r| Ok((0..r.len()).filter_map(|i| r.written(i)).collect::<String>().into()))
-                .rest(Any)
-                .nullable()],
-        ),
+        function("concat", &[of(&[], Text, |r| joined(r, 0, "").map(Value::Text)).rest(Any).nullable()]),
         function(
             "concat_ws",
             &[of(&[Text], Text, |r| match r.is_null(0) {
                 true => Ok(Value::Null),
-                false => Ok((1..r.len()).filter_map(|i| r.written(i)).collect::<Vec<_>>().join(r.text(0)).into()),
+                false => joined(r, 1, r.text(0)).map(Value::Text),
             })
             .rest(Any)
             .nullable()],
@@ -67,10 +63,22 @@ pub fn all() -> Vec<Declared> {
             "repeat",
             &[of(&[Text, Integer], Text, |r| {
                 let times = r.integer(1).max(0) as usize;
-                match r.text(0).len().saturating_mul(times) > LENGTH_MAX {
-                    true => fail("54000", "requested length too large"),
-                    false => Ok(r.text(0).repeat(times).into()),
+                check_value(r.text(0).len().saturating_mul(times))?;
+                Ok(r.text(0).repeat(times).into())
+            })],
+        ),
+        function(
+            "replace",
+            &[of(&[Text, Text, Text], Text, |r| {
+                let (text, from, to) = (r.text(0), r.text(1), r.text(2));
+                if from.is_empty() {
+                    return Ok(text.into());
                 }
+                if to.len() > from.len() {
+                    let longer = text.matches(from).count().saturating_mul(to.len() - from.len());
+                    check_value(text.len().saturating_add(longer))?;
+                }
+                Ok(text.replace(from, to).into())
             })],
         ),
         function("lpad", &[of(&[Text, Integer, Text], Text, |r| pad(r, true)).least(2)]),
@@ -232,8 +240,17 @@ pub fn all() -> Vec<Declared> {
     ]
 }
 
-/// As long as a value may be, in bytes.
-const LENGTH_MAX: usize = 1 << 28;
+/// The arguments from one on, as texts, those that are not NULL.
+fn joined(r: &Row, from: usize, between: &str) -> Result<String> {
+    let mut out = String::new();
+    for (n, text) in (from..r.len()).filter_map(|i| r.written(i)).enumerate() {
+        let between = if n == 0 { "" } else { between };
+        check_value(out.len() + between.len() + text.len())?;
+        out.push_str(between);
+        out.push_str(&text);
+    }
+    Ok(out)
+}
 
 /// A name as it is written in SQL: in quotes where it would be read as another.
 pub fn quote_ident(name: &str) -> String {
@@ -350,9 +367,7 @@ fn format(r: &Row) -> Result<Value> {
             },
         };
         let width = width.unwrap_or(0) as usize;
-        if width > LENGTH_MAX {
-            return fail("54000", "requested length too large");
-        }
+        check_value(out.len() + text.len().max(width))?;
         let padding = " ".repeat(width.saturating_sub(text.chars().count()));
         match left {
             true => out.extend([text, padding]),
@@ -381,9 +396,7 @@ fn string_to_array(r: &Row) -> Result<Option<Vec<Option<String>>>> {
 fn pad(r: &Row, before: bool) -> Result<Value> {
     let (text, fill) = (r.text(0), r.text_or(2, " "));
     let length = r.integer(1).max(0) as usize;
-    if length > LENGTH_MAX {
-        return fail("54000", "requested length too large");
-    }
+    check_value(length.saturating_mul(fill.chars().map(char::len_utf8).max().unwrap_or(0)))?;
     let count = text.chars().count();
     if length <= count || fill.is_empty() {
         return Ok(text.chars().take(length).collect::<String>().into());

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 
 use super::tree::{self, quoted};
+use crate::sql::bounds::check_value;
 use crate::sql::functions::declared::{Row, Value, fail};
 use crate::sql::text::{Style, value_to_text};
 use crate::sql::types::sql_type_of;
@@ -101,12 +102,15 @@ pub fn build_object(r: &Row, form: Form) -> Result<Value> {
     if r.len() % 2 == 1 {
         return fail("22023", "argument list must have even number of elements");
     }
-    let mut fields = Vec::new();
+    let (mut fields, mut bytes) = (Vec::new(), 0);
     for i in (0..r.len()).step_by(2) {
         if r.is_null(i) && form == Form::Jsonb {
             return fail("22023", format!("argument {}: key must not be null", i + 1));
         }
-        fields.push((key(r, i)?, argument(r, i + 1, form)?));
+        let (key, value) = (key(r, i)?, argument(r, i + 1, form)?);
+        bytes += key.len() + value.len();
+        check_value(bytes)?;
+        fields.push((key, value));
     }
     Ok(match form {
         Form::Jsonb => tree::object(fields),
@@ -119,6 +123,13 @@ pub fn build_object(r: &Row, form: Form) -> Result<Value> {
 }
 
 pub fn build_array(r: &Row, form: Form) -> Result<Value> {
-    let items = (0..r.len()).map(|i| argument(r, i, form)).collect::<Result<Vec<_>>>()?;
+    let mut bytes = 0;
+    let item = |i| {
+        let item = argument(r, i, form)?;
+        bytes += item.len();
+        check_value(bytes)?;
+        Ok(item)
+    };
+    let items = (0..r.len()).map(item).collect::<Result<Vec<_>>>()?;
     Ok(tree::array(items).into())
 }
