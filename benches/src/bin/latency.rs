@@ -200,7 +200,7 @@ impl Load {
 
 /// Inserts 100 rows at a time, of customers of all regions but the measured one's.
 fn start_load(mut client: Client) -> Load {
-    const INSERT_100: &str = "INSERT INTO purchase SELECT $1 + i, CASE WHEN i = 42 THEN 43 ELSE i END, i FROM generate_series(0, 99) AS g(i)";
+    const INSERT_100: &str = "INSERT INTO purchase SELECT $1::bigint + i, CASE WHEN i = 42 THEN 43 ELSE i END, i FROM generate_series(0, 99) AS g(i)";
     let (stop, mut stopped) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
         let (began, mut rows) = (Instant::now(), 0);
