@@ -107,13 +107,13 @@ fn of_node(node: &Node, inputs: &[&[TimeBound]], imported: &dyn Fn(RelationId) -
             let width = node.schema.fields().len() - spec.bounds.len();
             let ends = spec.bounds.iter().enumerate().filter(|(_, b)| **b == session::Bound::End);
             let mut of: Vec<TimeBound> = ends.map(|(i, _)| at(width + i, &moved(bound, 1))).collect();
-            of.extend(spec.key.iter().filter_map(|&c| of_column(inputs[0], c).cloned()));
+            let shown = spec.key.iter().filter(|c| **c < width);
+            of.extend(shown.filter_map(|&c| of_column(inputs[0], c).cloned()));
             of
         }
-        NodeKind::AsOf(spec) => match as_of(spec, inputs) {
-            Some(bound) => vec![at(spec.sides[0].order, &bound)],
-            None => vec![],
-        },
+        // An order that was only computed for the join is no column of its result.
+        NodeKind::AsOf(spec) if spec.sides[0].order < spec.sides[0].width => as_of(spec, inputs).into_iter().collect(),
+        NodeKind::AsOf(_) => vec![],
         NodeKind::Join(spec) => of_join(spec, inputs),
         NodeKind::Temporal(spec) => match &spec.condition {
             // What is held back comes when the watermark has passed it, and not before.
@@ -182,9 +182,15 @@ fn bands(spec: &JoinSpec) -> Vec<Band> {
         };
         match (a < width, b < width) {
             // l + a_offset <= r + b_offset
-            (true, false) => add(a, b - width, Some(a_offset - b_offset + strict), None),
+            (true, false) => {
+                let low = a_offset.checked_sub(b_offset).and_then(|low| low.checked_add(strict));
+                add(a, b - width, low, None)
+            }
             // r + a_offset <= l + b_offset
-            (false, true) => add(b, a - width, None, Some(b_offset - a_offset - strict)),
+            (false, true) => {
+                let high = b_offset.checked_sub(a_offset).and_then(|high| high.checked_sub(strict));
+                add(b, a - width, None, high)
+            }
             _ => {}
         }
     }
