@@ -72,6 +72,9 @@ impl Config {
     }
 }
 
+/// What has been told to end has so long.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
 pub struct Engine {
     core: Arc<Core>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -247,8 +250,19 @@ impl Engine {
     pub async fn shutdown(&self) -> Result<()> {
         self.sources.stop().await;
         let result = self.core.ask(|reply| Request::Stop { checkpoint: true, reply }).await;
-        self.end_runtime();
+        self.await_tasks().await;
         result
+    }
+
+    /// After its end: waits until nothing that it left behind, such as the last batches of a query, reads the data
+    /// directory any more. Sessions must have been dropped.
+    pub async fn release(self: Arc<Self>) {
+        let mut open = self.core.store.open_until();
+        drop(self);
+        let closed = async { while open.changed().await.is_ok() {} };
+        if tokio::time::timeout(LEAVE_WAIT, closed).await.is_err() {
+            tracing::warn!("the data directory is still being read");
+        }
     }
 
     /// Ends as a crash would: nothing is flushed. For tests.
@@ -256,12 +270,17 @@ impl Engine {
         self.sources.stop().await;
         // Whatever the answer, the engine is gone.
         let _ = self.core.ask(|reply| Request::Stop { checkpoint: false, reply }).await;
-        self.end_runtime();
+        self.await_tasks().await;
     }
 
-    fn end_runtime(&self) {
-        if let Some(runtime) = self.runtime.lock().expect("no panic while held").take() {
-            runtime.shutdown_background();
+    fn take_runtime(&self) -> Option<tokio::runtime::Runtime> {
+        self.runtime.lock().expect("no panic while held").take()
+    }
+
+    /// The process may end after this: then none of its threads may be at work in the store.
+    async fn await_tasks(&self) {
+        if let Some(runtime) = self.take_runtime() {
+            let _ = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LEAVE_WAIT)).await;
         }
     }
 }
@@ -271,7 +290,9 @@ impl Drop for Engine {
         self.sources.abort();
         let (reply, _) = tokio::sync::oneshot::channel();
         let _ = self.core.requests.try_send(Request::Stop { checkpoint: false, reply });
-        self.end_runtime();
+        if let Some(runtime) = self.take_runtime() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Database {
     pub async fn crash_harm_and_reopen(&mut self, workers: usize, harm: impl FnOnce(&Path)) -> Result<(), SqlError> {
         let engine = self.engine.take().expect("only absent while it is being reopened");
         engine.crash().await;
-        drop(engine);
+        engine.release().await;
         harm(&self.directory);
         self.faults = None;
         self.engine = Some(open(&self.directory, workers, &self.clock, None, self.memory)?);
@@ -95,23 +95,24 @@ impl Database {
     pub async fn crash_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
         let engine = self.engine.take().expect("only absent while it is being reopened");
         engine.crash().await;
-        self.reopen(engine, workers)
+        self.reopen(engine, workers).await
     }
     /// In order, with a last checkpoint.
     pub async fn stop_and_reopen(&mut self, workers: usize) -> Result<(), SqlError> {
         let engine = self.engine.take().expect("only absent while it is being reopened");
         engine.shutdown().await?;
-        self.reopen(engine, workers)
+        self.reopen(engine, workers).await
     }
     /// Ends it in order, and does something with what it leaves.
     pub async fn close_and<T>(mut self, then: impl FnOnce() -> T) -> T {
         if let Some(engine) = self.engine.take() {
             engine.shutdown().await.expect("an orderly end");
+            engine.release().await;
         }
         then()
     }
-    fn reopen(&mut self, engine: Arc<Engine>, workers: usize) -> Result<(), SqlError> {
-        drop(engine);
+    async fn reopen(&mut self, engine: Arc<Engine>, workers: usize) -> Result<(), SqlError> {
+        engine.release().await;
         self.engine = Some(open(&self.directory, workers, &self.clock, self.faults.clone(), self.memory)?);
         self.workers = workers;
         self.life += 1;

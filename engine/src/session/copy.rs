@@ -6,6 +6,7 @@ use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use futures::StreamExt;
 
+use super::plans::Plans;
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
 use crate::connectors::copy::{CopyDecoder, CopyEncoder};
@@ -107,11 +108,11 @@ impl Session {
                     super::dml::quoted(&relation.name)
                 );
                 let query = crate::sql::parse::query(&text)?;
-                self.select(&query, &[]).await?
+                self.select(&query, &Plans::default(), &[]).await?
             }
             CopySource::Statement(statement) => {
                 let statement: Arc<_> = Arc::new((**statement).clone());
-                Box::pin(self.run(&statement, &[])).await?
+                Box::pin(self.run(&statement, &Plans::default(), &[])).await?
             }
         };
         let Outcome::Rows { schema, rows, .. } = outcome else {

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use sqlparser::ast;
 
 use super::collected::hold;
+use super::plans::Plans;
 use super::query::Argument;
 use super::{Outcome, Prepared, RowStream, Session};
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ impl Session {
             return Err(Error::new("42P03", format!("cursor \"{name}\" already exists")));
         }
         let statement = Arc::new(statement.clone());
-        let Outcome::Rows { schema, rows, .. } = Box::pin(self.run(&statement, parameters)).await? else {
+        let Outcome::Rows { schema, rows, .. } = Box::pin(self.run(&statement, &Plans::default(), parameters)).await? else {
             return Err(Error::new("42P11", "a cursor's statement must return rows"));
         };
         self.cursors.insert(name.to_string(), Cursor { hold, schema, rows: Mutex::new(rows), rest: None });
@@ -135,8 +136,9 @@ impl Session {
             .iter()
             .map(|t| crate::sql::types::field("", t, true).map(|f| Some(Arc::new(f))))
             .collect::<Result<Vec<_>>>()?;
-        let (parameters, columns) = self.describe(statement, &given)?;
-        let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns };
+        let plans = Plans::default();
+        let (parameters, columns) = self.describe(statement, &given, &plans)?;
+        let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns, plans };
         self.prepared.insert(name.to_string(), prepared);
         Ok(())
     }

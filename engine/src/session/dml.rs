@@ -5,6 +5,7 @@
 //! statement of its own holds the table's lock from reading to commit, so that writers wait for one
 //! another rather than fail.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
 use sqlparser::ast;
 
-use super::query::{Argument, Scope, bind_query, fields_of, run_over, with_parameters};
+use super::plans::Plans;
+use super::query::{Argument, Scope, bind_query, fields_of, with_parameters};
 use super::{Outcome, Session};
 use crate::catalog::{Column, Relation, RelationKind};
 use crate::delta::Delta;
@@ -52,26 +54,36 @@ fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> 
 impl Session {
     /// INSERT, UPDATE, DELETE, TRUNCATE. Between reading and commit a transaction, which holds no locks, may have
     /// changed what was read: outside of transactions the statement then runs again.
-    pub(super) async fn change(&mut self, kind: &StatementKind, parameters: &[Argument]) -> Result<Outcome> {
+    pub(super) async fn change(
+        &mut self,
+        kind: &StatementKind,
+        plans: &Plans,
+        parameters: &[Argument],
+    ) -> Result<Outcome> {
         let lost = |error: &Error| match kind {
             // A key that was free when it was looked for.
             StatementKind::Insert(insert) if insert.on_conflict.is_some() => matches!(error.code, "40001" | "23505"),
             _ => error.code == "40001",
         };
         for _ in 1..TRIES_MAX {
-            match self.change_once(kind, parameters).await {
+            match self.change_once(kind, plans, parameters).await {
                 Err(error) if self.transaction.is_none() && lost(&error) => {}
                 done => return done,
             }
         }
-        self.change_once(kind, parameters).await
+        self.change_once(kind, plans, parameters).await
     }
 
-    async fn change_once(&mut self, kind: &StatementKind, parameters: &[Argument]) -> Result<Outcome> {
+    async fn change_once(
+        &mut self,
+        kind: &StatementKind,
+        plans: &Plans,
+        parameters: &[Argument],
+    ) -> Result<Outcome> {
         match kind {
-            StatementKind::Insert(insert) => self.insert(insert, parameters).await,
-            StatementKind::Update(update) => self.update(update, parameters).await,
-            StatementKind::Delete(delete) => self.delete(delete, parameters).await,
+            StatementKind::Insert(insert) => self.insert(insert, plans, parameters).await,
+            StatementKind::Update(update) => self.update(update, plans, parameters).await,
+            StatementKind::Delete(delete) => self.delete(delete, plans, parameters).await,
             StatementKind::Truncate { names } => self.truncate(names).await,
             _ => unreachable!("only these change rows"),
         }
@@ -121,7 +133,7 @@ impl Session {
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
-        let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
+        let (schema, rows) = self.run_plan(&scope.catalog, &state, plan, &bound.names).await?;
         let batches = self.collected(rows).await?;
         as_batch(&schema, &batches)
     }
@@ -179,7 +191,7 @@ impl Session {
         crate::sql::cast::assign(values.column(0), field, &self.settings.zone())
     }
 
-    async fn insert(&mut self, insert: &Insert, parameters: &[Argument]) -> Result<Outcome> {
+    async fn insert(&mut self, insert: &Insert, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&insert.table, "insert into")?;
         if relation.kind == RelationKind::Stream && insert.on_conflict.is_some() {
             return Err(Error::new("42809", "ON CONFLICT needs a table with a primary key"));
@@ -193,9 +205,9 @@ impl Session {
                 self.conform(&relation, &[], one, &[]).await?
             }
             Some(source) => {
-                let (source, defaulted) = without_defaults(source)?;
-                let source = self.typed_cells(&relation, &named, source)?;
-                let given = self.rows_of_query(&source, &[], parameters).await?;
+                let defaulted = defaulted_cells(source);
+                let query = || typed_cells(&relation, &named, without_defaults(source)).map(Cow::Owned);
+                let given = self.rows_of_statement(plans, parameters, query).await?;
                 let width = given.num_columns();
                 if width > named.len() {
                     return Err(Error::new("42601", "INSERT has more expressions than target columns"));
@@ -224,45 +236,12 @@ impl Session {
         Ok(answer)
     }
 
-    /// `VALUES ($1, 'x')` into columns: each parameter that stands alone has its column's type, and so has each literal
-    /// in quotes beside something else.
-    fn typed_cells(&self, relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
-        let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
-        let is =
-            |cell: &ast::Expr, what: fn(&ast::Value) -> bool| matches!(cell, ast::Expr::Value(v) if what(&v.value));
-        let parameter = |cell: &ast::Expr| is(cell, |v| matches!(v, ast::Value::Placeholder(_)));
-        let null = |cell: &ast::Expr| is(cell, |v| *v == ast::Value::Null);
-        for (i, &column) in named.iter().enumerate() {
-            let column = &relation.columns[column];
-            let sql_type = column.sql_type.as_str();
-            let text = sql_type == "text" || sql_type.starts_with("character");
-            let cells = || values.rows.iter().filter_map(|row| row.get(i));
-            let mixed = cells().any(|cell| quoted_text(cell).is_some())
-                && cells().any(|cell| quoted_text(cell).is_none() && !null(cell) && !parameter(cell));
-            for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(i)) {
-                if let Some(typed) = typed_parameter(column, cell)? {
-                    *cell = typed;
-                    continue;
-                }
-                // A cast to varchar(n) would cut what is to be refused.
-                let to = match () {
-                    _ if mixed && text && !null(cell) => "text",
-                    _ if mixed && quoted_text(cell).is_some() && has_own_input(sql_type) => sql_type,
-                    _ => continue,
-                };
-                *cell = crate::sql::parse::parse_expression(&format!("CAST({cell} AS {to})"))?;
-            }
-        }
-        Ok(query)
-    }
-
     /// The query that an INSERT runs, for describing its parameters.
     pub(super) fn insert_query(&self, insert: &Insert) -> Result<Option<ast::Query>> {
         let Some(source) = &insert.source else { return Ok(None) };
         let relation = self.relation(&insert.table)?;
         let named = named_columns(&relation, &insert.columns)?;
-        let (source, _) = without_defaults(source)?;
-        self.typed_cells(&relation, &named, source).map(Some)
+        typed_cells(&relation, &named, without_defaults(source)).map(Some)
     }
 
     /// Used by COPY: rows of these columns, decoded.
@@ -376,11 +355,12 @@ impl Session {
         Ok((old, as_batch(&schema, &[updated, fresh_rows])?))
     }
 
-    async fn update(&mut self, update: &Update, parameters: &[Argument]) -> Result<Outcome> {
+    async fn update(&mut self, update: &Update, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&update.table, "update")?;
-        let query = self.update_query(update, &relation)?;
         let _held = self.hold(&relation).await;
-        let found = self.rows_of_query(&query, &[], parameters).await?;
+        let query = || self.update_query(update, &relation).map(Cow::Owned);
+        let planned = self.planned(plans, &fields_of(parameters), query)?;
+        let found = self.rows_of_planned(&planned, parameters).await?;
         let found = self.first_per_key(&relation, found, !update.from.is_empty())?;
         let schema = relation.arrow_schema();
         let width = schema.fields().len();
@@ -453,11 +433,12 @@ impl Session {
         Ok(take(&found, &first))
     }
 
-    async fn delete(&mut self, delete: &Delete, parameters: &[Argument]) -> Result<Outcome> {
+    async fn delete(&mut self, delete: &Delete, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&delete.table, "delete from")?;
-        let query = self.delete_query(delete, &relation)?;
         let _held = self.hold(&relation).await;
-        let found = self.rows_of_query(&query, &[], parameters).await?;
+        let query = || self.delete_query(delete, &relation).map(Cow::Owned);
+        let planned = self.planned(plans, &fields_of(parameters), query)?;
+        let found = self.rows_of_planned(&planned, parameters).await?;
         let found = self.first_per_key(&relation, found, !delete.using.is_empty())?;
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
         let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
@@ -515,7 +496,7 @@ impl Session {
         let bound = bind_query(&state, &scope, &query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
         let snapshot = Arc::new(Snapshot { epoch: 0, relations: HashMap::new() });
-        let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot, Ok).await?;
+        let (schema, rows) = self.run_over(&state, plan, &bound.names, snapshot, Ok).await?;
         let batches = self.collected(rows).await?;
         Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))), tag })
     }
@@ -668,6 +649,38 @@ fn conflict_query(relation: &Relation, alias: &str, on_conflict: &OnConflict) ->
     })
 }
 
+/// `VALUES ($1, 'x')` into columns: each parameter that stands alone has its column's type, and so has each literal
+/// in quotes beside something else.
+fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
+    let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
+    let is =
+        |cell: &ast::Expr, what: fn(&ast::Value) -> bool| matches!(cell, ast::Expr::Value(v) if what(&v.value));
+    let parameter = |cell: &ast::Expr| is(cell, |v| matches!(v, ast::Value::Placeholder(_)));
+    let null = |cell: &ast::Expr| is(cell, |v| *v == ast::Value::Null);
+    for (i, &column) in named.iter().enumerate() {
+        let column = &relation.columns[column];
+        let sql_type = column.sql_type.as_str();
+        let text = sql_type == "text" || sql_type.starts_with("character");
+        let cells = || values.rows.iter().filter_map(|row| row.get(i));
+        let mixed = cells().any(|cell| quoted_text(cell).is_some())
+            && cells().any(|cell| quoted_text(cell).is_none() && !null(cell) && !parameter(cell));
+        for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(i)) {
+            if let Some(typed) = typed_parameter(column, cell)? {
+                *cell = typed;
+                continue;
+            }
+            // A cast to varchar(n) would cut what is to be refused.
+            let to = match () {
+                _ if mixed && text && !null(cell) => "text",
+                _ if mixed && quoted_text(cell).is_some() && has_own_input(sql_type) => sql_type,
+                _ => continue,
+            };
+            *cell = crate::sql::parse::parse_expression(&format!("CAST({cell} AS {to})"))?;
+        }
+    }
+    Ok(query)
+}
+
 /// A parameter that stands alone where a column's value is wanted has the column's type.
 fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr>> {
     match expr {
@@ -718,23 +731,26 @@ pub(super) fn named(relation: &Relation, names: &[String]) -> Result<Vec<usize>>
     named_columns(relation, names)
 }
 
-/// DEFAULT in VALUES becomes NULL; where it stood, by column and row.
-fn without_defaults(source: &ast::Query) -> Result<(ast::Query, Vec<Vec<bool>>)> {
+/// DEFAULT in VALUES becomes NULL.
+fn without_defaults(source: &ast::Query) -> ast::Query {
     let mut query = source.clone();
-    let mut defaulted = Vec::new();
     if let ast::SetExpr::Values(values) = query.body.as_mut() {
-        let width = values.rows.iter().map(|r| r.len()).max().unwrap_or(0);
-        defaulted = vec![vec![false; values.rows.len()]; width];
-        for (r, row) in values.rows.iter_mut().enumerate() {
-            for (c, cell) in row.iter_mut().enumerate() {
-                if is_default(cell) {
-                    defaulted[c][r] = true;
-                    *cell = ast::Expr::Value(ast::Value::Null.into());
-                }
-            }
+        for cell in values.rows.iter_mut().flat_map(|row| row.iter_mut()).filter(|cell| is_default(cell)) {
+            *cell = ast::Expr::Value(ast::Value::Null.into());
         }
     }
-    Ok((query, defaulted))
+    query
+}
+
+/// Where DEFAULT stands in VALUES, by column and row; nothing where it stands nowhere.
+fn defaulted_cells(source: &ast::Query) -> Vec<Vec<bool>> {
+    let ast::SetExpr::Values(values) = source.body.as_ref() else { return Vec::new() };
+    if !values.rows.iter().any(|row| row.iter().any(is_default)) {
+        return Vec::new();
+    }
+    let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    let defaulted = |column: usize| values.rows.iter().map(|row| row.get(column).is_some_and(is_default)).collect();
+    (0..width).map(defaulted).collect()
 }
 
 /// Unqualified columns in ON CONFLICT mean the table's own.

@@ -14,6 +14,7 @@ mod index;
 mod live;
 mod past;
 mod patience;
+mod plans;
 mod portions;
 pub mod query;
 mod replace;
@@ -25,6 +26,7 @@ mod system_tables;
 mod transaction;
 pub mod view;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use tokio::time::Instant;
 pub use cancel::CancelHandle;
 pub use copy::CopyIn;
 use cursor::Cursor;
+use plans::Plans;
 use query::Argument;
 use settings::Settings;
 use transaction::Transaction;
@@ -81,6 +84,7 @@ pub struct Prepared {
     /// `$1, $2, …`: types given by the client or inferred; text where nothing says more.
     pub parameters: Vec<FieldRef>,
     pub columns: Option<SchemaRef>,
+    plans: Plans,
 }
 
 /// What a statement gave.
@@ -204,16 +208,18 @@ impl Session {
     ) -> Result<Prepared> {
         self.apply_asked_settings()?;
         self.begin_statement(deadline);
-        let describe = || self.bounds().within(|| self.describe(&statement, given));
+        let plans = Plans::default();
+        let describe = || self.bounds().within(|| self.describe(&statement, given, &plans));
         let described = if patience::is_long(&statement.text) { patience::aside(describe) } else { describe() };
         let (parameters, columns) = described.map_err(|e| statement.locate(e))?;
-        Ok(Prepared { statement: Arc::new(statement), parameters, columns })
+        Ok(Prepared { statement: Arc::new(statement), parameters, columns, plans })
     }
 
     /// Runs; `parameters` as many as `prepared.parameters`. In a failed transaction answers 25P02 to all
     /// but COMMIT and ROLLBACK. Cancelling (see [`Session::cancel_handle`]) ends it, and the streams it
     /// returned, with 57014.
     pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        prepared.plans.keep_lasting();
         self.execute_by(prepared, parameters, self.deadline()).await
     }
 
@@ -243,7 +249,7 @@ impl Session {
         let (cancel, bounds) = (self.cancel.clone(), self.bounds());
         let statement = prepared.statement.clone();
         let arguments = query::arguments(&prepared.parameters, parameters);
-        let run = bounds.clone().future(self.run(&statement, &arguments));
+        let run = bounds.clone().future(self.run(&statement, &prepared.plans, &arguments));
         let result = match patience::is_long(&statement.text) {
             true => cancel.run(deadline, patience::Aside(Box::pin(run))).await,
             false => cancel.run(deadline, run).await,
@@ -265,7 +271,7 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, statement: &Arc<Statement>, parameters: &[Argument]) -> Result<Outcome> {
+    async fn run(&mut self, statement: &Arc<Statement>, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         use StatementKind::*;
         let text = &statement.text;
         if let Some(tag) = writes_tag(&statement.kind) {
@@ -274,7 +280,7 @@ impl Session {
         let done = |tag: &str| Ok(Outcome::Done(tag.to_string()));
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
-            Query(query) => self.select(query, parameters).await,
+            Query(query) => self.select(query, plans, parameters).await,
             QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
                 self.create_base(RelationKind::Stream, d, text).await?;
@@ -333,7 +339,7 @@ impl Session {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")
             }
-            Insert(_) | Update(_) | Delete(_) | Truncate { .. } => self.change(&statement.kind, parameters).await,
+            Insert(_) | Update(_) | Delete(_) | Truncate { .. } => self.change(&statement.kind, plans, parameters).await,
             Copy(copy) => match copy.direction {
                 CopyDirection::FromStdin => self.copy_in(copy),
                 CopyDirection::ToStdout => self.copy_out(copy).await,
@@ -369,9 +375,10 @@ impl Session {
             }
             Execute { name, arguments } => {
                 let prepared = self.prepared_named(name)?;
+                prepared.plans.keep_lasting();
                 let values = self.argument_values(&prepared, arguments)?;
                 // One level: what is prepared is never EXECUTE itself. An error's place is one in the text of PREPARE.
-                Box::pin(self.run(&prepared.statement, &values)).await.map_err(Error::nowhere)
+                Box::pin(self.run(&prepared.statement, &prepared.plans, &values)).await.map_err(Error::nowhere)
             }
             Deallocate(name) => {
                 match name {
@@ -404,12 +411,15 @@ impl Session {
         }
     }
 
-    async fn select(&mut self, query: &sqlparser::ast::Query, parameters: &[Argument]) -> Result<Outcome> {
-        let scope = self.scope();
-        let state = self.state(&scope)?;
-        let bound = query::bind_query(&state, &scope, query, &query::fields_of(parameters))?;
-        let plan = query::with_parameters(bound.plan, parameters)?;
-        let (schema, rows) = self.run_plan(&scope, &state, plan, &bound.names).await?;
+    async fn select(
+        &mut self,
+        query: &sqlparser::ast::Query,
+        plans: &Plans,
+        parameters: &[Argument],
+    ) -> Result<Outcome> {
+        let planned = self.planned(plans, &query::fields_of(parameters), || Ok(Cow::Borrowed(query)))?;
+        let plan = query::with_parameters(planned.plan.clone(), parameters)?;
+        let (schema, rows) = self.run_plan(planned.catalog(), &planned.state, plan, &planned.names).await?;
         Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
     }
 

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use futures::TryStreamExt;
 use sqlparser::ast;
 
-use super::query::{Argument, bind_query, fields_of, relations_of, run_over, with_parameters};
+use super::query::{Argument, bind_query, fields_of, relations_of, with_parameters};
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationId, RelationKind, StreamStart};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl Session {
             }
         };
         self.warn_of_errors(&scope.catalog, &relations);
-        let (schema, rows) = run_over(&scope, &state, plan, &bound.names, snapshot, Ok).await?;
+        let (schema, rows) = self.run_over(&state, plan, &bound.names, snapshot, Ok).await?;
         Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
     }
 
@@ -76,7 +76,7 @@ impl Session {
             return Err(Error::new("42P10", "AS OF takes a value, not a subquery that reads a relation"));
         }
         let nothing = Arc::new(Snapshot { epoch: 0, relations: Default::default() });
-        let (_, rows) = run_over(&scope, &state, plan, &bound.names, nothing, Ok).await?;
+        let (_, rows) = self.run_over(&state, plan, &bound.names, nothing, Ok).await?;
         let rows = rows.try_collect::<Vec<_>>().await?;
         let value = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0).slice(0, 1));
         let value = value.filter(|value| !value.is_null(0)).ok_or_else(|| Error::invalid_value("AS OF NULL"))?;

@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::datasource::ViewTable;
-use datafusion::execution::{SessionState, TaskContext};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
@@ -158,6 +158,8 @@ pub fn bind_text(state: &SessionState, scope: &Scope, text: &str, names: &[Strin
 pub struct Bound {
     pub plan: LogicalPlan,
     pub names: Vec<String>,
+    /// Whether it asks the system catalog.
+    pub system: bool,
 }
 
 /// A parameter's value, with what its type is called.
@@ -193,7 +195,7 @@ pub fn bind_query(
         Some((system, view)) => system.finish(plan, view),
         None => Ok(plan),
     })?;
-    Ok(Bound { plan: bound.plan, names: bound.names })
+    Ok(Bound { plan: bound.plan, names: bound.names, system: system.is_some() })
 }
 
 /// The same rows under other column names.
@@ -223,7 +225,10 @@ pub fn relations_of(catalog: &Catalog, plan: &LogicalPlan) -> Result<Vec<Arc<Rel
 
 impl Session {
     pub(super) fn scope(&self) -> Scope {
-        let catalog = self.core.catalog();
+        self.scope_of(self.core.catalog())
+    }
+
+    pub(super) fn scope_of(&self, catalog: Arc<Catalog>) -> Scope {
         let system = self.core.system.read().expect("no panic while held").clone();
         let system = system.map(|system| (system, Arc::new(self.catalog_view(catalog.clone()))));
         Scope {
@@ -249,7 +254,6 @@ impl Session {
             time_zone: self.settings.zone(),
             search_path: self.search_path(),
             now: chrono::DateTime::from_timestamp_micros(self.core.clock_us()),
-            runtime: Some(self.environment.clone()),
             sort_reserve_bytes: Some(self.core.memory.sort_reserve_bytes()),
             ..BindSettings::default()
         }
@@ -262,15 +266,45 @@ impl Session {
     /// Runs a bound query over a snapshot: the transaction's, or one of now.
     pub(super) async fn run_plan(
         &mut self,
-        scope: &Scope,
+        catalog: &Catalog,
         state: &SessionState,
         plan: LogicalPlan,
         names: &[String],
     ) -> Result<(SchemaRef, RowStream)> {
-        let relations = relations_of(&scope.catalog, &plan)?;
+        let relations = relations_of(catalog, &plan)?;
         let snapshot = self.snapshot(&relations).await?;
-        self.warn_of_errors(&scope.catalog, &relations);
-        run_over(scope, state, plan, names, snapshot, Ok).await
+        self.warn_of_errors(catalog, &relations);
+        self.run_over(state, plan, names, snapshot, Ok).await
+    }
+
+    /// Runs a bound query over a snapshot; `finish` sees the optimized plan.
+    pub(super) async fn run_over(
+        &self,
+        state: &SessionState,
+        plan: LogicalPlan,
+        names: &[String],
+        snapshot: Arc<Snapshot>,
+        finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
+    ) -> Result<(SchemaRef, RowStream)> {
+        self.slot.set(Some(snapshot));
+        let planned = physical_plan(state, plan, finish).await;
+        self.slot.set(None);
+        let physical = patience::interruptible(planned?, &self.cancel, &self.bounds())?;
+        let is_slow = patience::is_slow(&physical);
+        let fields = physical.schema();
+        let fields = fields.fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let context = context::task_context(state, self.environment.clone());
+        let rows = execute_stream(physical, context).map_err(error_from)?;
+        let out = schema.clone();
+        let rows = rows.map(move |batch| {
+            let batch = batch.map_err(error_from)?;
+            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            arrow::array::RecordBatch::try_new_with_options(out.clone(), batch.columns().to_vec(), &options)
+                .map_err(|e| Error::internal(e))
+        });
+        let rows: RowStream = Box::pin(rows);
+        Ok((schema, if is_slow { Box::pin(patience::Slow(rows)) } else { rows }))
     }
 
     async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
@@ -334,37 +368,6 @@ impl Session {
             above.extend(relation.depends_on.iter().filter_map(|id| catalog.get(*id).cloned()));
         }
     }
-}
-
-/// Runs a bound query over a snapshot; `finish` sees the optimized plan.
-pub async fn run_over(
-    scope: &Scope,
-    state: &SessionState,
-    plan: LogicalPlan,
-    names: &[String],
-    snapshot: Arc<Snapshot>,
-    finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
-) -> Result<(SchemaRef, RowStream)> {
-    scope.slot.set(Some(snapshot));
-    let planned = physical_plan(state, plan, finish).await;
-    scope.slot.set(None);
-    let bounds = scope.cancel.bounds(state.runtime_env().memory_pool.clone());
-    let physical = patience::interruptible(planned?, &scope.cancel, &bounds)?;
-    let is_slow = patience::is_slow(&physical);
-    let context = Arc::new(TaskContext::from(state));
-    let fields =
-        physical.schema().fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n)).collect::<Vec<_>>();
-    let schema: SchemaRef = Arc::new(Schema::new(fields));
-    let rows = execute_stream(physical, context).map_err(error_from)?;
-    let out = schema.clone();
-    let rows = rows.map(move |batch| {
-        let batch = batch.map_err(error_from)?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        arrow::array::RecordBatch::try_new_with_options(out.clone(), batch.columns().to_vec(), &options)
-            .map_err(|e| Error::internal(e))
-    });
-    let rows: RowStream = Box::pin(rows);
-    Ok((schema, if is_slow { Box::pin(patience::Slow(rows)) } else { rows }))
 }
 
 /// The plan of an ad-hoc query, of which DataFusion makes a stream; `finish` sees the optimized one.

@@ -1,5 +1,6 @@
 //! SHOW, EXPLAIN, VERIFY, and what a statement's parameters and columns will be.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -7,7 +8,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::TryStreamExt;
 
 use super::collected::collect;
-use super::query::{bind_query, bind_text, output_schema, run_over, session_state};
+use super::plans::Plans;
+use super::query::{bind_query, bind_text, output_schema, session_state};
 use super::view::Definition;
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
@@ -165,7 +167,7 @@ impl Session {
         if !analyze {
             return Ok(datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string());
         }
-        let context = Arc::new(datafusion::execution::TaskContext::from(state));
+        let context = crate::sql::context::task_context(state, self.environment.clone());
         let mut rows = datafusion::physical_plan::execute_stream(physical.clone(), context).map_err(error_from)?;
         let mut total = 0;
         while let Some(batch) = rows.try_next().await.map_err(error_from)? {
@@ -196,7 +198,6 @@ impl Session {
     async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Vec<Delta>)> {
         let mut settings = BindSettings {
             time_zone: relation.time_zone.clone(),
-            runtime: Some(self.environment.clone()),
             sort_reserve_bytes: Some(self.core.memory.sort_reserve_bytes()),
             ..BindSettings::default()
         };
@@ -228,7 +229,7 @@ impl Session {
         };
         let held = self.reservation("the rows of a view");
         let batch = async {
-            let (_, rows) = run_over(&scope, &state, plan, &names, snapshot.clone(), closed).await?;
+            let (_, rows) = self.run_over(&state, plan, &names, snapshot.clone(), closed).await?;
             collect(rows, &held).await
         };
         let set_aside = self.core.view(relation.id).is_some_and(|view| view.errors() > 0);
@@ -295,6 +296,7 @@ impl Session {
         &self,
         statement: &Statement,
         given: &[Option<FieldRef>],
+        plans: &Plans,
     ) -> Result<(Vec<FieldRef>, Option<SchemaRef>)> {
         let failed = self.transaction.as_ref().is_some_and(|t| t.failed);
         if failed && !super::transaction::allowed_when_failed(&statement.kind) {
@@ -304,10 +306,8 @@ impl Session {
             ));
         }
         let bound = |query: &sqlparser::ast::Query| -> Result<(Vec<Option<FieldRef>>, SchemaRef)> {
-            let scope = self.scope();
-            let state = self.state(&scope)?;
-            let bound = bind_query(&state, &scope, query, given)?;
-            Ok((bind::parameters_known(&bound.plan, given)?, output_schema(&bound.plan, &bound.names)))
+            let planned = self.planned(plans, given, || Ok(Cow::Borrowed(query)))?;
+            Ok((bind::parameters_known(&planned.plan, given)?, output_schema(&planned.plan, &planned.names)))
         };
         let returning = |table: &Name, alias: &Option<String>, items: &Option<Vec<sqlparser::ast::SelectItem>>| {
             items.as_ref().map(|items| self.returning_schema(table, alias.as_deref(), items)).transpose()
@@ -334,7 +334,7 @@ impl Session {
                 let query = self.delete_query(delete, &*self.relation(&delete.table)?)?;
                 (bound(&query)?.0, returning(&delete.table, &delete.alias, &delete.returning)?)
             }
-            DeclareCursor { statement, .. } => return Ok((self.describe(statement, given)?.0, None)),
+            DeclareCursor { statement, .. } => return Ok((self.describe(statement, given, plans)?.0, None)),
             Fetch { cursor, is_move: false, .. } => (vec![], Some(self.cursor_schema(cursor)?)),
             Execute { name, .. } => (vec![], self.prepared_named(name)?.columns),
             Show(show) => {

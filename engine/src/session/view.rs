@@ -115,7 +115,7 @@ impl Session {
         check_options(d.options)?;
         let scope = Scope { system: None, ..self.scope() };
         // What the time is, each epoch says; and what the view will run is no statement's.
-        let settings = BindSettings { now: None, runtime: None, sort_reserve_bytes: None, ..self.bind_settings() };
+        let settings = BindSettings { now: None, sort_reserve_bytes: None, ..self.bind_settings() };
         let state = session_state(&settings, None)?;
         let bound = bind_query(&state, &scope, d.query, &[])?;
         let names = column_names(&bound.names, d.columns)?;

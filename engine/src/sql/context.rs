@@ -8,7 +8,7 @@
 //! - NULL keys are filtered before inner joins, so that they do not fill join state;
 //! - integer overflow and division by zero are errors, casts are Postgres' (`functions/`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{FieldRef, Fields};
 use chrono::{DateTime, Utc};
@@ -17,7 +17,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::execution::{SessionState, SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -40,8 +40,6 @@ pub struct Settings {
     pub now: Option<DateTime<Utc>>,
     /// Partitions of an ad-hoc query.
     pub target_partitions: usize,
-    /// Memory pool and disk manager of an ad-hoc query; DataFusion's unbounded one when `None`.
-    pub runtime: Option<Arc<RuntimeEnv>>,
     /// What a sort sets aside for merging what it has spilled; DataFusion's choice when `None`.
     pub sort_reserve_bytes: Option<usize>,
 }
@@ -53,7 +51,6 @@ impl Default for Settings {
             search_path: vec!["public".into()],
             now: None,
             target_partitions: 1,
-            runtime: None,
             sort_reserve_bytes: None,
         }
     }
@@ -62,14 +59,66 @@ impl Default for Settings {
 /// Optimizer rules left out.
 const RULES_OFF: &[&str] = &["push_down_limit", "eliminate_limit"];
 
+/// States are kept for so many time zones: their making takes longer than what most statements take.
+const ZONES_MAX: usize = 16;
+
+/// What to bind, optimize and plan with. Its own memory is not bounded: see [`task_context`].
 pub fn session_state(settings: &Settings) -> SessionState {
+    let mut state = SessionState::clone(&common(&settings.time_zone));
+    let options = state.config_options();
+    let sort_reserve_bytes = settings.sort_reserve_bytes.unwrap_or(options.execution.sort_spill_reservation_bytes);
+    // All states share what they have in common.
+    if options.execution.target_partitions != settings.target_partitions
+        || options.execution.sort_spill_reservation_bytes != sort_reserve_bytes
+    {
+        let options = state.config_mut().options_mut();
+        options.execution.target_partitions = settings.target_partitions;
+        options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
+        options.execution.sort_spill_reservation_bytes = sort_reserve_bytes;
+    }
+    let mut props = ExecutionProps::new();
+    // What functions see of the session; without it they would see the defaults.
+    props.config_options = Some(state.config_options().clone());
+    if let Some(now) = settings.now {
+        props = props.with_query_execution_start_time(now);
+    }
+    *state.execution_props_mut() = props;
+    state
+}
+
+/// What a plan made with a state runs in; `environment` bounds its memory. Plans hold their functions themselves.
+pub fn task_context(state: &SessionState, environment: Arc<RuntimeEnv>) -> Arc<TaskContext> {
+    let (id, config) = (state.session_id().to_string(), state.config().clone());
+    let (scalar, higher_order) = (Default::default(), Default::default());
+    let (aggregate, window) = (Default::default(), Default::default());
+    Arc::new(TaskContext::new(None, id, config, scalar, higher_order, aggregate, window, environment))
+}
+
+/// What all states of a time zone have in common: functions take it when they are registered.
+fn common(zone: &str) -> Arc<SessionState> {
+    static KEPT: Mutex<Vec<(String, Arc<SessionState>)>> = Mutex::new(Vec::new());
+    let kept = || KEPT.lock().expect("no panic while held");
+    if let Some((_, state)) = kept().iter().find(|(z, _)| z == zone) {
+        return state.clone();
+    }
+    let state = Arc::new(new_state(zone));
+    let mut kept = kept();
+    if kept.len() == ZONES_MAX {
+        kept.remove(0);
+    }
+    kept.push((zone.to_string(), state.clone()));
+    state
+}
+
+fn new_state(zone: &str) -> SessionState {
     let mut config = SessionConfig::new()
-        .with_target_partitions(settings.target_partitions)
+        .with_target_partitions(1)
+        .with_round_robin_repartition(false)
         .with_batch_size(8192)
         .with_information_schema(false)
         .with_create_default_catalog_and_schema(false);
     let options = config.options_mut();
-    options.execution.time_zone = Some(settings.time_zone.clone());
+    options.execution.time_zone = Some(zone.to_string());
     options.sql_parser.dialect = Dialect::PostgreSQL;
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -78,17 +127,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
     options.optimizer.filter_null_join_keys = true;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.enable_leaf_expression_pushdown = false;
-    if let Some(bytes) = settings.sort_reserve_bytes {
-        options.execution.sort_spill_reservation_bytes = bytes;
-    }
-    options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
 
-    let mut props = ExecutionProps::new();
-    // What functions see of the session; without it they would see the defaults.
-    props.config_options = Some(Arc::new(config.options().as_ref().clone()));
-    if let Some(now) = settings.now {
-        props = props.with_query_execution_start_time(now);
-    }
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(EmptyGroupingSet), Arc::new(StringAgg)];
     let stock = Optimizer::new().rules.into_iter();
     let stock = stock.filter(|rule| !RULES_OFF.contains(&rule.name()));
@@ -100,9 +139,8 @@ pub fn session_state(settings: &Settings) -> SessionState {
             _ => rule,
         }
     }));
-    let mut builder = SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
-        .with_execution_props(props)
         .with_optimizer_rules(rules::optimizing(rules))
         .with_analyzer_rules(rules::analyzing(functions::analyzer_rules()))
         .with_physical_optimizer_rules(rules::physical(PhysicalOptimizer::new().rules))
@@ -115,13 +153,19 @@ pub fn session_state(settings: &Settings) -> SessionState {
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
-        .with_table_function_list(SessionStateDefaults::default_table_functions());
-    if let Some(runtime) = &settings.runtime {
-        builder = builder.with_runtime_env(runtime.clone());
-    }
-    let mut state = builder.build();
+        .with_table_function_list(SessionStateDefaults::default_table_functions())
+        .build();
     functions::register(&mut state);
     state
+}
+
+/// Whether a function is the session's own: registered in this state beside those that all states have.
+pub fn is_sessions_own(state: &SessionState, function: &str) -> bool {
+    let common = common(state.config_options().execution.time_zone.as_deref().unwrap_or("UTC"));
+    match (state.scalar_functions().get(function), common.scalar_functions().get(function)) {
+        (Some(here), Some(common)) => !Arc::ptr_eq(here, common),
+        (here, _) => here.is_some(),
+    }
 }
 
 /// DataFusion's rule that makes one DISTINCT aggregate a GROUP BY, except beside a plain sum: it would sum the sums,

@@ -62,7 +62,8 @@ impl Store {
         let catalog = super::catalog::CatalogState::load(&db)?;
         let checkpoint = super::checkpoint::CheckpointState::load(&db)?;
         directory.check_acknowledged(log.last_epoch())?;
-        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync: false, reserve_bytes: 0 };
+        let (sync, reserve_bytes, open) = (false, 0, tokio::sync::watch::Sender::new(()));
+        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync, reserve_bytes, open };
         Ok(Store { inner: std::sync::Arc::new(inner) })
     }
 

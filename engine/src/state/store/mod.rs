@@ -44,6 +44,8 @@ pub use inspect::{Report, restore};
 pub use log::LogEntry;
 pub use scan::Place;
 
+use tokio::sync::watch;
+
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use directory::Directory;
@@ -84,6 +86,8 @@ struct Inner {
     directory: Directory,
     sync: bool,
     reserve_bytes: u64,
+    /// Dropped last: nothing holds the directory any more.
+    open: watch::Sender<()>,
 }
 
 /// Sizes for metrics, in bytes unless said otherwise.
@@ -125,12 +129,18 @@ impl Store {
         let log = log::LogState::load(&db)?;
         let catalog = catalog::CatalogState::load(&db)?;
         let checkpoint = checkpoint::CheckpointState::load(&db)?;
-        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync: options.sync, reserve_bytes };
+        let (sync, open) = (options.sync, watch::Sender::new(()));
+        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync, reserve_bytes, open };
         inner.directory.check_acknowledged(inner.log.last_epoch())?;
         if !options.sync {
             tracing::warn!("writes are not synced: what is acknowledged may be lost when the machine loses power");
         }
         Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Its sender is gone once the data directory is closed, which its readers may delay.
+    pub fn open_until(&self) -> watch::Receiver<()> {
+        self.inner.open.subscribe()
     }
 
     /// Set once a write or a sync has failed: the store refuses all further ones, and the process should

@@ -30,7 +30,7 @@ use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result,
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::split_conjunction_owned;
@@ -306,7 +306,12 @@ impl Dependent {
     }
 
     /// The subquery's value for one tuple of outer values.
-    async fn evaluate(&self, key: &[ScalarValue], state: &SessionState) -> Result<ScalarValue> {
+    async fn evaluate(
+        &self,
+        key: &[ScalarValue],
+        state: &SessionState,
+        environment: &Arc<RuntimeEnv>,
+    ) -> Result<ScalarValue> {
         let optimized = match self.optimized.get() {
             Some(plan) => plan,
             None => {
@@ -318,7 +323,8 @@ impl Dependent {
         let plan = optimized.clone().replace_params_with_values(&ParamValues::Map(values.collect()))?;
         let physical = state.query_planner().create_physical_plan(&plan, state).await?;
         let schema = physical.schema();
-        let batches = bounds::collect(execute_stream(physical, state.task_ctx())?).await?;
+        let context = context::task_context(state, environment.clone());
+        let batches = bounds::collect(execute_stream(physical, context)?).await?;
         self.value(&concat_batches(&schema, &batches)?)
     }
 
@@ -422,10 +428,12 @@ impl Dependent {
             let run = || {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().build().map_err(DataFusionError::IoError)?;
-                let state = state(working_for.as_ref())?;
+                // As the engine's, with one partition: what is read is small.
+                let state = context::session_state(&Settings::default());
+                let environment = environment(working_for.as_ref())?;
                 let mut tally = Tally::default();
                 let mut evaluate = |key: &Vec<ScalarValue>| {
-                    let value = runtime.block_on(self.evaluate(key, &state))?;
+                    let value = runtime.block_on(self.evaluate(key, &state, &environment))?;
                     tally.add(value.size())?;
                     Ok(value)
                 };
@@ -441,15 +449,9 @@ impl Dependent {
     }
 }
 
-/// As the engine's, with one partition: what is read is small.
-fn state(working_for: Option<&Bounds>) -> Result<SessionState> {
-    let runtime = match working_for {
-        None => None,
-        Some(bounds) => {
-            let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-            let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk);
-            Some(runtime.with_memory_pool(bounds.memory.clone()).build_arc()?)
-        }
-    };
-    Ok(context::session_state(&Settings { runtime, ..Settings::default() }))
+fn environment(working_for: Option<&Bounds>) -> Result<Arc<RuntimeEnv>> {
+    let Some(bounds) = working_for else { return Ok(Arc::default()) };
+    let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk);
+    environment.with_memory_pool(bounds.memory.clone()).build_arc()
 }

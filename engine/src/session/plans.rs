@@ -1,0 +1,224 @@
+//! What binding a statement gave, kept with the prepared statement: running it again needs neither its text nor the
+//! names in it.
+//!
+//! ```text
+//!   Parse ─► bind ─► Planned ─┐          Execute ─► same catalog, settings, types? ─► values in, optimize, run
+//!                             └─ kept ─────────────────────────┘        no: bind again
+//! ```
+//!
+//! A plan that holds something of its moment (the system catalog's rows, what `current_setting` says) is good for the
+//! statement that it was bound for, and not for the next. So is one with now(), which the optimizer makes a constant of the
+//! time that the state knows.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, FieldRef, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use sqlparser::ast;
+
+use super::Session;
+use super::query::{Argument, bind_query, fields_of, with_parameters};
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::serve::log::LogTable;
+use crate::serve::table::RelationTable;
+use crate::sql::bind::error_from;
+use crate::sql::bounds::planning;
+use crate::sql::context;
+
+/// A query bound to what it reads.
+pub struct Planned {
+    key: Key,
+    pub state: SessionState,
+    pub plan: LogicalPlan,
+    /// Of its columns.
+    pub names: Vec<String>,
+    /// Good for later executions too.
+    lasting: bool,
+}
+
+/// What a plan follows from, besides the text.
+struct Key {
+    catalog: Arc<Catalog>,
+    /// [`super::settings::Settings::version`].
+    settings: u64,
+    parameters: Vec<Option<FieldRef>>,
+}
+
+impl Planned {
+    pub fn catalog(&self) -> &Catalog {
+        &self.key.catalog
+    }
+}
+
+/// A statement's plan, if one is known. Clones share it.
+#[derive(Clone, Default)]
+pub struct Plans(Arc<Mutex<Option<Arc<Planned>>>>);
+
+impl Plans {
+    fn get(&self) -> Option<Arc<Planned>> {
+        self.0.lock().expect("no panic while held").clone()
+    }
+    fn set(&self, planned: Option<Arc<Planned>>) {
+        *self.0.lock().expect("no panic while held") = planned;
+    }
+    /// Another execution begins.
+    pub fn keep_lasting(&self) {
+        self.0.lock().expect("no panic while held").take_if(|planned| !planned.lasting);
+    }
+}
+
+impl Session {
+    /// The plan of the statement's query, bound now unless that is known. `query` makes it of the statement.
+    pub(super) fn planned<'a>(
+        &self,
+        plans: &Plans,
+        parameters: &[Option<FieldRef>],
+        query: impl FnOnce() -> Result<Cow<'a, ast::Query>>,
+    ) -> Result<Arc<Planned>> {
+        let catalog = self.core.catalog();
+        let same = |planned: &Arc<Planned>| {
+            let Key { catalog: its, settings, parameters: of } = &planned.key;
+            Arc::ptr_eq(its, &catalog) && *settings == self.settings.version && of == parameters
+        };
+        if let Some(planned) = plans.get().filter(same) {
+            return Ok(planned);
+        }
+        let scope = self.scope_of(catalog.clone());
+        let state = self.state(&scope)?;
+        let bound = bind_query(&state, &scope, &*query()?, parameters)?;
+        let lasting = !bound.system && lasts(&state, &bound.plan)?;
+        let key = Key { catalog, settings: self.settings.version, parameters: parameters.to_vec() };
+        let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, lasting });
+        plans.set(Some(planned.clone()));
+        Ok(planned)
+    }
+
+    /// All its rows, for these values of its parameters.
+    pub(super) async fn rows_of_planned(&mut self, planned: &Planned, parameters: &[Argument]) -> Result<RecordBatch> {
+        let plan = with_parameters(planned.plan.clone(), parameters)?;
+        if let Some(rows) = evaluated(&planned.state, &plan, &planned.names)? {
+            return Ok(rows);
+        }
+        let (schema, rows) = self.run_plan(planned.catalog(), &planned.state, plan, &planned.names).await?;
+        let batches = self.collected(rows).await?;
+        arrow::compute::concat_batches(&schema, &batches).map_err(Error::internal)
+    }
+
+    /// The same of the statement's query.
+    pub(super) async fn rows_of_statement<'a>(
+        &mut self,
+        plans: &Plans,
+        parameters: &[Argument],
+        query: impl FnOnce() -> Result<Cow<'a, ast::Query>>,
+    ) -> Result<RecordBatch> {
+        let planned = self.planned(plans, &fields_of(parameters), query)?;
+        self.rows_of_planned(&planned, parameters).await
+    }
+}
+
+/// Whether a plan means the same at another moment.
+fn lasts(state: &SessionState, plan: &LogicalPlan) -> Result<bool> {
+    let mut lasts = true;
+    plan.apply_with_subqueries(|node| {
+        lasts &= match node {
+            LogicalPlan::TableScan(scan) => source_as_provider(&scan.source).is_ok_and(|provider| {
+                provider.downcast_ref::<RelationTable>().is_some() || provider.downcast_ref::<LogTable>().is_some()
+            }),
+            LogicalPlan::Extension(_) => false,
+            _ => true,
+        };
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                lasts &= match expr {
+                    Expr::ScalarFunction(f) => {
+                        f.func.signature().volatility != Volatility::Stable
+                            && !context::is_sessions_own(state, f.func.name())
+                    }
+                    Expr::ScalarVariable(..) => false,
+                    _ => true,
+                };
+                Ok(if lasts { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+            })
+        })?;
+        Ok(if lasts { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })
+    .map_err(error_from)?;
+    Ok(lasts)
+}
+
+/// The rows of `VALUES …`, which need no plan. `None` for anything else.
+fn evaluated(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Result<Option<RecordBatch>> {
+    let LogicalPlan::Values(values) = plan else { return Ok(None) };
+    let fields = values.schema.fields().iter().zip(names);
+    let fields: Vec<Field> = fields.map(|(field, name)| field.as_ref().clone().with_name(name)).collect();
+    let mut evaluate = Evaluate::new(state);
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(fields.len());
+    for (at, field) in fields.iter().enumerate() {
+        let mut cells = Vec::with_capacity(values.values.len());
+        for row in &values.values {
+            let Some(cell) = evaluate.cell(&row[at])? else { return Ok(None) };
+            cells.push(cell);
+        }
+        let column = ScalarValue::iter_to_array(cells).map_err(error_from)?;
+        if column.data_type() != field.data_type() {
+            return Ok(None);
+        }
+        columns.push(column);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(values.values.len()));
+    let schema = Arc::new(Schema::new(fields));
+    RecordBatch::try_new_with_options(schema, columns, &options).map(Some).map_err(Error::internal)
+}
+
+struct Evaluate<'a> {
+    state: &'a SessionState,
+    /// One row without columns.
+    one: RecordBatch,
+    simplifier: Option<ExprSimplifier>,
+}
+
+impl Evaluate<'_> {
+    fn new(state: &SessionState) -> Evaluate<'_> {
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no columns");
+        Evaluate { state, one, simplifier: None }
+    }
+
+    /// `None` where it takes a plan.
+    fn cell(&mut self, expr: &Expr) -> Result<Option<ScalarValue>> {
+        let expr = match expr {
+            Expr::Literal(value, _) => return Ok(Some(value.clone())),
+            Expr::Alias(alias) => alias.expr.as_ref(),
+            expr => expr,
+        };
+        let subquery = |e: &Expr| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)));
+        if expr.exists(subquery).map_err(error_from)? {
+            return Ok(None);
+        }
+        let nothing = DFSchema::empty();
+        let state = self.state;
+        let simplifier = self.simplifier.get_or_insert_with(|| {
+            let info = SimplifyContext::builder()
+                .with_schema(Arc::new(DFSchema::empty()))
+                .with_config_options(state.config_options().clone())
+                .with_query_execution_start_time(state.execution_props().query_execution_start_time);
+            ExprSimplifier::new(info.build())
+        });
+        let expr = match planning(|| simplifier.simplify(expr.clone())).map_err(error_from)? {
+            Expr::Literal(value, _) => return Ok(Some(value)),
+            expr => expr,
+        };
+        let physical = state.create_physical_expr(expr, &nothing).map_err(error_from)?;
+        let value = physical.evaluate(&self.one).and_then(|value| value.into_array(1)).map_err(error_from)?;
+        ScalarValue::try_from_array(&value, 0).map(Some).map_err(error_from)
+    }
+}
