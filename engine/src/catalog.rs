@@ -128,6 +128,10 @@ pub struct Relation {
     /// What watermarks promise of a materialized view's columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bounds: Vec<TimeBound>,
+    /// Of a view: the columns by which its rows are dealt to workers, mostly those of its GROUP BY; rows are looked up by
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dealt_by: Vec<usize>,
     pub owner: String,
     pub comment: Option<String>,
     pub column_comments: BTreeMap<usize, String>,

@@ -1,11 +1,12 @@
 //! Look-ups by key: `WHERE k = 5` reads the rows that may have the key, not the relation.
 //!
-//! Columns are known to be a key by a primary key or by CREATE INDEX. Segments of arrangements index themselves when they
+//! Columns are known to be a key by a primary key, by a view's GROUP BY or by CREATE INDEX. Segments of arrangements index themselves when they
 //! are first asked (`state/segment_index.rs`); streams are read from the log as before. What is found may be more than what
 //! was asked for: the condition stays in the plan.
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -44,17 +45,22 @@ fn looked_up(scan: &TableScan, predicate: &Expr) -> Option<TableScan> {
         split_conjunction(predicate).into_iter().filter_map(|e| equality(relation, e)).collect();
     let wanted = keys_of(relation).find_map(|key| {
         let values = key.iter().map(|column| conditions.iter().find(|(c, _)| c == column).map(|(_, value)| *value));
-        let values: Vec<&ScalarValue> = values.collect::<Option<_>>()?;
-        let arrays = values.iter().map(|value| value.to_array().ok()).collect::<Option<Vec<_>>>()?;
-        let encoder = KeyEncoder::new(&arrays.iter().map(|a| a.data_type().clone()).collect::<Vec<_>>()).ok()?;
-        Some(Wanted { columns: key.to_vec(), hash: encoder.encode_rows(&arrays, 1).hashes[0] })
+        wanted(key, &values.collect::<Option<Vec<_>>>()?)
     })?;
     Some(TableScan { source: provider_as_source(Arc::new(table.looking_up(wanted))), ..scan.clone() })
 }
 
-fn keys_of(relation: &Relation) -> impl Iterator<Item = &[usize]> {
-    let primary = Some(&relation.primary_key[..]).filter(|key| !key.is_empty());
-    primary.into_iter().chain(relation.indexes.iter().map(|index| &index.columns[..]))
+/// Rows with these values in these columns, which are of the columns' types and not NULL.
+pub fn wanted(columns: &[usize], values: &[&ScalarValue]) -> Option<Wanted> {
+    let arrays = values.iter().map(|value| value.to_array().ok()).collect::<Option<Vec<_>>>()?;
+    let encoder = KeyEncoder::new(&arrays.iter().map(|a| a.data_type().clone()).collect::<Vec<_>>()).ok()?;
+    Some(Wanted { columns: columns.to_vec(), hash: encoder.encode_rows(&arrays, 1).hashes[0] })
+}
+
+/// The columns by which a relation's rows can be looked up.
+pub fn keys_of(relation: &Relation) -> impl Iterator<Item = &[usize]> {
+    let own = [&relation.primary_key[..], &relation.dealt_by[..]].into_iter().filter(|key| !key.is_empty());
+    own.chain(relation.indexes.iter().map(|index| &index.columns[..]))
 }
 
 /// `column = value`, where equal values are the same bytes.
@@ -69,7 +75,10 @@ fn equality<'a>(relation: &Relation, expr: &'a Expr) -> Option<(usize, &'a Scala
     let schema = relation.arrow_schema();
     let at = schema.index_of(&column.name).ok()?;
     let data_type = schema.field(at).data_type();
-    let same =
-        *data_type == value.data_type() && !value.is_null() && !data_type.is_floating() && !data_type.is_nested();
-    same.then_some((at, value))
+    (*data_type == value.data_type() && !value.is_null() && is_exact(data_type)).then_some((at, value))
+}
+
+/// Whether equal values of a type are the same bytes.
+pub fn is_exact(data_type: &DataType) -> bool {
+    !data_type.is_floating() && !data_type.is_nested()
 }

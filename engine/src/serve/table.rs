@@ -144,10 +144,10 @@ impl PartitionStream for Rows {
     }
 }
 
-type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + Send>;
+pub type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + Send>;
 
 /// The rows that may have a key.
-fn found(pictures: &[Picture], wanted: &Wanted) -> Batches {
+pub fn found(pictures: &[Picture], wanted: &Wanted) -> Batches {
     let wanted = wanted.clone();
     let pictures = pictures.to_vec().into_iter();
     Box::new(pictures.flat_map(move |p| {

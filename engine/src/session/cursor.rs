@@ -58,7 +58,8 @@ impl Session {
             return Err(Error::new("42P03", format!("cursor \"{name}\" already exists")));
         }
         let statement = Arc::new(statement.clone());
-        let Outcome::Rows { schema, rows, .. } = Box::pin(self.run(&statement, &Plans::default(), parameters)).await? else {
+        let Outcome::Rows { schema, rows, .. } = Box::pin(self.run(&statement, &Plans::default(), parameters)).await?
+        else {
             return Err(Error::new("42P11", "a cursor's statement must return rows"));
         };
         self.cursors.insert(name.to_string(), Cursor { hold, schema, rows: Mutex::new(rows), rest: None });

@@ -153,6 +153,7 @@ impl Session {
             search_path: self.search_path(),
             starts: Default::default(),
             bounds: Vec::new(),
+            dealt_by: Vec::new(),
             owner: self.user.clone(),
             comment: None,
             column_comments: Default::default(),

@@ -74,12 +74,7 @@ impl Session {
         self.change_once(kind, plans, parameters).await
     }
 
-    async fn change_once(
-        &mut self,
-        kind: &StatementKind,
-        plans: &Plans,
-        parameters: &[Argument],
-    ) -> Result<Outcome> {
+    async fn change_once(&mut self, kind: &StatementKind, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         match kind {
             StatementKind::Insert(insert) => self.insert(insert, plans, parameters).await,
             StatementKind::Update(update) => self.update(update, plans, parameters).await,
@@ -653,8 +648,7 @@ fn conflict_query(relation: &Relation, alias: &str, on_conflict: &OnConflict) ->
 /// in quotes beside something else.
 fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
     let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
-    let is =
-        |cell: &ast::Expr, what: fn(&ast::Value) -> bool| matches!(cell, ast::Expr::Value(v) if what(&v.value));
+    let is = |cell: &ast::Expr, what: fn(&ast::Value) -> bool| matches!(cell, ast::Expr::Value(v) if what(&v.value));
     let parameter = |cell: &ast::Expr| is(cell, |v| matches!(v, ast::Value::Placeholder(_)));
     let null = |cell: &ast::Expr| is(cell, |v| *v == ast::Value::Null);
     for (i, &column) in named.iter().enumerate() {

@@ -12,6 +12,7 @@ mod dml;
 mod event_time;
 mod index;
 mod live;
+mod lookup;
 mod past;
 mod patience;
 mod plans;
@@ -339,7 +340,9 @@ impl Session {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")
             }
-            Insert(_) | Update(_) | Delete(_) | Truncate { .. } => self.change(&statement.kind, plans, parameters).await,
+            Insert(_) | Update(_) | Delete(_) | Truncate { .. } => {
+                self.change(&statement.kind, plans, parameters).await
+            }
             Copy(copy) => match copy.direction {
                 CopyDirection::FromStdin => self.copy_in(copy),
                 CopyDirection::ToStdout => self.copy_out(copy).await,
@@ -418,8 +421,7 @@ impl Session {
         parameters: &[Argument],
     ) -> Result<Outcome> {
         let planned = self.planned(plans, &query::fields_of(parameters), || Ok(Cow::Borrowed(query)))?;
-        let plan = query::with_parameters(planned.plan.clone(), parameters)?;
-        let (schema, rows) = self.run_plan(planned.catalog(), &planned.state, plan, &planned.names).await?;
+        let (schema, rows) = self.run_planned(&planned, parameters).await?;
         Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
     }
 

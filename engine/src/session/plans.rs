@@ -11,10 +11,10 @@
 //! time that the state knows.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, FieldRef, Schema};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::source_as_provider;
@@ -24,13 +24,15 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast;
 
-use super::Session;
-use super::query::{Argument, bind_query, fields_of, with_parameters};
+use super::lookup::{Lookup, may_be_lookup};
+use super::query::{Argument, bind_query, fields_of, relations_of, with_parameters};
+use super::{RowStream, Session};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::serve::log::LogTable;
+use crate::serve::snapshot::Scan;
 use crate::serve::table::RelationTable;
-use crate::sql::bind::error_from;
+use crate::sql::bind::{self, error_from};
 use crate::sql::bounds::planning;
 use crate::sql::context;
 
@@ -43,6 +45,8 @@ pub struct Planned {
     pub names: Vec<String>,
     /// Good for later executions too.
     lasting: bool,
+    /// Found out when it first runs.
+    lookup: OnceLock<Option<Lookup>>,
 }
 
 /// What a plan follows from, besides the text.
@@ -56,6 +60,17 @@ struct Key {
 impl Planned {
     pub fn catalog(&self) -> &Catalog {
         &self.key.catalog
+    }
+
+    /// The same as a look-up, if it is one.
+    fn lookup(&self) -> Option<&Lookup> {
+        let find = || {
+            let may_be = may_be_lookup(&self.plan);
+            // With parameters it may be what cannot be optimized: then running it will say what is wrong.
+            let optimized = may_be.then(|| bind::optimize(&self.state, self.plan.clone()).ok());
+            Lookup::of(&optimized.flatten()?)
+        };
+        self.lookup.get_or_init(find).as_ref()
     }
 }
 
@@ -97,20 +112,43 @@ impl Session {
         let bound = bind_query(&state, &scope, &*query()?, parameters)?;
         let lasting = !bound.system && lasts(&state, &bound.plan)?;
         let key = Key { catalog, settings: self.settings.version, parameters: parameters.to_vec() };
-        let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, lasting });
+        let lookup = OnceLock::new();
+        let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, lasting, lookup });
         plans.set(Some(planned.clone()));
         Ok(planned)
     }
 
     /// All its rows, for these values of its parameters.
     pub(super) async fn rows_of_planned(&mut self, planned: &Planned, parameters: &[Argument]) -> Result<RecordBatch> {
-        let plan = with_parameters(planned.plan.clone(), parameters)?;
-        if let Some(rows) = evaluated(&planned.state, &plan, &planned.names)? {
-            return Ok(rows);
+        if let LogicalPlan::Values(_) = &planned.plan {
+            let plan = with_parameters(planned.plan.clone(), parameters)?;
+            if let Some(rows) = evaluated(&planned.state, &plan, &planned.names)? {
+                return Ok(rows);
+            }
         }
-        let (schema, rows) = self.run_plan(planned.catalog(), &planned.state, plan, &planned.names).await?;
+        let (schema, rows) = self.run_planned(planned, parameters).await?;
         let batches = self.collected(rows).await?;
         arrow::compute::concat_batches(&schema, &batches).map_err(Error::internal)
+    }
+
+    /// Its rows as they come, for these values of its parameters.
+    pub(super) async fn run_planned(
+        &mut self,
+        planned: &Planned,
+        parameters: &[Argument],
+    ) -> Result<(SchemaRef, RowStream)> {
+        let (state, names) = (&planned.state, &planned.names);
+        let relations = relations_of(planned.catalog(), &planned.plan)?;
+        let snapshot = self.snapshot(&relations).await?;
+        self.warn_of_errors(planned.catalog(), &relations);
+        if let Some(lookup) = planned.lookup()
+            && let Some(Scan::Rows(pictures)) = snapshot.relations.get(&lookup.relation().id)
+            && let Some(rows) = lookup.run(state, pictures, names, parameters)?
+        {
+            return Ok((rows.schema(), Box::pin(futures::stream::iter([Ok(rows)]))));
+        }
+        let plan = with_parameters(planned.plan.clone(), parameters)?;
+        self.run_over(state, plan, names, snapshot, Ok).await
     }
 
     /// The same of the statement's query.
@@ -179,7 +217,8 @@ fn evaluated(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Resu
     RecordBatch::try_new_with_options(schema, columns, &options).map(Some).map_err(Error::internal)
 }
 
-struct Evaluate<'a> {
+/// Computes what needs no rows.
+pub(super) struct Evaluate<'a> {
     state: &'a SessionState,
     /// One row without columns.
     one: RecordBatch,
@@ -187,14 +226,14 @@ struct Evaluate<'a> {
 }
 
 impl Evaluate<'_> {
-    fn new(state: &SessionState) -> Evaluate<'_> {
+    pub fn new(state: &SessionState) -> Evaluate<'_> {
         let options = RecordBatchOptions::new().with_row_count(Some(1));
         let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no columns");
         Evaluate { state, one, simplifier: None }
     }
 
     /// `None` where it takes a plan.
-    fn cell(&mut self, expr: &Expr) -> Result<Option<ScalarValue>> {
+    pub fn cell(&mut self, expr: &Expr) -> Result<Option<ScalarValue>> {
         let expr = match expr {
             Expr::Literal(value, _) => return Ok(Some(value.clone())),
             Expr::Alias(alias) => alias.expr.as_ref(),

@@ -307,7 +307,7 @@ impl Session {
         Ok((schema, if is_slow { Box::pin(patience::Slow(rows)) } else { rows }))
     }
 
-    async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
+    pub(super) async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
         let Some(transaction) = &mut self.transaction else {
             return Ok(Arc::new(Snapshot::take(&self.core, relations).await?));
         };

@@ -138,6 +138,7 @@ impl Session {
             options,
             depends_on,
             bounds: plan.bounds.clone(),
+            dealt_by: plan.output_key.clone().unwrap_or_default(),
             ..self.new_relation(d.name, d.text)?
         };
         Ok((relation, plan, logical))

@@ -56,6 +56,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         search_path: vec![],
         starts: Default::default(),
         bounds: Vec::new(),
+        dealt_by: Vec::new(),
         owner: "millrace".into(),
         comment: None,
         column_comments: BTreeMap::new(),

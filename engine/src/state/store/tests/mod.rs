@@ -77,6 +77,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         search_path: vec![],
         starts: Default::default(),
         bounds: Vec::new(),
+        dealt_by: Vec::new(),
         owner: "millrace".into(),
         comment: None,
         column_comments: [(0, "of a column".to_string())].into(),
