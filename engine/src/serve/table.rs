@@ -19,7 +19,6 @@ use super::snapshot::{Scan, Snapshot};
 use crate::catalog::Relation;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
-use crate::state::arrangement::Picture;
 use crate::state::segment_index::Wanted;
 use crate::state::store::Store;
 
@@ -126,10 +125,8 @@ impl PartitionStream for Rows {
         &self.schema
     }
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = match (&self.wanted, &self.scan) {
-            (Some(wanted), Scan::Rows(pictures)) => found(pictures, wanted),
-            _ => scan(&self.scan, &self.relation, &self.store),
-        };
+        let found = self.wanted.as_ref().and_then(|wanted| found(&self.scan, wanted));
+        let batches = found.unwrap_or_else(|| scan(&self.scan, &self.relation, &self.store));
         let schema = self.schema.clone();
         let stream = futures::stream::iter(batches).map(move |batch| {
             let batch = batch.map_err(|e| DataFusionError::External(Box::new(e)))?;
@@ -146,14 +143,15 @@ impl PartitionStream for Rows {
 
 pub type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + Send>;
 
-/// The rows that may have a key.
-pub fn found(pictures: &[Picture], wanted: &Wanted) -> Batches {
+/// The rows that may have a key; `None` where there is no index to ask.
+pub fn found(scan: &Scan, wanted: &Wanted) -> Option<Batches> {
+    let Scan::Rows(pictures) = scan else { return None };
     let wanted = wanted.clone();
     let pictures = pictures.to_vec().into_iter();
-    Box::new(pictures.flat_map(move |p| {
+    Some(Box::new(pictures.flat_map(move |p| {
         let wanted = wanted.clone();
         (0..p.segments()).filter_map(move |i| p.found(i, &wanted)).map(Ok)
-    }))
+    })))
 }
 
 /// The rows of a scan, batch by batch as they are asked for.

@@ -20,8 +20,8 @@ use super::query::Argument;
 use crate::catalog::Relation;
 use crate::error::{Error, Result};
 use crate::serve::lookup::{is_exact, keys_of, wanted};
+use crate::serve::snapshot::Scan;
 use crate::serve::table::{RelationTable, found};
-use crate::state::arrangement::Picture;
 
 /// More rows than this are an executor's business, which takes them in portions.
 const ROWS_MAX: usize = 1024;
@@ -97,7 +97,7 @@ impl Lookup {
     pub fn run(
         &self,
         state: &SessionState,
-        pictures: &[Picture],
+        scan: &Scan,
         names: &[String],
         arguments: &[Argument],
     ) -> Result<Option<RecordBatch>> {
@@ -117,11 +117,12 @@ impl Lookup {
             values.push(value);
         }
         let columns: Vec<usize> = self.key.iter().map(|(column, _)| *column).collect();
-        let Some(wanted) = wanted(&columns, &values.iter().collect::<Vec<_>>()) else { return Ok(None) };
+        let wanted = wanted(&columns, &values.iter().collect::<Vec<_>>());
+        let Some(found) = wanted.and_then(|wanted| found(scan, &wanted)) else { return Ok(None) };
         let predicate = with_arguments(&self.predicate, arguments)?;
         let predicate = state.create_physical_expr(predicate, &self.scanned).map_err(Error::internal)?;
         let mut rows = Vec::new();
-        for batch in found(pictures, &wanted) {
+        for batch in found {
             let mut batch = batch?;
             if let Some(projected) = &self.projected {
                 batch = batch.project(projected).map_err(Error::internal)?;

@@ -30,7 +30,6 @@ use super::{RowStream, Session};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::serve::log::LogTable;
-use crate::serve::snapshot::Scan;
 use crate::serve::table::RelationTable;
 use crate::sql::bind::{self, error_from};
 use crate::sql::bounds::planning;
@@ -142,8 +141,8 @@ impl Session {
         let snapshot = self.snapshot(&relations).await?;
         self.warn_of_errors(planned.catalog(), &relations);
         if let Some(lookup) = planned.lookup()
-            && let Some(Scan::Rows(pictures)) = snapshot.relations.get(&lookup.relation().id)
-            && let Some(rows) = lookup.run(state, pictures, names, parameters)?
+            && let Some(scan) = snapshot.relations.get(&lookup.relation().id)
+            && let Some(rows) = lookup.run(state, scan, names, parameters)?
         {
             return Ok((rows.schema(), Box::pin(futures::stream::iter([Ok(rows)]))));
         }
