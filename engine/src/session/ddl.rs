@@ -41,6 +41,13 @@ fn maintained_above(catalog: &Catalog, id: RelationId) -> Option<Arc<Relation>> 
     None
 }
 
+/// A query as it is kept: joins with versions are spelt by the time that their stream has now.
+pub(super) fn stored_text(scope: &Scope, query: &ast::Query) -> Result<String> {
+    let mut query = query.clone();
+    crate::sql::system_time::spell_as_of(&mut query, scope)?;
+    Ok(crate::sql::parse::text_of(&query))
+}
+
 /// A stored query in which `relation` is called `new_name`.
 fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<String> {
     let mut query = crate::sql::parse::query(query)?;
@@ -358,7 +365,7 @@ impl Session {
         let relation = Relation {
             kind: RelationKind::View,
             columns: columns_of(&bound.plan, &names),
-            query: Some(crate::sql::parse::text_of(query)),
+            query: Some(stored_text(&scope, query)?),
             depends_on: dependencies(&scope, query)?,
             ..self.new_relation(name, text)?
         };

@@ -115,6 +115,10 @@ impl Scope {
 }
 
 impl Relations for Scope {
+    fn event_time(&self, schema: Option<&str>, name: &str) -> Result<Option<String>> {
+        let relation = self.find(schema, name).ok_or_else(|| Error::undefined_relation(name))?;
+        Ok(relation.watermark.as_ref().map(|w| relation.columns[w.column].name.clone()))
+    }
     fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if schema.is_none() {
             if let Some(table) = self.extra.get(name) {

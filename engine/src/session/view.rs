@@ -134,7 +134,7 @@ impl Session {
         let relation = Relation {
             kind: RelationKind::MaterializedView,
             columns,
-            query: Some(crate::sql::parse::text_of(d.query)),
+            query: Some(crate::session::ddl::stored_text(&scope, d.query)?),
             options,
             depends_on,
             bounds: plan.bounds.clone(),

@@ -45,6 +45,10 @@ pub use crate::sql::errors::error_from;
 pub trait Relations: Send + Sync {
     /// `None` when there is no such relation.
     fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>>;
+    /// The column of a stream's WATERMARK.
+    fn event_time(&self, _schema: Option<&str>, _name: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
     /// Names to suggest for one that is not there.
     fn names(&self) -> Vec<String> {
         Vec::new()
@@ -160,6 +164,7 @@ fn bind_once(
     crate::sql::expansion::check(query)?;
     bounds::check()?;
     let mut query = query.clone();
+    crate::sql::system_time::spell_as_of(&mut query, relations)?;
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
         Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())

@@ -12,7 +12,7 @@ use sqlparser::ast::{BinaryOperator, Expr};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::sql::bounds;
 
@@ -25,11 +25,19 @@ static POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 thread_local! {
     /// Attempts left to the parser that runs on this thread.
     static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
+    /// Whether its text says SYSTEM_TIME. To any other an `at` behind a table is an alias.
+    static VERSIONS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// To be called before parsing so many tokens.
 pub fn allow_attempts(tokens: usize) {
     ATTEMPTS.set(10_000 + 10 * tokens);
+}
+
+/// To be called before parsing them.
+pub fn allow_versions(tokens: &[TokenWithSpan]) {
+    let is = |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::SYSTEM_TIME);
+    VERSIONS.set(tokens.iter().any(|token| is(&token.token)));
 }
 
 /// Answers as Postgres does.
@@ -115,6 +123,9 @@ impl Dialect for MillraceDialect {
                 false => between(&low, &high),
             }
         }))
+    }
+    fn supports_table_versioning(&self) -> bool {
+        VERSIONS.get()
     }
     like_postgres!(
         supports_unicode_string_literal,

@@ -32,6 +32,7 @@ pub mod statement;
 mod string_agg;
 mod subqueries;
 pub mod system;
+pub mod system_time;
 #[cfg(test)]
 mod tests;
 pub mod text;

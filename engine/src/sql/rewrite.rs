@@ -149,7 +149,10 @@ impl VisitorMut for Rewriter {
             {
                 return ControlFlow::Break(Box::new(Error::syntax(format!("syntax error at or near \"{name}\""))));
             }
-            TableFactor::Table { version: Some(_), .. } => return refuse("AS OF in FROM"),
+            TableFactor::Table { version: Some(_), .. } => {
+                let error = Error::unsupported("FOR SYSTEM_TIME AS OF of anything but the right side of a join");
+                return ControlFlow::Break(Box::new(error.hint("SELECT … AS OF reads all relations as they were.")));
+            }
             TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
             TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
                 name_function_column(name, alias);
@@ -330,7 +333,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             if name == "gen_random_uuid" {
                 return Ok(cast(call("uuid", Vec::new()), ast::DataType::Uuid));
             }
-            let renamed = [("every", "bool_and"), ("variance", "var_samp")];
+            let renamed = [("every", "bool_and"), ("variance", "var_samp"), ("proctime", "now")];
             if let Some((_, to)) = renamed.iter().find(|(from, _)| *from == name) {
                 function.name = ObjectName::from(vec![Ident::new(*to)]);
             }

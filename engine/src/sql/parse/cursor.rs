@@ -9,7 +9,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::source::{Source, prepare, unquoted};
 use crate::error::{Error, Result};
-use crate::sql::dialect::{DIALECT, allow_attempts};
+use crate::sql::dialect::{DIALECT, allow_attempts, allow_versions};
 use crate::sql::interval::{Fields, Interval};
 use crate::sql::statement::{Name, Options};
 
@@ -25,6 +25,7 @@ impl<'a> Cursor<'a> {
     pub fn new(source: &'a Source<'a>, tokens: Vec<TokenWithSpan>) -> Result<Self> {
         let tokens = prepare(tokens)?;
         allow_attempts(tokens.len());
+        allow_versions(&tokens);
         let parser = Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
         Ok(Cursor { source, parser })
     }

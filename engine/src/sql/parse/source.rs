@@ -185,10 +185,6 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         if is(n, "asof") && ["join", "inner", "left", "right", "full"].iter().any(|word| is(n + 1, word)) {
             edits.push((words[n], 1, vec![Token::make_keyword("GLOBAL")]));
         }
-        if is(n, "for") && is(n + 1, "system_time") {
-            let error = Error::unsupported("FOR SYSTEM_TIME AS OF");
-            return Err(error.hint("ASOF JOIN meets the row that was the last one at a time: l ASOF JOIN r ON l.key = r.key AND l.time >= r.time."));
-        }
         let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
         if is(n, "table") && opened && ["tumble", "hop", "cumulate", "session"].iter().any(|f| is(n - 2, f)) {
             edits.push((words[n], 1, vec![]));
