@@ -33,6 +33,7 @@ pub mod sql;
 mod state;
 pub mod time;
 pub mod tools;
+mod ttl;
 mod watermark;
 
 pub use engine::{Config, Engine};

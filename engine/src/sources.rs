@@ -1,5 +1,6 @@
 //! Runs connectors: a task per stream that has one, polling its source and committing what it gives with
-//! the position that it leads to, in one epoch; a task per sink, following its input's changes.
+//! the position that it leads to, in one epoch; a task per sink, following its input's changes; a task per table whose
+//! rows have a time to live.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use crate::core::Core;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::serve::subscribe::Subscription;
+use crate::ttl::Ttl;
 
 /// Rows asked of a source at once.
 const POLL_ROWS: usize = 8192;
@@ -39,6 +41,10 @@ impl SourceTasks {
                 let sink = open_sink(relation)?;
                 self.runtime.spawn(push(self.core.clone(), relation.clone(), sink))
             }
+            RelationKind::Table => match Ttl::of(&relation.columns, &relation.options)? {
+                Some(ttl) => self.runtime.spawn(crate::ttl::run(self.core.clone(), relation.clone(), ttl)),
+                None => return Ok(()),
+            },
             _ => return Ok(()),
         };
         self.running.lock().expect("no panic while held").insert(relation.id, task);

@@ -35,8 +35,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("past", &["connectors", "core", "state"]),
     ("commit", &["checkpoint", "core", "dataflow", "delta", "plan", "state", "watermark"]),
     ("core", &["commit", "dataflow", "memory", "past", "sql", "state"]),
-    ("sources", &["commit", "connectors", "core", "delta", "serve"]),
-    ("session", &["commit", "connectors", "core", "delta", "engine", "plan", "serve", "sql"]),
+    ("ttl", &["commit", "connectors", "core", "delta", "serve"]),
+    ("sources", &["commit", "connectors", "core", "delta", "serve", "ttl"]),
+    ("session", &["commit", "connectors", "core", "delta", "engine", "plan", "serve", "sql", "ttl"]),
     // The only file that knows every module.
     (
         "engine",

@@ -118,7 +118,7 @@ pub fn check_options(kind: RelationKind, given: &BTreeMap<String, String>) -> Re
         (RelationKind::Stream, Some(other)) => Err(unknown_connector("source", other, SOURCES)),
         (_, Some(_)) => Err(Error::unsupported(format!("a connector for a {}", kind.word()))),
         (RelationKind::Table, None) => {
-            options::check_names("table", given, &[&["history"]])?;
+            options::check_names("table", given, &[&["history", "ttl", "ttl_column"]])?;
             given.get("history").map_or(Ok(()), |text| options::duration_us("history", text).map(|_| ()))
         }
         (_, None) => Ok(()),

@@ -318,6 +318,9 @@ impl Session {
             depends_on,
             ..self.new_relation(&d.name, text)?
         };
+        if kind == RelationKind::Table {
+            crate::ttl::Ttl::of(&relation.columns, &relation.options)?;
+        }
         if kind == RelationKind::Stream && relation.options.contains_key("connector") {
             // Opened once, so that what is wrong is said before anything is made.
             crate::connectors::open_source(&relation, None, self.core.clock_us())?;

@@ -6,11 +6,12 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray, Str
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampMicrosecondType};
 
 use super::Session;
-use crate::catalog::{Catalog, Column, LateRows, Relation, RelationId, Watermark};
+use crate::catalog::{Catalog, Column, LateRows, Relation, RelationId, RelationKind, Watermark};
 use crate::commit::Request;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::sql::text::{Style, value_to_text};
+use crate::ttl::Ttl;
 
 pub const WATERMARK_COLUMNS: [&str; 8] =
     ["relation", "column", "watermark", "behind", "held_back_by", "delay", "late_rows", "ahead_rows"];
@@ -122,6 +123,12 @@ impl Session {
         let bad = |_| Error::new("22007", format!("invalid input syntax for type timestamp: \"{text}\""));
         let time = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map_err(bad)?;
         self.core.set_clock(time.and_utc().timestamp_micros())?;
-        self.decide(|reply| Request::Tick { reply }).await.map(|_| ())
+        self.decide(|reply| Request::Tick { reply }).await?;
+        for relation in self.core.catalog().relations.values().filter(|r| r.kind == RelationKind::Table) {
+            if let Some(ttl) = Ttl::of(&relation.columns, &relation.options)? {
+                crate::ttl::expire(&self.core, relation, ttl).await?;
+            }
+        }
+        Ok(())
     }
 }

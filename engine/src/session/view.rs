@@ -1,5 +1,6 @@
 //! CREATE MATERIALIZED VIEW: bound, lowered, filled beside everything else, then put into the catalog.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
 use super::Session;
+use super::dml::quoted;
 use super::query::{Scope, bind_query, bind_text, rename, session_state};
 use crate::catalog::{Column, Relation, RelationId, RelationKind};
 use crate::commit::Request;
@@ -24,6 +26,7 @@ use crate::sql::context::Settings as BindSettings;
 use crate::sql::statement::{Emit, Name, Options};
 use crate::sql::types::sql_type_of;
 use crate::state::store::CatalogChange;
+use crate::ttl::{TTL, TTL_COLUMN, Ttl};
 
 /// The incremental plan of a stored materialized view.
 pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relation) -> Result<Plan> {
@@ -67,7 +70,7 @@ pub(super) fn lower_bound(state: &SessionState, plan: LogicalPlan, showing: Show
 const CATCH_UP_EPOCHS: u64 = 64;
 
 /// Options of a materialized view.
-const OPTIONS: &[&str] = &["background", "history", "memory_limit", "on_error", "start"];
+const OPTIONS: &[&str] = &["background", "history", "memory_limit", "on_error", "start", TTL, TTL_COLUMN];
 
 /// A view that is being made: taken back unless it is finished.
 pub(super) struct Making {
@@ -117,13 +120,18 @@ impl Session {
         // What the time is, each epoch says; and what the view will run is no statement's.
         let settings = BindSettings { now: None, sort_reserve_bytes: None, ..self.bind_settings() };
         let state = session_state(&settings, None)?;
-        let bound = bind_query(&state, &scope, d.query, &[])?;
+        let mut query = Cow::Borrowed(d.query);
+        let mut bound = bind_query(&state, &scope, &query, &[])?;
         let names = column_names(&bound.names, d.columns)?;
+        if d.options.contains_key(TTL) || d.options.contains_key(TTL_COLUMN) {
+            query = Cow::Owned(living(&scope, d, columns_of(&bound.plan, &names))?);
+            bound = bind_query(&state, &scope, &query, &[])?;
+        }
         let logical = rename(bound.plan, &names)?;
         let showing = if d.emit == Emit::OnWindowClose { Showing::Final } else { Showing::Changes };
         let plan = lower_bound(&state, logical.clone(), showing)?;
         let columns = columns_of(&logical, &names);
-        let depends_on = crate::session::ddl::dependencies(&scope, d.query)?;
+        let depends_on = crate::session::ddl::dependencies(&scope, &query)?;
         let mut options = d.options.clone();
         if plan.output().append_only {
             options.insert("append_only".into(), "true".into());
@@ -134,7 +142,7 @@ impl Session {
         let relation = Relation {
             kind: RelationKind::MaterializedView,
             columns,
-            query: Some(crate::session::ddl::stored_text(&scope, d.query)?),
+            query: Some(crate::session::ddl::stored_text(&scope, &query)?),
             options,
             depends_on,
             bounds: plan.bounds.clone(),
@@ -274,7 +282,8 @@ fn check_options(options: &Options) -> Result<()> {
         let fine = match name.as_str() {
             "on_error" => value == "skip",
             "history" => crate::connectors::options::duration_us("history", value).map(|_| true)?,
-            "start" => true,
+            // What they say is looked at when the view's columns are known.
+            "start" | TTL | TTL_COLUMN => true,
             "memory_limit" if crate::connectors::options::bytes(value).is_some() => true,
             "memory_limit" => {
                 let error = Error::invalid_value(format!("invalid value for option \"memory_limit\": \"{value}\""));
@@ -288,6 +297,24 @@ fn check_options(options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The query of a view whose rows have a time to live: they leave it as by a condition on the clock.
+fn living(scope: &Scope, d: &Definition, columns: Vec<Column>) -> Result<ast::Query> {
+    let names = columns.iter().map(|c| quoted(&c.name)).collect::<Vec<_>>().join(", ");
+    let ttl = Ttl::of(&columns, d.options)?.expect("the options are there");
+    let column = &columns[ttl.column];
+    let now = match column.sql_type.contains("with time zone") {
+        true => "now()",
+        false => "(now() AT TIME ZONE 'UTC')",
+    };
+    let text = format!(
+        "SELECT * FROM ({}) AS living({names}) WHERE {} > {now} - INTERVAL '{} microseconds'",
+        crate::session::ddl::stored_text(scope, d.query)?,
+        quoted(&column.name),
+        ttl.age_us
+    );
+    crate::sql::parse::query(&text).map(|query| *query)
 }
 
 /// The names that the statement gives, or those of the query.
