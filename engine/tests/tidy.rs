@@ -77,6 +77,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("plan", "sql::as_of", "an ASOF join is a node of the logical plan that is lowered"),
     ("plan", "sql::ordered", "the order under a window function is a node of the logical plan"),
     ("plan", "sql::types::UTC", "the clock is a timestamptz"),
+    ("plan", "sql::context::task_context", "a series is made once, as an ad-hoc query would make it"),
     ("plan", "sql::functions", "session windows are told by the names of their functions"),
     ("serve", "core::Core", "a snapshot needs the last committed epoch and the readers of tables and views"),
     ("serve", "core::Subscriptions", "subscriptions are shown in mr_subscriptions"),

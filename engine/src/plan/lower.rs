@@ -20,6 +20,8 @@ use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
 
 use super::{Node, NodeKind, Plan, event_time};
 use crate::catalog::RelationId;
@@ -32,7 +34,12 @@ use crate::serve::log::LogTable;
 use crate::serve::table::RelationTable;
 use crate::sql::as_of::AsOf;
 use crate::sql::bind::error_from;
+use crate::sql::context::task_context;
+use crate::sql::functions::SERIES_ROWS;
 use crate::time::{EpochHeader, TimeBound};
+
+/// As many rows of a series are kept as rows of a view's plan.
+const SERIES_ROWS_MAX: usize = 1_000_000;
 
 /// Refuses what no incremental plan can hold: volatile functions, and those that read the clock outside of WHERE.
 pub fn check_deterministic(plan: &LogicalPlan) -> Result<()> {
@@ -270,9 +277,7 @@ impl Lowering<'_> {
 
     fn scan(&mut self, scan: &TableScan) -> Result<usize> {
         let provider = source_as_provider(&scan.source).map_err(error_from)?;
-        let table = provider
-            .downcast_ref::<RelationTable>()
-            .ok_or_else(|| in_view(&format!("reading {}, a system relation or table function,", scan.table_name)))?;
+        let Some(table) = provider.downcast_ref::<RelationTable>() else { return self.series(scan) };
         if scan.fetch.is_some() {
             return Err(in_view("LIMIT"));
         }
@@ -287,6 +292,45 @@ impl Lowering<'_> {
             node = self.filter(node, &scan.projected_schema, filter)?;
         }
         Ok(node)
+    }
+
+    /// `generate_series` of whole numbers that are written out: rows that were always there.
+    fn series(&mut self, scan: &TableScan) -> Result<usize> {
+        if !scan.table_name.table().starts_with(SERIES_ROWS) {
+            return Err(in_view(&format!("reading {}, a system relation or table function,", scan.table_name)));
+        }
+        let plan = LogicalPlan::TableScan(scan.clone());
+        let context = task_context(self.state, self.state.runtime_env().clone());
+        let rows = async {
+            let physical = self.state.query_planner().create_physical_plan(&plan, self.state).await?;
+            let (mut batches, mut count) = (Vec::new(), 0);
+            let mut stream = execute_stream(physical, context)?;
+            while let Some(batch) = stream.next().await.transpose()? {
+                count += batch.num_rows();
+                batches.push(batch);
+                if count > SERIES_ROWS_MAX {
+                    break;
+                }
+            }
+            Ok((batches, count))
+        };
+        // The session's task would otherwise wait here for its next turn, which cannot come while it waits.
+        let rows = tokio::task::unconstrained(rows);
+        let (batches, count) = futures::executor::block_on(rows).map_err(error_from)?;
+        if count > SERIES_ROWS_MAX {
+            let message = format!("a series of more than {SERIES_ROWS_MAX} rows in a materialized view");
+            return Err(Error::new("54000", message));
+        }
+        let schema = relaxed(plan.schema());
+        let columns = (0..schema.fields().len()).map(|c| {
+            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(c).as_ref()).collect();
+            match parts.is_empty() {
+                true => arrow::array::new_empty_array(schema.field(c).data_type()),
+                false => arrow::compute::concat(&parts).expect("batches of one schema"),
+            }
+        });
+        let columns = columns.collect();
+        self.constant(schema, columns, count)
     }
 
     /// Adds a step, to the input's own chain where it has one.

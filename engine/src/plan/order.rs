@@ -19,7 +19,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Sort, Window};
 
 use crate::error::Result;
 use crate::sql::bind::error_from;
-use crate::sql::ordered::Ordered;
+use crate::sql::ordered::{Ordered, without_repeats};
 
 /// Aggregates whose result depends on the order of rows.
 const ORDERED_AGGREGATES: &[&str] = &["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
@@ -40,11 +40,9 @@ pub fn close_orders(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// Adds to an order all columns that it does not name.
 fn close(order: &mut Vec<SortExpr>, schema: &DFSchema) {
     for column in schema.columns() {
-        let column = Expr::Column(column);
-        if order.iter().all(|sort| sort.expr != column) {
-            order.push(column.sort(true, true));
-        }
+        order.push(Expr::Column(column).sort(true, true));
     }
+    *order = without_repeats(std::mem::take(order));
 }
 
 /// The input of a LIMIT: the sort that it is over closed, or a new one.

@@ -27,6 +27,7 @@ use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
+use crate::sql::ordered::WithoutRepeats;
 use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, rules, types};
 
@@ -131,7 +132,8 @@ fn new_state(zone: &str) -> SessionState {
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.enable_leaf_expression_pushdown = false;
 
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(EmptyGroupingSet), Arc::new(StringAgg)];
+    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
+        vec![Arc::new(EmptyGroupingSet), Arc::new(WithoutRepeats), Arc::new(StringAgg)];
     let stock = Optimizer::new().rules.into_iter();
     let stock = stock.filter(|rule| !RULES_OFF.contains(&rule.name()));
     rules.extend(stock.map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {

@@ -9,11 +9,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, plan_err};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, SortExpr, UserDefinedLogicalNodeCore};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::{
     Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr,
 };
@@ -39,6 +40,53 @@ impl Ordered {
             LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
             _ => None,
         }
+    }
+}
+
+/// An order without what it names again: DataFusion drops that half-heartedly, and first_value(x ORDER BY t, t) panics.
+pub fn without_repeats(order: Vec<SortExpr>) -> Vec<SortExpr> {
+    let mut kept: Vec<SortExpr> = Vec::with_capacity(order.len());
+    for by in order {
+        let expr = by.expr.clone().unalias();
+        if kept.iter().all(|k| k.expr.clone().unalias() != expr) {
+            kept.push(by);
+        }
+    }
+    kept
+}
+
+/// Does that to the orders of aggregates.
+#[derive(Debug)]
+pub struct WithoutRepeats;
+
+impl OptimizerRule for WithoutRepeats {
+    fn name(&self) -> &str {
+        "aggregate_orders_without_repeats"
+    }
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Aggregate(mut aggregate) = plan else { return Ok(Transformed::no(plan)) };
+        let mut changed = false;
+        for expr in &mut aggregate.aggr_expr {
+            let name = expr.schema_name().to_string();
+            let shorter = std::mem::take(expr).transform_up(|expr| match expr {
+                Expr::AggregateFunction(mut call) => {
+                    let before = call.params.order_by.len();
+                    call.params.order_by = without_repeats(call.params.order_by);
+                    let changed = call.params.order_by.len() < before;
+                    let call = Expr::AggregateFunction(call);
+                    Ok(if changed { Transformed::yes(call) } else { Transformed::no(call) })
+                }
+                other => Ok(Transformed::no(other)),
+            })?;
+            changed |= shorter.transformed;
+            // What is above knows the result by its name.
+            *expr = if shorter.transformed { shorter.data.unalias().alias(name) } else { shorter.data };
+        }
+        let plan = LogicalPlan::Aggregate(aggregate);
+        Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
     }
 }
 

@@ -23,6 +23,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::sql::functions::SERIES_ROWS;
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{calls, functions, log, named_windows, quantified, types, unnest, window};
@@ -524,7 +525,7 @@ fn set_in_from(
             let small = exprs.iter().all(|e| whole(e).is_some_and(|n| n <= i32::MAX.into()));
             let bounds: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
             let value = if small { "CAST(value AS integer)" } else { "value" };
-            let rows = format!("SELECT {value} AS generate_series FROM mr_series_rows({})", bounds.join(", "));
+            let rows = format!("SELECT {value} AS generate_series FROM {SERIES_ROWS}({})", bounds.join(", "));
             return Ok(Some(TableFactor::Derived {
                 lateral: false,
                 subquery: crate::sql::parse::query(&rows)?,

@@ -64,7 +64,7 @@ pub fn bound(expression: &Expression, of: &[TimeBound]) -> Option<TimeBound> {
         ("mr_hop_starts", 4) => lower(&bound(&args[0], of)?, 1 - fixed(&args[2])?),
         // It ends after the time.
         ("mr_cumulate", 4) => lower(&bound(&args[0], of)?, 1),
-        ("date_bin", 2 | 3) => lower(&bound(&args[1], of)?, 1 - fixed(&args[0])?),
+        ("date_bin" | "time_bucket", 2 | 3) => lower(&bound(&args[1], of)?, 1 - fixed(&args[0])?),
         ("date_trunc", 2 | 3) => {
             let unit = longest(text(&args[0])?)?;
             // A day in a zone may have an hour more.

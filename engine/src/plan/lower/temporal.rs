@@ -289,7 +289,9 @@ impl Lowering<'_> {
                     ("mr_subtract" | "mr_timestamp_difference", 2) => {
                         self.way(&args[0], schema)?.and(self.way(&args[1], schema)?.back())
                     }
-                    ("date_trunc" | "date_bin", 2) if matches!(args[0], Expr::Literal(..)) => {
+                    ("date_trunc", 2) | ("date_bin" | "time_bucket", 2 | 3)
+                        if matches!(args[0], Expr::Literal(..)) && !args.get(2).is_some_and(reads_clock) =>
+                    {
                         self.way(&args[1], schema)
                     }
                     ("date_trunc", 3) if !reads_clock(&args[0]) && !reads_clock(&args[2]) => self.way(&args[1], schema),

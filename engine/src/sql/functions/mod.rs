@@ -2,6 +2,7 @@
 //! them all, one list of planners, one list of analyzer rules.
 
 mod arithmetic;
+mod bins;
 mod casts;
 mod dates;
 mod declared;
@@ -49,6 +50,9 @@ use crate::sql::text::Style;
 use string_agg::StringAgg;
 pub use string_agg::join_pairs;
 
+/// The rows of a series of whole numbers.
+pub const SERIES_ROWS: &str = "mr_series_rows";
+
 /// Puts all functions in; those of the same name as DataFusion's replace them.
 pub fn register(state: &mut SessionState) {
     let full = "the registry takes any function";
@@ -63,6 +67,7 @@ pub fn register(state: &mut SessionState) {
     ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
+    scalars.extend(bins::all().map(ScalarUDF::from));
     scalars.extend(length::all().into_iter().map(ScalarUDF::from));
     scalars.extend(math::all().into_iter().map(ScalarUDF::from));
     scalars.extend(declared::all().into_iter().map(ScalarUDF::from));
@@ -72,7 +77,7 @@ pub fn register(state: &mut SessionState) {
     weighed::register(state).expect(full);
     // The rows of a series under a name of their own: `generate_series` is planned as that, or as an array.
     if let Some(series) = state.table_functions().get("generate_series").cloned() {
-        state.register_udtf("mr_series_rows", series.function().clone());
+        state.register_udtf(SERIES_ROWS, series.function().clone());
     }
     let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);

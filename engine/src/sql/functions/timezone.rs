@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -29,7 +31,18 @@ fn external(error: Error) -> DataFusionError {
 }
 
 pub fn zone(name: &str) -> Result<Zone> {
-    Zone::parse(name).map_err(|_| external(Error::invalid_value(format!("time zone \"{name}\" not recognized"))))
+    Zone::in_query(name).map_err(external)
+}
+
+/// The zone that is so far east.
+fn east(by: IntervalMonthDayNano) -> Result<Zone> {
+    if by.months != 0 || by.days != 0 {
+        let message = "interval time zone must not include months or days";
+        return Err(external(Error::invalid_value(message)));
+    }
+    let out_of_range = || external(Error::invalid_value("interval time zone is out of range"));
+    let seconds = i32::try_from(by.nanoseconds / 1_000_000_000).ok().filter(|s| s.abs() < 168 * 3600);
+    seconds.map(Zone::fixed).ok_or_else(out_of_range)
 }
 
 impl ScalarUDFImpl for Timezone {
@@ -40,7 +53,7 @@ impl ScalarUDFImpl for Timezone {
         &self.signature
     }
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let [_, time] = types else {
+        let [zone_type, time] = types else {
             return plan_err!("Function 'timezone' expects 2 arguments but received {}", types.len());
         };
         let zone = match time {
@@ -48,7 +61,11 @@ impl ScalarUDFImpl for Timezone {
             DataType::Timestamp(_, Some(_)) | DataType::Date32 | DataType::Utf8 | DataType::Null => Some(UTC.into()),
             _ => None,
         };
-        Ok(vec![DataType::Utf8, DataType::Timestamp(TimeUnit::Microsecond, zone)])
+        let zone_type = match zone_type {
+            DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+            _ => DataType::Utf8,
+        };
+        Ok(vec![zone_type, DataType::Timestamp(TimeUnit::Microsecond, zone)])
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(match &types[1] {
@@ -75,12 +92,15 @@ impl ScalarUDFImpl for Timezone {
                 let zone = zone(name)?;
                 times.try_unary(|us| convert(us, &zone))?
             }
-            names => {
-                let names = names.to_array(rows)?;
-                let names = names.as_string::<i32>();
+            zones => {
+                let zones = zones.to_array(rows)?;
+                let of = |row: usize| match zones.data_type() {
+                    DataType::Utf8 => zone(zones.as_string::<i32>().value(row)),
+                    _ => east(zones.as_primitive::<IntervalMonthDayNanoType>().value(row)),
+                };
                 (0..rows)
-                    .map(|row| match names.is_valid(row) && times.is_valid(row) {
-                        true => convert(times.value(row), &zone(names.value(row))?).map(Some),
+                    .map(|row| match zones.is_valid(row) && times.is_valid(row) {
+                        true => convert(times.value(row), &of(row)?).map(Some),
                         false => Ok(None),
                     })
                     .collect::<Result<_>>()?

@@ -39,6 +39,16 @@ impl Zone {
             .ok_or_else(|| Error::invalid_value(format!("invalid value for parameter \"TimeZone\": \"{text}\"")))
     }
 
+    /// A zone as AT TIME ZONE and functions name it: there an offset counts as in POSIX, west, unlike in SET TIME ZONE 2.
+    pub fn in_query(text: &str) -> Result<Zone> {
+        let text = text.trim();
+        let abbreviated = || abbreviation(&text.to_ascii_lowercase()).map(Self::fixed);
+        Self::by_name(text)
+            .or_else(abbreviated)
+            .or_else(|| Self::posix(text))
+            .ok_or_else(|| Error::invalid_value(format!("time zone \"{text}\" not recognized")))
+    }
+
     pub fn fixed(seconds_east: i32) -> Zone {
         if seconds_east == 0 { Zone::Utc } else { Zone::Fixed(seconds_east) }
     }
@@ -264,6 +274,12 @@ mod tests {
             assert_eq!(offset(t), seconds, "{t}");
         }
         assert_eq!(Zone::parse("Mars/Olympus").unwrap_err().code, "22023");
+        let in_query = |t: &str| Zone::in_query(t).unwrap().offset_at(0);
+        assert_eq!(
+            ["+2", "02:00", "-05:30", "UTC+2", "cest", "utc"].map(in_query),
+            [-7200, -7200, 19800, -7200, 7200, 0]
+        );
+        assert_eq!(Zone::in_query("Mars/Olympus").unwrap_err().code, "22023");
     }
 
     #[test]
