@@ -325,6 +325,9 @@ fn state_ends_with_the_watermark() {
         "SELECT window_end, string_agg(v::text, ',') AS all_of_them \
          FROM TUMBLE(l, ts, INTERVAL '1 second') GROUP BY window_end",
         "SELECT DISTINCT ts, k FROM l",
+        "SELECT k, ts, v - lag(v, 2) OVER (PARTITION BY k ORDER BY ts) AS change, \
+         avg(v) OVER (PARTITION BY k ORDER BY ts ROWS 9 PRECEDING) AS mean FROM l",
+        "SELECT k, ts, sum(v) OVER (PARTITION BY k ORDER BY ts RANGE INTERVAL '2 seconds' PRECEDING) AS total FROM l",
     ];
     block_on(async {
         let mut database = Database::open(tempfile::tempdir().unwrap(), "d", 2, None).unwrap();

@@ -24,7 +24,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::evaluate::set_aside;
-use super::expiry::{EXPIRY_ROWS_MIN, Expiry, expire};
+use super::expiry::{EXPIRY_ROWS_MIN, Expiry, Lookback, expire, expire_behind};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::consolidate::{consolidate, has_retractions};
@@ -63,8 +63,10 @@ pub struct RecomputeInput {
     pub key: Vec<usize>,
     /// It never retracts.
     pub append_only: bool,
-    /// Rows that are let go, by a column of the key.
+    /// Rows that are let go: by a column of the key, or by the order of a query that looks back only so far.
     pub expiry: Option<TimeBound>,
+    /// How far it looks back.
+    pub lookback: Option<Lookback>,
 }
 
 struct Input {
@@ -84,6 +86,8 @@ pub struct Recompute {
     announced: bool,
     /// An epoch that is being finished.
     open: Option<Touched>,
+    /// Q has failed for some key. It would not over fewer rows: they all stay.
+    failed: bool,
 }
 
 /// The keys that an epoch touched, and where their rows were and are.
@@ -122,7 +126,7 @@ impl Recompute {
             Some(first) => first.schema.project(&first.key).expect("columns of the input"),
             None => Schema::empty(),
         };
-        Ok(Recompute { spec, key_schema: Arc::new(key_schema), inputs, announced: false, open: None })
+        Ok(Recompute { spec, key_schema: Arc::new(key_schema), inputs, announced: false, open: None, failed: false })
     }
 
     fn is_global(&self) -> bool {
@@ -248,15 +252,20 @@ impl Operator for Recompute {
         let mut deltas = Vec::new();
         self.answer(&touched, true, touched.next, end, &mut deltas, out);
         self.answer(&touched, false, touched.next, end, &mut deltas, out);
+        self.failed |= !out.errors.is_empty();
         out.deltas.extend(if has_retractions(&deltas) { consolidate(&deltas) } else { deltas });
         touched.next = end;
         if end < touched.keys.num_rows() {
             self.open = Some(touched);
             return Ok(Step::Again);
         }
-        for input in &mut self.inputs {
+        for (input, spec) in self.inputs.iter_mut().zip(&self.spec.inputs) {
             input.keyed.publish(epoch.epoch);
-            expire(&mut input.keyed, &mut input.expiry, epoch);
+            match spec.lookback.filter(|lookback| Some(lookback.column) == input.expiry.as_ref().map(Expiry::column)) {
+                Some(_) if self.failed => {}
+                Some(lookback) => expire_behind(&mut input.keyed, &mut input.expiry, epoch, &spec.key, lookback)?,
+                None => _ = expire(&mut input.keyed, &mut input.expiry, epoch),
+            }
         }
         Ok(Step::Done)
     }

@@ -229,7 +229,17 @@ fn note(plan: &Plan, node: &Node) -> String {
         }
         NodeKind::Recompute(spec) => {
             let ends = spec.inputs.first().map_or("unbounded".into(), |input| until(&input.schema, &input.expiry));
-            format!("touched keys recomputed; state: its input by key, {ends}")
+            let behind = spec.inputs.first().and_then(|input| Some((input.lookback?, input.expiry.as_ref()?)));
+            let behind = behind.filter(|(lookback, bound)| lookback.column == bound.column);
+            let stays = match behind.map(|(lookback, _)| (lookback.rows, lookback.us)) {
+                None => String::new(),
+                Some((rows, 0)) => format!(", the last {rows} rows before longer"),
+                Some((0, us)) => format!(", longer by {} s", us.unsigned_abs().div_ceil(1_000_000)),
+                Some((rows, us)) => {
+                    format!(", the last {rows} rows before, and {} s, longer", us.unsigned_abs().div_ceil(1_000_000))
+                }
+            };
+            format!("touched keys recomputed; state: its input by key, {ends}{stays}")
         }
         _ => String::new(),
     }

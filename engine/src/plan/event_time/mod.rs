@@ -281,7 +281,8 @@ pub fn expire(nodes: &mut [Node], imported: &dyn Fn(RelationId) -> Vec<TimeBound
             NodeKind::TopK(spec) => spec.expiry = of_key(&spec.partition, inputs[0]),
             NodeKind::Recompute(spec) => {
                 if let ([input], [bounds]) = (&mut spec.inputs[..], &inputs[..]) {
-                    input.expiry = of_key(&input.key, bounds);
+                    let behind = input.lookback.and_then(|lookback| of_column(bounds, lookback.column).cloned());
+                    input.expiry = of_key(&input.key, bounds).or(behind);
                 }
             }
             NodeKind::Session(spec) => spec.expiry = of_column(inputs[0], spec.time).cloned(),

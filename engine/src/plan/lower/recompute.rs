@@ -8,13 +8,15 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::{
-    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, TableScan, Window, WindowFrameBound, lit,
+    Aggregate, Expr, GroupingSet, Join, LogicalPlan, LogicalPlanBuilder, TableScan, Window, WindowFrameBound,
+    WindowFrameUnits, lit,
 };
 
 use super::{Lowering, UnaliasRef, in_view, relaxed, temporal};
 use crate::error::Result;
+use crate::operators::expiry::Lookback;
 use crate::operators::recompute::{Fed, Query, RecomputeInput, RecomputeSpec};
 use crate::plan::NodeKind;
 use crate::plan::order::window_function;
@@ -85,7 +87,13 @@ impl Lowering<'_> {
         let dealt_by = key.iter().all(|&k| k < input_schema.fields().len()).then(|| key.clone());
         let passed = (0..input_schema.fields().len()).map(|column| (column, column)).collect();
         let later = order_of_appearance(&functions, input_schema);
-        self.recompute(vec![(input, key)], LogicalPlan::Window(plan), dealt_by, passed, later)
+        let same_partition = functions.iter().all(|f| f.params.partition_by.iter().all(|e| partition.contains(&e)));
+        let lookback = if same_partition { lookback(&functions, input_schema) } else { None };
+        let node = self.recompute(vec![(input, key)], LogicalPlan::Window(plan), dealt_by, passed, later)?;
+        if let NodeKind::Recompute(spec) = &mut self.nodes[node].kind {
+            spec.inputs[0].lookback = lookback;
+        }
+        Ok(node)
     }
 
     pub(super) fn recomputed_aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
@@ -197,6 +205,7 @@ impl Lowering<'_> {
             key: key.clone(),
             append_only: self.nodes[*input].append_only,
             expiry: None,
+            lookback: None,
         });
         let inputs_of = spec_inputs.collect();
         let spec = RecomputeSpec { inputs: inputs_of, query, passed, later, output: output.clone(), owner: false };
@@ -283,6 +292,69 @@ fn order_of_appearance(functions: &[&WindowFunction], schema: &DFSchema) -> Opti
     };
     let columns: Option<Vec<usize>> = functions.iter().map(of_one).collect();
     columns.filter(|columns| columns.iter().all(|c| *c == columns[0])).and_then(|columns| columns.first().copied())
+}
+
+/// As many rows as a partition may keep for those that come.
+const LOOKBACK_ROWS_MAX: u64 = 10_000;
+
+/// What functions, all of one partition, need of the rows before those that may still come, where all go by one time,
+/// rising, and none looks back without end.
+fn lookback(functions: &[&WindowFunction], schema: &DFSchema) -> Option<Lookback> {
+    let mut column = None;
+    // Rows before and after each, and times.
+    let (mut rows, mut times) = ([0u64; 2], [0i64; 2]);
+    for function in functions {
+        let params = &function.params;
+        let first = params.order_by.first().filter(|sort| sort.asc && !sort.nulls_first)?;
+        let Expr::Column(by) = &first.expr else { return None };
+        let by = schema.index_of_column(by).ok()?;
+        if *column.get_or_insert(by) != by || params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+            return None;
+        }
+        let step = || match params.args.get(1) {
+            None => Some(1),
+            Some(Expr::Literal(ScalarValue::Int64(Some(by)), _)) => Some(*by),
+            Some(_) => None,
+        };
+        let mut reach = |side: usize, by: u64| rows[side] = rows[side].max(by);
+        match function.fun.name() {
+            name @ ("lag" | "lead") => {
+                let back = if name == "lag" { step()? } else { step()?.checked_neg()? };
+                reach(usize::from(back < 0), back.unsigned_abs());
+            }
+            "row_number" | "rank" | "dense_rank" | "ntile" | "percent_rank" | "cume_dist" => return None,
+            _ => {
+                let frame = &params.window_frame;
+                for (side, bound) in [(0, &frame.start_bound), (1, &frame.end_bound)] {
+                    let by = match bound {
+                        WindowFrameBound::CurrentRow => continue,
+                        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) if by.is_null() => {
+                            return None;
+                        }
+                        WindowFrameBound::Preceding(by) if side == 0 => by,
+                        WindowFrameBound::Following(by) if side == 1 => by,
+                        // It begins after the row, or ends before it.
+                        WindowFrameBound::Preceding(_) | WindowFrameBound::Following(_) => continue,
+                    };
+                    match (frame.units, by) {
+                        (WindowFrameUnits::Rows, ScalarValue::UInt64(Some(by))) => reach(side, *by),
+                        (WindowFrameUnits::Range, ScalarValue::IntervalMonthDayNano(Some(by))) if by.months == 0 => {
+                            // A day is one of 25 hours at most.
+                            let us = i64::from(by.days).checked_mul(25 * 3_600_000_000)?;
+                            times[side] = times[side].max(us.checked_add(by.nanoseconds / 1000 + 1)?);
+                        }
+                        _ => return None,
+                    }
+                }
+            }
+        }
+    }
+    // A row that changes since a later one is among those after it needs those before it, of either kind.
+    if rows[1] > 0 && times != [0; 2] || times[1] > 0 && rows != [0; 2] {
+        return None;
+    }
+    let rows = rows[0].checked_add(rows[1]).filter(|rows| *rows <= LOOKBACK_ROWS_MAX)?;
+    Some(Lookback { column: column?, rows: rows as usize, us: times[0].checked_add(times[1])? })
 }
 
 fn is_relation(scan: &TableScan) -> bool {
