@@ -65,7 +65,7 @@ pub struct RecomputeInput {
     pub append_only: bool,
     /// Rows that are let go: by a column of the key, or by the order of a query that looks back only so far.
     pub expiry: Option<TimeBound>,
-    /// How far it looks back.
+    /// How far that looks back.
     pub lookback: Option<Lookback>,
 }
 
@@ -261,7 +261,7 @@ impl Operator for Recompute {
         }
         for (input, spec) in self.inputs.iter_mut().zip(&self.spec.inputs) {
             input.keyed.publish(epoch.epoch);
-            match spec.lookback.filter(|lookback| Some(lookback.column) == input.expiry.as_ref().map(Expiry::column)) {
+            match spec.lookback {
                 Some(_) if self.failed => {}
                 Some(lookback) => expire_behind(&mut input.keyed, &mut input.expiry, epoch, &spec.key, lookback)?,
                 None => _ = expire(&mut input.keyed, &mut input.expiry, epoch),

@@ -229,9 +229,8 @@ fn note(plan: &Plan, node: &Node) -> String {
         }
         NodeKind::Recompute(spec) => {
             let ends = spec.inputs.first().map_or("unbounded".into(), |input| until(&input.schema, &input.expiry));
-            let behind = spec.inputs.first().and_then(|input| Some((input.lookback?, input.expiry.as_ref()?)));
-            let behind = behind.filter(|(lookback, bound)| lookback.column == bound.column);
-            let stays = match behind.map(|(lookback, _)| (lookback.rows, lookback.us)) {
+            let lookback = spec.inputs.first().and_then(|input| input.lookback);
+            let stays = match lookback.map(|lookback| (lookback.rows, lookback.us)) {
                 None => String::new(),
                 Some((rows, 0)) => format!(", the last {rows} rows before longer"),
                 Some((0, us)) => format!(", longer by {} s", us.unsigned_abs().div_ceil(1_000_000)),

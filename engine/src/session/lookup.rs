@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::serve::lookup::{is_exact, keys_of, wanted};
 use crate::serve::snapshot::Scan;
 use crate::serve::table::{RelationTable, found};
+use crate::sql::bind::error_from;
+use crate::sql::size::is_large;
 
 /// More rows than this are an executor's business, which takes them in portions.
 const ROWS_MAX: usize = 1024;
@@ -42,15 +44,34 @@ pub struct Lookup {
     fields: Vec<FieldRef>,
 }
 
-/// Whether a bound plan may come to one when it is optimized.
+/// Whether a bound plan may come to one when it is optimized, which takes a while to find out.
 pub fn may_be_lookup(plan: &LogicalPlan) -> bool {
-    let filters = |plan: &LogicalPlan| matches!(plan, LogicalPlan::Filter(_));
-    let (mut plan, mut filtered) = (plan, filters(plan));
-    while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) = plan {
-        plan = plan.inputs()[0];
-        filtered |= filters(plan);
+    if is_large(plan) {
+        return false;
     }
-    filtered && matches!(plan, LogicalPlan::TableScan(_))
+    // Columns that are to be equal to something; above a projection they may be called otherwise.
+    let (mut plan, mut equal, mut renamed) = (plan, Vec::new(), false);
+    loop {
+        match plan {
+            LogicalPlan::Projection(_) => renamed |= !equal.is_empty(),
+            LogicalPlan::SubqueryAlias(_) => {}
+            LogicalPlan::Filter(filter) => {
+                let sides = split_conjunction(&filter.predicate).into_iter().filter_map(|e| match e {
+                    Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some([left, right]),
+                    _ => None,
+                });
+                equal.extend(sides.flatten().filter_map(|side| side.try_as_col().map(|column| column.name.as_str())));
+            }
+            _ => break,
+        }
+        plan = plan.inputs()[0];
+    }
+    let LogicalPlan::TableScan(scan) = plan else { return false };
+    let Ok(provider) = source_as_provider(&scan.source) else { return false };
+    let Some(table) = provider.downcast_ref::<RelationTable>() else { return false };
+    let relation = table.relation();
+    let named = |key: &[usize]| key.iter().all(|&c| equal.contains(&relation.columns[c].name.as_str()));
+    !equal.is_empty() && keys_of(relation).any(|key| renamed || named(key))
 }
 
 impl Lookup {
@@ -120,7 +141,7 @@ impl Lookup {
         let wanted = wanted(&columns, &values.iter().collect::<Vec<_>>());
         let Some(found) = wanted.and_then(|wanted| found(scan, &wanted)) else { return Ok(None) };
         let predicate = with_arguments(&self.predicate, arguments)?;
-        let predicate = state.create_physical_expr(predicate, &self.scanned).map_err(Error::internal)?;
+        let predicate = state.create_physical_expr(predicate, &self.scanned).map_err(error_from)?;
         let mut rows = Vec::new();
         for batch in found {
             let mut batch = batch?;
@@ -131,8 +152,9 @@ impl Lookup {
                 return Ok(None);
             }
             let holds = predicate.evaluate(&batch).and_then(|holds| holds.into_array(batch.num_rows()));
-            let holds = holds.map_err(crate::sql::bind::error_from)?;
-            rows.push(filter_record_batch(&batch, holds.as_boolean()).map_err(Error::internal)?);
+            let holds = holds.map_err(error_from)?;
+            let Some(holds) = holds.as_boolean_opt() else { return Ok(None) };
+            rows.push(filter_record_batch(&batch, holds).map_err(Error::internal)?);
         }
         let count = rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         let computes = |(exprs, _): &(Vec<Expr>, _)| exprs.iter().any(|e| !matches!(e, Expr::Column(_)));
@@ -148,9 +170,9 @@ impl Lookup {
                 let mut columns = Vec::with_capacity(exprs.len());
                 for expr in exprs {
                     let expr = with_arguments(expr, arguments)?;
-                    let expr = state.create_physical_expr(expr, input).map_err(crate::sql::bind::error_from)?;
+                    let expr = state.create_physical_expr(expr, input).map_err(error_from)?;
                     let column = expr.evaluate(&rows).and_then(|column| column.into_array(count));
-                    columns.push(column.map_err(crate::sql::bind::error_from)?);
+                    columns.push(column.map_err(error_from)?);
                 }
                 columns
             }
@@ -189,5 +211,5 @@ fn with_arguments(expr: &Expr, arguments: &[Argument]) -> Result<Expr> {
         }
         _ => Ok(Transformed::no(expr)),
     };
-    expr.clone().transform_up(value).map(|expr| expr.data).map_err(crate::sql::bind::error_from)
+    expr.clone().transform_up(value).map(|expr| expr.data).map_err(error_from)
 }

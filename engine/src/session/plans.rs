@@ -38,7 +38,7 @@ use crate::sql::context;
 /// A query bound to what it reads.
 pub struct Planned {
     key: Key,
-    pub state: SessionState,
+    pub state: Arc<SessionState>,
     pub plan: LogicalPlan,
     /// Of its columns.
     pub names: Vec<String>,
@@ -109,7 +109,10 @@ impl Session {
         let scope = self.scope_of(catalog.clone());
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, &*query()?, parameters)?;
-        let lasting = !bound.system && lasts(&state, &bound.plan)?;
+        // Many statements may stay prepared: those whose plans last share one state.
+        let shared = context::shared_state(&self.bind_settings());
+        let lasting = !bound.system && lasts(&state, &shared, &bound.plan)?;
+        let state = if lasting { shared } else { Arc::new(state) };
         let key = Key { catalog, settings: self.settings.version, parameters: parameters.to_vec() };
         let lookup = OnceLock::new();
         let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, lasting, lookup });
@@ -163,7 +166,7 @@ impl Session {
 }
 
 /// Whether a plan means the same at another moment.
-fn lasts(state: &SessionState, plan: &LogicalPlan) -> Result<bool> {
+fn lasts(state: &SessionState, shared: &SessionState, plan: &LogicalPlan) -> Result<bool> {
     let mut lasts = true;
     plan.apply_with_subqueries(|node| {
         lasts &= match node {
@@ -178,7 +181,7 @@ fn lasts(state: &SessionState, plan: &LogicalPlan) -> Result<bool> {
                 lasts &= match expr {
                     Expr::ScalarFunction(f) => {
                         f.func.signature().volatility != Volatility::Stable
-                            && !context::is_sessions_own(state, f.func.name())
+                            && !context::is_sessions_own(state, shared, f.func.name())
                     }
                     Expr::ScalarVariable(..) => false,
                     _ => true,

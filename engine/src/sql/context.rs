@@ -18,7 +18,6 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults, TaskContext};
-use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
@@ -63,30 +62,16 @@ const RULES_OFF: &[&str] = &["push_down_limit", "eliminate_limit"];
 /// an outer join for one of the same name of the other (DataFusion 55; `slt/select/filters_on_outer_joins.slt`).
 const PHYSICAL_RULES_OFF: &[&str] = &["FilterPushdown", "FilterPushdown(Post)"];
 
-/// States are kept for so many time zones: their making takes longer than what most statements take.
-const ZONES_MAX: usize = 16;
+/// So many are kept, of different time zones: their making takes longer than what most statements take.
+const STATES_MAX: usize = 16;
 
 /// What to bind, optimize and plan with. Its own memory is not bounded: see [`task_context`].
 pub fn session_state(settings: &Settings) -> SessionState {
-    let mut state = SessionState::clone(&common(&settings.time_zone));
-    let options = state.config_options();
-    let sort_reserve_bytes = settings.sort_reserve_bytes.unwrap_or(options.execution.sort_spill_reservation_bytes);
-    // All states share what they have in common.
-    if options.execution.target_partitions != settings.target_partitions
-        || options.execution.sort_spill_reservation_bytes != sort_reserve_bytes
-    {
-        let options = state.config_mut().options_mut();
-        options.execution.target_partitions = settings.target_partitions;
-        options.optimizer.enable_round_robin_repartition = settings.target_partitions > 1;
-        options.execution.sort_spill_reservation_bytes = sort_reserve_bytes;
-    }
-    let mut props = ExecutionProps::new();
-    // What functions see of the session; without it they would see the defaults.
-    props.config_options = Some(state.config_options().clone());
+    let mut state = SessionState::clone(&shared_state(settings));
     if let Some(now) = settings.now {
-        props = props.with_query_execution_start_time(now);
+        let props = state.execution_props_mut();
+        *props = std::mem::take(props).with_query_execution_start_time(now);
     }
-    *state.execution_props_mut() = props;
     state
 }
 
@@ -98,31 +83,41 @@ pub fn task_context(state: &SessionState, environment: Arc<RuntimeEnv>) -> Arc<T
     Arc::new(TaskContext::new(None, id, config, scalar, higher_order, aggregate, window, environment))
 }
 
-/// What all states of a time zone have in common: functions take it when they are registered.
-fn common(zone: &str) -> Arc<SessionState> {
-    static KEPT: Mutex<Vec<(String, Arc<SessionState>)>> = Mutex::new(Vec::new());
+/// The same for whom now() and a session's own functions do not matter; many hold one.
+pub fn shared_state(settings: &Settings) -> Arc<SessionState> {
+    // Functions take the time zone when they are registered.
+    type Key = (String, usize, Option<usize>);
+    static KEPT: Mutex<Vec<(Key, Arc<SessionState>)>> = Mutex::new(Vec::new());
+    let is = |(zone, partitions, reserve): &Key| {
+        *zone == settings.time_zone
+            && *partitions == settings.target_partitions
+            && *reserve == settings.sort_reserve_bytes
+    };
     let kept = || KEPT.lock().expect("no panic while held");
-    if let Some((_, state)) = kept().iter().find(|(z, _)| z == zone) {
+    if let Some((_, state)) = kept().iter().find(|(key, _)| is(key)) {
         return state.clone();
     }
-    let state = Arc::new(new_state(zone));
+    let state = Arc::new(new_state(settings));
     let mut kept = kept();
-    if kept.len() == ZONES_MAX {
+    if kept.len() == STATES_MAX {
         kept.remove(0);
     }
-    kept.push((zone.to_string(), state.clone()));
+    kept.push(((settings.time_zone.clone(), settings.target_partitions, settings.sort_reserve_bytes), state.clone()));
     state
 }
 
-fn new_state(zone: &str) -> SessionState {
+fn new_state(settings: &Settings) -> SessionState {
     let mut config = SessionConfig::new()
-        .with_target_partitions(1)
-        .with_round_robin_repartition(false)
+        .with_target_partitions(settings.target_partitions)
+        .with_round_robin_repartition(settings.target_partitions > 1)
         .with_batch_size(8192)
         .with_information_schema(false)
         .with_create_default_catalog_and_schema(false);
     let options = config.options_mut();
-    options.execution.time_zone = Some(zone.to_string());
+    options.execution.time_zone = Some(settings.time_zone.clone());
+    if let Some(bytes) = settings.sort_reserve_bytes {
+        options.execution.sort_spill_reservation_bytes = bytes;
+    }
     options.sql_parser.dialect = Dialect::PostgreSQL;
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -163,14 +158,16 @@ fn new_state(zone: &str) -> SessionState {
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .build();
     functions::register(&mut state);
+    // What functions see of the session; without it they would see the defaults.
+    let options = state.config_options().clone();
+    state.execution_props_mut().config_options = Some(options);
     state
 }
 
-/// Whether a function is the session's own: registered in this state beside those that all states have.
-pub fn is_sessions_own(state: &SessionState, function: &str) -> bool {
-    let common = common(state.config_options().execution.time_zone.as_deref().unwrap_or("UTC"));
-    match (state.scalar_functions().get(function), common.scalar_functions().get(function)) {
-        (Some(here), Some(common)) => !Arc::ptr_eq(here, common),
+/// Whether a function is the session's own: registered in this state beside those that all states of its kind have.
+pub fn is_sessions_own(state: &SessionState, shared: &SessionState, function: &str) -> bool {
+    match (state.scalar_functions().get(function), shared.scalar_functions().get(function)) {
+        (Some(here), Some(shared)) => !Arc::ptr_eq(here, shared),
         (here, _) => here.is_some(),
     }
 }

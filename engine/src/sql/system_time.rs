@@ -103,7 +103,7 @@ impl Spell<'_> {
         let is_cte = table.schema.is_none() && self.named.contains(&table.name);
         let column = if is_cte { None } else { self.relations.event_time(table.schema.as_deref(), &table.name)? };
         column.ok_or_else(|| {
-            Error::unsupported(format!("FOR SYSTEM_TIME AS OF: \"{}\" has no versions", table.name)).hint(
+            Error::unsupported(format!("FOR SYSTEM_TIME AS OF with \"{}\", which has no versions,", table.name)).hint(
                 "Versions are the rows of a stream with a WATERMARK. For anything else that has a time write l ASOF JOIN r \
                  ON l.key = r.key AND l.ts >= r.ts.",
             )

@@ -281,8 +281,13 @@ pub fn expire(nodes: &mut [Node], imported: &dyn Fn(RelationId) -> Vec<TimeBound
             NodeKind::TopK(spec) => spec.expiry = of_key(&spec.partition, inputs[0]),
             NodeKind::Recompute(spec) => {
                 if let ([input], [bounds]) = (&mut spec.inputs[..], &inputs[..]) {
-                    let behind = input.lookback.and_then(|lookback| of_column(bounds, lookback.column).cloned());
-                    input.expiry = of_key(&input.key, bounds).or(behind);
+                    input.expiry = of_key(&input.key, bounds);
+                    // Rows of a key that ends all end with it.
+                    let lookback = input.lookback.take().filter(|_| input.expiry.is_none());
+                    let behind = lookback.and_then(|lookback| of_column(bounds, lookback.column).cloned());
+                    if behind.is_some() {
+                        (input.expiry, input.lookback) = (behind, lookback);
+                    }
                 }
             }
             NodeKind::Session(spec) => spec.expiry = of_column(inputs[0], spec.time).cloned(),

@@ -148,7 +148,7 @@ impl ScalarUDFImpl for Bin {
             _ if origin == i64::MAX || origin == i64::MIN => Err(error("22008", "origin out of range")),
             _ => bin(width, time, origin).ok_or_else(out_of_range),
         };
-        // The origin, if it is one for all rows; NULL is one too.
+        // The origin, if it is one for all rows and not NULL; within, none is the default.
         let origin = match args.args.get(2) {
             None => Some(None),
             Some(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(Some(origin), _))) => Some(Some(*origin)),
