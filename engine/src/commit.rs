@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, StreamStart, W
 use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
 use crate::dataflow::view::{Start, ViewOptions, ViewSetup, ViewStatus};
-use crate::dataflow::worker::{Command, EpochInput, Workers};
+use crate::dataflow::worker::{Command, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -127,7 +127,7 @@ pub struct Commit {
     checkpointed: (Epoch, Instant),
     ticked: Instant,
     /// Committed, not yet handed to the workers: answers go first.
-    unforwarded: Option<EpochInput>,
+    unforwarded: Option<(Arc<EpochHeader>, BTreeMap<RelationId, Vec<Delta>>)>,
     jobs: JobSender<Work>,
     writer: Option<std::thread::JoinHandle<()>>,
     busy: Arc<Mutex<()>>,
@@ -491,8 +491,7 @@ impl Commit {
                 table.publish(epoch);
             }
         }
-        self.unforwarded =
-            Some(EpochInput { header: self.header.clone(), changes: entry.changes.into_iter().collect() });
+        self.unforwarded = Some((self.header.clone(), entry.changes.into_iter().collect()));
         self.core.set_committed(self.header.clone());
         self.core.progress.tick();
         Ok(epoch)
@@ -500,8 +499,8 @@ impl Commit {
 
     /// Hands the epoch just committed to the workers; waits when they are behind.
     fn forward(&mut self) {
-        if let Some(input) = self.unforwarded.take() {
-            self.workers.send(Command::Epoch(Arc::new(input)));
+        if let Some((header, changes)) = self.unforwarded.take() {
+            self.workers.feed(header, changes);
         }
     }
 

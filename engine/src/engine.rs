@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::budget;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::checkpoint::Checkpoints;
 use crate::commit::{Commit, REQUESTS_MAX, Request, Writes};
 use crate::connectors::options::bytes;
 use crate::core::Core;
 use crate::dataflow::view::{Parts, Start, ViewOptions, ViewStatus};
-use crate::dataflow::worker::{Command, EpochInput, Progress, Workers};
+use crate::dataflow::worker::{Command, Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::memory::{QueryMemory, memory_default};
@@ -26,6 +27,7 @@ use crate::plan::Plan;
 use crate::serve::table::SnapshotSlot;
 use crate::session::Session;
 use crate::sql::system::SystemCatalog;
+use crate::state::spill::Passing;
 use crate::state::store::{Faults, LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
 use crate::state::table::Table;
 use crate::time::{Epoch, EpochHeader};
@@ -131,12 +133,14 @@ impl Engine {
         let progress = Arc::new(Progress::new(workers, start));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let clock = config.test_clock.clone();
-        let memory = config.memory.unwrap_or_else(memory_default);
-        let memory = QueryMemory::new(memory, &config.data_dir, store.free_bytes())?;
+        let memory_bytes = config.memory.unwrap_or_else(memory_default);
+        let memory = QueryMemory::new(memory_bytes, &config.data_dir, store.free_bytes())?;
+        budget::begin(memory_bytes, &config.data_dir, store.free_bytes());
         let core =
             Core::new(store.clone(), catalog, progress.clone(), header.clone(), requests, workers, clock, memory);
         let core = Arc::new(core);
-        let threads = Arc::new(Workers::start(workers, store.clone(), progress.clone())?);
+        let backlog = budget::backlog_bytes_max(memory_bytes);
+        let threads = Arc::new(Workers::start(workers, store.clone(), progress.clone(), backlog)?);
         let checkpoints = Checkpoints::new(store.clone(), workers, manifest.as_deref());
         let mut commit = Commit::new(
             core.clone(),
@@ -148,6 +152,7 @@ impl Engine {
             config.log,
         )?;
         core.past.begin(start);
+        runtime.spawn(budget::keep(Arc::downgrade(&core), memory_bytes));
         let recovered = recover(&mut commit, manifest.as_deref()).and_then(|()| wait_live(&mut commit, &runtime));
         if let Err(error) = recovered {
             commit.workers.stop();
@@ -341,7 +346,8 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         commit.positions = manifest.positions.iter().cloned().collect();
     }
     let blocks_of = |part: &crate::state::store::Part| -> Result<Vec<_>> {
-        part.blocks.iter().map(|&b| core.store.read_block(b)).collect()
+        let mut passing = Passing::default();
+        part.blocks.iter().map(|&b| Ok(passing.take(core.store.read_block(b)?))).collect()
     };
     for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::Table) {
         let mut table = Table::new(relation.clone())?;
@@ -445,8 +451,7 @@ fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
     }
     commit.header = Arc::new(header);
     commit.core.set_committed(commit.header.clone());
-    let input = EpochInput { header: commit.header.clone(), changes };
-    commit.workers.send(Command::Epoch(Arc::new(input)));
+    commit.workers.feed(commit.header.clone(), changes);
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use crate::error::{Error, Result};
 
 /// Files that queries spill to lie here, below the data directory; what an earlier process left is removed at start.
-const SPILL_DIRECTORY: &str = "spill";
+pub const SPILL_DIRECTORY: &str = "spill";
 /// What they may take on the disk, unless that is more than half of what is free.
 const SPILL_BYTES_MAX: u64 = 64 << 30;
 /// What a statement may have in any case, so that small ones go on while a large one holds all the rest.
@@ -36,6 +36,7 @@ const MEMORY_BYTES_UNKNOWN: u64 = 4 << 30;
 /// What all ad-hoc queries of an engine share.
 pub struct QueryMemory {
     shared: Arc<Shared>,
+    process_bytes: u64,
     /// With the disk to spill to; its memory is not bounded.
     environment: RuntimeEnv,
 }
@@ -74,7 +75,13 @@ impl QueryMemory {
         let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(disk_bytes);
         let environment = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build().map_err(Error::io)?;
         let bytes_max = usize::try_from(memory / 2).unwrap_or(usize::MAX);
-        Ok(QueryMemory { shared: Arc::new(Shared { bytes_max, used: AtomicUsize::new(0) }), environment })
+        let shared = Arc::new(Shared { bytes_max, used: AtomicUsize::new(0) });
+        Ok(QueryMemory { shared, process_bytes: memory, environment })
+    }
+
+    /// What the process should use, with all that is not queries.
+    pub fn process_bytes(&self) -> u64 {
+        self.process_bytes
     }
 
     /// What one statement runs in.

@@ -23,6 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("catalog", &[]),
     ("delta", &[]),
     ("memory", &[]),
+    ("budget", &["core", "memory", "state"]),
     ("sql", &[]),
     ("state", &["delta"]),
     ("operators", &["delta", "state"]),
@@ -42,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "budget",
             "checkpoint",
             "commit",
             "connectors",
@@ -85,6 +87,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("connectors", "sql::statement::CopyFormat", "COPY's options as parsed"),
     ("connectors", "sql::text", "values in Postgres' text and binary forms"),
     ("connectors", "sql::types", "made-up values obey char(n) and varchar(n)"),
+    ("session", "state::spill", "mr_memory shows where state is"),
     ("session", "dataflow::view::ViewStatus", "mr_views and mr_errors show it"),
     ("session", "dataflow::view::ViewOptions", "how a view is kept, as its definition says"),
     ("session", "dataflow::batch::run", "VERIFY's answer where rows were set aside"),

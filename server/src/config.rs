@@ -32,7 +32,7 @@ pub struct Options {
     /// Threads that maintain views [default: the number of cores]
     #[arg(long, env = "MILLRACE_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
-    /// Memory to use, such as 512MB or 4GB: half of it for ad-hoc queries [default: half of the machine's]
+    /// Memory to use, such as 512MB or 4GB: half of it for ad-hoc queries, a quarter for state before that goes to a file [default: half of the machine's]
     #[arg(long, env = "MILLRACE_MEMORY", value_name = "SIZE")]
     pub memory: Option<String>,
     /// Acknowledge writes before they are synced to disk: a power failure can lose the last of them

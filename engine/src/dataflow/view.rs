@@ -90,6 +90,8 @@ pub struct WorkerStatus {
     pub hydrated: AtomicU64,
     pub live: AtomicBool,
     pub state_bytes: AtomicU64,
+    /// What of the state can be in memory only.
+    pub fixed_bytes: AtomicU64,
     pub state_rows: AtomicU64,
     /// Rows that are set aside; what one worker set aside another may take back, so only the sum counts.
     pub errors: AtomicI64,
@@ -747,15 +749,17 @@ impl View {
 
     /// Notes memory and rows for whoever asks.
     pub fn measure(&mut self) {
-        let (mut bytes, mut rows) = (0, 0);
+        let (mut bytes, mut fixed, mut rows) = (0, 0, 0);
         for (_, operator) in &self.operators {
             for durable in operator.borrow_mut().durable() {
                 bytes += durable.state_bytes();
+                fixed += durable.fixed_bytes();
                 rows += durable.state_rows();
             }
         }
         bytes += self.published.borrow().rows.state_bytes();
         self.my_status().state_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.my_status().fixed_bytes.store(fixed as u64, Ordering::Relaxed);
         self.my_status().state_rows.store(rows as u64, Ordering::Relaxed);
         if let Some(error) = self.status.failure() {
             // Found by another worker.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,37 @@ const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 pub struct EpochInput {
     pub header: Arc<EpochHeader>,
     pub changes: BTreeMap<RelationId, Vec<Delta>>,
+    _backlog: Load,
+}
+
+/// Bytes of epochs that workers have been given and that some live view has yet to take in.
+#[derive(Default)]
+struct Backlog {
+    bytes: Mutex<usize>,
+    less: Condvar,
+}
+
+/// An epoch's part of it.
+struct Load {
+    backlog: Arc<Backlog>,
+    bytes: usize,
+}
+
+impl Load {
+    /// Waits while there are more than `bytes_max`, with this; one epoch alone may be larger.
+    fn add(backlog: &Arc<Backlog>, bytes: usize, bytes_max: usize) -> Load {
+        let waiting = backlog.bytes.lock().expect("no panic while held");
+        let full = |waiting: &mut usize| *waiting > 0 && *waiting + bytes > bytes_max;
+        *backlog.less.wait_while(waiting, full).expect("no panic while held") += bytes;
+        Load { backlog: backlog.clone(), bytes }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        *self.backlog.bytes.lock().expect("no panic while held") -= self.bytes;
+        self.backlog.less.notify_one();
+    }
 }
 
 pub enum Command {
@@ -113,11 +144,19 @@ impl Progress {
 pub struct Workers {
     senders: Vec<SyncSender<Command>>,
     threads: Vec<Thread>,
+    backlog: Arc<Backlog>,
+    backlog_bytes_max: usize,
     handle: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Workers {
-    pub fn start(count: usize, store: Arc<Store>, progress: Arc<Progress>) -> Result<Workers> {
+    /// `backlog_bytes_max`: what may wait for live views before whoever gives more waits too.
+    pub fn start(
+        count: usize,
+        store: Arc<Store>,
+        progress: Arc<Progress>,
+        backlog_bytes_max: usize,
+    ) -> Result<Workers> {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| sync_channel(COMMANDS_MAX)).unzip();
         let receivers: Vec<Mutex<Option<Receiver<Command>>>> =
             receivers.into_iter().map(|r| Mutex::new(Some(r))).collect();
@@ -143,11 +182,24 @@ impl Workers {
         found.sort_by_key(|t| t.0);
         // Dropping the guards waits for the workers to end; a thread does that.
         let handle = std::thread::Builder::new().name("millrace-workers".into()).spawn(move || drop(guards))?;
-        Ok(Workers { senders, threads: found.into_iter().map(|t| t.1).collect(), handle: Mutex::new(Some(handle)) })
+        Ok(Workers {
+            senders,
+            threads: found.into_iter().map(|t| t.1).collect(),
+            backlog: Arc::default(),
+            backlog_bytes_max,
+            handle: Mutex::new(Some(handle)),
+        })
     }
 
     pub fn count(&self) -> usize {
         self.senders.len()
+    }
+
+    /// Gives an epoch to all workers; waits while too much is before them.
+    pub fn feed(&self, header: Arc<EpochHeader>, changes: BTreeMap<RelationId, Vec<Delta>>) {
+        let bytes = changes.values().flatten().map(Delta::bytes).sum();
+        let load = Load::add(&self.backlog, bytes, self.backlog_bytes_max);
+        self.send(Command::Epoch(Arc::new(EpochInput { header, changes, _backlog: load })));
     }
 
     /// To all workers; waits while one has too many commands before it.

@@ -31,6 +31,7 @@ use crate::state::arrangement::{split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_index::NONE;
 use crate::state::keyed_rows::KeyedRows;
+use crate::state::spill::{Spillable, StateVec};
 use crate::time::{EpochHeader, TimeBound};
 
 /// Pairs looked at between two chances for others to run.
@@ -109,7 +110,7 @@ pub struct SideSpec {
 struct Side {
     keyed: KeyedRows,
     /// By position, where the kind counts matches of this side.
-    matches: Option<Vec<u32>>,
+    matches: Option<StateVec<u32>>,
     /// Just restored: the counts have to be made.
     restored: bool,
     expiry: Option<Expiry>,
@@ -147,7 +148,7 @@ impl Join {
             let s = &spec.sides[port];
             Ok(Side {
                 keyed: KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?,
-                matches: spec.kind.counts(port).then(Vec::new),
+                matches: spec.kind.counts(port).then(|| StateVec::new_in(Spillable)),
                 restored: false,
                 expiry: s.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
             })
@@ -359,7 +360,7 @@ impl Join {
             let side = &mut self.sides[work.side];
             side.keyed.append(&work.rows, &work.keys);
             if let Some(matches) = &mut side.matches {
-                matches.extend(&work.found);
+                matches.extend_from_slice(&work.found);
             }
         }
     }
@@ -369,7 +370,7 @@ impl Join {
         if !self.spec.kind.counts(side) {
             return;
         }
-        let mut counts = Vec::with_capacity(self.sides[side].keyed.rows.end() as usize);
+        let mut counts = StateVec::with_capacity_in(self.sides[side].keyed.rows.end() as usize, Spillable);
         let mut ignored = Output::default();
         for rows in self.sides[side].keyed.rows.segments() {
             let keys = self.sides[side].keyed.keys(&rows);
@@ -435,7 +436,7 @@ impl Operator for Join {
         for side in &mut self.sides {
             let kept = side.keyed.publish(epoch.epoch);
             if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
-                *matches = kept.iter().map(|&p| matches[p as usize]).collect();
+                *matches = kept_counts(&kept, matches);
             }
         }
         // The counts of what was restored are made from rows of both sides.
@@ -445,7 +446,7 @@ impl Operator for Join {
         for side in &mut self.sides {
             let kept = expire(&mut side.keyed, &mut side.expiry, epoch);
             if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
-                *matches = kept.iter().map(|&p| matches[p as usize]).collect();
+                *matches = kept_counts(&kept, matches);
             }
         }
         Ok(Step::Done)
@@ -454,6 +455,12 @@ impl Operator for Join {
     fn durable(&mut self) -> Vec<&mut dyn Durable> {
         self.sides.iter_mut().map(|s| s as &mut dyn Durable).collect()
     }
+}
+
+fn kept_counts(kept: &[u32], counts: &[u32]) -> StateVec<u32> {
+    let mut stay = StateVec::with_capacity_in(kept.len(), Spillable);
+    stay.extend(kept.iter().map(|&p| counts[p as usize]));
+    stay
 }
 
 /// The rows are saved; the counts are made anew from them.
@@ -468,6 +475,9 @@ impl Durable for Side {
     }
     fn state_bytes(&self) -> usize {
         self.keyed.state_bytes() + self.matches.as_ref().map_or(0, |m| m.capacity() * 4)
+    }
+    fn fixed_bytes(&self) -> usize {
+        self.keyed.fixed_bytes()
     }
     fn state_rows(&self) -> usize {
         self.keyed.state_rows()

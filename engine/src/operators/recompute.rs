@@ -286,6 +286,9 @@ impl Durable for Input {
     fn state_bytes(&self) -> usize {
         self.keyed.state_bytes()
     }
+    fn fixed_bytes(&self) -> usize {
+        self.keyed.fixed_bytes()
+    }
     fn state_rows(&self) -> usize {
         self.keyed.state_rows()
     }

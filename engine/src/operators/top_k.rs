@@ -534,6 +534,9 @@ impl Durable for TopK {
     fn state_bytes(&self) -> usize {
         self.bytes + self.partitions.state_bytes() + self.lists.len() * size_of::<Ordered>()
     }
+    fn fixed_bytes(&self) -> usize {
+        self.bytes + self.lists.len() * size_of::<Ordered>()
+    }
     fn state_rows(&self) -> usize {
         self.lists.iter().map(|list| list.rows.len()).sum()
     }

@@ -8,6 +8,7 @@
 //! | `mr_sinks` | sinks: what of, connector |
 //! | `mr_subscriptions` | SUBSCRIBEs and sinks under way: what of, epoch seen, epochs behind |
 //! | `mr_sessions` | sessions: process id, user, database |
+//! | `mr_memory` | what `--memory` allows, what the process has, where the state of views and tables is |
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +21,7 @@ use crate::catalog::{Catalog, RelationKind};
 use crate::core::Core;
 use crate::error::Result;
 use crate::sql::bind::error_from;
+use crate::state::spill;
 
 /// Rows of mr_epochs.
 const EPOCHS_MAX: usize = 1000;
@@ -34,6 +36,7 @@ pub fn table(core: &Arc<Core>, name: &str) -> Option<Arc<dyn TableProvider>> {
         "mr_sinks" => sinks(&catalog),
         "mr_subscriptions" => subscriptions(core, &catalog),
         "mr_sessions" => sessions(core),
+        "mr_memory" => memory(core),
         _ => return None,
     };
     match rows.and_then(|rows| MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)) {
@@ -133,5 +136,19 @@ fn sessions(core: &Core) -> Result<RecordBatch> {
         ("pid", numbers(sessions.keys().map(|pid| *pid as u64))),
         ("user", texts(sessions.values().map(|(user, _)| Some(user.clone())))),
         ("database", texts(sessions.values().map(|(_, database)| Some(database.clone())))),
+    ])
+}
+
+fn memory(core: &Core) -> Result<RecordBatch> {
+    let (resident, fixed) = spill::resident_bytes().unzip();
+    let (in_memory, in_file) = spill::used_bytes();
+    let one = |bytes: Option<u64>| -> ArrayRef { Arc::new(Int64Array::from(vec![bytes.map(|n| n as i64)])) };
+    batch(vec![
+        ("memory_bytes", one(Some(core.memory.process_bytes()))),
+        ("resident_bytes", one(resident)),
+        ("fixed_bytes", one(fixed)),
+        ("query_bytes", one(Some(core.memory.used_bytes() as u64))),
+        ("state_bytes", one(Some(in_memory as u64))),
+        ("state_file_bytes", one(Some(in_file as u64))),
     ])
 }

@@ -33,6 +33,7 @@ use crate::state::durable;
 use crate::state::gather::{Place, gather};
 use crate::state::row_index::RowIndex;
 use crate::state::segment_index::{SegmentIndex, Wanted};
+use crate::state::spill::{Charge, Spillable, StateVec, set_aside};
 use crate::time::Epoch;
 
 /// The death of a row that lives: later than any epoch. (0 is one: before the first checkpoint, recovery fills views as of it.)
@@ -52,13 +53,15 @@ pub struct Segment {
     pub first: u32,
     pub rows: Arc<RecordBatch>,
     /// Epoch in which each row died, [`ALIVE`] while it lives; made at the first death.
-    died: OnceLock<Box<[AtomicU64]>>,
+    died: OnceLock<StateVec<AtomicU64>>,
     index: SegmentIndex,
+    _memory: Charge,
 }
 
 impl Segment {
     fn new(first: u32, rows: RecordBatch) -> Self {
-        Segment { first, rows: Arc::new(rows), died: OnceLock::new(), index: SegmentIndex::default() }
+        let (rows, memory) = set_aside(rows);
+        Segment { first, rows: Arc::new(rows), died: OnceLock::new(), index: SegmentIndex::default(), _memory: memory }
     }
     fn end(&self) -> u32 {
         self.first + self.rows.num_rows() as u32
@@ -67,7 +70,7 @@ impl Segment {
         self.died.get().map_or(ALIVE, |d| d[row].load(Ordering::Acquire))
     }
     fn mark_died(&self, row: usize, epoch: Epoch) {
-        let died = self.died.get_or_init(|| (0..self.rows.num_rows()).map(|_| AtomicU64::new(ALIVE)).collect());
+        let died = self.died.get_or_init(|| deaths((0..self.rows.num_rows()).map(|_| ALIVE)));
         let before = died[row].swap(epoch, Ordering::Release);
         assert_eq!(before, ALIVE, "a row dies once");
     }
@@ -246,6 +249,12 @@ impl Segment {
     }
 }
 
+fn deaths(epochs: impl Iterator<Item = Epoch>) -> StateVec<AtomicU64> {
+    let mut died = StateVec::new_in(Spillable);
+    died.extend(epochs.map(AtomicU64::new));
+    died
+}
+
 fn births_end(births: &VecDeque<(Epoch, u32)>, epoch: Epoch) -> u32 {
     let after = births.partition_point(|b| b.0 <= epoch);
     assert!(after > 0, "the horizon's mark stays");
@@ -405,11 +414,8 @@ impl Arrangement {
         let first = self.segments[start].first;
         let segment = Segment::new(first, merged);
         if self.segments[start..].iter().any(|s| s.died.get().is_some()) {
-            let died: Box<[AtomicU64]> = self.segments[start..]
-                .iter()
-                .flat_map(|s| (0..s.rows.num_rows()).map(|r| AtomicU64::new(s.died_at(r))))
-                .collect();
-            assert!(segment.died.set(died).is_ok(), "a new segment has none");
+            let died = self.segments[start..].iter().flat_map(|s| (0..s.rows.num_rows()).map(|r| s.died_at(r)));
+            assert!(segment.died.set(deaths(died)).is_ok(), "a new segment has none");
         }
         self.segments.truncate(start);
         self.batches.truncate(start);
@@ -632,8 +638,7 @@ impl Arrangement {
                 }
                 let segment = Segment::new(self.end, merged);
                 if died.iter().any(|&d| d != ALIVE) {
-                    let marks = died.into_iter().map(AtomicU64::new).collect();
-                    assert!(segment.died.set(marks).is_ok(), "a new segment has none");
+                    assert!(segment.died.set(deaths(died.into_iter())).is_ok(), "a new segment has none");
                 }
                 self.push_segment(segment);
             }

@@ -52,8 +52,10 @@ pub trait Durable {
     /// everything again if the layout changed (`parts.len() != share.workers`), else changes only.
     fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()>;
 
-    /// Memory that it takes, about.
+    /// Memory that it takes, about, in memory or in the file of [`crate::state::spill`].
     fn state_bytes(&self) -> usize;
+    /// What of it can be in memory only.
+    fn fixed_bytes(&self) -> usize;
     /// Entries that it holds: groups, rows.
     fn state_rows(&self) -> usize;
 }

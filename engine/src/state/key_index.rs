@@ -9,17 +9,18 @@ use arrow::datatypes::DataType;
 use crate::delta::keys::KeyBatch;
 use crate::error::Result;
 use crate::state::key_table::KeyTable;
+use crate::state::spill::{Spillable, StateVec};
 
 pub const NONE: u32 = u32::MAX;
 
 pub struct KeyIndex {
     table: KeyTable,
     /// By key id: the newest position.
-    heads: Vec<u32>,
+    heads: StateVec<u32>,
     /// By position: the next older of the same key.
-    next: Vec<u32>,
+    next: StateVec<u32>,
     /// By position: the next newer; only where rows can be retracted.
-    previous: Option<Vec<u32>>,
+    previous: Option<StateVec<u32>>,
     /// SQL's `=`: rows with a NULL in the key match nothing and are left out.
     skip_nulls: bool,
     ids: Vec<u32>,
@@ -29,9 +30,9 @@ impl KeyIndex {
     pub fn new(types: &[DataType], retractable: bool, skip_nulls: bool) -> Result<Self> {
         Ok(KeyIndex {
             table: KeyTable::new(types)?,
-            heads: Vec::new(),
-            next: Vec::new(),
-            previous: retractable.then(Vec::new),
+            heads: StateVec::new_in(Spillable),
+            next: StateVec::new_in(Spillable),
+            previous: retractable.then(|| StateVec::new_in(Spillable)),
             skip_nulls,
             ids: Vec::new(),
         })

@@ -34,6 +34,7 @@ use self::slots::Slots;
 use crate::delta::hash::{hash_bytes, hash_u64, hash_u128, hash_with_nulls};
 use crate::delta::keys::{ByteKeys, KeyBatch, KeyEncoder, KeyForm, KeyValues};
 use crate::error::Result;
+use crate::state::spill::{Spillable, StateVec};
 
 /// What `find` answers for a key that is not there.
 pub const ABSENT: u32 = u32::MAX;
@@ -43,13 +44,13 @@ pub struct KeyTable {
     slots: Slots,
     values: Values,
     /// By id, once there was a key with a NULL: bit i says that column i is NULL.
-    null_masks: Vec<u8>,
+    null_masks: StateVec<u8>,
     free: Vec<u32>,
 }
 
 enum Values {
-    U64(Vec<u64>),
-    U128(Vec<u128>),
+    U64(StateVec<u64>),
+    U128(StateVec<u128>),
     Bytes(Arena),
 }
 
@@ -57,11 +58,11 @@ impl KeyTable {
     pub fn new(types: &[DataType]) -> Result<Self> {
         let encoder = KeyEncoder::new(types)?;
         let values = match encoder.form() {
-            KeyForm::U64 => Values::U64(Vec::new()),
-            KeyForm::U128 => Values::U128(Vec::new()),
-            KeyForm::Raw | KeyForm::Packed => Values::Bytes(Arena::default()),
+            KeyForm::U64 => Values::U64(StateVec::new_in(Spillable)),
+            KeyForm::U128 => Values::U128(StateVec::new_in(Spillable)),
+            KeyForm::Raw | KeyForm::Packed => Values::Bytes(Arena::new()),
         };
-        Ok(KeyTable { encoder, slots: Slots::new(), values, null_masks: Vec::new(), free: Vec::new() })
+        Ok(KeyTable { encoder, slots: Slots::new(), values, null_masks: StateVec::new_in(Spillable), free: Vec::new() })
     }
 
     pub fn encoder(&self) -> &KeyEncoder {

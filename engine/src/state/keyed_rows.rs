@@ -117,6 +117,9 @@ impl Durable for KeyedRows {
     fn state_bytes(&self) -> usize {
         self.rows.state_bytes() + self.index.state_bytes()
     }
+    fn fixed_bytes(&self) -> usize {
+        0
+    }
     fn state_rows(&self) -> usize {
         self.rows.live_rows() as usize
     }

@@ -9,5 +9,6 @@ pub mod keyed_rows;
 pub mod ordered_rows;
 pub mod row_index;
 pub mod segment_index;
+pub mod spill;
 pub mod store;
 pub mod table;

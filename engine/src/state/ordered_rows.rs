@@ -323,6 +323,9 @@ impl Durable for OrderedRows {
     fn state_bytes(&self) -> usize {
         self.bytes + self.keys.state_bytes() + self.lists.len() * size_of::<Rows>()
     }
+    fn fixed_bytes(&self) -> usize {
+        self.bytes + self.lists.len() * size_of::<Rows>()
+    }
     fn state_rows(&self) -> usize {
         self.lists.iter().map(|list| list.len()).sum()
     }

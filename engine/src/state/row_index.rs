@@ -5,18 +5,20 @@
 
 use hashbrown::HashTable;
 
+use crate::state::spill::{Spillable, StateVec};
+
 const NONE: u32 = u32::MAX;
 
 pub struct RowIndex {
     /// (hash, newest position with it)
-    heads: HashTable<(u64, u32)>,
+    heads: HashTable<(u64, u32), Spillable>,
     /// By position: the next older one of the same hash.
-    next: Vec<u32>,
+    next: StateVec<u32>,
 }
 
 impl RowIndex {
     pub fn new() -> Self {
-        RowIndex { heads: HashTable::new(), next: Vec::new() }
+        RowIndex { heads: HashTable::new_in(Spillable), next: StateVec::new_in(Spillable) }
     }
 
     /// The next positions, one for each hash.

@@ -8,6 +8,8 @@
 //! One record, not one vector per aggregate: the aggregates of a group are touched together, so they
 //! should share cache lines. The offsets are handed out when the operator is made.
 
+use crate::state::spill::{Spillable, StateVec};
+
 /// Offset of the number of rows in a group, an i64.
 pub const ROWS: usize = 0;
 /// Offset of the number of the epoch in which the group was touched last (the operator's own count).
@@ -15,13 +17,13 @@ pub const TOUCHED: usize = 1;
 const HEADER_WORDS: usize = 2;
 
 pub struct Cells {
-    words: Vec<u64>,
+    words: StateVec<u64>,
     width: usize,
 }
 
 impl Cells {
     pub fn new() -> Cells {
-        Cells { words: Vec::new(), width: HEADER_WORDS }
+        Cells { words: StateVec::new_in(Spillable), width: HEADER_WORDS }
     }
     /// Offset of `words` further words. Only before the first group.
     pub fn reserve(&mut self, words: usize) -> usize {

@@ -6,13 +6,15 @@
 
 use arrow::array::ArrayRef;
 
+use crate::state::spill::{Spillable, StateVec};
+
 const DIRTY: u8 = 1;
 /// A checkpoint has this entry, so its removal must be told.
 const SAVED: u8 = 2;
 
 pub struct Journal {
     everything: bool,
-    flags: Vec<u8>,
+    flags: StateVec<u8>,
     dirty: Vec<u32>,
     /// Key columns of removed entries.
     removed: Vec<Vec<ArrayRef>>,
@@ -30,7 +32,13 @@ pub enum Changes {
 
 impl Journal {
     pub fn new() -> Journal {
-        Journal { everything: true, flags: Vec::new(), dirty: Vec::new(), removed: Vec::new(), removed_rows: 0 }
+        Journal {
+            everything: true,
+            flags: StateVec::new_in(Spillable),
+            dirty: Vec::new(),
+            removed: Vec::new(),
+            removed_rows: 0,
+        }
     }
 
     /// An entry changed, or is new. `bound`: all ids are below.

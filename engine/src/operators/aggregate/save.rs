@@ -21,6 +21,7 @@ use super::values::Values;
 use crate::error::{Error, Result};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::ABSENT;
+use crate::state::spill::Passing;
 
 /// Key of a block's metadata: `groups`, or the number of a table of values.
 const PIECE: &str = "piece";
@@ -57,7 +58,8 @@ impl Aggregate {
 
     /// All blocks of these groups.
     fn group_blocks(&self, ids: &[u32]) -> Vec<RecordBatch> {
-        ids.chunks(BLOCK_ROWS).map(|ids| self.group_block(ids)).collect()
+        let mut passing = Passing::default();
+        ids.chunks(BLOCK_ROWS).map(|ids| passing.take(self.group_block(ids))).collect()
     }
 
     fn value_blocks(&self, number: usize, entries: &[u32]) -> Vec<RecordBatch> {
@@ -71,7 +73,8 @@ impl Aggregate {
             }
             block(number.to_string(), columns)
         };
-        entries.chunks(BLOCK_ROWS).map(block).collect()
+        let mut passing = Passing::default();
+        entries.chunks(BLOCK_ROWS).map(|entries| passing.take(block(entries))).collect()
     }
 
     fn value_tombstones(&self, number: usize, mut keys: Vec<ArrayRef>) -> RecordBatch {
@@ -234,6 +237,10 @@ impl Durable for Aggregate {
         self.groups.state_bytes() + self.cells.state_bytes() + beside + values
     }
 
+    fn fixed_bytes(&self) -> usize {
+        let beside: usize = self.accumulators.iter().map(|accumulator| accumulator.side_bytes()).sum();
+        beside + self.values.iter().map(Values::fixed_bytes).sum::<usize>()
+    }
     fn state_rows(&self) -> usize {
         self.groups.len() + self.values.iter().map(|values| values.table.len()).sum::<usize>()
     }

@@ -32,6 +32,7 @@ use super::journal::Journal;
 use super::order::{self, Order};
 use crate::error::Result;
 use crate::state::key_table::KeyTable;
+use crate::state::spill::{Spillable, StateVec};
 
 /// More heaps over one argument take another table.
 pub const HEAPS_MAX: usize = 30;
@@ -52,10 +53,10 @@ pub struct Values {
     pub table: KeyTable,
     pub journal: Journal,
     /// By entry, and in it by filter.
-    pub multiplicities: Vec<i64>,
-    group_of: Vec<u32>,
-    flags: Vec<u32>,
-    touched_in: Vec<u32>,
+    pub multiplicities: StateVec<i64>,
+    group_of: StateVec<u32>,
+    flags: StateVec<u32>,
+    touched_in: StateVec<u32>,
 
     /// Entries touched in this epoch, and their multiplicities before it.
     touched: Vec<u32>,
@@ -73,10 +74,10 @@ impl Values {
             heaps: Vec::new(),
             table: KeyTable::new(&[DataType::UInt32, data_type.clone()])?,
             journal: Journal::new(),
-            multiplicities: Vec::new(),
-            group_of: Vec::new(),
-            flags: Vec::new(),
-            touched_in: Vec::new(),
+            multiplicities: StateVec::new_in(Spillable),
+            group_of: StateVec::new_in(Spillable),
+            flags: StateVec::new_in(Spillable),
+            touched_in: StateVec::new_in(Spillable),
             touched: Vec::new(),
             before: Vec::new(),
             epoch: 1,
@@ -310,9 +311,13 @@ impl Values {
     }
 
     pub fn state_bytes(&self) -> usize {
-        let heaps: usize = self.heaps.iter().map(Heap::state_bytes).sum();
         let vectors = self.multiplicities.capacity() * 8 + self.flags.capacity() * 12;
-        self.table.state_bytes() + vectors + heaps
+        self.table.state_bytes() + vectors + self.fixed_bytes()
+    }
+
+    /// What of it can be in memory only.
+    pub fn fixed_bytes(&self) -> usize {
+        self.heaps.iter().map(Heap::state_bytes).sum()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::slots::fetch_ahead;
 use crate::delta::keys::ByteKeys;
+use crate::state::spill::{Spillable, StateVec};
 
 /// Key values by id, and the values of a batch by row.
 pub(super) trait ById<B: ?Sized> {
@@ -12,7 +13,7 @@ pub(super) trait ById<B: ?Sized> {
     fn fetch_ahead(&self, id: u32);
 }
 
-impl<T: Copy + Eq> ById<[T]> for Vec<T> {
+impl<T: Copy + Eq> ById<[T]> for StateVec<T> {
     #[inline(always)]
     fn equal(&self, id: u32, batch: &[T], row: usize) -> bool {
         self[id as usize] == batch[row]
@@ -34,10 +35,9 @@ impl<T: Copy + Eq> ById<[T]> for Vec<T> {
 }
 
 /// Byte strings by id, one after the other; rewritten when most of them were removed.
-#[derive(Default)]
 pub(super) struct Arena {
-    pub(super) data: Vec<u8>,
-    pub(super) places: Vec<Place>,
+    pub(super) data: StateVec<u8>,
+    pub(super) places: StateVec<Place>,
     dead_bytes: usize,
 }
 
@@ -48,6 +48,9 @@ pub(super) struct Place {
 }
 
 impl Arena {
+    pub(super) fn new() -> Arena {
+        Arena { data: StateVec::new_in(Spillable), places: StateVec::new_in(Spillable), dead_bytes: 0 }
+    }
     #[inline(always)]
     pub(super) fn get(&self, id: u32) -> &[u8] {
         let place = self.places[id as usize];
@@ -57,7 +60,7 @@ impl Arena {
         self.dead_bytes += self.places[id as usize].length as usize;
         self.places[id as usize].length = 0;
         if self.dead_bytes > 4096 && self.dead_bytes > self.data.len() / 2 {
-            let mut data = Vec::with_capacity(self.data.len() - self.dead_bytes);
+            let mut data = StateVec::with_capacity_in(self.data.len() - self.dead_bytes, Spillable);
             for place in &mut self.places {
                 let bytes = &self.data[place.start as usize..][..place.length as usize];
                 place.start = data.len() as u64;

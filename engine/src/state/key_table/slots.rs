@@ -2,6 +2,7 @@
 
 use super::ABSENT;
 use super::by_id::ById;
+use crate::state::spill::{StateVec, zeros};
 
 const PARTS_BITS: u32 = 6;
 /// How many parts a large table has.
@@ -21,7 +22,7 @@ pub(super) struct Slots {
 
 /// A table by itself: 2^bits slots, at most three quarters of them used.
 struct Part {
-    slots: Box<[u64]>,
+    slots: StateVec<u64>,
     used: usize,
     bits: u32,
 }
@@ -37,7 +38,7 @@ fn slot_of(tag: u32, id: u32) -> u64 {
 
 impl Part {
     fn new(bits: u32) -> Part {
-        Part { slots: vec![0; 1 << bits].into(), used: 0, bits }
+        Part { slots: zeros(1 << bits), used: 0, bits }
     }
     /// `position` is the tag without the bits that chose the part, moved to the top.
     #[inline(always)]

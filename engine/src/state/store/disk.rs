@@ -3,27 +3,21 @@
 use std::path::Path;
 
 /// Bytes that an ordinary user may still write to the file system that `path` is on; `None` where that is not known.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    use std::ffi::{CString, c_char, c_int};
+    use std::ffi::CString;
+    use std::mem::MaybeUninit;
     use std::os::unix::ffi::OsStrExt;
 
-    /// `struct statvfs` of glibc and musl on 64-bit Linux: eleven words of which the second is the size of a block and
-    /// the fifth the number of free ones; then words that this does not look at.
-    type Words = [u64; 32];
-    unsafe extern "C" {
-        fn statvfs(path: *const c_char, into: *mut Words) -> c_int;
-    }
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let mut words: Words = [0; 32];
-    // SAFETY: the path ends with a zero byte, and what is written is less than half as long as `words`.
-    let failed = unsafe { statvfs(path.as_ptr(), &mut words) };
-    (failed == 0).then(|| words[1].saturating_mul(words[4]))
-}
-
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub fn free_bytes(_: &Path) -> Option<u64> {
-    None
+    let mut room = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero byte, and the struct is the one that the call fills.
+    let failed = unsafe { libc::statvfs(path.as_ptr(), room.as_mut_ptr()) };
+    if failed != 0 {
+        return None;
+    }
+    // SAFETY: filled, since the call did not fail.
+    let room = unsafe { room.assume_init() };
+    Some(room.f_frsize.saturating_mul(room.f_bavail))
 }
 
 #[cfg(test)]

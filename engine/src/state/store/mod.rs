@@ -15,7 +15,7 @@ mod catalog;
 mod checkpoint;
 mod chunk;
 mod directory;
-mod disk;
+pub mod disk;
 mod faults;
 mod frame;
 mod inspect;
