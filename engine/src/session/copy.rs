@@ -53,7 +53,7 @@ impl CopyIn {
 impl Session {
     pub(super) fn style(&self) -> Result<Style> {
         let zone = Zone::parse(self.settings.value("timezone"))?;
-        Ok(Style { zone, now_us: Some(self.core.clock_us()) })
+        Ok(Style { zone, now_us: Some(self.now_us()) })
     }
 
     pub(super) fn copy_in(&mut self, copy: &Copy) -> Result<Outcome> {

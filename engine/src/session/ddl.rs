@@ -367,7 +367,7 @@ impl Session {
         let names = column_names(&bound.names, columns)?;
         let relation = Relation {
             kind: RelationKind::View,
-            columns: columns_of(&bound.plan, &names),
+            columns: columns_of(&bound.plan, &names)?,
             query: Some(stored_text(&scope, query)?),
             depends_on: dependencies(&scope, query)?,
             ..self.new_relation(name, text)?

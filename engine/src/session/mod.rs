@@ -20,6 +20,7 @@ mod portions;
 pub mod query;
 mod replace;
 mod settings;
+mod shielded;
 mod show;
 mod subscribe;
 mod system_state;

@@ -19,8 +19,11 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::joins::{
+    HashJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
+};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::Stream;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -28,6 +31,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::RowStream;
 use super::cancel::CancelHandle;
 use super::portions::{Portioned, Within};
+use super::shielded;
 use crate::error::Result;
 use crate::sql::bind::error_from;
 use crate::sql::bounds::Bounds;
@@ -45,6 +49,18 @@ pub fn interruptible(
         let alone = node.children().iter().any(|child| runs_alone(node.as_ref(), child.as_ref()));
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
             return Ok(Transformed::yes(cooperative(asking(join, cancel)?)));
+        }
+        if let Some(filter) = node.downcast_ref::<FilterExec>() {
+            let shielded = shielded::filter(filter)?;
+            return Ok(shielded.map_or_else(|| Transformed::no(node), Transformed::yes));
+        }
+        if let Some(join) = node.downcast_ref::<HashJoinExec>()
+            && let Some(filter) = join.filter()
+        {
+            let shielded = shielded::shield(filter.expression());
+            let filter = JoinFilter::new(shielded, filter.column_indices().to_vec(), filter.schema().clone());
+            let join = HashJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
+            return Ok(Transformed::yes(cooperative(Arc::new(join))));
         }
         if let Some(portioned) = Portioned::of(&node) {
             return Ok(Transformed::yes(Arc::new(portioned)));
@@ -102,7 +118,7 @@ impl<F: Future> Future for Aside<F> {
 /// The join with a filter that asks whether to go on.
 fn asking(join: &NestedLoopJoinExec, cancel: &CancelHandle) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let filter = join.filter().map(|filter| {
-        let asking = Asking { inner: filter.expression().clone(), cancel: cancel.clone() };
+        let asking = Asking { inner: shielded::shield(filter.expression()), cancel: cancel.clone() };
         JoinFilter::new(Arc::new(asking), filter.column_indices().to_vec(), filter.schema().clone())
     });
     Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?))

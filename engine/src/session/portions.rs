@@ -27,6 +27,7 @@ use datafusion::physical_plan::{
 };
 use futures::{Stream, StreamExt};
 
+use super::shielded;
 use crate::sql::bounds::{Bounds, dividing, is_too_many_bytes};
 
 /// What the constants of a projection may take in one batch.
@@ -45,7 +46,7 @@ pub struct Portioned {
 impl Portioned {
     pub fn of(node: &Arc<dyn ExecutionPlan>) -> Option<Portioned> {
         let projection = node.downcast_ref::<ProjectionExec>()?;
-        let columns: Arc<[_]> = projection.expr().iter().map(|column| column.expr.clone()).collect();
+        let columns: Arc<[_]> = projection.expr().iter().map(|column| shielded::shield(&column.expr)).collect();
         if columns.iter().all(|column| column.downcast_ref::<Column>().is_some()) {
             return None;
         }

@@ -253,11 +253,16 @@ impl Session {
         self.settings.search_path().into_iter().map(|p| if p == "$user" { user.clone() } else { p }).collect()
     }
 
+    /// When the transaction began or, outside of one, now.
+    pub(super) fn now_us(&self) -> i64 {
+        self.transaction.as_ref().and_then(|t| t.now_us).unwrap_or_else(|| self.core.clock_us())
+    }
+
     pub(super) fn bind_settings(&self) -> BindSettings {
         BindSettings {
             time_zone: self.settings.zone(),
             search_path: self.search_path(),
-            now: chrono::DateTime::from_timestamp_micros(self.core.clock_us()),
+            now: chrono::DateTime::from_timestamp_micros(self.now_us()),
             sort_reserve_bytes: Some(self.core.memory.sort_reserve_bytes()),
             ..BindSettings::default()
         }

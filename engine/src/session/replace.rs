@@ -109,7 +109,7 @@ impl Session {
             let names: Vec<String> = found.columns.iter().map(|column| column.name.clone()).collect();
             let text = found.query.as_deref().expect("it reads another relation by a query");
             let bound = bind_text(&state, &scope, text, &names).map_err(|error| cannot(error.nowhere()))?;
-            let columns = columns_of(&bound, &names);
+            let columns = columns_of(&bound, &names)?;
             let differs = columns.iter().zip(&found.columns).find(|(now, before)| now.sql_type != before.sql_type);
             if let Some((now, before)) = differs {
                 let types =

@@ -27,6 +27,8 @@ pub(super) struct Transaction {
     pub implicit: bool,
     pub failed: bool,
     pub read_only: bool,
+    /// When it began: what now() is in all of it.
+    pub now_us: Option<i64>,
     /// Fixed by the first read.
     pub epoch: Option<Epoch>,
     /// The relations that there were then.
@@ -98,7 +100,10 @@ impl Session {
                 t.read_only = read_only;
             }
             Some(_) => self.notice("WARNING", "25001", "there is already a transaction in progress".into()),
-            None => self.transaction = Some(Transaction { read_only, ..Transaction::default() }),
+            None => {
+                self.transaction =
+                    Some(Transaction { read_only, now_us: Some(self.core.clock_us()), ..Transaction::default() })
+            }
         }
         if let Some(level) = isolation {
             self.set(true, &[("transaction_isolation".to_string(), Some(level.to_string()))])?;
@@ -191,7 +196,12 @@ impl Session {
     pub async fn begin_implicit(&mut self) {
         if self.transaction.is_none() {
             let read_only = self.settings.value("default_transaction_read_only") == "on";
-            self.transaction = Some(Transaction { implicit: true, read_only, ..Transaction::default() });
+            self.transaction = Some(Transaction {
+                implicit: true,
+                read_only,
+                now_us: Some(self.core.clock_us()),
+                ..Transaction::default()
+            });
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use arrow::datatypes::FieldRef;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
@@ -124,13 +125,13 @@ impl Session {
         let mut bound = bind_query(&state, &scope, &query, &[])?;
         let names = column_names(&bound.names, d.columns)?;
         if d.options.contains_key(TTL) || d.options.contains_key(TTL_COLUMN) {
-            query = Cow::Owned(living(&scope, d, columns_of(&bound.plan, &names))?);
+            query = Cow::Owned(living(&scope, d, columns_of(&bound.plan, &names)?)?);
             bound = bind_query(&state, &scope, &query, &[])?;
         }
         let logical = rename(bound.plan, &names)?;
         let showing = if d.emit == Emit::OnWindowClose { Showing::Final } else { Showing::Changes };
         let plan = lower_bound(&state, logical.clone(), showing)?;
-        let columns = columns_of(&logical, &names);
+        let columns = columns_of(&logical, &names)?;
         let depends_on = crate::session::ddl::dependencies(&scope, &query)?;
         let mut options = d.options.clone();
         if plan.output().append_only {
@@ -334,11 +335,14 @@ pub fn column_names(bound: &[String], given: &[String]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-pub fn columns_of(plan: &LogicalPlan, names: &[String]) -> Vec<Column> {
-    plan.schema()
-        .fields()
-        .iter()
-        .zip(names)
-        .map(|(f, n)| Column { name: n.clone(), sql_type: sql_type_of(f), nullable: true, default: None })
-        .collect()
+/// Error: 42P16 for a column that none can be.
+pub fn columns_of(plan: &LogicalPlan, names: &[String]) -> Result<Vec<Column>> {
+    let column = |(field, name): (&FieldRef, &String)| {
+        let sql_type = sql_type_of(field);
+        if crate::sql::types::field(name, &sql_type, true).is_err() {
+            return Err(Error::new("42P16", format!("column \"{name}\" has pseudo-type {sql_type}")));
+        }
+        Ok(Column { name: name.clone(), sql_type, nullable: true, default: None })
+    };
+    plan.schema().fields().iter().zip(names).map(column).collect()
 }

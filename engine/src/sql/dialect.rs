@@ -8,7 +8,7 @@
 use std::any::TypeId;
 use std::cell::Cell;
 
-use sqlparser::ast::{BinaryOperator, Expr};
+use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -45,6 +45,20 @@ macro_rules! like_postgres {
     ($($method:ident),* $(,)?) => { $(fn $method(&self) -> bool { POSTGRES.$method() })* };
 }
 
+/// `- - a`: with parentheses, since as a text the signs would stand side by side, and `--` begins a comment.
+fn sign_of_signed(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let sign = |n: usize| match parser.peek_nth_token_ref(n).token {
+        Token::Minus => Some(UnaryOperator::Minus),
+        Token::Plus => Some(UnaryOperator::Plus),
+        _ => None,
+    };
+    let (op, Some(_)) = (sign(0)?, sign(1)) else { return None };
+    parser.next_token();
+    let precedence = DIALECT.prec_value(Precedence::MulDivModOp);
+    let signed = parser.parse_subexpr(precedence);
+    Some(signed.map(|expr| Expr::UnaryOp { op, expr: Box::new(Expr::Nested(Box::new(expr))) }))
+}
+
 impl Dialect for MillraceDialect {
     /// To sqlparser's own tests for a dialect, this is Postgres.
     fn dialect(&self) -> TypeId {
@@ -74,14 +88,14 @@ impl Dialect for MillraceDialect {
     fn prec_value(&self, precedence: Precedence) -> u8 {
         POSTGRES.prec_value(precedence)
     }
-    fn parse_prefix(&self, _: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         match ATTEMPTS.get() {
             0 => Some(Err(ParserError::RecursionLimitExceeded)),
             // The statement's time may be up: whoever reports the error looks for that first.
             left if left % 1024 == 0 && bounds::check().is_err() => Some(Err(ParserError::RecursionLimitExceeded)),
             left => {
                 ATTEMPTS.set(left - 1);
-                None
+                sign_of_signed(parser)
             }
         }
     }

@@ -1,18 +1,21 @@
-//! JOIN … USING and NATURAL JOIN, whose columns DataFusion takes from one side and leaves where they stand.
+//! JOIN … USING and NATURAL JOIN, spelt out as joins with ON.
 //!
-//! In Postgres `*` shows the columns that are joined by first and once, and under RIGHT and FULL JOIN they are the other
-//! side's, or whichever is not NULL:
+//! DataFusion takes the joined columns from one side, leaves them where they stand, and in a subquery takes their names for
+//! columns from outside. In Postgres `*` shows them first and once, and under RIGHT and FULL JOIN they are the other side's,
+//! or whichever is not NULL:
 //!
 //! ```text
 //!   SELECT * FROM a NATURAL JOIN b             SELECT a.k, a.x, b.y FROM a JOIN b USING (k)
 //!   SELECT k, x FROM a FULL JOIN b USING (k)   SELECT coalesce(a.k, b.k) AS k, x FROM a FULL JOIN b ON a.k = b.k
 //! ```
+//!
+//! Where FROM gives fewer names than there are columns, the others keep theirs: `t AS x (p)` becomes `t AS x (p, b, c)`.
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectItem, SetExpr, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, With,
+    self, BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, OrderByKind, Query, Select, SelectItem,
+    SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, With,
 };
 
 use crate::error::{Error, Result};
@@ -25,6 +28,19 @@ pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Optio
     struct Search;
     impl ast::Visitor for Search {
         type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            let mut ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+            match ctes.any(|cte| names_too_few(&cte.alias, Some(&cte.query))) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            match renamed(factor).is_some() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
         fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
             match select.from.iter().any(merges) {
                 true => ControlFlow::Break(()),
@@ -111,6 +127,13 @@ impl VisitorMut for Joins<'_> {
         let before = self.ctes.len();
         for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             cte.query.visit(self)?;
+            if names_too_few(&cte.alias, Some(&cte.query)) {
+                let mut query = cte.query.clone();
+                query.with = self.in_scope(query.with.take());
+                if let Some(names) = (self.columns)(&query) {
+                    name_all(&mut cte.alias, names);
+                }
+            }
             self.ctes.push(cte.clone());
         }
         self.ends.push((before, with));
@@ -126,6 +149,29 @@ impl VisitorMut for Joins<'_> {
         {
             select.from = vec![table_with_joins.as_ref().clone()];
             *factor = TableFactor::Derived { lateral: false, subquery, alias: alias.take(), sample: None };
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> Visit {
+        if renamed(factor).is_some() {
+            let mut plain = factor.clone();
+            if let TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } =
+                &mut plain
+            {
+                alias.columns.clear();
+            }
+            let names = match self.factor(&mut plain) {
+                Ok(columns) => columns.map(|columns| columns.into_iter().map(|column| column.name).collect()),
+                Err(error) => return ControlFlow::Break(Box::new(error)),
+            };
+            if let (
+                Some(names),
+                TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. },
+            ) = (names, factor)
+            {
+                name_all(alias, names);
+            }
         }
         ControlFlow::Continue(())
     }
@@ -161,11 +207,10 @@ impl Joins<'_> {
         if !select.from.iter().any(merges) {
             return Ok(());
         }
-        let on = select.from.iter().any(needs_on);
         // Made on a copy, so that a join of which something is not known stays as it is.
         let (mut from, mut columns) = (select.from.clone(), Vec::new());
         for table in &mut from {
-            match self.joined(table, on)? {
+            match self.joined(table)? {
                 Some(more) => columns.extend(more),
                 None => return Ok(()),
             }
@@ -180,7 +225,7 @@ impl Joins<'_> {
                         false => SelectItem::UnnamedExpr(column.expr.clone()),
                     }));
                 }
-                SelectItem::UnnamedExpr(Expr::Identifier(ident)) if on => {
+                SelectItem::UnnamedExpr(Expr::Identifier(ident)) => {
                     select.projection.push(match merged(&columns, &ident) {
                         Some(expr) => named(expr, &fold(&ident)),
                         None => SelectItem::UnnamedExpr(Expr::Identifier(ident)),
@@ -189,17 +234,15 @@ impl Joins<'_> {
                 other => select.projection.push(other),
             }
         }
-        if on {
-            replace_names(select, order_by, &columns);
-        }
+        self.replace_names(select, order_by, &columns);
         Ok(())
     }
 
     /// The columns of a chain of joins, whose conditions are rewritten; `None` where they are not known.
-    fn joined(&mut self, table: &mut TableWithJoins, on: bool) -> Result<Option<Vec<Column>>> {
-        let Some(mut left) = self.factor(&mut table.relation, on)? else { return Ok(None) };
+    fn joined(&mut self, table: &mut TableWithJoins) -> Result<Option<Vec<Column>>> {
+        let Some(mut left) = self.factor(&mut table.relation)? else { return Ok(None) };
         for join in &mut table.joins {
-            let Some(mut right) = self.factor(&mut join.relation, on)? else { return Ok(None) };
+            let Some(mut right) = self.factor(&mut join.relation)? else { return Ok(None) };
             let shared: Vec<String> = match constraint_of(&join.join_operator) {
                 Some(JoinConstraint::Using(names)) => {
                     names.iter().filter_map(|n| n.0.last().and_then(|part| part.as_ident())).map(fold).collect()
@@ -210,6 +253,9 @@ impl Joins<'_> {
                 }
                 _ => {
                     left.append(&mut right);
+                    if let Some((JoinConstraint::On(on), _)) = parts_of(&mut join.join_operator) {
+                        let _ = on.visit(&mut Replace { joins: self, columns: &left, scopes: Vec::new() });
+                    }
                     continue;
                 }
             };
@@ -229,10 +275,7 @@ impl Joins<'_> {
             let condition = conditions.into_iter().reduce(|a, b| binary(a, BinaryOperator::And, b));
             *constraint = match condition {
                 None => JoinConstraint::On(Expr::Value(Value::Boolean(true).into())),
-                Some(condition) if on => JoinConstraint::On(condition),
-                Some(_) => JoinConstraint::Using(
-                    shared.iter().map(|name| ObjectName::from(vec![Ident::with_quote('"', name)])).collect(),
-                ),
+                Some(condition) => JoinConstraint::On(condition),
             };
             out.append(&mut left);
             out.append(&mut right);
@@ -241,9 +284,9 @@ impl Joins<'_> {
         Ok(Some(left))
     }
 
-    fn factor(&mut self, factor: &mut TableFactor, on: bool) -> Result<Option<Vec<Column>>> {
+    fn factor(&mut self, factor: &mut TableFactor) -> Result<Option<Vec<Column>>> {
         let qualifier = match factor {
-            TableFactor::NestedJoin { table_with_joins, alias: None } => return self.joined(table_with_joins, on),
+            TableFactor::NestedJoin { table_with_joins, alias: None } => return self.joined(table_with_joins),
             TableFactor::Table { alias: Some(alias), .. }
             | TableFactor::Derived { alias: Some(alias), .. }
             | TableFactor::UNNEST { alias: Some(alias), .. } => alias.name.clone(),
@@ -257,10 +300,7 @@ impl Joins<'_> {
         if let SetExpr::Select(select) = query.body.as_mut() {
             select.from = vec![TableWithJoins { relation: factor.clone(), joins: Vec::new() }];
         }
-        if !self.ctes.is_empty() {
-            let with_token = ast::helpers::attached_token::AttachedToken::empty();
-            query.with = Some(With { with_token, recursive: true, cte_tables: self.visible() });
-        }
+        query.with = self.in_scope(None);
         let names = (self.columns)(query.as_ref());
         Ok(names.map(|names| {
             let column = |name: String| {
@@ -271,6 +311,14 @@ impl Joins<'_> {
         }))
     }
 
+    /// `own`, after the WITH queries around it.
+    fn in_scope(&self, own: Option<With>) -> Option<With> {
+        let mut cte_tables = self.visible();
+        cte_tables.extend(own.into_iter().flat_map(|with| with.cte_tables));
+        let with_token = ast::helpers::attached_token::AttachedToken::empty();
+        (!cte_tables.is_empty()).then_some(With { with_token, recursive: true, cte_tables })
+    }
+
     /// The WITH queries in scope, without those that an inner one of the same name hides.
     fn visible(&self) -> Vec<Cte> {
         let hidden =
@@ -279,23 +327,34 @@ impl Joins<'_> {
     }
 }
 
-/// Whether a column of USING is not simply the left side's.
-fn needs_on(from: &TableWithJoins) -> bool {
-    let nested = |factor: &TableFactor| match factor {
-        TableFactor::NestedJoin { table_with_joins, alias: None } => needs_on(table_with_joins),
-        _ => false,
-    };
-    nested(&from.relation)
-        || from.joins.iter().any(|join| {
-            use JoinOperator as J;
-            nested(&join.relation)
-                || matches!(
-                    join.join_operator,
-                    J::Right(JoinConstraint::Using(_) | JoinConstraint::Natural)
-                        | J::RightOuter(JoinConstraint::Using(_) | JoinConstraint::Natural)
-                        | J::FullOuter(JoinConstraint::Using(_) | JoinConstraint::Natural)
-                )
-        })
+/// The names of a factor that may be fewer than its columns.
+fn renamed(factor: &TableFactor) -> Option<&TableAlias> {
+    match factor {
+        TableFactor::Table { alias: Some(alias), args: None, .. } if names_too_few(alias, None) => Some(alias),
+        TableFactor::Derived { alias: Some(alias), subquery, .. } if names_too_few(alias, Some(subquery)) => {
+            Some(alias)
+        }
+        _ => None,
+    }
+}
+
+/// True too where it cannot be seen.
+fn names_too_few(alias: &TableAlias, query: Option<&Query>) -> bool {
+    let columns = query.and_then(|query| match query.body.as_ref() {
+        SetExpr::Values(values) => values.rows.first().map(|row| row.len()),
+        SetExpr::Select(select) => {
+            let plain =
+                |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+            select.projection.iter().all(plain).then_some(select.projection.len())
+        }
+        _ => None,
+    });
+    !alias.columns.is_empty() && columns.is_none_or(|columns| alias.columns.len() < columns)
+}
+
+fn name_all(alias: &mut TableAlias, names: Vec<String>) {
+    let more = names.into_iter().skip(alias.columns.len());
+    alias.columns.extend(more.map(|name| TableAliasColumnDef { name: Ident::with_quote('"', name), data_type: None }));
 }
 
 /// Takes the one column of this name.
@@ -327,50 +386,96 @@ fn merged(columns: &[Column], ident: &Ident) -> Option<Expr> {
     }
 }
 
-/// Puts what they mean in place of the joined columns' unqualified names, except in subqueries and where ORDER BY names a
-/// column of the result.
-fn replace_names(select: &mut Select, order_by: Option<&mut Option<ast::OrderBy>>, columns: &[Column]) {
-    struct Replace<'a> {
-        columns: &'a [Column],
-        depth: usize,
+/// Puts what they mean in place of the joined columns' unqualified names.
+struct Replace<'a, 'b> {
+    joins: &'a mut Joins<'b>,
+    columns: &'a [Column],
+    /// For each subquery around: how many WITH queries there were before it, and the names that its own FROM has; `None`
+    /// where they are not known.
+    scopes: Vec<(usize, Option<Vec<String>>)>,
+}
+
+impl VisitorMut for Replace<'_, '_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let before = self.joins.ctes.len();
+        self.joins.ctes.extend(query.with.iter().flat_map(|with| with.cte_tables.iter().cloned()));
+        let columns = self.columns;
+        let named = ast::visit_expressions(query, |expr| match expr {
+            Expr::Identifier(ident) if merged(columns, ident).is_some() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        // Without such a name it does not matter what there is.
+        let names = if named.is_break() { self.joins.names_in(&query.body) } else { None };
+        self.scopes.push((before, names));
+        ControlFlow::Continue(())
     }
-    impl VisitorMut for Replace<'_> {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let (0, Expr::Identifier(ident)) = (self.depth, &*expr)
-                && let Some(meant) = merged(self.columns, ident)
-            {
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        let (before, _) = self.scopes.pop().expect("pushed before");
+        self.joins.ctes.truncate(before);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(ident) = &*expr
+            && let Some(meant) = merged(self.columns, ident)
+        {
+            let name = fold(ident);
+            let inner = |(_, names): &(usize, Option<Vec<String>>)| names.as_ref().is_none_or(|n| n.contains(&name));
+            if !self.scopes.iter().any(inner) {
                 *expr = meant;
             }
-            ControlFlow::Continue(())
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Joins<'_> {
+    /// The names of all columns in FROM of a query's SELECTs.
+    fn names_in(&mut self, body: &SetExpr) -> Option<Vec<String>> {
+        match body {
+            SetExpr::Select(select) => {
+                let mut names = Vec::new();
+                for mut table in select.from.iter().cloned() {
+                    names.extend(self.joined(&mut table).ok()??.into_iter().map(|column| column.name));
+                }
+                Some(names)
+            }
+            SetExpr::SetOperation { left, right, .. } => {
+                let mut names = self.names_in(left)?;
+                names.extend(self.names_in(right)?);
+                Some(names)
+            }
+            SetExpr::Query(query) => self.names_in(&query.body),
+            SetExpr::Values(_) => Some(Vec::new()),
+            _ => None,
         }
     }
-    let mut replace = Replace { columns, depth: 0 };
-    let shown: Vec<String> = select
-        .projection
-        .iter()
-        .filter_map(|item| match item {
-            SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(fold),
-            _ => None,
-        })
-        .collect();
-    let from = std::mem::take(&mut select.from);
-    let _ = select.visit(&mut replace);
-    select.from = from;
-    let Some(Some(order_by)) = order_by else { return };
-    let OrderByKind::Expressions(exprs) = &mut order_by.kind else { return };
-    for item in exprs {
-        if !matches!(&item.expr, Expr::Identifier(ident) if shown.contains(&fold(ident))) {
-            let _ = item.visit(&mut replace);
+
+    /// Not where ORDER BY names a column of the result.
+    fn replace_names(&mut self, select: &mut Select, order_by: Option<&mut Option<ast::OrderBy>>, columns: &[Column]) {
+        let mut replace = Replace { joins: self, columns, scopes: Vec::new() };
+
+        let shown: Vec<String> = select
+            .projection
+            .iter()
+            .filter_map(|item| match item {
+                SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+                SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(fold),
+                _ => None,
+            })
+            .collect();
+        let from = std::mem::take(&mut select.from);
+        let _ = select.visit(&mut replace);
+        select.from = from;
+        let Some(Some(order_by)) = order_by else { return };
+        let OrderByKind::Expressions(exprs) = &mut order_by.kind else { return };
+        for item in exprs {
+            if !matches!(&item.expr, Expr::Identifier(ident) if shown.contains(&fold(ident))) {
+                let _ = item.visit(&mut replace);
+            }
         }
     }
 }

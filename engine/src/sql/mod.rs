@@ -1,5 +1,6 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
+pub mod aggregate_input;
 pub mod as_of;
 pub mod bind;
 pub mod bounds;

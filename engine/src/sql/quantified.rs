@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::sql::parse::parse_expression;
 
 /// What is true exactly where an operator is false.
-fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
+pub fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
     use BinaryOperator as O;
     Some(match op {
         O::Eq => O::NotEq,

@@ -26,8 +26,10 @@ use crate::error::{Error, Result};
 use crate::sql::functions::SERIES_ROWS;
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::subqueries::{self, Values};
-use crate::sql::{calls, functions, log, named_windows, quantified, types, unnest, window};
+use crate::sql::{aggregate_input, calls, functions, log, named_windows, quantified, types, unnest, window};
 
+/// A cube of more columns has more sets than anyone wants.
+const CUBE_MAX: usize = 12;
 /// Stands between a name and the number that makes it differ.
 const MARK: char = '\u{1}';
 
@@ -91,6 +93,9 @@ impl VisitorMut for Rewriter {
                 }
             }
         }
+        if let Err(error) = select_subqueries(&mut query.body) {
+            return ControlFlow::Break(Box::new(error));
+        }
         if let SetExpr::Values(values) = query.body.as_mut() {
             values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_literal);
         }
@@ -110,6 +115,9 @@ impl VisitorMut for Rewriter {
             mark_as_of(join)?;
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
+        select.from.iter().flat_map(|from| &from.joins).try_for_each(check_condition)?;
+        flatten_groups(select);
+        aggregate_input::take_order(select);
         if let Err(error) = resolve_positions(select) {
             return ControlFlow::Break(Box::new(error));
         }
@@ -227,6 +235,55 @@ fn mark_as_of(join: &mut ast::Join) -> ControlFlow<Box<Error>> {
     }
 }
 
+/// A join without a condition is a forgotten one.
+fn check_condition(join: &ast::Join) -> ControlFlow<Box<Error>> {
+    use ast::{JoinConstraint, JoinOperator as J};
+    if let TableFactor::NestedJoin { table_with_joins, .. } = &join.relation {
+        table_with_joins.joins.iter().try_for_each(check_condition)?;
+    }
+    match &join.join_operator {
+        J::Join(JoinConstraint::None)
+        | J::Inner(JoinConstraint::None)
+        | J::Left(JoinConstraint::None)
+        | J::LeftOuter(JoinConstraint::None)
+        | J::Right(JoinConstraint::None)
+        | J::RightOuter(JoinConstraint::None)
+        | J::FullOuter(JoinConstraint::None) => {
+            let error = Error::syntax("a join needs ON or USING").hint("Write CROSS JOIN for all pairs of rows.");
+            ControlFlow::Break(Box::new(error))
+        }
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// `GROUP BY (a, b), a` is `GROUP BY a, b`; `CUBE ((a, b), c)` and the like are the sets that they mean.
+fn flatten_groups(select: &mut Select) {
+    let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return };
+    let mut flat: Vec<Expr> = Vec::new();
+    for group in groups.drain(..) {
+        let parts = match group {
+            Expr::Tuple(parts) => parts,
+            Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) => {
+                let prefixes = (0..=sets.len()).rev().map(|n| sets[..n].concat()).collect();
+                vec![Expr::GroupingSets(prefixes)]
+            }
+            Expr::Cube(sets) if sets.iter().any(|set| set.len() != 1) && sets.len() <= CUBE_MAX => {
+                let n = sets.len();
+                let chosen =
+                    |bits: usize| (0..n).filter(move |i| bits >> (n - 1 - i) & 1 == 1).flat_map(|i| sets[i].clone());
+                vec![Expr::GroupingSets((0..1usize << n).rev().map(|bits| chosen(bits).collect()).collect())]
+            }
+            other => vec![other],
+        };
+        for part in parts {
+            if !flat.contains(&part) {
+                flat.push(part);
+            }
+        }
+    }
+    *groups = flat;
+}
+
 fn refuse(what: &str) -> ControlFlow<Box<Error>> {
     ControlFlow::Break(Box::new(Error::unsupported(what)))
 }
@@ -243,12 +300,12 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             Value::UnicodeStringLiteral(text) => Expr::Value(Value::SingleQuotedString(text.clone()).into()),
             _ => Expr::Value(value),
         },
-        // `x = ANY ('{1,2}')`: the literal is an array of what x is.
+        // `x = ANY (ARRAY[1, 2])` and `x = ANY ('{1,2}')`, whose items are of what x is.
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match literal_items(&right) {
             Some(list) => Expr::InList { expr: left, list, negated: false },
             None => match *right {
                 Expr::Subquery(subquery) => Expr::InSubquery { expr: left, subquery, negated: false },
-                right => Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right: Box::new(right), is_some },
+                right => any_of(left, BinaryOperator::Eq, right, is_some),
             },
         },
         Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => match literal_items(&right) {
@@ -263,7 +320,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 Some(spelt_out) => spelt_out,
                 None => Expr::AnyOp { left, compare_op, right, is_some },
             },
-            _ => Expr::AnyOp { left, compare_op, right, is_some },
+            _ => any_of(left, compare_op, *right, is_some),
         },
         Expr::AllOp { left, compare_op, right } => match right.as_ref() {
             Expr::Subquery(subquery) => match quantified::all(&left, &compare_op, subquery)? {
@@ -301,6 +358,17 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                     None => Expr::UnaryOp { op, expr },
                 }
             }
+            // A sign binds tighter than a power.
+            ast::UnaryOperator::Minus if is_power(&expr) => {
+                let mut power = *expr;
+                let mut base = &mut power;
+                while let Expr::BinaryOp { left, op: BinaryOperator::PGExp, .. } = base {
+                    base = left;
+                }
+                let number = std::mem::replace(base, Expr::Value(Value::Null.into()));
+                *base = rewrite_expr(Expr::UnaryOp { op, expr: Box::new(number) })?;
+                power
+            }
             // The least bigint, of which the digits alone are none.
             ast::UnaryOperator::Minus if is_digits(&expr, "9223372036854775808.") => {
                 let least = Expr::Value(Value::SingleQuotedString(i64::MIN.to_string()).into());
@@ -324,6 +392,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             {
                 function.name.0.remove(0);
             }
+            aggregate_input::guard_by_filter(&mut function);
             let name = function.name.to_string().to_lowercase();
             if let ("mod", Some([left, right])) = (name.as_str(), calls::arguments(&function).as_deref()) {
                 return Ok(Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))));
@@ -349,6 +418,14 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 return Ok(cast(call("now", Vec::new()), data_type));
             }
             return calls::respell(function);
+        }
+        Expr::Like { negated, any, expr, pattern, escape_char } => {
+            let (pattern, escape_char) = escaped(pattern, escape_char)?;
+            Expr::Like { negated, any, expr, pattern, escape_char }
+        }
+        Expr::ILike { negated, any, expr, pattern, escape_char } => {
+            let (pattern, escape_char) = escaped(pattern, escape_char)?;
+            Expr::ILike { negated, any, expr, pattern, escape_char }
         }
         Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
             let all = [Some(expr), Some(overlay_what), Some(overlay_from), overlay_for];
@@ -420,6 +497,38 @@ fn type_literals_within(expr: &mut Expr) {
     }
 }
 
+/// `VALUES (1, (SELECT 2)), …` is `SELECT 1 AS column1, (SELECT 2) AS column2 UNION ALL …`.
+fn select_subqueries(body: &mut SetExpr) -> Result<()> {
+    let SetExpr::Values(values) = body else { return Ok(()) };
+    let is_subquery = |expr: &Expr| match expr {
+        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    if ast::visit_expressions(values, is_subquery).is_continue() {
+        return Ok(());
+    }
+    let mut selects = Vec::new();
+    for mut row in std::mem::take(&mut values.rows) {
+        let mut query = crate::sql::parse::query("SELECT 1")?;
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            select.projection = std::mem::take(&mut *row)
+                .into_iter()
+                .enumerate()
+                .map(|(i, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::new(format!("column{}", i + 1)) })
+                .collect();
+        }
+        selects.push(query.body);
+    }
+    let all = selects.into_iter().reduce(|left, right| {
+        let (op, set_quantifier) = (ast::SetOperator::Union, ast::SetQuantifier::All);
+        Box::new(SetExpr::SetOperation { op, set_quantifier, left, right })
+    });
+    if let Some(all) = all {
+        *body = *all;
+    }
+    Ok(())
+}
+
 /// Among GROUPING SETS, ROLLUP and CUBE a number is the item of the SELECT list at that place; by itself in GROUP BY
 /// DataFusion knows it.
 fn resolve_positions(select: &mut Select) -> Result<()> {
@@ -457,8 +566,66 @@ fn is_digits(expr: &Expr, digits: &str) -> bool {
     matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
 }
 
-/// The elements of an array written in quotes.
+/// `LIKE 'a#%' ESCAPE '#'` is `LIKE 'a\%'`, as DataFusion knows it.
+fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Box<Expr>, Option<ast::ValueWithSpan>)> {
+    let escaping = escape.as_ref().and_then(|escape| match &escape.value {
+        Value::SingleQuotedString(escape) if escape != "\\" => Some(escape.clone()),
+        _ => None,
+    });
+    let (Some(escaping), Some(text)) = (escaping, crate::sql::values::quoted_text(&pattern)) else {
+        return Ok((pattern, escape));
+    };
+    let mut signs = escaping.chars();
+    let (sign, None) = (signs.next(), signs.next()) else {
+        let error = Error::new("22025", "invalid escape string");
+        return Err(error.hint("Escape string must be empty or one character."));
+    };
+    let (mut spelt, mut rest) = (String::new(), text.chars());
+    while let Some(c) = rest.next() {
+        match c {
+            c if Some(c) == sign => {
+                let Some(next) = rest.next() else {
+                    return Err(Error::new("22025", "LIKE pattern must not end with escape character"));
+                };
+                spelt.push('\\');
+                spelt.push(next);
+            }
+            '\\' => spelt.push_str("\\\\"),
+            c => spelt.push(c),
+        }
+    }
+    Ok((Box::new(Expr::Value(Value::SingleQuotedString(spelt).into())), None))
+}
+
+fn is_power(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
+}
+
+/// `x op ANY (array)`: DataFusion knows of NULLs in the array only for ALL. (A parameter gets its type from the shorter
+/// form.)
+fn any_of(left: Box<Expr>, compare_op: BinaryOperator, right: Expr, is_some: bool) -> Expr {
+    let placeholder = |expr: &Expr| match expr {
+        Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let typed = ast::visit_expressions(&right, placeholder).is_continue()
+        && ast::visit_expressions(left.as_ref(), placeholder).is_continue();
+    match quantified::opposite(&compare_op) {
+        Some(opposite) if typed => {
+            let all = Expr::AllOp { left, compare_op: opposite, right: Box::new(right) };
+            Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(all))) }
+        }
+        _ => Expr::AnyOp { left, compare_op, right: Box::new(right), is_some },
+    }
+}
+
+/// The elements of an array written out or in quotes.
 fn literal_items(expr: &Expr) -> Option<Vec<Expr>> {
+    if let Expr::Array(array) = expr {
+        let flat = |item: &Expr| !matches!(item, Expr::Array(_) | Expr::Subquery(_)) && !has_columns(item);
+        let plain = !array.elem.is_empty() && array.elem.iter().all(flat);
+        return plain.then(|| array.elem.clone());
+    }
     let items = crate::sql::text::nested::split_array(crate::sql::values::quoted_text(expr)?, false).ok()?;
     let literal = |item: Option<String>| Expr::Value(item.map_or(Value::Null, Value::SingleQuotedString).into());
     if items.is_empty() { None } else { Some(items.into_iter().map(literal).collect()) }

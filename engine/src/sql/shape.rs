@@ -339,6 +339,13 @@ fn single(subquery: Subquery) -> Result<Transformed<Expr>> {
     if plan.max_rows().is_some_and(|rows| rows <= 1) {
         return Ok(match first_row(plan, !subquery.outer_ref_columns.is_empty())? {
             Some(first) => Transformed::yes(with(first, &subquery)),
+            None if !field.is_nullable() && !has_a_row(plan) => {
+                // Without a row it is NULL, whatever its column is.
+                let value = Expr::Column(plan.schema().columns().remove(0));
+                let value = aggregate(max_udaf(), vec![value], Vec::new()).alias(field.name());
+                let plan = LogicalPlanBuilder::from(plan.clone()).aggregate(Vec::<Expr>::new(), [value])?.build()?;
+                Transformed::yes(with(plan, &subquery))
+            }
             None => Transformed::no(Expr::ScalarSubquery(subquery)),
         });
     }
@@ -358,6 +365,18 @@ fn single(subquery: Subquery) -> Result<Transformed<Expr>> {
         .build()?;
     let check = Single { field, signature: Signature::any(1, Volatility::Immutable) };
     Ok(Transformed::yes(ScalarUDF::from(check).call(vec![with(plan, &subquery)])))
+}
+
+/// Whether it has a row whatever its inputs are.
+fn has_a_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
+            plan.inputs().into_iter().all(has_a_row)
+        }
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        _ => false,
+    }
 }
 
 /// The first row of a correlated `SELECT v … ORDER BY w LIMIT 1` as an aggregate, which can be decorrelated.

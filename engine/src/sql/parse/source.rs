@@ -17,6 +17,8 @@ use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
 use crate::sql::window::PARTITION;
 
+/// An operator that has one of these may end with a sign.
+const OWN_SIGNS: [char; 10] = ['~', '!', '@', '#', '%', '^', '&', '|', '`', '?'];
 /// Operators in one flat chain.
 const CHAIN_MAX: usize = 1_000;
 /// CASEs within CASEs.
@@ -127,7 +129,7 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
         };
         Error::syntax(format!("{message} at or near \"{near}\"")).position(Some(source.position(byte)))
     })?;
-    let statements: Vec<Vec<TokenWithSpan>> = tokens
+    let statements: Vec<Vec<TokenWithSpan>> = without_signs(tokens)
         .split(|t| t.token == Token::SemiColon)
         .filter(|tokens| tokens.iter().any(significant))
         .map(<[_]>::to_vec)
@@ -136,6 +138,38 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
         check_bounds(tokens)?;
     }
     Ok(if statements.is_empty() { vec![Vec::new()] } else { statements })
+}
+
+/// `a>-2`: an operator's name ends with a sign only if there is something in it that no operator of SQL has.
+fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    fn cut(token: &Token) -> Option<(&str, &str)> {
+        match token {
+            Token::CustomBinaryOperator(name) if name.ends_with(['+', '-']) && !name.contains(OWN_SIGNS) => {
+                let rest = name.trim_end_matches(['+', '-']);
+                (!rest.is_empty()).then(|| name.split_at(rest.len()))
+            }
+            _ => None,
+        }
+    }
+    if tokens.iter().all(|t| cut(&t.token).is_none()) {
+        return tokens;
+    }
+    let mut out = Vec::with_capacity(tokens.len() + 1);
+    for token in tokens {
+        let Some((operator, signs)) = cut(&token.token) else {
+            out.push(token);
+            continue;
+        };
+        // Blanks around, so that the tokenizer sees each by itself.
+        let parts = signs.chars().fold(format!("{operator} "), |text, sign| text + &sign.to_string() + " ");
+        let Ok(parts) = Tokenizer::new(&DIALECT, &parts).tokenize() else {
+            out.push(token);
+            continue;
+        };
+        let parts = parts.into_iter().filter(|part| !matches!(part, Token::Whitespace(_)));
+        out.extend(parts.map(|part| TokenWithSpan { token: part, span: token.span }));
+    }
+    out
 }
 
 /// A query as text that parses to it again.
