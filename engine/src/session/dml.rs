@@ -16,7 +16,7 @@ use datafusion::datasource::MemTable;
 use sqlparser::ast;
 
 use super::plans::Plans;
-use super::query::{Argument, Scope, bind_query, fields_of, with_parameters};
+use super::query::{Argument, Scope, bind_query, fields_of, relations_of, with_parameters};
 use super::{Outcome, Session};
 use crate::catalog::{Column, Relation, RelationKind};
 use crate::delta::Delta;
@@ -486,11 +486,16 @@ impl Session {
         let query = returning_query(relation, alias, items)?;
         let mut scope = self.scope();
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
-        scope.extra.insert(relation.name.clone(), Arc::new(table));
+        scope.extra.insert(RETURNED.into(), Arc::new(table));
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, &query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
-        let snapshot = Arc::new(Snapshot { epoch: 0, relations: HashMap::new() });
+        // Subqueries see what there was before the statement.
+        let relations = relations_of(&scope.catalog, &plan)?;
+        let snapshot = match relations.is_empty() {
+            true => Arc::new(Snapshot { epoch: 0, relations: HashMap::new() }),
+            false => self.snapshot(&relations).await?,
+        };
         let (schema, rows) = self.run_over(&state, plan, &bound.names, snapshot, Ok).await?;
         let batches = self.collected(rows).await?;
         Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))), tag })
@@ -524,7 +529,7 @@ impl Session {
         let relation = self.relation(table)?;
         let query = returning_query(&relation, alias, items)?;
         let mut scope: Scope = self.scope();
-        scope.extra.insert(relation.name.clone(), no_rows(&relation)?);
+        scope.extra.insert(RETURNED.into(), no_rows(&relation)?);
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, &query, &[])?;
         Ok(super::query::output_schema(&bound.plan, &bound.names))
@@ -685,9 +690,11 @@ fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr
     }
 }
 
+/// The changed rows, apart from their table, which RETURNING may read too.
+const RETURNED: &str = "mr returned";
+
 fn returning_query(relation: &Relation, alias: Option<&str>, items: &[ast::SelectItem]) -> Result<ast::Query> {
-    let name = quoted(&relation.name);
-    let alias = alias.map_or(name.clone(), quoted);
+    let (name, alias) = (quoted(RETURNED), quoted(alias.unwrap_or(&relation.name)));
     with_parts(&format!("SELECT 1 FROM {name} AS {alias}"), |select| select.projection = items.to_vec())
 }
 

@@ -119,6 +119,10 @@ impl Relations for Scope {
         let relation = self.find(schema, name).ok_or_else(|| Error::undefined_relation(name))?;
         Ok(relation.watermark.as_ref().map(|w| relation.columns[w.column].name.clone()))
     }
+    fn primary_key(&self, schema: Option<&str>, name: &str) -> Result<Option<Vec<String>>> {
+        let relation = self.find(schema, name).filter(|relation| !relation.primary_key.is_empty());
+        Ok(relation.map(|r| r.primary_key.iter().map(|&column| r.columns[column].name.clone()).collect()))
+    }
     fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if schema.is_none() {
             if let Some(table) = self.extra.get(name) {

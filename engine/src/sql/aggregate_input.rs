@@ -12,7 +12,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
+    Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
+    Value, VisitMut, VisitorMut,
 };
 
 use crate::sql::parse::fold;
@@ -42,56 +43,108 @@ pub fn take_order(select: &mut Select) {
     }
     let [from] = select.from.as_mut_slice() else { return };
     let TableFactor::Derived { subquery, alias: Some(alias), .. } = &mut from.relation else { return };
-    if !from.joins.is_empty() || !alias.columns.is_empty() {
+    if !from.joins.is_empty() {
         return;
     }
-    let name = alias.name.clone();
-    if let Some(by) = order_of(subquery, &name, wildcard) {
+    if let Some(by) = order_of(subquery, alias, wildcard) {
         Ordered { by: Some(by), found: false }.visit(select);
     }
 }
 
-/// The order of a subquery's rows by its columns; it gets more of them where an expression is none of them.
-fn order_of(query: &mut Query, alias: &Ident, wildcard: bool) -> Option<Vec<OrderByExpr>> {
-    let OrderByKind::Expressions(items) = &query.order_by.as_ref()?.kind else { return None };
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let name_of = |item: &SelectItem| match item {
+/// `ARRAY (SELECT …)`: the aggregate over it, in its order; no rows are an empty array.
+pub fn array_of(query: Query) -> Expr {
+    let array = Ident::with_quote('"', "array");
+    let item = Ident::with_quote('"', "mr item");
+    let aggregate =
+        crate::sql::rewrite::call("array_agg", vec![Expr::CompoundIdentifier(vec![array.clone(), item.clone()])]);
+    let Ok(mut outer) = crate::sql::parse::query("SELECT 1 FROM (SELECT 1) AS \"array\" (\"mr item\")") else {
+        unreachable!("a text of our own");
+    };
+    if let SetExpr::Select(select) = outer.body.as_mut() {
+        select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
+        if let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation) {
+            **subquery = query;
+        }
+        take_order(select);
+    }
+    crate::sql::rewrite::call("mr_or_empty", vec![Expr::Subquery(outer)])
+}
+
+/// The SELECT whose items name a query's columns.
+fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::SetOperation { left, .. } => first_select(left),
+        SetExpr::Query(query) => first_select(&mut query.body),
+        _ => None,
+    }
+}
+
+fn name_of(item: &SelectItem) -> Option<Ident> {
+    match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.clone()),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
         _ => None,
-    };
+    }
+}
+
+/// The order of a subquery's rows by its columns; it gets more of them where an expression is none of them.
+fn order_of(query: &mut Query, alias: &mut TableAlias, wildcard: bool) -> Option<Vec<OrderByExpr>> {
+    let OrderByKind::Expressions(items) = &query.order_by.as_ref()?.kind else { return None };
+    let items = items.clone();
+    let simple = matches!(query.body.as_ref(), SetExpr::Select(select) if select.distinct.is_none());
+    let select = first_select(&mut query.body)?;
+    let shown = std::mem::take(&mut select.projection);
+    let star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    // Where an item stands, as far as no wildcard is before it.
+    let known = shown.iter().position(star).unwrap_or(shown.len());
     let (mut order, mut more) = (Vec::new(), Vec::new());
-    for item in items {
-        let shown = match &item.expr {
+    let mut names = alias.columns.clone();
+    for item in &items {
+        let place = match &item.expr {
             Expr::Value(value) => match &value.value {
-                Value::Number(place, _) => {
-                    let place = place.parse::<usize>().ok()?.checked_sub(1)?;
-                    if select.projection[..=place.min(select.projection.len().checked_sub(1)?)]
-                        .iter()
-                        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)))
-                    {
-                        return None;
-                    }
-                    Some(select.projection.get(place).and_then(name_of)?)
-                }
-                _ => return None,
+                Value::Number(place, _) => place.parse::<usize>().ok().and_then(|place| place.checked_sub(1)),
+                _ => None,
             },
-            Expr::Identifier(name) => select.projection.iter().filter_map(name_of).find(|n| fold(n) == fold(name)),
-            _ => None,
+            Expr::Identifier(name) => {
+                let same = |item: &SelectItem| name_of(item).is_some_and(|n| fold(&n) == fold(name));
+                shown.iter().position(same)
+            }
+            expr => shown.iter().position(|item| match item {
+                SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => e == expr,
+                _ => false,
+            }),
         };
-        let column = match shown {
-            Some(column) => column,
-            None if wildcard || select.distinct.is_some() => return None,
+        let column = match place {
+            Some(place) if place < known => match alias.columns.get(place) {
+                Some(column) => Some(column.name.clone()),
+                None => name_of(&shown[place]),
+            },
+            Some(place) => shown.get(place).and_then(name_of).filter(|_| alias.columns.is_empty()),
+            None => None,
+        };
+        let column = match column {
+            Some(column) => Some(column),
+            None if place.is_some() || wildcard || !simple || known < shown.len() && !names.is_empty() => None,
             None => {
                 let column = Ident::with_quote('"', format!("mr order {}", more.len() + 1));
                 more.push(SelectItem::ExprWithAlias { expr: item.expr.clone(), alias: column.clone() });
-                column
+                if !names.is_empty() {
+                    names.push(TableAliasColumnDef { name: column.clone(), data_type: None });
+                }
+                Some(column)
             }
         };
-        order.push(OrderByExpr { expr: Expr::CompoundIdentifier(vec![alias.clone(), column]), ..item.clone() });
+        let Some(column) = column else {
+            select.projection = shown;
+            return None;
+        };
+        order.push(OrderByExpr { expr: Expr::CompoundIdentifier(vec![alias.name.clone(), column]), ..item.clone() });
     }
+    select.projection = shown;
     select.projection.extend(more);
+    alias.columns = names;
     Some(order)
 }
 

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::config::ConfigOptions;
@@ -47,6 +47,10 @@ pub trait Relations: Send + Sync {
     fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableProvider>>>;
     /// The column of a stream's WATERMARK.
     fn event_time(&self, _schema: Option<&str>, _name: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+    /// The columns of a table's primary key.
+    fn primary_key(&self, _schema: Option<&str>, _name: &str) -> Result<Option<Vec<String>>> {
         Ok(None)
     }
     /// Names to suggest for one that is not there.
@@ -100,6 +104,13 @@ pub fn bind_finishing(
             let mut spelt_out = query.clone();
             match crate::sql::whole_rows::spell_out(&mut spelt_out) {
                 true => marked(&spelt_out).map_err(|_| error),
+                false => Err(error),
+            }
+        }
+        Err(error) if error.code == "42803" => {
+            let mut grouped = query.clone();
+            match crate::sql::primary_keys::name_columns(&mut grouped, relations) {
+                true => marked(&grouped).map_err(|_| error),
                 false => Err(error),
             }
         }
@@ -323,7 +334,7 @@ pub fn bind_expression(state: &SessionState, schema: &DFSchema, expr: &ast::Expr
     let simplifier = ExprSimplifier::new(info);
     let expr = crate::sql::functions::prepare(expr, schema).map_err(error_from)?;
     let expr = simplifier.coerce(expr, schema).map_err(error_from)?;
-    let expr = crate::sql::functions::settle(expr, schema).map_err(error_from)?;
+    let expr = crate::sql::functions::settle(expr, schema, state.config_options()).map_err(error_from)?;
     bounds::planning(|| simplifier.simplify(expr)).map_err(error_from)
 }
 
@@ -453,6 +464,9 @@ impl ContextProvider for BindContext<'_> {
         Ok(provider_as_source(function.create_table_provider_with_args(arguments)?))
     }
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
+        // Of later rows nothing is known.
+        let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()));
         Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

@@ -167,9 +167,39 @@ pub fn respell(mut function: Function) -> Result<Expr> {
             Ok(Expr::Function(function))
         }
         "mode" if !function.within_group.is_empty() => ordered_set(function, "mr_mode"),
-        "percentile_disc" if !function.within_group.is_empty() => ordered_set(function, "mr_percentile_disc"),
+        "percentile_cont" if !function.within_group.is_empty() => {
+            let list = list_of_doubles();
+            ordered_set(with_fractions(function), "mr_percentile_cont").map(|call| typed_argument(call, 0, list))
+        }
+        "percentile_disc" if !function.within_group.is_empty() => {
+            ordered_set(with_fractions(function), "mr_percentile_disc")
+        }
         _ => Ok(Expr::Function(function)),
     }
+}
+
+fn list_of_doubles() -> ast::DataType {
+    ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::DoublePrecision), None))
+}
+
+/// A percentile's fractions that are written out as an array are doubles.
+fn with_fractions(mut function: Function) -> Function {
+    if let FunctionArguments::List(list) = &mut function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(fractions @ Expr::Array(_)))] = list.args.as_mut_slice()
+    {
+        *fractions = cast(fractions.clone(), list_of_doubles());
+    }
+    function
+}
+
+fn typed_argument(mut call: Expr, number: usize, data_type: ast::DataType) -> Expr {
+    if let Expr::Function(function) = &mut call
+        && let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) = list.args.get_mut(number)
+    {
+        *argument = cast(argument.clone(), data_type);
+    }
+    call
 }
 
 /// DISTINCT values come in their order, where none is asked for.

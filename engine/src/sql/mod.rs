@@ -2,6 +2,7 @@
 
 pub mod aggregate_input;
 pub mod as_of;
+mod below;
 pub mod bind;
 pub mod bounds;
 mod calls;
@@ -24,6 +25,7 @@ mod named_windows;
 pub mod ordered;
 pub mod parse;
 pub mod planner;
+mod primary_keys;
 mod quantified;
 mod rewrite;
 mod rules;

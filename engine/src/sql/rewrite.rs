@@ -121,6 +121,14 @@ impl VisitorMut for Rewriter {
         if let Err(error) = resolve_positions(select) {
             return ControlFlow::Break(Box::new(error));
         }
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            if let Some(on) = condition_of_outer(join) {
+                spell_out_subqueries(on)?;
+            }
+        }
+        if let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by {
+            groups.iter_mut().try_for_each(spell_out_subqueries)?;
+        }
         name_items(select);
         if let Err(error) = named_windows::resolve(select) {
             return ControlFlow::Break(Box::new(error));
@@ -131,12 +139,7 @@ impl VisitorMut for Rewriter {
                 if let Some(items) = calls::unnested(expr) {
                     *expr = items;
                 }
-                if let ControlFlow::Break(error) = expr.visit(&mut Values) {
-                    return ControlFlow::Break(error);
-                }
-                if let Err(error) = quantified::spell_out_in(expr) {
-                    return ControlFlow::Break(Box::new(error));
-                }
+                spell_out_subqueries(expr)?;
             }
         }
         ControlFlow::Continue(())
@@ -235,6 +238,38 @@ fn mark_as_of(join: &mut ast::Join) -> ControlFlow<Box<Error>> {
     }
 }
 
+/// The condition of a join that keeps rows without a match.
+fn condition_of_outer(join: &mut ast::Join) -> Option<&mut Expr> {
+    use ast::{JoinConstraint, JoinOperator as J};
+    match &mut join.join_operator {
+        J::Left(JoinConstraint::On(on))
+        | J::LeftOuter(JoinConstraint::On(on))
+        | J::Right(JoinConstraint::On(on))
+        | J::RightOuter(JoinConstraint::On(on))
+        | J::FullOuter(JoinConstraint::On(on)) => Some(on),
+        _ => None,
+    }
+}
+
+/// IN, EXISTS, ANY and ALL as values.
+fn spell_out_subqueries(expr: &mut Expr) -> ControlFlow<Box<Error>> {
+    expr.visit(&mut Values)?;
+    match quantified::spell_out_in(expr) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+/// What the clock's words with a number of digits after the second are.
+fn of_clock(name: &str) -> Option<ast::DataType> {
+    match name {
+        "current_timestamp" => Some(ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz)),
+        "localtimestamp" => Some(ast::DataType::Timestamp(None, ast::TimezoneInfo::None)),
+        "localtime" => Some(ast::DataType::Time(None, ast::TimezoneInfo::None)),
+        _ => None,
+    }
+}
+
 /// A join without a condition is a forgotten one.
 fn check_condition(join: &ast::Join) -> ControlFlow<Box<Error>> {
     use ast::{JoinConstraint, JoinOperator as J};
@@ -320,14 +355,20 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 Some(spelt_out) => spelt_out,
                 None => Expr::AnyOp { left, compare_op, right, is_some },
             },
-            _ => any_of(left, compare_op, *right, is_some),
+            _ => match quoted_items(&left, &right) {
+                Some(items) => each(&left, &compare_op, items, BinaryOperator::Or),
+                None => any_of(left, compare_op, *right, is_some),
+            },
         },
         Expr::AllOp { left, compare_op, right } => match right.as_ref() {
             Expr::Subquery(subquery) => match quantified::all(&left, &compare_op, subquery)? {
                 Some(spelt_out) => spelt_out,
                 None => Expr::AllOp { left, compare_op, right },
             },
-            _ => Expr::AllOp { left, compare_op, right },
+            _ => match quoted_items(&left, &right) {
+                Some(items) => each(&left, &compare_op, items, BinaryOperator::And),
+                None => Expr::AllOp { left, compare_op, right },
+            },
         },
         // Whether it is known, and not only whether it is true.
         Expr::IsNull(_)
@@ -392,10 +433,37 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             {
                 function.name.0.remove(0);
             }
+            if let FunctionArguments::Subquery(query) = &function.args
+                && function.name.0.last().and_then(|part| part.as_ident()).is_some_and(|name| fold(name) == "array")
+            {
+                return Ok(aggregate_input::array_of(query.as_ref().clone()));
+            }
             aggregate_input::guard_by_filter(&mut function);
             let name = function.name.to_string().to_lowercase();
             if let ("mod", Some([left, right])) = (name.as_str(), calls::arguments(&function).as_deref()) {
                 return Ok(Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))));
+            }
+            if let ("values", Some(row)) = (name.as_str(), calls::arguments(&function)) {
+                let mut query = crate::sql::parse::query("VALUES (1)")?;
+                if let SetExpr::Values(values) = query.body.as_mut() {
+                    *values.rows[0] = row.to_vec();
+                }
+                return Ok(Expr::Subquery(query));
+            }
+            if let (Some(kind), Some([Expr::Value(digits)])) = (of_clock(&name), calls::arguments(&function).as_deref())
+                && let Value::Number(digits, _) = &digits.value
+            {
+                let now = rewrite_expr(Expr::Function(match call("now", Vec::new()) {
+                    Expr::Function(now) => now,
+                    _ => unreachable!("a call"),
+                }))?;
+                let cut = match digits.as_str() {
+                    "0" => "second",
+                    "1" | "2" | "3" => "milliseconds",
+                    _ => "microseconds",
+                };
+                let cut = Expr::Value(Value::SingleQuotedString(cut.into()).into());
+                return Ok(cast(call("date_trunc", vec![cut, now]), kind));
             }
             if let ("date", Some([moment])) = (name.as_str(), calls::arguments(&function).as_deref()) {
                 return Ok(cast(moment.clone(), ast::DataType::Date));
@@ -450,7 +518,9 @@ fn type_literal(expr: &mut Expr) {
     fn is_small(expr: &Expr) -> bool {
         match expr {
             Expr::Value(value) => matches!(&value.value, Value::Number(digits, _) if digits.parse::<i32>().is_ok()),
-            Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } | Expr::Nested(expr) => is_small(expr),
+            Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } | Expr::Nested(expr) => {
+                is_small(expr)
+            }
             _ => false,
         }
     }
@@ -599,6 +669,19 @@ fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Bo
 
 fn is_power(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
+}
+
+/// The elements of an array in quotes, if the other side may be repeated for each.
+fn quoted_items(left: &Expr, right: &Expr) -> Option<Vec<Expr>> {
+    let simple = matches!(left, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_));
+    (simple && !matches!(right, Expr::Array(_))).then(|| literal_items(right)).flatten()
+}
+
+/// `x op a AND x op b …`
+fn each(left: &Expr, op: &BinaryOperator, items: Vec<Expr>, and: BinaryOperator) -> Expr {
+    let all = items.into_iter().map(|item| binary(left.clone(), op.clone(), item));
+    let all = all.reduce(|a, b| binary(a, and.clone(), b)).unwrap_or(Expr::Value(Value::Null.into()));
+    Expr::Nested(Box::new(all))
 }
 
 /// `x op ANY (array)`: DataFusion knows of NULLs in the array only for ALL. (A parameter gets its type from the shorter

@@ -27,12 +27,13 @@ use datafusion::logical_expr::expr::{AggregateFunction, Alias};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     AggregateUDF, Cast, ColumnarValue, Distinct, Expr, FetchType, JoinType, LogicalPlan, LogicalPlanBuilder,
-    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType, SortExpr, Subquery, Union,
-    Volatility, lit, when,
+    RecursiveQuery, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType, SortExpr,
+    Subquery, Union, Volatility, lit, when,
 };
 
 use crate::error::Error;
 use crate::sql::as_of;
+use crate::sql::below;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::dependent;
 use crate::sql::functions::{array_repeat, sum, without_padding};
@@ -86,6 +87,18 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(single.update_data(|expr| name.restore(expr)))
         })?;
         changed |= plan.transformed;
+        let plan = match (below::computed(&plan.data)?, &plan.data) {
+            (Some(computed), _) => Transformed::yes(computed),
+            (None, LogicalPlan::RecursiveQuery(recursive)) => match with_nulls(&recursive.static_term)? {
+                Some(first) => {
+                    let static_term = Arc::new(first);
+                    Transformed::yes(LogicalPlan::RecursiveQuery(RecursiveQuery { static_term, ..recursive.clone() }))
+                }
+                None => plan,
+            },
+            (None, _) => plan,
+        };
+        changed |= plan.transformed;
         if let Some(joined) = dependent::joined(&plan.data)? {
             changed = true;
             return Ok(Transformed::yes(joined));
@@ -93,6 +106,55 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
         if changed { Ok(Transformed::yes(plan.data.recompute_schema()?)) } else { Ok(plan) }
     })?;
     Ok(plan.data)
+}
+
+/// The rows that a recursion begins with; later ones may have NULL where these have none.
+fn with_nulls(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    if plan.schema().fields().iter().all(|field| field.is_nullable()) {
+        return Ok(None);
+    }
+    // Something that is no constant: those are computed, and seen not to be NULL.
+    let one = LogicalPlanBuilder::values(vec![vec![lit(1)]])?
+        .project([Expr::Column(Column::new_unqualified("column1")).alias("mr one")])?;
+    let unknown = Expr::Column(Column::new_unqualified("mr one"));
+    let nullable = |((qualifier, field), column): ((Option<&_>, &FieldRef), Column)| match field.is_nullable() {
+        true => Expr::Column(column),
+        false => ScalarUDF::from(MaybeNull::default())
+            .call(vec![Expr::Column(column), unknown.clone()])
+            .alias_qualified(qualifier.cloned(), field.name()),
+    };
+    let columns: Vec<Expr> = plan.schema().iter().zip(plan.schema().columns()).map(nullable).collect();
+    LogicalPlanBuilder::from(plan.clone()).cross_join(one.build()?)?.project(columns)?.build().map(Some)
+}
+
+/// `mr_maybe_null(x, y)`: x, of which nobody may think that it is never NULL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct MaybeNull {
+    signature: Signature,
+}
+
+impl Default for MaybeNull {
+    fn default() -> Self {
+        MaybeNull { signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for MaybeNull {
+    fn name(&self) -> &str {
+        "mr_maybe_null"
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(args.arg_fields[0].as_ref().clone().with_name(self.name()).with_nullable(true)))
+    }
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(args.args.remove(0))
+    }
 }
 
 /// The value of a literal that stands for a column of a SELECT.
@@ -158,6 +220,12 @@ fn pad(operation: &str, inputs: &[LogicalPlan], column: usize, changes: &mut [Ve
 fn check_padding(plan: &LogicalPlan, shown: bool) -> Result<()> {
     let shows = match plan {
         LogicalPlan::Union(union) => {
+            // An ORDER BY above may have got a column of its own from one of them.
+            let width = union.schema.fields().len();
+            if union.inputs.iter().any(|input| input.schema().fields().len() != width) {
+                let error = Error::unsupported("ORDER BY of a UNION by anything but its columns");
+                return Err(DataFusionError::External(Box::new(error.hint("Only result column names can be used."))));
+            }
             for column in 0..union.schema.fields().len() {
                 let fields = union.inputs.iter().map(|input| &input.schema().fields()[column]);
                 let types: Vec<String> = fields.map(|field| sql_type_of(field)).collect();

@@ -56,6 +56,7 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
         (D::Timestamp(_, Some(_)), D::Timestamp(_, None) | D::Date32 | D::Time64(_)) => true,
         (D::Timestamp(_, None), D::Date32 | D::Time64(_)) => true,
         (D::Timestamp(_, None), D::Timestamp(_, Some(_))) | (D::Date32, D::Timestamp(..)) => true,
+        (D::List(from), D::List(to)) => from != to && function(from.data_type(), to).is_some(),
         _ => false,
     };
     needed.then(|| ScalarUDF::from(CastFunction::new(to.clone())))
@@ -184,6 +185,12 @@ impl CastFunction {
             return by_arrow(&CastFunction::new(Arc::new(field)).cast(&array, from, style)?, to);
         }
         match (array.data_type(), to) {
+            (D::List(item), D::List(to)) => {
+                let lists = array.as_list::<i32>();
+                let items = apply(lists.values(), item, to, style)?;
+                let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+                Ok(Arc::new(ListArray::try_new(to.clone(), offsets, items, nulls)?))
+            }
             (D::Utf8, D::Utf8) => self.narrow(array.as_string::<i32>(), from, style),
             (D::Utf8, _) => read(&self.to, array.as_string::<i32>(), style),
             (_, D::Utf8) => self.narrow(&to_text(&array, from, style), from, style),

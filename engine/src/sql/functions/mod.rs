@@ -19,6 +19,7 @@ mod ranks;
 mod regression;
 pub mod session;
 mod settle;
+mod sleep;
 mod string_agg;
 mod sum_avg;
 mod tags;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::Field;
 use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::planner::ExprPlanner;
@@ -58,6 +60,7 @@ pub fn register(state: &mut SessionState) {
     let full = "the registry takes any function";
     let mut scalars: Vec<ScalarUDF> = vec![
         now::Now::default().into(),
+        sleep::Sleep::default().into(),
         timezone::Timezone::default().into(),
         fields::Part::extract().into(),
         fields::Part::date_part().into(),
@@ -141,6 +144,6 @@ pub fn prepare(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 /// What the analyzer's rules do to an expression that stands alone, its types being settled.
-pub fn settle(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    settle::expression(expr, schema).map(|expr| expr.data)
+pub fn settle(expr: Expr, schema: &DFSchema, options: &ConfigOptions) -> Result<Expr> {
+    settle::expression(expr, schema, settle::days_differ(options)).map(|expr| expr.data)
 }

@@ -10,13 +10,14 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{arithmetic, casts, intervals, math, tags};
+use super::{arithmetic, casts, declared, intervals, math, tags};
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
 use crate::sql::context::WRITTEN;
+use crate::sql::text::Zone;
 use crate::sql::types::{sql_type_of, sql_type_of_arrow};
 
 #[derive(Debug)]
@@ -26,7 +27,8 @@ impl AnalyzerRule for Settle {
     fn name(&self) -> &str {
         "settle"
     }
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
+        let moves = days_differ(options);
         plan.transform_up_with_subqueries(|plan| {
             let mut schema = merge_schema(&plan.inputs());
             if let LogicalPlan::TableScan(scan) = &plan {
@@ -35,7 +37,7 @@ impl AnalyzerRule for Settle {
             let names = NamePreserver::new(&plan);
             let plan = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                Ok(expression(expr, &schema)?.update_data(|expr| name.restore(expr)))
+                Ok(expression(expr, &schema, moves)?.update_data(|expr| name.restore(expr)))
             })?;
             if plan.transformed { plan.map_data(|plan| plan.recompute_schema()) } else { Ok(plan) }
         })
@@ -56,9 +58,9 @@ fn no_cast(from: &DataType, to: &DataType) -> bool {
 }
 
 /// The same for an expression over these columns.
-pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub fn expression(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
-        let settled = settled(expr, schema)?;
+        let settled = settled(expr, schema, moves)?;
         // The type of a cast is told already.
         Ok(match settled.data {
             Expr::Cast(_) => settled,
@@ -71,8 +73,71 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-fn settled(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+/// Functions of text, which take a char(n) without its padding.
+const OF_TEXT: &[&str] = &[
+    "ascii",
+    "btrim",
+    "initcap",
+    "left",
+    "lower",
+    "lpad",
+    "ltrim",
+    "md5",
+    "overlay",
+    "quote_ident",
+    "quote_literal",
+    "regexp_match",
+    "regexp_matches",
+    "regexp_replace",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substring",
+    "translate",
+    "upper",
+];
+
+fn is_padded(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field).starts_with("character("))
+}
+
+/// Whether days of the session's zone are of different lengths: then timestamptz + interval asks for the zone.
+pub fn days_differ(options: &ConfigOptions) -> bool {
+    let zone = options.execution.time_zone.as_deref().and_then(|name| Zone::parse(name).ok());
+    matches!(zone, Some(Zone::Named(_)))
+}
+
+/// An interval that is more than a time, added to a timestamptz. Conditions on now() stay as they are known.
+fn moves_by_days(left: &Expr, op: &Operator, right: &Expr, schema: &DFSchema) -> bool {
+    let time_only = match right {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(by)), _) => by.months == 0 && by.days == 0,
+        _ => false,
+    };
+    let now = |expr: &Expr| matches!(expr, Expr::ScalarFunction(function) if function.name() == "now");
+    matches!(op, Operator::Plus | Operator::Minus)
+        && !time_only
+        && left.get_type(schema).is_ok_and(|t| matches!(t, DataType::Timestamp(_, Some(_))))
+        && right.get_type(schema).is_ok_and(|t| matches!(t, DataType::Interval(_)))
+        && !left.exists(|expr| Ok(now(expr))).unwrap_or(true)
+}
+
+fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Expr>> {
     match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ Operator::Plus, right })
+            if moves && moves_by_days(&right, &op, &left, schema) =>
+        {
+            Ok(Transformed::yes(declared::named("mr_move")?.call(vec![*right, *left])))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if moves && moves_by_days(&left, &op, &right, schema) => {
+            let by = if op == Operator::Minus { Expr::Negative(right) } else { *right };
+            Ok(Transformed::yes(declared::named("mr_move")?.call(vec![*left, by])))
+        }
         // Settled before.
         Expr::Cast(Cast { expr, field }) if matches!(expr.as_ref(), Expr::Cast(inner) if inner.field == field) => {
             Ok(Transformed::yes(*expr))
@@ -96,6 +161,12 @@ fn settled(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(data_type @ (DataType::Int16 | DataType::Int32 | DataType::Int64)) => {
                 let zero = Expr::Literal(ScalarValue::new_zero(&data_type)?, None);
                 Ok(Transformed::yes(arithmetic::call(arithmetic::Arithmetic::Subtract, zero, *expr)))
+            }
+            // The sign of NaN is no part of it.
+            Ok(data_type @ (DataType::Float32 | DataType::Float64)) => {
+                let minus = Expr::Literal(ScalarValue::new_negative_one(&data_type)?, None);
+                let product = BinaryExpr::new(expr, Operator::Multiply, Box::new(minus));
+                Ok(Transformed::yes(Expr::BinaryExpr(product)))
             }
             _ => Ok(Transformed::no(Expr::Negative(expr))),
         },
@@ -123,6 +194,26 @@ fn settled(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Some(function) => Transformed::yes(function.call(vec![*expr])),
                 None => Transformed::new_transformed(Expr::Cast(Cast { expr, field }), cut),
             })
+        }
+        // The padding of a char(n) is no part of it as a text.
+        Expr::ScalarFunction(mut function)
+            if OF_TEXT.contains(&function.name())
+                && function.args.iter().any(|argument| is_padded(argument, schema)) =>
+        {
+            for argument in function.args.iter_mut().filter(|argument| is_padded(argument, schema)) {
+                let taken = std::mem::replace(argument, Expr::Literal(ScalarValue::Null, None));
+                *argument = super::without_padding(taken)?;
+            }
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        Expr::AggregateFunction(mut call)
+            if call.func.name() == "string_agg" && call.params.args.iter().any(|a| is_padded(a, schema)) =>
+        {
+            for argument in call.params.args.iter_mut().filter(|argument| is_padded(argument, schema)) {
+                let taken = std::mem::replace(argument, Expr::Literal(ScalarValue::Null, None));
+                *argument = super::without_padding(taken)?;
+            }
+            Ok(Transformed::yes(Expr::AggregateFunction(call)))
         }
         Expr::ScalarFunction(mut function) => {
             let output = Expr::ScalarFunction(function.clone()).get_type(schema);

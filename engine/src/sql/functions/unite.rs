@@ -151,6 +151,15 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             // The order of rows under a window function.
             Expr::WindowFunction(function) => {
                 let mut by_key = false;
+                // An order or a partition of intervals is one of their spans.
+                let interval = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Interval(_)));
+                let params = &mut function.params;
+                let orders = params.order_by.iter_mut().map(|sort| &mut sort.expr);
+                for expr in orders.chain(params.partition_by.iter_mut()).filter(|expr| interval(expr)) {
+                    let taken = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+                    *expr = super::intervals::span(taken);
+                    by_key = true;
+                }
                 for sort in &mut function.params.order_by {
                     if is_jsonb(&sort.expr, schema) {
                         take_jsonb_key(&mut sort.expr)?;

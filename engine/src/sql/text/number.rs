@@ -222,7 +222,8 @@ macro_rules! parse_float {
             if digits && (v.is_infinite() || (v == 0.0 && is_nonzero(trimmed))) {
                 return Err(Error::new("22003", format!("\"{text}\" is out of range for type {}", $type_name)));
             }
-            Ok(v)
+            // Its sign is no part of it.
+            Ok(if v.is_nan() { <$type>::NAN } else { v })
         }
     };
 }

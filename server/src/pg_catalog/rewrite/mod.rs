@@ -92,9 +92,7 @@ impl ast::Visitor for Search {
             Expr::Function(f) => {
                 let parts = parts(&f.name);
                 let name = parts.last().map_or("", String::as_str);
-                parts.len() > 1
-                    || functions::find(name).is_some()
-                    || matches!(f.args, ast::FunctionArguments::Subquery(_))
+                parts.len() > 1 || functions::find(name).is_some()
             }
             Expr::Cast { data_type, .. } => expressions::is_system_type(data_type),
             Expr::TypedString(t) => expressions::is_system_type(&t.data_type),

@@ -28,6 +28,17 @@ pub fn all() -> Vec<Declared> {
                 Ok(Some(dims).filter(|dims| !dims.is_empty()).into())
             })],
         ),
+        // What ARRAY (SELECT …) gives.
+        function(
+            "mr_or_empty",
+            &[of(&[AnyArray], SameAs(0), |r| {
+                Ok(Value::Items(match r.is_null(0) {
+                    true => new_empty_array(r.item_field(0).data_type()),
+                    false => r.items(0),
+                }))
+            })
+            .nullable()],
+        ),
         function("cardinality", &[of(&[AnyArray], Integer, |r| Ok((flat(&r.items(0)).len() as i64).into()))]),
         function(
             "array_position",

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array as _, ArrayRef, Decimal128Array, Int32Array, Int64Array, TimestampMicrosecondArray, make_comparator,
+    Array as _, ArrayRef, AsArray, Decimal128Array, Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray,
+    UInt32Array, make_comparator,
 };
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, IntervalMonthDayNano, TimeUnit};
 use datafusion::error::Result;
 
 use super::Type::*;
@@ -62,6 +63,33 @@ pub fn all() -> Vec<Declared> {
                 of(&[Timestamptz, Interval, Timestamptz, Interval], Boolean, overlaps).nullable(),
             ],
         ),
+        // timestamptz + interval.
+        function(
+            "mr_move",
+            &[of(&[Timestamptz, Interval], Timestamptz, |r| match r.micros(0) {
+                infinite @ (i64::MAX | i64::MIN) => Ok(Value::Moment(infinite)),
+                at => match plus(at, r.interval(1), Some(r.style.zone)) {
+                    Some(moved) => Ok(Value::Moment(moved)),
+                    None => fail("22008", "timestamp out of range"),
+                },
+            })],
+        ),
+        function(
+            "mr_percentile_cont",
+            &[
+                of(&[Array("double precision"), Double], Double, |r| {
+                    Ok(between(&in_order(r), r.double(1))?.map_or(Value::Null, Value::Double))
+                }),
+                of(&[Array("double precision"), Array("double precision")], Array("double precision"), |r| {
+                    let values = in_order(r);
+                    let fractions = r.items(1);
+                    let fractions = fractions.as_primitive::<Float64Type>().iter();
+                    let found =
+                        fractions.map(|fraction| fraction.map_or(Ok(None), |fraction| between(&values, fraction)));
+                    Ok(Value::Items(Arc::new(found.collect::<Result<Float64Array>>()?)))
+                }),
+            ],
+        ),
         // Of the values in order the most frequent; of several the first.
         function(
             "mr_mode",
@@ -82,18 +110,51 @@ pub fn all() -> Vec<Declared> {
         ),
         function(
             "mr_percentile_disc",
-            &[of(&[AnyArray, Double], ElementOf(0), |r| {
-                let fraction = r.double(1);
-                if !(0.0..=1.0).contains(&fraction) {
-                    return fail("22003", format!("percentile value {fraction} is not between 0 and 1"));
-                }
-                let items = r.items(0);
-                let valid: Vec<usize> = (0..items.len()).filter(|i| items.is_valid(*i)).collect();
-                let nth = (fraction * valid.len() as f64).ceil() as usize;
-                Ok(valid.get(nth.max(1) - 1).map_or(Value::Null, |at| Value::Items(items.slice(*at, 1))))
-            })],
+            &[
+                of(&[AnyArray, Double], ElementOf(0), |r| {
+                    let items = r.items(0);
+                    let at = first_at(&items, r.double(1))?;
+                    Ok(at.map_or(Value::Null, |at| Value::Items(items.slice(at as usize, 1))))
+                }),
+                of(&[AnyArray, Array("double precision")], SameAs(0), |r| {
+                    let (items, fractions) = (r.items(0), r.items(1));
+                    let fractions = fractions.as_primitive::<Float64Type>().iter();
+                    let found = fractions.map(|fraction| fraction.map_or(Ok(None), |f| first_at(&items, f)));
+                    let found = found.collect::<Result<UInt32Array>>()?;
+                    Ok(Value::Items(arrow::compute::take(&items, &found, None)?))
+                }),
+            ],
         ),
     ]
+}
+
+/// The values that are there, which come in order.
+fn in_order(r: &Row) -> Vec<f64> {
+    r.items(0).as_primitive::<Float64Type>().iter().flatten().collect()
+}
+
+/// Where in the values in order the first is that has a fraction of them up to it.
+fn first_at(items: &ArrayRef, fraction: f64) -> Result<Option<u32>> {
+    check_fraction(fraction)?;
+    let valid: Vec<usize> = (0..items.len()).filter(|i| items.is_valid(*i)).collect();
+    let nth = (fraction * valid.len() as f64).ceil() as usize;
+    Ok(valid.get(nth.max(1) - 1).map(|at| *at as u32))
+}
+
+fn check_fraction(fraction: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&fraction) {
+        true => Ok(()),
+        false => fail("22003", format!("percentile value {fraction} is not between 0 and 1")),
+    }
+}
+
+/// What lies at a fraction of the way through them, between its two neighbours.
+fn between(values: &[f64], fraction: f64) -> Result<Option<f64>> {
+    check_fraction(fraction)?;
+    let Some(last) = values.len().checked_sub(1) else { return Ok(None) };
+    let place = fraction * last as f64;
+    let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
+    Ok(Some(if low == high { low } else { low + (place - place.floor()) * (high - low) }))
 }
 
 /// As many items as an array of a series has.
