@@ -345,6 +345,8 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
     if let Some(manifest) = manifest {
         commit.positions = manifest.positions.iter().cloned().collect();
     }
+    // What a row looked up when it came is found again if each epoch is replayed by itself.
+    let mut epochs_at_once = REPLAY_EPOCHS;
     let blocks_of = |part: &crate::state::store::Part| -> Result<Vec<_>> {
         let mut passing = Passing::default();
         part.blocks.iter().map(|&b| Ok(passing.take(core.store.read_block(b)?))).collect()
@@ -380,6 +382,9 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
                 continue;
             }
         };
+        if plan.looks_up() {
+            epochs_at_once = 1;
+        }
         let fingerprint = plan.fingerprint();
         let own = manifest
             .map(|m| {
@@ -416,7 +421,7 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         let entry = entry?;
         rows += entry.changes.iter().flat_map(|c| &c.1).map(Delta::len).sum::<usize>();
         group.push(entry);
-        if rows >= REPLAY_ROWS || group.len() >= REPLAY_EPOCHS {
+        if rows >= REPLAY_ROWS || group.len() >= epochs_at_once {
             replay(commit, std::mem::take(&mut group))?;
             rows = 0;
         }

@@ -76,6 +76,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("plan", "serve::table::RelationTable", "a scan in a logical plan is known by its provider"),
     ("plan", "sql::bind::error_from", "DataFusion's errors as users see them"),
     ("plan", "sql::grouping_sets", "the sets are told apart as in a SELECT"),
+    ("plan", "sql::system_time", "the mark of a look-up is a condition of the logical plan"),
     ("plan", "sql::as_of", "an ASOF join is a node of the logical plan that is lowered"),
     ("plan", "sql::ordered", "the order under a window function is a node of the logical plan"),
     ("plan", "sql::types::UTC", "the clock is a timestamptz"),

@@ -26,7 +26,7 @@ use super::expiry::{EXPIRY_ROWS_MIN, Expiry, expire};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::keys::KeyBatch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::arrangement::{split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_index::NONE;
@@ -50,22 +50,30 @@ pub enum JoinKind {
     RightAnti,
     LeftMark,
     RightMark,
+    /// Inner, and left, of each left row with the right rows that there are at the end of its epoch; what becomes of them
+    /// later changes nothing. Left rows are not kept.
+    Lookup,
+    LeftLookup,
 }
 
 impl JoinKind {
     /// Whether matching pairs are output.
     fn pairs(self) -> bool {
-        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
+        use JoinKind::*;
+        matches!(self, Inner | Left | Right | Full | Lookup | LeftLookup)
     }
     /// What a row of `side` without (`false`) or with (`true`) matches outputs by itself.
     fn alone(self, side: Port, matched: bool) -> bool {
         use JoinKind::*;
         match (self, side) {
-            (Left | Full, 0) | (Right | Full, 1) | (LeftAnti, 0) | (RightAnti, 1) => !matched,
+            (Left | Full | LeftLookup, 0) | (Right | Full, 1) | (LeftAnti, 0) | (RightAnti, 1) => !matched,
             (LeftSemi, 0) | (RightSemi, 1) => matched,
             (LeftMark, 0) | (RightMark, 1) => true,
             _ => false,
         }
+    }
+    pub fn is_lookup(self) -> bool {
+        matches!(self, JoinKind::Lookup | JoinKind::LeftLookup)
     }
     fn mark(self) -> bool {
         matches!(self, JoinKind::LeftMark | JoinKind::RightMark)
@@ -138,6 +146,8 @@ pub struct Join {
     work: VecDeque<Work>,
     /// Retractions of the open epoch.
     held: Vec<(Port, RecordBatch)>,
+    /// Left rows of the open epoch, of a look-up.
+    waiting: Vec<RecordBatch>,
 }
 
 impl Join {
@@ -148,13 +158,20 @@ impl Join {
             let s = &spec.sides[port];
             Ok(Side {
                 keyed: KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?,
-                matches: spec.kind.counts(port).then(|| StateVec::new_in(Spillable)),
+                matches: (spec.kind.counts(port) && !spec.kind.is_lookup()).then(|| StateVec::new_in(Spillable)),
                 restored: false,
                 expiry: s.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
             })
         };
         let sides = [side(0)?, side(1)?];
-        Ok(Join { filter_schema: filter_schema.into(), sides, spec, work: VecDeque::new(), held: Vec::new() })
+        Ok(Join {
+            filter_schema: filter_schema.into(),
+            sides,
+            spec,
+            work: VecDeque::new(),
+            held: Vec::new(),
+            waiting: Vec::new(),
+        })
     }
 
     /// Queues rows; retractions are taken out of their side first, so that they meet only the other one.
@@ -356,7 +373,7 @@ impl Join {
                 }
             }
         }
-        if work.sign > 0 {
+        if work.sign > 0 && !kind.is_lookup() {
             let side = &mut self.sides[work.side];
             side.keyed.append(&work.rows, &work.keys);
             if let Some(matches) = &mut side.matches {
@@ -365,9 +382,36 @@ impl Join {
         }
     }
 
+    /// Of a look-up: right rows come at once, they go and left rows meet them when the epoch ends.
+    fn look_up_later(&mut self, input: Port, delta: Delta) -> Result<()> {
+        let (plus, minus) = match &delta.weights {
+            None => (delta.rows, None),
+            Some(weights) => {
+                let (plus, minus) = split_weights(weights);
+                (take(&delta.rows, &plus), (!minus.is_empty()).then(|| take(&delta.rows, &minus)))
+            }
+        };
+        match (input, minus) {
+            (0, Some(_)) => return Err(Error::internal("a look-up was told to take a left row back")),
+            (_, Some(minus)) => self.held.push((input, minus)),
+            (_, None) => {}
+        }
+        if plus.num_rows() > 0 {
+            match input {
+                0 => self.waiting.push(plus),
+                _ => {
+                    let keyed = &mut self.sides[input].keyed;
+                    let keys = keyed.keys(&plus);
+                    keyed.append(&plus, &keys);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Counts the matches of `side` anew, from what both sides hold.
     fn count_matches(&mut self, side: Port) {
-        if !self.spec.kind.counts(side) {
+        if !self.spec.kind.counts(side) || self.spec.kind.is_lookup() {
             return;
         }
         let mut counts = StateVec::with_capacity_in(self.sides[side].keyed.rows.end() as usize, Spillable);
@@ -410,6 +454,10 @@ impl Join {
 
 impl Operator for Join {
     fn update(&mut self, input: Port, delta: Delta, out: &mut Output) -> Result<Step> {
+        if self.spec.kind.is_lookup() {
+            self.look_up_later(input, delta)?;
+            return Ok(Step::Done);
+        }
         if !delta.is_empty() {
             match &delta.weights {
                 None => self.enqueue(input, 1, delta.rows, 0)?,
@@ -426,6 +474,16 @@ impl Operator for Join {
     }
 
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
+        if self.spec.kind.is_lookup() {
+            for (side, rows) in std::mem::take(&mut self.held) {
+                let keyed = &mut self.sides[side].keyed;
+                let keys = keyed.keys(&rows);
+                keyed.retract(&rows, &keys, epoch.epoch)?;
+            }
+            for rows in std::mem::take(&mut self.waiting) {
+                self.enqueue(0, 1, rows, epoch.epoch)?;
+            }
+        }
         loop {
             if let Step::Again = self.run(out) {
                 return Ok(Step::Again);

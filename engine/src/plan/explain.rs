@@ -201,6 +201,9 @@ fn note(plan: &Plan, node: &Node) -> String {
                 })
                 .collect();
             let ends = if ends.is_empty() { "unbounded".to_string() } else { ends.join(", ") };
+            if spec.kind.is_lookup() {
+                return format!("incremental, as of the row's arrival; state: the right side ({}), {ends}", sides[1]);
+            }
             format!("incremental; state: both sides whole ({} left, {} right), {ends}", sides[0], sides[1])
         }
         NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),

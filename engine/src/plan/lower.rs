@@ -19,6 +19,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
@@ -36,6 +37,7 @@ use crate::sql::as_of::AsOf;
 use crate::sql::bind::error_from;
 use crate::sql::context::task_context;
 use crate::sql::functions::SERIES_ROWS;
+use crate::sql::system_time;
 use crate::time::{EpochHeader, TimeBound};
 
 /// As many rows of a series are kept as rows of a view's plan.
@@ -265,6 +267,9 @@ impl Lowering<'_> {
             }
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Window(window) => self.window(window),
+            LogicalPlan::RecursiveQuery(_) if system_time::reads_arrival(plan).map_err(error_from)? => {
+                Err(in_view("FOR SYSTEM_TIME AS OF PROCTIME() in WITH RECURSIVE"))
+            }
             LogicalPlan::RecursiveQuery(_) => self.whole(plan),
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<AsOf>() {
                 Some(join) => self.as_of(join, plan.schema()),
@@ -471,6 +476,10 @@ impl Lowering<'_> {
         }
         let schemas: Vec<SchemaRef> = inputs.iter().map(|&i| self.nodes[i].schema.clone()).collect();
         let (temporal, lasting) = temporal::split(join.filter.as_ref());
+        let (kind, lasting) = match at_arrival(lasting) {
+            (true, rest) => (self.look_up(kind, &inputs, &keys)?, rest),
+            (false, rest) => (kind, rest),
+        };
         if !temporal.is_empty() && kind != JoinKind::Inner {
             return Err(temporal::misplaced());
         }
@@ -503,6 +512,21 @@ impl Lowering<'_> {
         Ok(node)
     }
 
+    /// The kind of a join whose left rows meet the right ones as they are when they come.
+    fn look_up(&self, kind: JoinKind, inputs: &[usize], keys: &[Vec<usize>; 2]) -> Result<JoinKind> {
+        let what = "FOR SYSTEM_TIME AS OF PROCTIME()";
+        if !self.nodes[inputs[0]].append_only {
+            let error = Error::unsupported(format!("{what} after rows that can be taken back"));
+            return Err(error.hint("The left side must be a stream, or what only filters or joins streams. Join the relation itself: the result then follows its changes."));
+        }
+        match kind {
+            _ if keys[0].is_empty() => Err(Error::unsupported(format!("{what} without an equality between the sides"))),
+            JoinKind::Inner => Ok(JoinKind::Lookup),
+            JoinKind::Left => Ok(JoinKind::LeftLookup),
+            _ => Err(Error::unsupported(format!("{what} in this kind of join"))),
+        }
+    }
+
     /// Of inputs that are dealt by the keys. `filter`: with the columns of left ++ right that it reads.
     fn join_node(
         &mut self,
@@ -530,8 +554,8 @@ impl Lowering<'_> {
         }
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let append_only_inputs = inputs.iter().all(|&i| self.nodes[i].append_only);
-        let append_only =
-            append_only_inputs && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
+        let append_only = kind.is_lookup()
+            || append_only_inputs && matches!(kind, JoinKind::Inner | JoinKind::LeftSemi | JoinKind::RightSemi);
         let dealt_by = match kind {
             JoinKind::Full => None,
             JoinKind::Right => Some(keys[1].iter().map(|k| k + schemas[0].fields().len()).collect()),
@@ -639,4 +663,12 @@ fn unsupported_in(expr: &Expr) -> Option<&'static str> {
 
 fn in_view(what: &str) -> Error {
     Error::unsupported(format!("{what} in a materialized view"))
+}
+
+/// Whether a join's condition says that left rows meet the right ones as they are when they come, and the rest of it.
+fn at_arrival(condition: Option<Expr>) -> (bool, Option<Expr>) {
+    let is_mark = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.name() == system_time::AT_ARRIVAL);
+    let parts = condition.iter().flat_map(split_conjunction).cloned();
+    let (marks, rest): (Vec<Expr>, Vec<Expr>) = parts.partition(is_mark);
+    (!marks.is_empty(), conjunction(rest))
 }

@@ -94,6 +94,10 @@ impl Plan {
         };
         self.nodes.iter().any(by_clock)
     }
+    /// Its rows depend on what there was when others came.
+    pub fn looks_up(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(&node.kind, NodeKind::Join(spec) if spec.kind.is_lookup()))
+    }
     /// Equal for plans whose state is interchangeable.
     pub fn fingerprint(&self) -> u64 {
         use std::hash::{BuildHasher, Hash, Hasher};

@@ -33,6 +33,7 @@ impl Session {
         if reaches(&catalog, &new.depends_on, old.id) {
             return Err(Error::new("42P17", format!("materialized view \"{}\" cannot read itself", old.name)));
         }
+        let looks_up = plan.looks_up();
         new.id = self.core.store.next_id()?;
         (new.comment, new.owner) = (old.comment.clone(), old.owner.clone());
         let mut dependants = self.dependants_over(&catalog, &old, &new)?;
@@ -43,6 +44,8 @@ impl Session {
                 making.insert(0, self.make_live(&mut dependant.new, plan.clone()).await?);
             }
         }
+        let mut plans = dependants.iter().filter_map(|dependant| dependant.plan.as_ref());
+        let looks_up = looks_up || plans.any(|plan| plan.looks_up());
         let (core, own) = (self.core.clone(), making.iter().map(Making::id).collect::<Vec<_>>());
         let edit = move |catalog: &Catalog| {
             let changed = || {
@@ -76,6 +79,9 @@ impl Session {
         };
         self.edit(edit).await?;
         making.into_iter().for_each(Making::finish);
+        if looks_up {
+            self.save_look_ups().await;
+        }
         Ok(())
     }
 

@@ -23,6 +23,7 @@ use crate::sql::bind::{self, error_from};
 use crate::sql::bounds::planning_future;
 use crate::sql::context::Settings as BindSettings;
 use crate::sql::statement::{CopyDirection, Explain, ExplainStage, Name, Show, Statement, StatementKind};
+use crate::sql::system_time::reads_arrival;
 use crate::time::EpochHeader;
 
 fn text_schema(names: &[&str]) -> SchemaRef {
@@ -185,8 +186,15 @@ impl Session {
             return Err(Error::new("42809", format!("\"{}\" is not a materialized view", relation.name)));
         }
         let (schema, difference) = self.difference(&relation).await?;
+        if difference.is_none() {
+            let message = format!(
+                "what \"{}\" looked up when rows came cannot be looked up again, so it is not verified",
+                relation.name
+            );
+            self.notice("NOTICE", "00000", message);
+        }
         let mut batches = Vec::new();
-        for delta in difference {
+        for delta in difference.unwrap_or_default() {
             let weights = delta.weights.clone().unwrap_or_else(|| Int64Array::from_value(1, delta.len()));
             let mut columns: Vec<ArrayRef> = vec![Arc::new(weights)];
             columns.extend(delta.rows.columns().iter().cloned());
@@ -195,7 +203,8 @@ impl Session {
         Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches)), tag: "VERIFY" })
     }
 
-    async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Vec<Delta>)> {
+    /// `None` where the view's rows depend on when they came.
+    async fn difference(&self, relation: &Arc<Relation>) -> Result<(SchemaRef, Option<Vec<Delta>>)> {
         let mut settings = BindSettings {
             time_zone: relation.time_zone.clone(),
             sort_reserve_bytes: Some(self.core.memory.sort_reserve_bytes()),
@@ -206,6 +215,12 @@ impl Session {
         let names: Vec<String> = relation.columns.iter().map(|c| c.name.clone()).collect();
         let query = relation.query.as_deref().expect("a view has a query");
         let mut plan = bind_text(&state, &scope, query, &names)?;
+        let mut fields = vec![Field::new("_diff", DataType::Int64, false)];
+        fields.extend(relation.arrow_schema().fields().iter().map(|f| f.as_ref().clone()));
+        let shown = Arc::new(Schema::new(fields));
+        if reads_arrival(&plan).map_err(error_from)? {
+            return Ok((shown, None));
+        }
         let mut read = super::query::relations_of(&scope.catalog, &plan)?;
         if !read.iter().any(|r| r.id == relation.id) {
             read.push(relation.clone());
@@ -267,9 +282,7 @@ impl Session {
                 }
             }
         }
-        let mut fields = vec![Field::new("_diff", DataType::Int64, false)];
-        fields.extend(schema.fields().iter().map(|f| f.as_ref().clone()));
-        Ok((Arc::new(Schema::new(fields)), consolidate(&all)))
+        Ok((shown, Some(consolidate(&all))))
     }
 
     /// What the view's own operators make of the snapshot.

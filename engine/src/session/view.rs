@@ -177,6 +177,7 @@ impl Session {
             return self.replace_view(old, relation, plan).await;
         }
         relation.id = self.core.store.next_id()?;
+        let looks_up = plan.looks_up();
         let making = self.make_live(&mut relation, Arc::new(plan)).await?;
         let edit = move |catalog: &crate::catalog::Catalog| {
             if catalog.find(&relation.schema_name, &relation.name).is_some() {
@@ -193,7 +194,21 @@ impl Session {
         };
         self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
         making.finish();
+        if looks_up {
+            self.save_look_ups().await;
+        }
         Ok(())
+    }
+
+    /// What rows looked up when they came is in no log: it is saved before anyone relies on it.
+    pub(super) async fn save_look_ups(&mut self) {
+        if let Err(error) = self.core.ask(|reply| Request::Checkpoint { reply }).await {
+            let message = format!(
+                "the view will be filled anew if the server ends before its next checkpoint: {}",
+                error.message
+            );
+            self.notice("WARNING", "01000", message);
+        }
     }
 
     /// Hydrates a view that is in no catalog yet, until it is live.
@@ -255,6 +270,7 @@ impl Session {
                 return Err(Error::not_in_state(message).hint("Resume that one first."));
             }
         }
+        let looks_up = plan.looks_up();
         // Itself too: it cannot be dropped meanwhile.
         let reads = relation.depends_on.iter().copied().chain(plan.imports()).chain([id]).collect();
         match core.creating.lock().expect("no panic while held").entry(id) {
@@ -270,7 +286,11 @@ impl Session {
             }
             result
         });
-        resumed.await.map_err(Error::internal)?
+        resumed.await.map_err(Error::internal)??;
+        if looks_up {
+            self.save_look_ups().await;
+        }
+        Ok(())
     }
 }
 

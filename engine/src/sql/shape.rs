@@ -37,6 +37,7 @@ use crate::sql::below;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::dependent;
 use crate::sql::functions::{array_repeat, sum, without_padding};
+use crate::sql::system_time;
 use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
 
 /// The plan with all of it done.
@@ -56,7 +57,7 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
                     (_, false) => LogicalPlan::Union(union),
                 }
             }
-            LogicalPlan::Join(join) => match as_of::marked(&join)? {
+            LogicalPlan::Join(join) => match as_of::marked(&join)?.or(system_time::marked(&join)?) {
                 Some(node) => {
                     changed = true;
                     node

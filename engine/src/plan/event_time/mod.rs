@@ -246,6 +246,10 @@ fn useless(spec: &JoinSpec, inputs: &[&[TimeBound]]) -> [Vec<TimeBound>; 2] {
 }
 
 fn of_join(spec: &JoinSpec, inputs: &[&[TimeBound]]) -> Vec<TimeBound> {
+    if spec.kind.is_lookup() {
+        // Only left rows make rows.
+        return inputs[0].to_vec();
+    }
     let sides = of_sides(spec, inputs);
     let mut of = Vec::new();
     let mut offset = 0;

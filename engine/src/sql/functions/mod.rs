@@ -67,6 +67,7 @@ pub fn register(state: &mut SessionState) {
         fields::Trunc::default().into(),
         to_char::ToChar::default().into(),
         crate::sql::as_of::Mark::default().into(),
+        crate::sql::system_time::AtArrival::default().into(),
     ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
