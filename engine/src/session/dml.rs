@@ -551,17 +551,12 @@ impl Session {
             return Ok(None);
         }
         let rows = self.rows_of_query(query, &[], &[]).await?;
-        let columns = rows
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| Column {
-                name: f.name().clone(),
-                sql_type: crate::sql::types::sql_type_of(f),
-                nullable: true,
-                default: None,
-            })
-            .collect();
+        let schema = rows.schema();
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            return Err(Error::new("42701", format!("column \"{name}\" specified more than once")));
+        }
+        let columns = super::view::columns_of_fields(schema.fields(), &names)?;
         let relation = Arc::new(Relation { columns, ..self.new_relation(name, text)? });
         let named: Vec<usize> = (0..relation.columns.len()).collect();
         let count = rows.num_rows();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{FieldRef, Fields};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
@@ -355,8 +355,12 @@ pub fn column_names(bound: &[String], given: &[String]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Error: 42P16 for a column that none can be.
 pub fn columns_of(plan: &LogicalPlan, names: &[String]) -> Result<Vec<Column>> {
+    columns_of_fields(plan.schema().fields(), names)
+}
+
+/// Error: 42P16 for a column that none can be.
+pub fn columns_of_fields(fields: &Fields, names: &[String]) -> Result<Vec<Column>> {
     let column = |(field, name): (&FieldRef, &String)| {
         let sql_type = sql_type_of(field);
         if crate::sql::types::field(name, &sql_type, true).is_err() {
@@ -364,5 +368,5 @@ pub fn columns_of(plan: &LogicalPlan, names: &[String]) -> Result<Vec<Column>> {
         }
         Ok(Column { name: name.clone(), sql_type, nullable: true, default: None })
     };
-    plan.schema().fields().iter().zip(names).map(column).collect()
+    fields.iter().zip(names).map(column).collect()
 }

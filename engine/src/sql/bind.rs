@@ -5,6 +5,7 @@
 //! Their names may carry marks where the query repeats a name; [`Bound::names`] are those that the user sees.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -180,7 +181,32 @@ fn bind_once(
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
         Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
     })?;
-    bind_merged(state, relations, query, given, mark_all)
+    let merged = query.clone();
+    let plan = bind_merged(state, relations, query, given, mark_all)?;
+    let outer = names_from_outside(&plan).map_err(error_from)?;
+    if !outer.is_empty() {
+        crate::sql::joins::check_ambiguous(merged, &outer, &mut |query| {
+            let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
+            Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
+        })?;
+    }
+    Ok(plan)
+}
+
+/// The names of columns that subqueries take from around them.
+fn names_from_outside(plan: &LogicalPlan) -> DataFusionResult<HashSet<String>> {
+    let mut names = HashSet::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::OuterReferenceColumn(_, column) = expr {
+                    names.insert(plain_name(&column.name).to_string());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(names)
 }
 
 /// Binds a query whose joins with USING are spelt out.

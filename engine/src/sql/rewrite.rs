@@ -93,6 +93,9 @@ impl VisitorMut for Rewriter {
                 }
             }
         }
+        if let Err(error) = check_recursion(query) {
+            return ControlFlow::Break(Box::new(error));
+        }
         if let Err(error) = select_subqueries(&mut query.body) {
             return ControlFlow::Break(Box::new(error));
         }
@@ -500,6 +503,12 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             call("overlay", all.into_iter().flatten().map(|expr| *expr).collect())
         }
         Expr::CompoundFieldAccess { root, access_chain } => calls::respell_access(root, access_chain),
+        Expr::BinaryOp { left, op, right } if fields_of_row(&left).is_some() && fields_of_row(&right).is_some() => {
+            match rows_compared(&left, &op, &right) {
+                Some(compared) => Expr::Nested(Box::new(compared)),
+                None => Expr::BinaryOp { left, op, right },
+            }
+        }
         Expr::SimilarTo { negated, expr, pattern, escape_char } => {
             calls::similar(negated, *expr, *pattern, escape_char)
         }
@@ -565,6 +574,64 @@ fn type_literals_within(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+/// What a recursion cannot have: the rows of a round are not all of them. Errors: 42P19, 0A000.
+fn check_recursion(query: &Query) -> Result<()> {
+    const AGGREGATES: &[&str] =
+        &["count", "sum", "avg", "min", "max", "array_agg", "string_agg", "bool_and", "bool_or", "every"];
+    let Some(with) = query.with.as_ref().filter(|with| with.recursive) else { return Ok(()) };
+    for cte in &with.cte_tables {
+        let SetExpr::SetOperation { op: ast::SetOperator::Union, right, .. } = cte.query.body.as_ref() else {
+            continue;
+        };
+        let name = fold(&cte.alias.name);
+        let itself = ast::visit_relations(right, |relation| match relation.0.as_slice() {
+            [part] if part.as_ident().is_some_and(|ident| fold(ident) == name) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        if itself.is_continue() {
+            continue;
+        }
+        if cte.query.order_by.is_some() {
+            return Err(Error::unsupported("ORDER BY in a recursive query"));
+        }
+        if cte.query.limit_clause.is_some() || cte.query.fetch.is_some() {
+            return Err(Error::unsupported("LIMIT in a recursive query").hint("Limit the query that reads it."));
+        }
+        let SetExpr::Select(select) = right.as_ref() else { continue };
+        let aggregate = |expr: &Expr| match expr {
+            Expr::Function(call)
+                if call.over.is_none()
+                    && call
+                        .name
+                        .0
+                        .last()
+                        .and_then(|part| part.as_ident())
+                        .is_some_and(|name| AGGREGATES.contains(&fold(name).as_str())) =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        };
+        // Those of subqueries are theirs.
+        let own = select.projection.iter().any(|item| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                let subquery = |expr: &Expr| match expr {
+                    Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                };
+                ast::visit_expressions(expr, subquery).is_continue()
+                    && ast::visit_expressions(expr, aggregate).is_break()
+            }
+            _ => false,
+        });
+        if own {
+            let message = "aggregate functions are not allowed in a recursive query's recursive term";
+            return Err(Error::new("42P19", message));
+        }
+    }
+    Ok(())
 }
 
 /// `VALUES (1, (SELECT 2)), …` is `SELECT 1 AS column1, (SELECT 2) AS column2 UNION ALL …`.
@@ -667,6 +734,52 @@ fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Bo
     Ok((Box::new(Expr::Value(Value::SingleQuotedString(spelt).into())), None))
 }
 
+/// What a row is written of.
+fn fields_of_row(expr: &Expr) -> Option<Vec<Expr>> {
+    match expr {
+        Expr::Tuple(fields) => Some(fields.clone()),
+        Expr::Function(function)
+            if function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|n| fold(n) == "row") =>
+        {
+            calls::arguments(function)
+        }
+        Expr::Nested(inner) => fields_of_row(inner),
+        _ => None,
+    }
+}
+
+/// Rows are compared field by field, and what is not known of one may leave the whole unknown.
+fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+    use BinaryOperator as O;
+    let (left, right) = (fields_of_row(left)?, fields_of_row(right)?);
+    if left.len() != right.len() || left.is_empty() {
+        return None;
+    }
+    let pairs = || left.iter().cloned().zip(right.iter().cloned());
+    let each = |op: O, and: O| {
+        let all = pairs().map(|(l, r)| binary(Expr::Nested(Box::new(l)), op.clone(), Expr::Nested(Box::new(r))));
+        all.reduce(|a, b| binary(a, and.clone(), b))
+    };
+    let (strict, last) = match op {
+        O::Eq => return each(O::Eq, O::And),
+        O::NotEq => return each(O::NotEq, O::Or),
+        O::Lt => (O::Lt, O::Lt),
+        O::LtEq => (O::Lt, O::LtEq),
+        O::Gt => (O::Gt, O::Gt),
+        O::GtEq => (O::Gt, O::GtEq),
+        _ => return None,
+    };
+    let mut all = pairs().rev();
+    let (l, r) = all.next()?;
+    let mut compared = binary(nested(&l), last, nested(&r));
+    for (l, r) in all {
+        let equal = binary(nested(&l), O::Eq, nested(&r));
+        let further = binary(equal, O::And, Expr::Nested(Box::new(compared)));
+        compared = binary(binary(nested(&l), strict.clone(), nested(&r)), O::Or, further);
+    }
+    Some(compared)
+}
+
 fn is_power(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
 }
@@ -739,11 +852,11 @@ fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
     let mut names = Vec::new();
     from.iter().for_each(|table| of_joins(table, &mut names));
     for (i, (name, full)) in names.iter().enumerate() {
-        // Tables of two schemas may have one name.
-        let same =
-            |(other, its): &(String, Option<String>)| other == name && (full.is_none() || its.is_none() || full == its);
-        if names[..i].iter().any(same) {
-            return Err(Error::new("42712", format!("table name \"{name}\" specified more than once")));
+        if let Some((_, its)) = names[..i].iter().find(|(other, _)| other == name) {
+            let error = Error::new("42712", format!("table name \"{name}\" specified more than once"));
+            // In Postgres they differ by their schemas; here a column would be taken for the other's.
+            let differ = full.is_some() && its.is_some() && full != its;
+            return Err(if differ { error.hint("Give tables of one name in several schemas aliases.") } else { error });
         }
     }
     Ok(())

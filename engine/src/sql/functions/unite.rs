@@ -85,6 +85,20 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
         let mixed = match &mut expr {
             // `ts + '1 day'` is no sum of two timestamps.
+            Expr::Between(Between { expr, low, high, .. })
+                if [expr.as_ref(), low, high].into_iter().any(|e| is_padded(e, schema)) =>
+            {
+                [expr.as_mut(), low, high].into_iter().try_for_each(without_padding)?;
+                true
+            }
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::IsDistinctFrom | Operator::IsNotDistinctFrom,
+                right,
+            }) if is_padded(left, schema) || is_padded(right, schema) => {
+                [left.as_mut(), right.as_mut()].into_iter().try_for_each(without_padding)?;
+                true
+            }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 (compares(op) && by_jsonb_key(vec![left.as_mut(), right.as_mut()], schema)?)
                     || unite_numbers(vec![left.as_mut(), right.as_mut()], schema)
@@ -97,6 +111,23 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                         schema,
                         Place::Operator(&Operator::GtEq),
                     )?
+            }
+            Expr::InList(InList { expr, list, .. })
+                if std::iter::once(expr.as_ref()).chain(list.iter()).any(|e| is_padded(e, schema)) =>
+            {
+                std::iter::once(expr.as_mut()).chain(list).try_for_each(without_padding)?;
+                true
+            }
+            Expr::InSubquery(InSubquery { expr, subquery, .. })
+                if is_padded(expr, schema)
+                    || sql_type_of(subquery.subquery.schema().field(0)).starts_with("character(") =>
+            {
+                let mut column = Expr::Column(subquery.subquery.schema().columns().remove(0));
+                without_padding(&mut column)?;
+                let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).project([column])?.build()?;
+                subquery.subquery = Arc::new(plan);
+                without_padding(expr)?;
+                true
             }
             Expr::InList(InList { expr, list, .. }) => {
                 let by_key = by_jsonb_key(std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect(), schema)?;
@@ -188,6 +219,17 @@ fn by_jsonb_key(exprs: Vec<&mut Expr>, schema: &DFSchema) -> Result<bool> {
         exprs.into_iter().try_for_each(take_jsonb_key)?;
     }
     Ok(any)
+}
+
+fn is_padded(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field).starts_with("character("))
+}
+
+/// The blanks at the end of a char(n), and of what it is compared with, count for nothing.
+fn without_padding(expr: &mut Expr) -> Result<()> {
+    let text = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+    *expr = super::without_padding(text)?;
+    Ok(())
 }
 
 fn is_jsonb(expr: &Expr, schema: &DFSchema) -> bool {

@@ -76,6 +76,14 @@ impl Zone {
         [name, &capitalised, &name.to_ascii_uppercase()]
             .iter()
             .find_map(|n| n.parse::<Tz>().ok().map(|tz| (n.to_string(), Zone::Named(tz))))
+            .or_else(|| Self::of_country(&capitalised))
+    }
+
+    /// `us/pacific`: `US/Pacific`.
+    fn of_country(capitalised: &str) -> Option<(String, Zone)> {
+        let (country, place) = capitalised.split_once('/')?;
+        let name = format!("{}/{place}", country.to_ascii_uppercase());
+        name.parse::<Tz>().ok().map(|tz| (name, Zone::Named(tz)))
     }
 
     /// `<+02>-02`, `ABC+3`: the offset counts west.

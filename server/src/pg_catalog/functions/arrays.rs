@@ -17,14 +17,24 @@ pub const ARRAY_TEXT: &str = "array_text";
 /// More than this many numbers from generate_series are refused: an array holds them all.
 const SERIES_MAX: i64 = 1_000_000;
 
+/// How long an array is in the dimension that the second argument says, if it has that and is not empty.
+fn length(c: &Call) -> Option<i64> {
+    let mut items = c.list(0)?;
+    for _ in 1..usize::try_from(c.int(1)?).ok().filter(|dimension| *dimension > 0)? {
+        match items.first()? {
+            Value::List(inner) => items = inner,
+            _ => return None,
+        }
+    }
+    (!items.is_empty()).then_some(items.len() as i64)
+}
+
 pub const FUNCTIONS: &[Declaration] = &[
-    strict("array_lower", 2..=2, "int4", |c| Ok(c.list(0).filter(|l| !l.is_empty()).map(|_| c.lower_bound(0)).into())),
-    strict("array_upper", 2..=2, "int4", |c| {
-        Ok(c.list(0).filter(|l| !l.is_empty()).map(|l| l.len() as i64 - 1 + c.lower_bound(0)).into())
-    }),
+    strict("array_lower", 2..=2, "int4", |c| Ok(length(c).map(|_| c.lower_bound(0)).into())),
+    strict("array_upper", 2..=2, "int4", |c| Ok(length(c).map(|length| length - 1 + c.lower_bound(0)).into())),
     strict("generate_subscripts", 2..=3, "_int4", |c| {
         let lower = c.lower_bound(0);
-        let mut subscripts: Vec<i64> = (0..c.list(0).map_or(0, <[Value]>::len) as i64).map(|i| i + lower).collect();
+        let mut subscripts: Vec<i64> = (0..length(c).unwrap_or(0)).map(|i| i + lower).collect();
         if c.arguments.get(2) == Some(&Value::Bool(true)) {
             subscripts.reverse();
         }
