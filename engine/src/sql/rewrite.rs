@@ -503,7 +503,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             call("overlay", all.into_iter().flatten().map(|expr| *expr).collect())
         }
         Expr::CompoundFieldAccess { root, access_chain } => calls::respell_access(root, access_chain),
-        Expr::BinaryOp { left, op, right } if fields_of_row(&left).is_some() && fields_of_row(&right).is_some() => {
+        Expr::BinaryOp { left, op, right } if op != BinaryOperator::Overlaps && is_row(&left) && is_row(&right) => {
             match rows_compared(&left, &op, &right) {
                 Some(compared) => Expr::Nested(Box::new(compared)),
                 None => Expr::BinaryOp { left, op, right },
@@ -746,6 +746,10 @@ fn fields_of_row(expr: &Expr) -> Option<Vec<Expr>> {
         Expr::Nested(inner) => fields_of_row(inner),
         _ => None,
     }
+}
+
+fn is_row(expr: &Expr) -> bool {
+    fields_of_row(expr).is_some()
 }
 
 /// Rows are compared field by field, and what is not known of one may leave the whole unknown.
