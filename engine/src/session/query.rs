@@ -391,7 +391,7 @@ async fn physical_plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let large = crate::sql::size::is_large(&plan);
     let optimize = || {
-        let plan = without_empty_limits(finish(bind::optimize(state, plan)?)?)?;
+        let plan = limited_sorts(without_empty_limits(finish(bind::optimize(state, plan)?)?)?)?;
         by_key(plan).and_then(joined_within_bounds).map_err(error_from)
     };
     let plan = if large { patience::aside(optimize) } else { optimize() }?;
@@ -405,6 +405,49 @@ pub fn with_parameters(plan: LogicalPlan, arguments: &[Argument]) -> Result<Logi
     }
     plan.replace_params_with_values(&datafusion::common::ParamValues::List(arguments.to_vec())).map_err(error_from)
 }
+
+/// A sort under a LIMIT says how many rows of it are wanted: one that does not is taken out by DataFusion below whatever
+/// needs no order, and the LIMIT takes any rows.
+fn limited_sorts(plan: LogicalPlan) -> Result<LogicalPlan> {
+    use datafusion::common::tree_node::Transformed;
+    use datafusion::logical_expr::{FetchType, Limit, SkipType, Sort};
+
+    fn limited(plan: &Arc<LogicalPlan>, rows: usize) -> datafusion::error::Result<Option<Arc<LogicalPlan>>> {
+        Ok(match plan.as_ref() {
+            LogicalPlan::Sort(sort) => {
+                let fetch = Some(sort.fetch.map_or(rows, |fetch| fetch.min(rows)));
+                Some(Arc::new(LogicalPlan::Sort(Sort { fetch, ..sort.clone() })))
+            }
+            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+                match limited(&Arc::new(plan.inputs()[0].clone()), rows)? {
+                    Some(input) => {
+                        let input = Arc::unwrap_or_clone(input);
+                        Some(Arc::new(plan.with_new_exprs(plan.expressions(), vec![input])?))
+                    }
+                    None => None,
+                }
+            }
+            _ => None,
+        })
+    }
+    let plan = plan.transform_down_with_subqueries(|node| {
+        let LogicalPlan::Limit(limit) = &node else { return Ok(Transformed::no(node)) };
+        let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?)
+        else {
+            return Ok(Transformed::no(node));
+        };
+        // Without a FETCH all of them, but the first ones.
+        let rows = fetch.map_or(ROWS_OF_SORT_MAX, |fetch| fetch.saturating_add(skip)).min(ROWS_OF_SORT_MAX);
+        match limited(&limit.input, rows)? {
+            Some(input) if rows > 0 => Ok(Transformed::yes(LogicalPlan::Limit(Limit { input, ..limit.clone() }))),
+            _ => Ok(Transformed::no(node)),
+        }
+    });
+    plan.map(|p| p.data).map_err(error_from)
+}
+
+/// More than any statement sorts.
+const ROWS_OF_SORT_MAX: usize = 1 << 40;
 
 /// LIMIT 0 gives nothing; DataFusion's sort would panic on it.
 fn without_empty_limits(plan: LogicalPlan) -> Result<LogicalPlan> {

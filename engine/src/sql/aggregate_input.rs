@@ -51,6 +51,48 @@ pub fn take_order(select: &mut Select) {
     }
 }
 
+/// `SELECT * FROM (SELECT … ORDER BY x) s LIMIT 3`: what only shows another query's rows shows them in that one's order. Of
+/// other queries the order is open.
+pub fn keep_order(query: &mut Query) {
+    if query.order_by.is_some() {
+        return;
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let ungrouped = matches!(&select.group_by, ast::GroupByExpr::Expressions(groups, _) if groups.is_empty());
+    if select.distinct.is_some() || !ungrouped || select.having.is_some() {
+        return;
+    }
+    let wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    // Whatever is called might be an aggregate.
+    let shows = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            let call = |expr: &Expr| match expr {
+                Expr::Function(_) | Expr::Subquery(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            };
+            ast::visit_expressions(expr, call).is_continue()
+        }
+        item => wildcard(item),
+    };
+    if !select.projection.iter().all(shows) {
+        return;
+    }
+    let wildcard = select.projection.iter().any(wildcard);
+    let [from] = select.from.as_mut_slice() else { return };
+    if !from.joins.is_empty() {
+        return;
+    }
+    let by = match &mut from.relation {
+        TableFactor::Derived { lateral: false, subquery, alias: Some(alias), .. } => {
+            order_of(subquery, alias, wildcard)
+        }
+        _ => None,
+    };
+    if let Some(by) = by {
+        query.order_by = Some(ast::OrderBy { kind: OrderByKind::Expressions(by), interpolate: None });
+    }
+}
+
 /// `ARRAY (SELECT …)`: the aggregate over it, in its order; no rows are an empty array.
 pub fn array_of(query: Query) -> Expr {
     let array = Ident::with_quote('"', "array");
@@ -101,6 +143,9 @@ fn order_of(query: &mut Query, alias: &mut TableAlias, wildcard: bool) -> Option
     let known = shown.iter().position(star).unwrap_or(shown.len());
     let (mut order, mut more) = (Vec::new(), Vec::new());
     let mut names = alias.columns.clone();
+    // `SELECT * FROM t` has all columns of t.
+    let all = shown.iter().any(|item| matches!(item, SelectItem::Wildcard(_)))
+        && matches!(select.from.as_slice(), [from] if from.joins.is_empty());
     for item in &items {
         let place = match &item.expr {
             Expr::Value(value) => match &value.value {
@@ -123,6 +168,11 @@ fn order_of(query: &mut Query, alias: &mut TableAlias, wildcard: bool) -> Option
             },
             Some(place) => shown.get(place).and_then(name_of).filter(|_| alias.columns.is_empty()),
             None => None,
+        };
+        let column = match (column, &item.expr) {
+            (None, Expr::Identifier(name)) if all && names.is_empty() => Some(name.clone()),
+            (None, Expr::CompoundIdentifier(parts)) if all && names.is_empty() => parts.last().cloned(),
+            (column, _) => column,
         };
         let column = match column {
             Some(column) => Some(column),

@@ -93,6 +93,7 @@ impl VisitorMut for Rewriter {
                 }
             }
         }
+        aggregate_input::keep_order(query);
         if let Err(error) = check_recursion(query) {
             return ControlFlow::Break(Box::new(error));
         }
