@@ -22,7 +22,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::error::{Error, Result};
 
-/// Files that queries spill to lie here, below the data directory; what an earlier process left is removed at start.
+/// Files that queries spill to, and the state's (`state/spill.rs`), lie here, below the data directory; what an earlier process left is removed at start.
 pub const SPILL_DIRECTORY: &str = "spill";
 /// What they may take on the disk, unless that is more than half of what is free.
 const SPILL_BYTES_MAX: u64 = 64 << 30;

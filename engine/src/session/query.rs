@@ -430,6 +430,13 @@ fn limited_sorts(plan: LogicalPlan) -> Result<LogicalPlan> {
             _ => None,
         })
     }
+    // The order of what is shown stays in any case, and without a bound a sort may spill.
+    if let LogicalPlan::Limit(limit) = &plan
+        && !matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(rows))) if rows <= TOP_ROWS_MAX)
+    {
+        let input = Arc::new(limited_sorts(limit.input.as_ref().clone())?);
+        return Ok(LogicalPlan::Limit(Limit { input, ..limit.clone() }));
+    }
     let plan = plan.transform_down_with_subqueries(|node| {
         let LogicalPlan::Limit(limit) = &node else { return Ok(Transformed::no(node)) };
         let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?)
@@ -446,6 +453,8 @@ fn limited_sorts(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.map(|p| p.data).map_err(error_from)
 }
 
+/// So many first rows are found without sorting all.
+const TOP_ROWS_MAX: usize = 100_000;
 /// More than any statement sorts.
 const ROWS_OF_SORT_MAX: usize = 1 << 40;
 
