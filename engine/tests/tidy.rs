@@ -122,10 +122,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "engine/src/session/dml.rs",
         "INSERT, UPDATE, DELETE and ON CONFLICT find, change and answer rows by the same few steps",
     ),
-    (
-        "engine/src/sql/functions/to_char.rs",
-        "to_char, to_date and to_timestamp share one reading of the format's words",
-    ),
     ("engine/src/sql/rewrite.rs", "one walk over the query; each rewrite is a few lines of it"),
     ("engine/src/sql/text/datetime.rs", "reading and writing of all date and time types, one grammar"),
     ("engine/src/state/arrangement.rs", "writer, readers and durable form of one structure; its invariants span them"),

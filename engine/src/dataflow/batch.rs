@@ -13,7 +13,7 @@ use crate::time::EpochHeader;
 pub fn run(plan: &Plan, epoch: &EpochHeader, rows: impl Fn(RelationId) -> Result<Vec<Delta>>) -> Result<Vec<Delta>> {
     let mut results: Vec<Vec<Delta>> = Vec::new();
     for node in &plan.nodes {
-        let mut inputs = node.inputs.iter().map(|&i| std::mem::take(&mut results[i])).collect::<Vec<_>>();
+        let mut inputs = node.inputs.iter().map(|&i| results[i].clone()).collect::<Vec<_>>();
         results.push(match &node.kind {
             NodeKind::Import { relation, columns, .. } => {
                 let project = |delta: Delta| {

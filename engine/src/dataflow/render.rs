@@ -49,41 +49,40 @@ pub struct Rendered<'scope> {
 
 pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Context>) -> Result<Rendered<'scope>> {
     let workers = scope.peers();
-    let mut streams: Vec<Option<(Packets<'scope>, bool)>> = Vec::new();
+    let mut streams: Vec<(Packets<'scope>, bool)> = Vec::new();
     let (mut imports, mut constants, mut operators) = (Vec::new(), Vec::new(), Vec::new());
     for (index, node) in plan.nodes.iter().enumerate() {
-        // A plan is a tree: each stream has one user.
-        let mut take = |i: usize| streams[node.inputs[i]].take().expect("inputs come before their one user");
+        let input = |i: usize| streams[node.inputs[i]].clone();
         let (name, operator): (&str, Box<dyn Operator>) = match &node.kind {
             NodeKind::Import { relation, columns, .. } => {
                 let (handle, stream) = scope.new_input::<Vec<Packet>>();
                 imports.push(Import { relation: *relation, columns: columns.clone(), handle });
-                streams.push(Some((stream, false)));
+                streams.push((stream, false));
                 continue;
             }
             NodeKind::Constant(rows) => {
                 let (handle, stream) = scope.new_input::<Vec<Packet>>();
                 constants.push((handle, Delta::inserts(rows.clone())));
-                streams.push(Some((stream, false)));
+                streams.push((stream, false));
                 continue;
             }
             NodeKind::Exchange { key } => {
-                let (input, exchanged) = take(0);
+                let (input, exchanged) = input(0);
                 let stream = match workers {
                     1 => (input, exchanged),
                     _ => (deal(input, key, &node.schema, workers)?, true),
                 };
-                streams.push(Some(stream));
+                streams.push(stream);
                 continue;
             }
             kind => operator(kind, owns_empty_key(scope.index(), workers)?)?,
         };
-        let inputs = (0..node.inputs.len()).map(take).collect();
+        let inputs = (0..node.inputs.len()).map(input).collect();
         let operator = Rc::new(RefCell::new(operator));
         operators.push((index as u32, operator.clone()));
-        streams.push(Some((drive(scope, name, inputs, operator, context.clone()), false)));
+        streams.push((drive(scope, name, inputs, operator, context.clone()), false));
     }
-    let (output, exchanged) = streams.pop().flatten().expect("a plan has a result");
+    let (output, exchanged) = streams.pop().expect("a plan has a result");
     let output = match exchanged {
         false => output,
         // An exchange is taken in by an operator.

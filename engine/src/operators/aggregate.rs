@@ -75,7 +75,7 @@ pub enum AggregateFunction {
     StddevSamp,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AggregateCall {
     pub function: AggregateFunction,
     /// Column of the input; `None` for count(*).
@@ -85,7 +85,7 @@ pub struct AggregateCall {
     pub distinct: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AggregateSpec {
     /// Columns of the input; none for one group of all rows.
     pub group: Vec<usize>,

@@ -32,7 +32,7 @@ use crate::time::{EpochHeader, TimeBound};
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AsOfSpec {
     pub sides: [AsOfSide; 2],
     /// The nearest right row lies before the left one in the order, or after it.
@@ -47,7 +47,7 @@ pub struct AsOfSpec {
     pub expiry: Option<TimeBound>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AsOfSide {
     pub schema: SchemaRef,
     pub key: Vec<usize>,

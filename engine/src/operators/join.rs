@@ -93,7 +93,7 @@ impl JoinKind {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JoinSpec {
     pub kind: JoinKind,
     pub sides: [SideSpec; 2],
@@ -106,7 +106,7 @@ pub struct JoinSpec {
     pub output: SchemaRef,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SideSpec {
     pub schema: SchemaRef,
     pub key: Vec<usize>,

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::state::durable::Durable;
 use crate::time::EpochHeader;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum MapStep {
     Filter(Expression),
     Project(Vec<Expression>, SchemaRef),

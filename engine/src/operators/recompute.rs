@@ -42,7 +42,7 @@ pub use query::{Fed, Query};
 /// Rows that are looked at in one run, if there are several keys.
 const ROWS_PER_RUN: usize = 1 << 16;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RecomputeSpec {
     pub inputs: Vec<RecomputeInput>,
     /// The query over its inputs.
@@ -56,7 +56,7 @@ pub struct RecomputeSpec {
     pub owner: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RecomputeInput {
     pub schema: SchemaRef,
     /// Columns of the same types in each input; none: all rows belong together.

@@ -39,7 +39,7 @@ pub enum Bound {
     End,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SessionSpec {
     pub input: SchemaRef,
     pub key: Vec<usize>,

@@ -34,7 +34,7 @@ use crate::time::{EpochHeader, TimeBound};
 const LAST_MOMENT: i64 = 253_402_300_799_999_999;
 const OUTPUT_ROWS: usize = 8192;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TemporalSpec {
     pub input: SchemaRef,
     /// Columns by whose hash a row's worker is known.
@@ -44,7 +44,7 @@ pub struct TemporalSpec {
     pub condition: Condition,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     /// Nothing changes any more before what has been reached in the column, and the row lies there.
     Closed(TimeBound),
@@ -53,7 +53,7 @@ pub enum Condition {
 }
 
 /// A comparison whose answer changes at most once as time passes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Flip {
     /// At the column's time and so many microseconds.
     At { column: usize, offset_us: i64 },

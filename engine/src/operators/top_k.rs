@@ -71,7 +71,7 @@ impl Bound {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopKSpec {
     /// Columns of the input: a list for each of their values.
     pub partition: Vec<usize>,

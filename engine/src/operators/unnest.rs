@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::state::durable::Durable;
 use crate::time::EpochHeader;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UnnestSpec {
     /// The list columns of the input.
     pub lists: Vec<usize>,

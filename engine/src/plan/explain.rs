@@ -6,6 +6,8 @@
 //!     Map: filter amount > 0
 //!       Import orders (category, amount)      append-only
 //! ```
+//!
+//! What is computed once for several users is written once: `#1 Aggregate …`, then `#1, as above`.
 
 use std::fmt::Write;
 
@@ -19,7 +21,9 @@ use crate::time::TimeBound;
 
 pub fn explain(plan: &Plan) -> String {
     let mut lines = Vec::new();
-    tree(plan, plan.nodes.len() - 1, 0, &mut lines);
+    let mut users = vec![0; plan.nodes.len()];
+    plan.nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| users[input] += 1);
+    tree(plan, plan.nodes.len() - 1, 0, &users, &mut Vec::new(), &mut lines);
     let width = lines.iter().map(|(l, _): &(String, String)| l.chars().count()).max().unwrap_or(0).min(80);
     let mut text = String::new();
     for (line, note) in lines {
@@ -29,12 +33,28 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
-fn tree(plan: &Plan, index: usize, depth: usize, lines: &mut Vec<(String, String)>) {
-    let node = &plan.nodes[index];
-    let note = note(plan, node);
-    lines.push((format!("{}{}", "  ".repeat(depth), describe(plan, node)), note));
+/// `users`: of each node. `shared`: the nodes of several users that have been written.
+fn tree(
+    plan: &Plan,
+    index: usize,
+    depth: usize,
+    users: &[usize],
+    shared: &mut Vec<usize>,
+    lines: &mut Vec<(String, String)>,
+) {
+    let (node, indent) = (&plan.nodes[index], "  ".repeat(depth));
+    if let Some(number) = shared.iter().position(|&written| written == index) {
+        lines.push((format!("{indent}#{}, as above", number + 1), String::new()));
+        return;
+    }
+    let mut number = String::new();
+    if users[index] > 1 {
+        shared.push(index);
+        number = format!("#{} ", shared.len());
+    }
+    lines.push((format!("{indent}{number}{}", describe(plan, node)), note(plan, node)));
     for &input in &node.inputs {
-        tree(plan, input, depth + 1, lines);
+        tree(plan, input, depth + 1, users, shared, lines);
     }
 }
 

@@ -24,6 +24,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unn
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
+use super::share::share;
 use super::{Node, NodeKind, Plan, event_time};
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
@@ -143,7 +144,7 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, showing: Showing) -> Resu
     event_time::expire(&mut lowering.nodes, &imported);
     let mut bounds = event_time::bounds(&lowering.nodes, &imported).pop().expect("one for each node");
     bounds.retain(|bound| event_time::is_time(plan.schema().field(bound.column).data_type()));
-    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: lowering.nodes, bounds })
+    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: share(lowering.nodes), bounds })
 }
 
 /// The plan of which only rows are left that a view which shows final rows shows, at the watermarks of an epoch.

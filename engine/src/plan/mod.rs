@@ -7,6 +7,7 @@ pub mod event_time;
 pub mod explain;
 pub mod lower;
 pub mod order;
+pub mod share;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -25,7 +26,7 @@ use crate::time::TimeBound;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Inputs come before their users; the last one is the result.
+    /// Inputs come before their users; the last one is the result. A node may have several users.
     pub nodes: Vec<Node>,
     /// The columns of the result by whose hash its rows are dealt to workers; `None`: as they come
     /// (append-only results only).
@@ -34,7 +35,7 @@ pub struct Plan {
     pub bounds: Vec<TimeBound>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub kind: NodeKind,
     pub inputs: Vec<usize>,
@@ -43,7 +44,7 @@ pub struct Node {
     pub append_only: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NodeKind {
     /// The changes of a relation, these columns of it.
     Import {

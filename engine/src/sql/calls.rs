@@ -7,6 +7,7 @@
 //!   jsonb_agg(x ORDER BY y)                         mr_jsonb_join(array_agg(to_jsonb(x) ORDER BY y))
 //!   mode() WITHIN GROUP (ORDER BY x)                mr_mode(array_agg(x ORDER BY x))
 //!   a[2], a[2:3]                                    mr_subscript(a, 2), mr_array_slice(a, 2, 3)
+//!   (regexp_match(a, p))[2]                         mr_regexp_group(a, p, '', 2)
 //! ```
 
 use sqlparser::ast::{
@@ -297,6 +298,11 @@ pub fn respell_access(root: Box<Expr>, chain: Vec<AccessExpr>) -> Expr {
         })
         .collect();
     let Some(subscripts) = subscripts else { return Expr::CompoundFieldAccess { root, access_chain: chain } };
+    if let [Subscript::Index { index }] = subscripts[..]
+        && let Some(group) = group_of_match(&root, index)
+    {
+        return group;
+    }
     let slices = subscripts.iter().any(|subscript| matches!(subscript, Subscript::Slice { .. }));
     let mut all = vec![*root];
     for subscript in subscripts {
@@ -311,6 +317,24 @@ pub fn respell_access(root: Box<Expr>, chain: Vec<AccessExpr>) -> Expr {
         }
     }
     call(if slices { "mr_array_slice" } else { "mr_subscript" }, all)
+}
+
+/// `(regexp_match(text, pattern, flags))[n]`, without the array.
+fn group_of_match(root: &Expr, index: &Expr) -> Option<Expr> {
+    let root = match root {
+        Expr::Nested(inner) => inner,
+        other => other,
+    };
+    let Expr::Function(function) = root else { return None };
+    let mut args = arguments(function).filter(|args| (2..=3).contains(&args.len()))?;
+    if name_of(function) != "regexp_match" {
+        return None;
+    }
+    if args.len() == 2 {
+        args.push(Expr::Value(ast::Value::SingleQuotedString(String::new()).into()));
+    }
+    args.push(index.clone());
+    Some(call("mr_regexp_group", args))
 }
 
 /// `(a, b) OVERLAPS (c, d)`: periods of time that have a moment in common. Ends may come in any order, and the second may

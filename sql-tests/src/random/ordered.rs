@@ -108,9 +108,10 @@ pub fn windows(rng: &mut StdRng, relations: &[Relation]) -> Query {
     let scope = scope(&query);
     let mut items: Vec<String> = scope.iter().enumerate().map(|(i, c)| format!("{} AS c{i}", c.name)).collect();
     let mut columns = query.columns.clone();
+    // Of one window: two orders may each put identical rows as they like, so which results meet in a row would be open.
+    let (partition, order) = (partition(rng, &scope), total_order(rng, &scope, &[]));
     for _ in 0..rng.random_range(1..=2) {
         let (call, ty, framed) = window_call(rng, &scope);
-        let (partition, order) = (partition(rng, &scope), total_order(rng, &scope, &[]));
         let frame = if framed { frame(rng) } else { String::new() };
         let i = columns.len();
         items.push(format!("{call} OVER ({partition}ORDER BY {order}{frame}) AS c{i}"));

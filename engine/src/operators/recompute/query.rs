@@ -11,7 +11,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -31,6 +31,8 @@ thread_local! {
 #[derive(Clone)]
 pub struct Query {
     plan: Arc<dyn ExecutionPlan>,
+    /// What `plan` was made of.
+    logical: Arc<LogicalPlan>,
     config: SessionConfig,
     environment: Arc<RuntimeEnv>,
     /// What it does, for people; the same in every process.
@@ -50,12 +52,13 @@ struct Rows(Vec<RecordBatch>);
 impl Query {
     pub fn new(
         plan: Arc<dyn ExecutionPlan>,
+        logical: Arc<LogicalPlan>,
         config: SessionConfig,
         environment: Arc<RuntimeEnv>,
         text: String,
         recursive: bool,
     ) -> Self {
-        Query { plan, config, environment, text, recursive }
+        Query { plan, logical, config, environment, text, recursive }
     }
 
     /// Runs the query over `rows`, one batch for each of its tables. Blocks; not to be called from async code.
@@ -98,6 +101,13 @@ impl Query {
             }
         }
         Ok(batches)
+    }
+}
+
+/// Of one statement: they have one configuration.
+impl PartialEq for Query {
+    fn eq(&self, other: &Self) -> bool {
+        self.logical == other.logical && self.recursive == other.recursive
     }
 }
 

@@ -199,7 +199,7 @@ impl Lowering<'_> {
             false => plan.display().to_string(),
             true => plan.display_indent().to_string().split('\n').map(str::trim).collect::<Vec<_>>().join(" < "),
         };
-        let query = Query::new(physical, config, environment, text, recursive);
+        let query = Query::new(physical, Arc::new(plan), config, environment, text, recursive);
         let spec_inputs = inputs.iter().map(|(input, key)| RecomputeInput {
             schema: self.nodes[*input].schema.clone(),
             key: key.clone(),

@@ -23,6 +23,7 @@ mod sleep;
 mod string_agg;
 mod sum_avg;
 mod tags;
+mod time_format;
 mod timezone;
 mod to_char;
 mod totals;

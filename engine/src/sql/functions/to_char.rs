@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringArray};
+use arrow::array::{Array, AsArray, StringBuilder};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
@@ -20,299 +20,14 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::casts::style;
-use super::fields::iso_week;
+use super::time_format::{DAYS, Fields, Format, MONTHS, SECOND_US, pattern_at};
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
-use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
+use crate::sql::text::calendar::{Civil, DAY_US, days_from_civil, days_in_month};
 use crate::sql::types::{UTC, sql_type_of_arrow};
-
-const SECOND_US: i64 = 1_000_000;
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const ROMAN: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
 
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
-}
-
-/// A moment or an interval, taken apart.
-struct Fields {
-    /// Of an interval whatever its years are; year 0 is 1 BC.
-    year: i64,
-    month: i64,
-    day: i64,
-    /// Days since 1970, of a moment.
-    days: Option<i64>,
-    hour: i64,
-    us: i64,
-    /// Seconds east of UTC.
-    offset: Option<i32>,
-}
-
-impl Fields {
-    fn of_local(local: i64, offset: Option<i32>) -> Fields {
-        let days = local.div_euclid(DAY_US);
-        let Civil { year, month, day } = civil_from_days(days);
-        let time = local.rem_euclid(DAY_US);
-        let hour = time / (3600 * SECOND_US);
-        Fields {
-            year,
-            month: month.into(),
-            day: day.into(),
-            days: Some(days),
-            hour,
-            us: time % (3600 * SECOND_US),
-            offset,
-        }
-    }
-
-    fn minute(&self) -> i64 {
-        self.us / (60 * SECOND_US)
-    }
-    fn second(&self) -> i64 {
-        self.us / SECOND_US % 60
-    }
-    fn fraction(&self) -> i64 {
-        self.us % SECOND_US
-    }
-    /// As people count: 1 BC is 1.
-    fn counted_year(&self) -> i64 {
-        if self.days.is_some() && self.year <= 0 { 1 - self.year } else { self.year }
-    }
-}
-
-/// Patterns, the longest of several first.
-const PATTERNS: &[&str] = &[
-    "Y,YYY", "YYYY", "YYY", "YY", "Y", "IYYY", "IYY", "IY", "IDDD", "ID", "IW", "I", "MONTH", "Month", "month", "MON",
-    "Mon", "mon", "MM", "MI", "MS", "DAY", "Day", "day", "DY", "Dy", "dy", "DDD", "DD", "D", "HH24", "HH12", "HH",
-    "SSSSS", "SSSS", "SS", "US", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6", "A.M.", "P.M.", "AM", "PM", "a.m.", "p.m.",
-    "am", "pm", "B.C.", "A.D.", "BC", "AD", "b.c.", "a.d.", "bc", "ad", "TZH", "TZM", "TZ", "tz", "OF", "WW", "W",
-    "CC", "J", "Q", "RM", "rm",
-];
-
-/// The pattern that a format begins with. Patterns of figures may be written small.
-fn pattern_at(format: &str) -> Option<&'static str> {
-    let begins = |pattern: &str, fold: bool| match format.get(..pattern.len()) {
-        Some(start) if fold => start.eq_ignore_ascii_case(pattern),
-        Some(start) => start == pattern,
-        None => false,
-    };
-    PATTERNS.iter().copied().find(|p| begins(p, false)).or_else(|| {
-        let cased = ["MON", "DAY", "DY", "AM", "PM", "A.M.", "P.M.", "BC", "AD", "B.C.", "A.D.", "TZ", "RM"];
-        PATTERNS
-            .iter()
-            .copied()
-            .filter(|p| p.chars().all(|c| !c.is_ascii_lowercase()) && (!cased.contains(p)))
-            .find(|p| begins(p, true))
-    })
-}
-
-fn ordinal(number: i64) -> &'static str {
-    match (number.abs() % 100, number.abs() % 10) {
-        (11..=13, _) => "th",
-        (_, 1) => "st",
-        (_, 2) => "nd",
-        (_, 3) => "rd",
-        _ => "th",
-    }
-}
-
-/// A moment in a format. Patterns of days and zones have no meaning for an interval: 0A000 and 22007, as in Postgres.
-fn format_time(fields: &Fields, format: &str) -> Result<String> {
-    let mut out = String::with_capacity(format.len() + 8);
-    let mut rest = format;
-    while !rest.is_empty() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let mut chars = quoted.char_indices();
-            let mut end = quoted.len();
-            while let Some((i, c)) = chars.next() {
-                match c {
-                    '\\' => out.extend(chars.next().map(|(_, c)| c)),
-                    '"' => {
-                        end = i;
-                        break;
-                    }
-                    c => out.push(c),
-                }
-            }
-            rest = quoted.get(end + 1..).unwrap_or("");
-            continue;
-        }
-        let begins = |prefix: &str| rest.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        let (mut filled, mut start) = (true, rest);
-        if begins("FM") || begins("TM") {
-            filled = false;
-            start = &rest[2..];
-        } else if begins("FX") {
-            rest = &rest[2..];
-            continue;
-        }
-        let Some(pattern) = pattern_at(start) else {
-            let c = rest.chars().next().expect("not empty");
-            if filled {
-                out.push(c);
-            }
-            rest = &rest[if filled { c.len_utf8() } else { 2 }..];
-            continue;
-        };
-        rest = &start[pattern.len()..];
-        let (text, number) = written(fields, pattern, filled)?;
-        out.push_str(&text);
-        if let Some(number) = number {
-            let suffix = rest.get(..2).unwrap_or("");
-            if suffix == "TH" {
-                out.push_str(&ordinal(number).to_uppercase());
-                rest = &rest[2..];
-            } else if suffix == "th" {
-                out.push_str(ordinal(number));
-                rest = &rest[2..];
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// One pattern's text, and its number if it is one.
-fn written(fields: &Fields, pattern: &str, filled: bool) -> Result<(String, Option<i64>)> {
-    let number = |value: i64, width: usize| {
-        let text = match (filled, value < 0) {
-            (false, _) => value.to_string(),
-            (true, true) => format!("-{:0width$}", -value),
-            (true, false) => format!("{value:0width$}"),
-        };
-        Ok((text, Some(value)))
-    };
-    let cased = |name: &str, like: &str, width: usize| {
-        let text = match like.chars().nth(1).map(char::is_uppercase) {
-            Some(true) => name.to_uppercase(),
-            _ if like.starts_with(char::is_uppercase) => name.to_string(),
-            _ => name.to_lowercase(),
-        };
-        Ok((if filled && width > 0 { format!("{text:width$}") } else { text }, None))
-    };
-    let invalid = || external(Error::new("22007", "invalid format specification for an interval value"));
-    let day = || fields.days.ok_or_else(invalid);
-    let year = fields.counted_year();
-    let month_name = || match fields.month {
-        1..=12 => MONTHS[fields.month as usize - 1],
-        _ => "",
-    };
-    let twelve = |hour: i64| if hour % 12 == 0 { 12 } else { hour % 12 };
-    match pattern {
-        "Y,YYY" => Ok((format!("{},{:03}", year / 1000, year % 1000), Some(year))),
-        "YYYY" => number(year, 4),
-        "YYY" => number(year % 1000, 3),
-        "YY" => number(year % 100, 2),
-        "Y" => number(year % 10, 1),
-        "IYYY" => number(iso_week(day()?).0, 4),
-        "IYY" => number(iso_week(day()?).0 % 1000, 3),
-        "IY" => number(iso_week(day()?).0 % 100, 2),
-        "I" => number(iso_week(day()?).0 % 10, 1),
-        "IW" => number(iso_week(day()?).1, 2),
-        "IDDD" => number((iso_week(day()?).1 - 1) * 7 + (day()? + 3).rem_euclid(7) + 1, 3),
-        "ID" => number((day()? + 3).rem_euclid(7) + 1, 1),
-        "MONTH" | "Month" | "month" => {
-            day()?;
-            cased(month_name(), pattern, 9)
-        }
-        "MON" | "Mon" | "mon" => {
-            day()?;
-            cased(month_name().get(..3).unwrap_or(""), pattern, 0)
-        }
-        "MM" => number(fields.month, 2),
-        "RM" | "rm" => {
-            let roman = if (1..=12).contains(&fields.month) { ROMAN[fields.month as usize - 1] } else { "" };
-            cased(roman, pattern, 4)
-        }
-        "DAY" | "Day" | "day" => cased(DAYS[(day()? + 4).rem_euclid(7) as usize], pattern, 9),
-        "DY" | "Dy" | "dy" => cased(&DAYS[(day()? + 4).rem_euclid(7) as usize][..3], pattern, 0),
-        "DDD" => match fields.days {
-            Some(days) => number(days - days_from_civil(Civil { year: fields.year, month: 1, day: 1 }) + 1, 3),
-            None => number(fields.year * 360 + fields.month * 30 + fields.day, 3),
-        },
-        "DD" => number(fields.day, 2),
-        "D" => number((day()? + 4).rem_euclid(7) + 1, 1),
-        "HH24" => number(fields.hour, 2),
-        "HH12" | "HH" => number(twelve(fields.hour), 2),
-        "MI" => number(fields.minute(), 2),
-        "SS" => number(fields.second(), 2),
-        "SSSSS" | "SSSS" => {
-            let seconds = fields.hour * 3600 + fields.us / SECOND_US;
-            Ok((seconds.to_string(), Some(seconds)))
-        }
-        "MS" | "FF3" => number(fields.fraction() / 1000, 3),
-        "US" | "FF6" => number(fields.fraction(), 6),
-        "FF1" => number(fields.fraction() / 100_000, 1),
-        "FF2" => number(fields.fraction() / 10_000, 2),
-        "FF4" => number(fields.fraction() / 100, 4),
-        "FF5" => number(fields.fraction() / 10, 5),
-        "AM" | "PM" => Ok((if fields.hour % 24 >= 12 { "PM" } else { "AM" }.into(), None)),
-        "am" | "pm" => Ok((if fields.hour % 24 >= 12 { "pm" } else { "am" }.into(), None)),
-        "A.M." | "P.M." => Ok((if fields.hour % 24 >= 12 { "P.M." } else { "A.M." }.into(), None)),
-        "a.m." | "p.m." => Ok((if fields.hour % 24 >= 12 { "p.m." } else { "a.m." }.into(), None)),
-        "BC" | "AD" | "bc" | "ad" | "B.C." | "A.D." | "b.c." | "a.d." => {
-            day()?;
-            let name = match (fields.year <= 0, pattern.contains('.')) {
-                (true, false) => "BC",
-                (true, true) => "B.C.",
-                (false, false) => "AD",
-                (false, true) => "A.D.",
-            };
-            let small = pattern.starts_with(char::is_lowercase);
-            Ok((if small { name.to_lowercase() } else { name.into() }, None))
-        }
-        "TZ" | "tz" | "OF" | "TZH" | "TZM" => {
-            day()?;
-            let Some(offset) = fields.offset else {
-                let none = if matches!(pattern, "TZ" | "tz") { "" } else { "+00" };
-                return Ok((if pattern == "TZM" { "00".into() } else { none.into() }, None));
-            };
-            let (sign, seconds) = (if offset < 0 { '-' } else { '+' }, offset.abs());
-            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-            Ok((
-                match pattern {
-                    "TZH" => format!("{sign}{hours:02}"),
-                    "TZM" => format!("{minutes:02}"),
-                    "TZ" if offset == 0 => "UTC".into(),
-                    "tz" if offset == 0 => "utc".into(),
-                    _ if minutes == 0 => format!("{sign}{hours:02}"),
-                    _ => format!("{sign}{hours:02}:{minutes:02}"),
-                },
-                None,
-            ))
-        }
-        "WW" => {
-            let first = days_from_civil(Civil { year: fields.year, month: 1, day: 1 });
-            number((day()? - first) / 7 + 1, 2)
-        }
-        "W" => number((fields.day - 1) / 7 + 1, 1),
-        "CC" => match fields.year {
-            year if year > 0 => number((year + 99) / 100, 2),
-            year => number(-(99 - (year - 1)) / 100, 2),
-        },
-        "J" => {
-            let julian = day()? + 2_440_588;
-            Ok((julian.to_string(), Some(julian)))
-        }
-        "Q" => {
-            day()?;
-            number((fields.month - 1) / 3 + 1, 1)
-        }
-        other => unreachable!("{other} is not among the patterns"),
-    }
 }
 
 /// A number in a format: `9` and `0` are its digits, `,` and `G` part thousands, `.` and `D` are the point; `S`, `MI`,
@@ -535,59 +250,110 @@ impl ScalarUDFImpl for ToChar {
         let (values, formats) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
         let formats = formats.as_string::<i32>();
         let zone = style(&args.config_options)?.zone;
-        let mut out: Vec<Option<String>> = Vec::with_capacity(rows);
+        let mut out = StringBuilder::with_capacity(rows, rows * 12);
+        let mut times = Times::default();
         for row in 0..rows {
             if values.is_null(row) || formats.is_null(row) || formats.value(row).is_empty() {
-                out.push(None);
+                out.append_null();
                 continue;
             }
             let format = formats.value(row);
-            out.push(match values.data_type() {
+            match values.data_type() {
                 DataType::Timestamp(_, zoned) => {
                     let us = values.as_primitive::<TimestampMicrosecondType>().value(row);
                     match us {
-                        i64::MAX | i64::MIN => None,
+                        i64::MAX | i64::MIN => out.append_null(),
                         _ => {
                             let offset = zoned.as_ref().map(|_| zone.offset_at(us));
                             let local = us + i64::from(offset.unwrap_or(0)) * SECOND_US;
-                            Some(format_time(&Fields::of_local(local, offset), format)?)
+                            out.append_value(times.moment(format, local, offset)?);
                         }
                     }
                 }
-                DataType::Interval(_) | DataType::Time64(_) => {
-                    let interval = match values.data_type() {
-                        DataType::Interval(_) => values.as_primitive::<IntervalMonthDayNanoType>().value(row),
-                        _ => {
-                            let us = values.as_primitive::<Time64MicrosecondType>().value(row);
-                            IntervalMonthDayNano::new(0, 0, us * 1000)
-                        }
-                    };
-                    let us = interval.nanoseconds / 1000;
-                    let fields = Fields {
-                        year: (interval.months / 12).into(),
-                        month: (interval.months % 12).into(),
-                        day: interval.days.into(),
-                        days: None,
-                        hour: us / (3600 * SECOND_US),
-                        us: us % (3600 * SECOND_US),
-                        offset: None,
-                    };
-                    Some(format_time(&fields, format)?)
+                DataType::Interval(_) => {
+                    let interval = values.as_primitive::<IntervalMonthDayNanoType>().value(row);
+                    out.append_value(times.interval(format, interval)?);
+                }
+                DataType::Time64(_) => {
+                    let us = values.as_primitive::<Time64MicrosecondType>().value(row);
+                    out.append_value(times.interval(format, IntervalMonthDayNano::new(0, 0, us * 1000))?);
                 }
                 DataType::Float64 => {
                     let value = values.as_primitive::<Float64Type>().value(row);
-                    match value.is_finite() {
-                        true => Some(format_number(&format!("{value}"), format)?),
-                        false => Some(value.to_string()),
-                    }
+                    out.append_value(match value.is_finite() {
+                        true => format_number(&format!("{value}"), format)?,
+                        false => value.to_string(),
+                    });
                 }
-                _ => Some(format_number(&values.as_primitive::<Decimal128Type>().value_as_string(row), format)?),
-            });
+                _ => {
+                    let value = values.as_primitive::<Decimal128Type>().value_as_string(row);
+                    out.append_value(format_number(&value, format)?);
+                }
+            }
         }
+        let out = out.finish();
         match scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::Utf8(out.pop().flatten()))),
-            false => Ok(ColumnarValue::Array(Arc::new(StringArray::from(out)))),
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)),
+            false => Ok(ColumnarValue::Array(Arc::new(out))),
         }
+    }
+}
+
+/// Times written one after the other, mostly by one format and many of them of one text.
+#[derive(Default)]
+struct Times {
+    /// As it is spelt, taken apart, and its grain.
+    format: Option<(String, Format, i64)>,
+    /// Which grain `text` was written for, and with which offset.
+    written: Option<(i64, Option<i32>)>,
+    text: String,
+}
+
+impl Times {
+    fn format(&mut self, format: &str) -> (&Format, i64) {
+        if self.format.as_ref().is_none_or(|(known, ..)| known != format) {
+            let parsed = Format::new(format);
+            let grain = parsed.grain_us();
+            self.format = Some((format.to_string(), parsed, grain));
+            self.written = None;
+        }
+        let (_, format, grain) = self.format.as_ref().expect("just set");
+        (format, *grain)
+    }
+
+    fn moment(&mut self, spelt: &str, local: i64, offset: Option<i32>) -> Result<&str> {
+        let grain = self.format(spelt).1;
+        let at = Some((local.div_euclid(grain), offset));
+        if self.written != at {
+            let fields = Fields::of_local(local, offset);
+            self.write(spelt, &fields)?;
+            self.written = at;
+        }
+        Ok(&self.text)
+    }
+
+    fn interval(&mut self, spelt: &str, interval: IntervalMonthDayNano) -> Result<&str> {
+        let us = interval.nanoseconds / 1000;
+        let fields = Fields {
+            year: (interval.months / 12).into(),
+            month: (interval.months % 12).into(),
+            day: interval.days.into(),
+            days: None,
+            hour: us / (3600 * SECOND_US),
+            us: us % (3600 * SECOND_US),
+            offset: None,
+        };
+        self.written = None;
+        self.write(spelt, &fields)?;
+        Ok(&self.text)
+    }
+
+    fn write(&mut self, spelt: &str, fields: &Fields) -> Result<()> {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        self.format(spelt).0.write(fields, &mut text)?;
+        self.text = text;
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array as _, ArrayRef};
+use arrow::buffer::NullBuffer;
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -73,6 +75,9 @@ pub enum Type {
     InnermostOf(usize),
 }
 
+/// What a function does with one row.
+pub type Eval = for<'a> fn(&Row<'a>) -> Result<Value<'a>>;
+
 /// One way to call a function.
 #[derive(Clone)]
 pub struct Overload {
@@ -84,10 +89,10 @@ pub struct Overload {
     gives: Type,
     /// NULL when an argument is.
     strict: bool,
-    eval: fn(&Row) -> Result<Value>,
+    eval: Eval,
 }
 
-pub fn of(takes: &'static [Type], gives: Type, eval: fn(&Row) -> Result<Value>) -> Overload {
+pub fn of(takes: &'static [Type], gives: Type, eval: Eval) -> Overload {
     Overload { takes, least: takes.len(), rest: None, gives, strict: true, eval }
 }
 
@@ -401,19 +406,31 @@ impl ScalarUDFImpl for Declared {
         let constants: usize =
             args.args.iter().map(|a| if let ColumnarValue::Scalar(s) = a { s.size() } else { 0 }).sum();
         let at_once = (CONSTANTS_BYTES_MAX / constants.max(1)).clamp(1, rows.max(1));
-        let mut arrays = Vec::new();
-        let values = (0..rows).map(|row| {
-            if row % at_once == 0 {
-                arrays = part(&args.args, row, at_once.min(rows - row))?;
-            }
-            let row =
-                Row { name: self.name, arrays: &arrays, fields: &args.arg_fields, row: row % at_once, style: &style };
-            match overload.strict && (0..arrays.len()).any(|i| row.is_null(i)) {
-                true => Ok(Value::Null),
-                false => (overload.eval)(&row),
-            }
-        });
-        let result = row::collect(args.return_type(), values)?;
+        let mut tally = Tally::default();
+        let mut results: Vec<ArrayRef> = Vec::new();
+        for from in (0..rows.max(1)).step_by(at_once) {
+            let arrays = part(&args.args, from, at_once.min(rows - from))?;
+            let nulls = arrays.iter().map(|array| array.logical_nulls()).collect::<Vec<_>>();
+            let values = (0..at_once.min(rows - from)).map(|row| {
+                let is_null = |nulls: &Option<NullBuffer>| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+                match overload.strict && nulls.iter().any(is_null) {
+                    true => Ok(Value::Null),
+                    false => (overload.eval)(&Row {
+                        name: self.name,
+                        arrays: &arrays,
+                        fields: &args.arg_fields,
+                        row,
+                        style: &style,
+                    }),
+                }
+            });
+            results.push(row::collect(args.return_type(), values, &mut tally)?);
+        }
+        let result = match &results[..] {
+            [one] => one.clone(),
+            several => concat(&several.iter().map(|array| array.as_ref()).collect::<Vec<_>>())?,
+        };
+        let result = tally.keep(result);
         match scalar {
             true => constant(result, args.number_rows),
             false => Ok(ColumnarValue::Array(result)),

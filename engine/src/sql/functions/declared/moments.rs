@@ -43,7 +43,7 @@ pub fn all() -> Vec<Declared> {
     ]
 }
 
-fn make_date(r: &Row) -> Result<Value> {
+fn make_date<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     let (year, month, day) = (r.integer(0), r.integer(1), r.integer(2));
     // There is no year 0: −1 is 1 BC.
     let civil_year = if year < 0 { year + 1 } else { year };

@@ -134,14 +134,14 @@ pub fn all() -> Vec<Declared> {
     ]
 }
 
-fn finite(r: &Row, of: impl Fn(f64) -> f64) -> Result<Value> {
+fn finite<'a>(r: &Row<'a>, of: impl Fn(f64) -> f64) -> Result<Value<'a>> {
     match r.double(0).is_infinite() {
         true => fail("22003", "input is out of range"),
         false => Ok(of(r.double(0)).into()),
     }
 }
 
-fn within_one(r: &Row, of: impl Fn(f64) -> f64) -> Result<Value> {
+fn within_one<'a>(r: &Row<'a>, of: impl Fn(f64) -> f64) -> Result<Value<'a>> {
     match r.double(0).abs() > 1.0 {
         true => fail("22003", "input is out of range"),
         false => Ok(of(r.double(0)).into()),
@@ -201,7 +201,7 @@ fn lcm(a: i128, b: i128) -> i128 {
 }
 
 /// Of two numerics, at the scale of the first.
-fn whole_pair(r: &Row, of: fn(i128, i128) -> i128) -> Result<Value> {
+fn whole_pair<'a>(r: &Row<'a>, of: fn(i128, i128) -> i128) -> Result<Value<'a>> {
     let ((a, scale), (b, its)) = (r.numeric(0), r.numeric(1));
     let common = scale.max(its);
     let at = |value: i128, own: i8| value.checked_mul(10i128.pow((common - own) as u32));

@@ -2,6 +2,7 @@
 //! says otherwise, the escapes `\m`, `\M`, `\y` and `\Z` are spelt in its way; look-around and references back it has not,
 //! and refuses (2201B). Its time is linear in the text and its automata are bounded, so that no pattern runs away.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,13 +27,23 @@ pub fn all() -> Vec<Declared> {
             })
             .least(2)],
         ),
+        // (regexp_match(text, pattern, flags))[n]
+        function(
+            "mr_regexp_group",
+            &[of(&[Text, Text, Text, Bigint], Text, |r| {
+                let pattern = pattern(r, 1, r.text(2))?;
+                refuse_global_in(&pattern, "regexp_match")?;
+                let Ok(n) = usize::try_from(r.integer(3)) else { return Ok(Value::Null) };
+                Ok(pattern.group(r.text(0), n).map(|(from, to)| &r.text(0)[from..to]).into())
+            })],
+        ),
         // One array for each match.
         function(
             "mr_regexp_matches",
             &[of(texts, Array("text[]"), |r| {
                 let pattern = pattern(r, 1, r.text_or(2, ""))?;
                 let count = if pattern.global { usize::MAX } else { 1 };
-                let found: Vec<Vec<Option<String>>> =
+                let found: Vec<Vec<Option<Cow<str>>>> =
                     (pattern.find)(r.text(0), count).iter().map(|found| groups(r.text(0), found)).collect();
                 Ok(Value::Items(lists(found)))
             })
@@ -56,7 +67,7 @@ pub fn all() -> Vec<Declared> {
                     let skipped = start(r, 3)?;
                     match nth {
                         ..0 => fail("22023", format!("invalid value for parameter \"n\": {nth}")),
-                        _ => replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).map(Value::Text),
+                        _ => replace(&pattern, r.text(0), r.text(2), skipped, nth as usize).map(Value::from),
                     }
                 })
                 .least(4),
@@ -67,7 +78,7 @@ pub fn all() -> Vec<Declared> {
                     }
                     let pattern = pattern(r, 1, flags)?;
                     let nth = usize::from(!pattern.global);
-                    replace(&pattern, r.text(0), r.text(2), 0, nth).map(Value::Text)
+                    replace(&pattern, r.text(0), r.text(2), 0, nth).map(Value::from)
                 })
                 .least(3),
             ],
@@ -122,8 +133,8 @@ pub fn all() -> Vec<Declared> {
         function(
             "mr_substring_match",
             &[of(&[Text, Text], Text, |r| {
-                let found = pattern(r, 1, "")?.first(r.text(0));
-                Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
+                let found = pattern(r, 1, "")?.group(r.text(0), 1);
+                Ok(found.map(|(from, to)| &r.text(0)[from..to]).into())
             })],
         ),
         // substring(text SIMILAR pattern ESCAPE escape)
@@ -131,8 +142,7 @@ pub fn all() -> Vec<Declared> {
             "mr_substring_similar",
             &[of(&[Text, Text, Text], Text, |r| {
                 let pattern = compiled(&substring_similar(r.text(1), escape(r.text(2))?)?, "")?;
-                let found = pattern.first(r.text(0));
-                Ok(found.and_then(|found| groups(r.text(0), &found).into_iter().next().flatten()).into())
+                Ok(pattern.group(r.text(0), 1).map(|(from, to)| &r.text(0)[from..to]).into())
             })],
         ),
         function(
@@ -155,6 +165,8 @@ struct Pattern {
     is_match: Arc<dyn Fn(&str) -> bool>,
     /// At most so many matches.
     find: Arc<dyn Fn(&str, usize) -> Vec<Found>>,
+    /// Of the first match the n-th of its parentheses, from 1; without any, all of it as the only one.
+    group: Arc<dyn Fn(&str, usize) -> Option<(usize, usize)>>,
     /// The flag `g`.
     global: bool,
 }
@@ -162,6 +174,9 @@ struct Pattern {
 impl Pattern {
     fn first(&self, text: &str) -> Option<Found> {
         (self.find)(text, 1).pop()
+    }
+    fn group(&self, text: &str, n: usize) -> Option<(usize, usize)> {
+        (self.group)(text, n)
     }
     fn all(&self, text: &str) -> Vec<Found> {
         (self.find)(text, usize::MAX)
@@ -173,6 +188,8 @@ const KEPT_MAX: usize = 64;
 
 thread_local! {
     static KEPT: RefCell<HashMap<(String, String), Pattern>> = RefCell::new(HashMap::new());
+    /// The one of the last row, mostly that of this one too.
+    static LAST: RefCell<Option<(String, String, Pattern)>> = const { RefCell::new(None) };
 }
 
 fn pattern(r: &Row, at: usize, flags: &str) -> Result<Pattern> {
@@ -180,17 +197,29 @@ fn pattern(r: &Row, at: usize, flags: &str) -> Result<Pattern> {
 }
 
 fn compiled(pattern: &str, flags: &str) -> Result<Pattern> {
-    let key = (pattern.to_string(), flags.to_string());
-    if let Some(kept) = KEPT.with_borrow(|kept| kept.get(&key).cloned()) {
-        return Ok(kept);
-    }
-    let made = compile(pattern, flags)?;
-    KEPT.with_borrow_mut(|kept| {
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(key, made.clone());
+    let last = LAST.with_borrow(|last| match last {
+        Some((text, its_flags, last)) if text == pattern && its_flags == flags => Some(last.clone()),
+        _ => None,
     });
+    if let Some(last) = last {
+        return Ok(last);
+    }
+    let key = (pattern.to_string(), flags.to_string());
+    let kept = KEPT.with_borrow(|kept| kept.get(&key).cloned());
+    let made = match kept {
+        Some(kept) => kept,
+        None => {
+            let made = compile(pattern, flags)?;
+            KEPT.with_borrow_mut(|kept| {
+                if kept.len() >= KEPT_MAX {
+                    kept.clear();
+                }
+                kept.insert(key.clone(), made.clone());
+            });
+            made
+        }
+    };
+    LAST.set(Some((key.0, key.1, made.clone())));
     Ok(made)
 }
 
@@ -234,8 +263,18 @@ fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
     };
     let regex = Arc::new(regex);
     let matching = regex.clone();
+    let (first, places) = (regex.clone(), RefCell::new(regex.capture_locations()));
     Ok(Pattern {
         is_match: Arc::new(move |text| matching.is_match(text)),
+        group: Arc::new(move |text, n| {
+            let mut places = places.borrow_mut();
+            first.captures_read(&mut places, text)?;
+            match (n, first.captures_len()) {
+                (0, _) => None,
+                (1, 1) => places.get(0),
+                (n, _) => places.get(n),
+            }
+        }),
         find: Arc::new(move |text, count| {
             let places = regex.captures_iter(text).take(count);
             places.map(|found| found.iter().map(|group| group.map(|g| (g.start(), g.end()))).collect()).collect()
@@ -313,8 +352,12 @@ fn translate(pattern: &str) -> String {
 }
 
 fn refuse_global(r: &Row, pattern: &Pattern) -> Result<()> {
+    refuse_global_in(pattern, r.name)
+}
+
+fn refuse_global_in(pattern: &Pattern, function: &str) -> Result<()> {
     match pattern.global {
-        true => fail("22023", format!("{}() does not support the \"global\" option", r.name)),
+        true => fail("22023", format!("{function}() does not support the \"global\" option")),
         false => Ok(()),
     }
 }
@@ -324,15 +367,15 @@ fn whole(found: &Found) -> (usize, usize) {
 }
 
 /// What the parentheses matched; without any, all that matched.
-fn groups(text: &str, found: &Found) -> Vec<Option<String>> {
-    let part = |group: &Option<(usize, usize)>| group.map(|(from, to)| text[from..to].to_string());
+fn groups<'a>(text: &'a str, found: &Found) -> Vec<Option<Cow<'a, str>>> {
+    let part = |group: &Option<(usize, usize)>| group.map(|(from, to)| text[from..to].into());
     match found.as_slice() {
         [all] => vec![part(all)],
         found => found.iter().skip(1).map(part).collect(),
     }
 }
 
-fn lists(rows: Vec<Vec<Option<String>>>) -> ArrayRef {
+fn lists(rows: Vec<Vec<Option<Cow<str>>>>) -> ArrayRef {
     let mut builder = arrow::array::ListBuilder::new(arrow::array::StringBuilder::new());
     for row in rows {
         builder.append_value(row);
@@ -341,17 +384,17 @@ fn lists(rows: Vec<Vec<Option<String>>>) -> ArrayRef {
 }
 
 /// Between the matches; one of nothing at the start, at the end or right after another divides nothing.
-fn split(pattern: &Pattern, text: &str) -> Vec<Option<String>> {
+fn split<'a>(pattern: &Pattern, text: &'a str) -> Vec<Option<Cow<'a, str>>> {
     let (mut parts, mut from) = (Vec::new(), 0);
     for found in pattern.all(text) {
         let (start, end) = whole(&found);
         if start == end && (start == 0 || start == text.len() || start == from) {
             continue;
         }
-        parts.push(Some(text[from..start].to_string()));
+        parts.push(Some(text[from..start].into()));
         from = end;
     }
-    parts.push(Some(text[from..].to_string()));
+    parts.push(Some(text[from..].into()));
     parts
 }
 

@@ -1,5 +1,6 @@
 //! A row's arguments as values, and a column of results from values.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::*;
@@ -99,56 +100,61 @@ impl<'a> Row<'a> {
     }
 }
 
-/// One result.
-pub enum Value {
+/// One result; a text may be a part of an argument.
+pub enum Value<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
     Double(f64),
     /// At the result's scale.
     Numeric(i128),
-    Text(String),
+    Text(Cow<'a, str>),
     Bytes(Vec<u8>),
     /// Days of a date, microseconds of a time or timestamp.
     Moment(i64),
     Interval(IntervalMonthDayNano),
-    Texts(Vec<Option<String>>),
+    Texts(Vec<Option<Cow<'a, str>>>),
     /// The items of an array, or one value as an array of one.
     Items(ArrayRef),
 }
 
-impl From<String> for Value {
+impl From<String> for Value<'_> {
     fn from(text: String) -> Self {
-        Value::Text(text)
-    }
-}
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
         Value::Text(text.into())
     }
 }
-impl From<bool> for Value {
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Value::Text(text.into())
+    }
+}
+impl From<Vec<Option<String>>> for Value<'_> {
+    fn from(texts: Vec<Option<String>>) -> Self {
+        Value::Texts(texts.into_iter().map(|text| text.map(Cow::from)).collect())
+    }
+}
+impl From<bool> for Value<'_> {
     fn from(value: bool) -> Self {
         Value::Boolean(value)
     }
 }
-impl From<i64> for Value {
+impl From<i64> for Value<'_> {
     fn from(value: i64) -> Self {
         Value::Integer(value)
     }
 }
-impl From<f64> for Value {
+impl From<f64> for Value<'_> {
     fn from(value: f64) -> Self {
         Value::Double(value)
     }
 }
-impl<T: Into<Value>> From<Option<T>> for Value {
+impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Value::Null, Into::into)
     }
 }
 
-impl Value {
+impl Value<'_> {
     /// What it takes beside itself.
     fn bytes(&self) -> usize {
         match self {
@@ -162,8 +168,11 @@ impl Value {
 }
 
 /// The column of a type from its values.
-pub fn collect(data_type: &DataType, values: impl Iterator<Item = Result<Value>>) -> Result<ArrayRef> {
-    let mut tally = Tally::default();
+pub fn collect<'a>(
+    data_type: &DataType,
+    values: impl Iterator<Item = Result<Value<'a>>>,
+    tally: &mut Tally,
+) -> Result<ArrayRef> {
     let values = values
         .map(|value| {
             let value = value?;
@@ -171,31 +180,30 @@ pub fn collect(data_type: &DataType, values: impl Iterator<Item = Result<Value>>
             Ok(value)
         })
         .collect::<Result<Vec<_>>>()?;
-    array_of(data_type, values).map(|array| tally.keep(array))
+    array_of(data_type, values)
 }
 
 fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
     use DataType as D;
-    let numbers = |values: &mut dyn Iterator<Item = Result<Value>>| -> Result<Int64Array> {
-        let number = |value: Result<Value>| match value? {
+    if !matches!(data_type, D::List(_)) && values.iter().any(|value| matches!(value, Value::Items(_))) {
+        return ones(data_type, values);
+    }
+    let numbers = |values: Vec<Value>| -> Result<Int64Array> {
+        let number = |value: Value| match value {
             Value::Null => Ok(None),
             Value::Integer(v) | Value::Moment(v) => Ok(Some(v)),
             _ => wrong(data_type),
         };
-        values.map(number).collect()
+        values.into_iter().map(number).collect()
     };
-    if !matches!(data_type, D::List(_)) && values.iter().any(|value| matches!(value, Value::Items(_))) {
-        return ones(data_type, values);
-    }
-    let values: &mut dyn Iterator<Item = Result<Value>> = &mut values.into_iter().map(Ok);
     Ok(match data_type {
         D::Boolean => {
-            let boolean = |value: Result<Value>| match value? {
+            let boolean = |value: Value| match value {
                 Value::Null => Ok(None),
                 Value::Boolean(v) => Ok(Some(v)),
                 _ => wrong(data_type),
             };
-            Arc::new(values.map(boolean).collect::<Result<BooleanArray>>()?)
+            Arc::new(values.into_iter().map(boolean).collect::<Result<BooleanArray>>()?)
         }
         D::Int32 => {
             let narrow = |v: i64| i32::try_from(v).map_err(|_| external(Error::new("22003", "integer out of range")));
@@ -203,40 +211,50 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
         }
         D::Int64 => Arc::new(numbers(values)?),
         D::Float64 => {
-            let double = |value: Result<Value>| match value? {
+            let double = |value: Value| match value {
                 Value::Null => Ok(None),
                 Value::Double(v) => Ok(Some(v)),
                 _ => wrong(data_type),
             };
-            Arc::new(values.map(double).collect::<Result<Float64Array>>()?)
+            Arc::new(values.into_iter().map(double).collect::<Result<Float64Array>>()?)
         }
         D::Decimal128(precision, scale) => {
             let limit = 10i128.pow((*precision).into());
-            let numeric = |value: Result<Value>| match value? {
+            let numeric = |value: Value| match value {
                 Value::Null => Ok(None),
                 Value::Numeric(v) if v.abs() < limit => Ok(Some(v)),
                 Value::Numeric(_) => fail("22003", "numeric field overflow"),
                 _ => wrong(data_type),
             };
-            let numerics = values.map(numeric).collect::<Result<Decimal128Array>>()?;
+            let numerics = values.into_iter().map(numeric).collect::<Result<Decimal128Array>>()?;
             Arc::new(numerics.with_precision_and_scale(*precision, *scale)?)
         }
         D::Utf8 => {
-            let text = |value: Result<Value>| match value? {
-                Value::Null => Ok(None),
-                Value::Text(v) => Ok(Some(v)),
-                _ => wrong(data_type),
-            };
-            Arc::new(values.map(text).collect::<Result<StringArray>>()?)
+            let bytes = values.iter().map(Value::bytes).sum();
+            let mut texts = StringBuilder::with_capacity(values.len(), bytes);
+            for value in values {
+                match value {
+                    Value::Null => texts.append_null(),
+                    Value::Text(text) => texts.append_value(text),
+                    _ => return wrong(data_type),
+                }
+            }
+            Arc::new(texts.finish())
         }
         D::Binary => {
-            let bytes = |value: Result<Value>| match value? {
+            let bytes = |value: Value| match value {
                 Value::Null => Ok(None),
                 Value::Bytes(v) => Ok(Some(v)),
                 _ => wrong(data_type),
             };
             Arc::new(
-                values.map(bytes).collect::<Result<Vec<_>>>()?.iter().map(|v| v.as_deref()).collect::<BinaryArray>(),
+                values
+                    .into_iter()
+                    .map(bytes)
+                    .collect::<Result<Vec<_>>>()?
+                    .iter()
+                    .map(|v| v.as_deref())
+                    .collect::<BinaryArray>(),
             )
         }
         D::Date32 => {
@@ -249,19 +267,33 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
             Arc::new(moments.with_data_type(data_type.clone()))
         }
         D::Interval(_) => {
-            let interval = |value: Result<Value>| match value? {
+            let interval = |value: Value| match value {
                 Value::Null => Ok(None),
                 Value::Interval(v) => Ok(Some(v)),
                 _ => wrong(data_type),
             };
-            Arc::new(values.map(interval).collect::<Result<IntervalMonthDayNanoArray>>()?)
+            Arc::new(values.into_iter().map(interval).collect::<Result<IntervalMonthDayNanoArray>>()?)
+        }
+        D::List(item) if !values.iter().any(|value| matches!(value, Value::Items(_))) => {
+            let mut lists = ListBuilder::new(StringBuilder::new()).with_field(item.clone());
+            for value in values {
+                match value {
+                    Value::Null => lists.append_null(),
+                    Value::Texts(texts) => {
+                        texts.iter().for_each(|text| lists.values().append_option(text.as_deref()));
+                        lists.append(true);
+                    }
+                    _ => return wrong(data_type),
+                }
+            }
+            Arc::new(lists.finish())
         }
         D::List(item) => {
             let (mut lengths, mut items) = (Vec::new(), Vec::new());
             for value in values {
-                let list: Option<ArrayRef> = match value? {
+                let list: Option<ArrayRef> = match value {
                     Value::Null => None,
-                    Value::Texts(texts) => Some(Arc::new(StringArray::from(texts))),
+                    Value::Texts(texts) => Some(Arc::new(texts.into_iter().collect::<StringArray>())),
                     Value::Items(list) => Some(list),
                     _ => return wrong(data_type),
                 };
@@ -276,7 +308,7 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
             };
             Arc::new(ListArray::try_new(item.clone(), offsets, items, Some(nulls.into()))?)
         }
-        other => ones(other, values.collect::<Result<Vec<_>>>()?)?,
+        other => ones(other, values)?,
     })
 }
 

@@ -178,7 +178,7 @@ fn numbers(from: i128, to: i128, step: i128) -> Result<Vec<i128>> {
     }
 }
 
-fn moments(r: &Row, zone: Option<Zone>) -> Result<Value> {
+fn moments<'a>(r: &Row<'a>, zone: Option<Zone>) -> Result<Value<'a>> {
     let (mut at, to, step) = (r.micros(0), r.micros(1), r.interval(2));
     // A month counts 30 days here.
     let length = (i128::from(step.months) * 30 + i128::from(step.days)) * i128::from(DAY_US) * 1000
@@ -223,7 +223,7 @@ pub fn plus(us: i64, by: IntervalMonthDayNano, zone: Option<Zone>) -> Option<i64
 
 /// Of two periods, each from its earlier to its later end, which is not in it unless it is the only moment. A NULL end
 /// leaves open what it decides.
-fn overlaps(r: &Row) -> Result<Value> {
+fn overlaps<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     let zone = matches!(r.arrays[0].data_type(), DataType::Timestamp(_, Some(_))).then_some(r.style.zone);
     let at = |i: usize| -> Option<i64> {
         match r.is_null(i) || matches!(r.arrays[i].data_type(), DataType::Interval(_)) && r.is_null(i - 1) {

@@ -14,12 +14,12 @@ pub fn all() -> Vec<Declared> {
         function("quote_literal", &[of(&[Any], Text, |r| Ok(r.written(0).map(|text| quote_literal(&text)).into()))]),
         function("quote_nullable", &[of(&[Any], Text, |r| Ok(quote_nullable(r.written(0)).into())).nullable()]),
         function("format", &[of(&[Text], Text, format).rest(Any).nullable()]),
-        function("concat", &[of(&[], Text, |r| joined(r, 0, "").map(Value::Text)).rest(Any).nullable()]),
+        function("concat", &[of(&[], Text, |r| joined(r, 0, "").map(Value::from)).rest(Any).nullable()]),
         function(
             "concat_ws",
             &[of(&[Text], Text, |r| match r.is_null(0) {
                 true => Ok(Value::Null),
-                false => joined(r, 1, r.text(0)).map(Value::Text),
+                false => joined(r, 1, r.text(0)).map(Value::from),
             })
             .rest(Any)
             .nullable()],
@@ -27,7 +27,7 @@ pub fn all() -> Vec<Declared> {
         function(
             "string_to_array",
             &[of(&[Text, Text, Text], Array("text"), |r| {
-                string_to_array(r).map(|texts| texts.map_or(Value::Null, Value::Texts))
+                string_to_array(r).map(|texts| texts.map_or(Value::Null, Value::from))
             })
             .least(2)
             .nullable()],
@@ -87,14 +87,22 @@ pub fn all() -> Vec<Declared> {
             "split_part",
             &[of(&[Text, Text, Integer], Text, |r| {
                 let (text, separator, n) = (r.text(0), r.text(1), r.integer(2));
-                let parts: Vec<&str> = if separator.is_empty() { vec![text] } else { text.split(separator).collect() };
-                let at = match n {
-                    0 => return fail("22023", "field position must not be zero"),
-                    1.. => usize::try_from(n - 1).ok(),
-                    _ => usize::try_from(parts.len() as i64 + n).ok(),
+                let nth = |n: i64| usize::try_from(n - 1).unwrap_or(usize::MAX);
+                let part = match (n, separator.as_bytes()) {
+                    (0, _) => return fail("22023", "field position must not be zero"),
+                    (1 | -1, []) => Some(text),
+                    (_, []) => None,
+                    // A byte is found faster than a text.
+                    (1.., [byte]) if byte.is_ascii() => text.split(char::from(*byte)).nth(nth(n)),
+                    (1.., _) => text.split(separator).nth(nth(n)),
+                    (_, _) => {
+                        let back = usize::try_from(n.unsigned_abs() - 1).unwrap_or(usize::MAX);
+                        let parts: Vec<&str> = text.split(separator).collect();
+                        parts.len().checked_sub(back.saturating_add(1)).map(|at| parts[at])
+                    }
                 };
                 // Of nothing there is no part.
-                Ok(at.and_then(|at| parts.get(at)).copied().unwrap_or_default().into())
+                Ok(part.unwrap_or_default().into())
             })],
         ),
         function(
@@ -236,7 +244,7 @@ pub fn all() -> Vec<Declared> {
             ],
         ),
         function("starts_with", &[of(&[Text, Text], Boolean, |r| Ok(r.text(0).starts_with(r.text(1)).into()))]),
-        function("unistr", &[of(&[Text], Text, |r| unistr(r.text(0)).map(Value::Text))]),
+        function("unistr", &[of(&[Text], Text, |r| unistr(r.text(0)).map(Value::from))]),
     ]
 }
 
@@ -273,7 +281,7 @@ fn quote_nullable(text: Option<String>) -> String {
 }
 
 /// `format('%2$s %-5I %%', …)`: s as text, I as a name, L as a literal.
-fn format(r: &Row) -> Result<Value> {
+fn format<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     if r.is_null(0) {
         return Ok(Value::Null);
     }
@@ -393,7 +401,7 @@ fn string_to_array(r: &Row) -> Result<Option<Vec<Option<String>>>> {
     Ok(Some(parts.into_iter().map(|part| Some(part).filter(|part| Some(part.as_str()) != null)).collect()))
 }
 
-fn pad(r: &Row, before: bool) -> Result<Value> {
+fn pad<'a>(r: &Row<'a>, before: bool) -> Result<Value<'a>> {
     let (text, fill) = (r.text(0), r.text_or(2, " "));
     let length = r.integer(1).max(0) as usize;
     check_value(length.saturating_mul(fill.chars().map(char::len_utf8).max().unwrap_or(0)))?;
@@ -415,7 +423,7 @@ fn overlaid(length: usize, start: i64, count: i64) -> Result<(usize, usize)> {
 }
 
 fn trims(left: bool, right: bool) -> [super::Overload; 2] {
-    fn text(r: &Row, left: bool, right: bool) -> Result<Value> {
+    fn text<'a>(r: &Row<'a>, left: bool, right: bool) -> Result<Value<'a>> {
         let (mut text, set) = (r.text(0), r.text_or(1, " "));
         let within = |c: char| set.contains(c);
         if left {
@@ -426,7 +434,7 @@ fn trims(left: bool, right: bool) -> [super::Overload; 2] {
         }
         Ok(text.into())
     }
-    fn bytes(r: &Row, left: bool, right: bool) -> Result<Value> {
+    fn bytes<'a>(r: &Row<'a>, left: bool, right: bool) -> Result<Value<'a>> {
         let (mut bytes, set) = (r.bytes(0), r.bytes(1));
         while left && bytes.first().is_some_and(|b| set.contains(b)) {
             bytes = &bytes[1..];

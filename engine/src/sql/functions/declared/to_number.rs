@@ -222,7 +222,7 @@ impl Reader<'_> {
     }
 }
 
-fn to_number(r: &Row) -> Result<Value> {
+fn to_number<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     if r.text(1).is_empty() {
         return Ok(Value::Null);
     }

@@ -51,7 +51,7 @@ fn values(r: &Row) -> Vec<String> {
 }
 
 /// A key and a value as a JSON array of the two.
-fn pair(r: &Row, form: Form) -> Result<Value> {
+fn pair<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
     if r.is_null(0) {
         return fail("22023", "field name must not be null");
     }

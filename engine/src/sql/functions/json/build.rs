@@ -98,7 +98,7 @@ pub fn key_text(field: &Field, array: &ArrayRef, row: usize, style: &Style) -> R
     }
 }
 
-pub fn build_object(r: &Row, form: Form) -> Result<Value> {
+pub fn build_object<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
     if r.len() % 2 == 1 {
         return fail("22023", "argument list must have even number of elements");
     }
@@ -122,7 +122,7 @@ pub fn build_object(r: &Row, form: Form) -> Result<Value> {
     .into())
 }
 
-pub fn build_array(r: &Row, form: Form) -> Result<Value> {
+pub fn build_array<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
     let mut bytes = 0;
     let item = |i| {
         let item = argument(r, i, form)?;

@@ -106,7 +106,7 @@ fn items(node: &Node) -> Vec<String> {
 }
 
 /// An object without keys, or an array without strings.
-fn without(r: &Row, keys: &[String]) -> Result<Value> {
+fn without<'a>(r: &Row<'a>, keys: &[String]) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     let node = tree::parse(&text)?;
     let gone = |key: &str| keys.iter().any(|k| k == key);
@@ -129,7 +129,7 @@ enum Change<'a> {
     Insert { new: &'a str, after: bool },
 }
 
-fn change(r: &Row, change: Change) -> Result<Value> {
+fn change<'a>(r: &Row<'a>, change: Change) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     let node = tree::parse(&text)?;
     match node.kind {

@@ -153,12 +153,12 @@ fn document<'a>(r: &Row<'a>, i: usize) -> Result<Cow<'a, str>> {
     }
 }
 
-fn piece(r: &Row, of: impl for<'n, 'a> Fn(&'n Node<'a>) -> Option<&'n Node<'a>>) -> Result<Value> {
+fn piece<'a>(r: &Row<'a>, of: impl for<'n, 'b> Fn(&'n Node<'b>) -> Option<&'n Node<'b>>) -> Result<Value<'a>> {
     let text = document(r, 0)?;
-    Ok(of(&tree::parse(&text)?).map(|node| node.raw).into())
+    Ok(of(&tree::parse(&text)?).map(|node| node.raw.to_string()).into())
 }
 
-fn piece_text(r: &Row, of: impl for<'n, 'a> Fn(&'n Node<'a>) -> Option<&'n Node<'a>>) -> Result<Value> {
+fn piece_text<'a>(r: &Row<'a>, of: impl for<'n, 'b> Fn(&'n Node<'b>) -> Option<&'n Node<'b>>) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     Ok(of(&tree::parse(&text)?).and_then(Node::as_text).into())
 }
@@ -168,7 +168,7 @@ fn follow<'n, 'a>(node: &'n Node<'a>, steps: &[Option<String>]) -> Option<&'n No
 }
 
 /// `j['a'][0]`
-pub fn subscript(r: &Row) -> Result<Value> {
+pub fn subscript<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     match r.fields[0].metadata().get(TYPE_KEY).map(String::as_str) {
         Some("jsonb") => {}
         other => {
@@ -203,11 +203,11 @@ fn extract_text(name: &'static str) -> Declared {
     )
 }
 
-fn type_name(r: &Row) -> Result<Value> {
+fn type_name<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     Ok(tree::parse(r.text(0))?.type_name().into())
 }
 
-fn array_length(r: &Row) -> Result<Value> {
+fn array_length<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     match tree::parse(r.text(0))?.kind {
         Kind::Array(items) => Ok((items.len() as i64).into()),
         Kind::Object(_) => fail("22023", "cannot get array length of a non-array"),
@@ -224,10 +224,10 @@ fn has(node: &Node, key: &str) -> bool {
     }
 }
 
-fn elements(r: &Row, of: fn(&Node) -> Option<String>) -> Result<Value> {
+fn elements<'a>(r: &Row<'a>, of: fn(&Node) -> Option<String>) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     match tree::parse(&text)?.kind {
-        Kind::Array(items) => Ok(Value::Texts(items.iter().map(of).collect())),
+        Kind::Array(items) => Ok(Value::Texts(items.iter().map(|item| of(item).map(Cow::from)).collect())),
         Kind::Object(_) => fail("22023", "cannot extract elements from an object"),
         _ => fail("22023", "cannot extract elements from a scalar"),
     }
@@ -246,16 +246,16 @@ fn fields<'n, 'a>(r: &Row, node: &'n Node<'a>) -> Result<Vec<(&'n str, &'n Node<
     }
 }
 
-fn keys(r: &Row) -> Result<Value> {
+fn keys<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     let node = tree::parse(&text)?;
-    Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(key, _)| Some(key.to_string())).collect()))
+    Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(key, _)| Some(key.to_string().into())).collect()))
 }
 
-fn values(r: &Row, of: fn(&Node) -> Option<String>) -> Result<Value> {
+fn values<'a>(r: &Row<'a>, of: fn(&Node) -> Option<String>) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     let node = tree::parse(&text)?;
-    Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| of(value)).collect()))
+    Ok(Value::Texts(fields(r, &node)?.into_iter().map(|(_, value)| of(value).map(Cow::from)).collect()))
 }
 
 /// The fields of an object from `{key, value, key, value}`.

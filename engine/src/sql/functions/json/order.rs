@@ -31,13 +31,13 @@ const BOOLEAN: u8 = 4;
 const ARRAY: u8 = 5;
 const OBJECT: u8 = 6;
 
-pub fn key(r: &Row) -> Result<Value> {
+pub fn key<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     let text = super::document(r, 0)?;
     Ok(Value::Bytes(bytes(&tree::parse(&text)?)))
 }
 
 /// Of each item of an array.
-pub fn keys(r: &Row) -> Result<Value> {
+pub fn keys<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     let key = |text: Option<String>| text.map(|text| Ok(bytes(&tree::parse(&tree::normal(&text)?)?))).transpose();
     let keys = r.texts(0).into_iter().map(key).collect::<Result<Vec<_>>>()?;
     Ok(Value::Items(Arc::new(keys.iter().map(|key| key.as_deref()).collect::<BinaryArray>())))
