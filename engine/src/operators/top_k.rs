@@ -14,62 +14,52 @@
 //! Formula: out = −list(E−1) + list(E) for each partition that the epoch touched. Rows that the order leaves equal
 //! are put in the order of the whole row, so the list is a function of the rows alone.
 //!
-//! State: an ordered multiset of each partition's rows; only those of the list where the input never retracts.
+//! State: the rows, arranged; where the input never retracts only those of the lists. Beside them of each partition the
+//! first rows in order, as prefixes of the order with positions:
+//!
+//! ```text
+//!   partition 7   entries  ~9 → 0   ~8 → 5   ~8 → 2   │ behind them, in no order: 1  3  4  6 …
+//! ```
+//!
+//! Entries are more than the bound needs, a sixteenth of the partition at least: when so many have been taken back that
+//! they are too few, they are made anew from all of the partition's rows, which is then a constant cost per retraction.
+//!
 //! Cost: a search per changed row, and the length of the list per touched partition and epoch.
 
+mod list;
+mod order;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::{SortOptions, cast};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use arrow::row::{RowConverter, RowParser, Rows, SortField};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::row::{RowConverter, SortField};
 
-use super::expiry::{EXPIRY_BYTES_MIN, Expiry, stays};
+pub use self::list::Bound;
+use self::list::{Entry, Line, List, changes};
+use self::order::{Order, Places};
+use super::expiry::{EXPIRY_ROWS_MIN, Expiry, stays};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
+use crate::delta::consolidate::{consolidate, has_retractions};
 use crate::delta::keys::KeyBatch;
 use crate::error::{Error, Result};
-use crate::state::arrangement::take;
+use crate::state::arrangement::{Arrangement, split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
-use crate::state::key_table::KeyTable;
+use crate::state::key_table::{ABSENT, KeyTable};
+use crate::state::spill::{Spillable, StateVec};
 use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
-/// Rows that never were worth a block of their own are not counted as garbage.
-const GARBAGE_ROWS_MIN: usize = 1024;
-
-/// What is counted, and up to where a row is in the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// The rows after the first `skip`, at most `fetch` of them.
-    Rows {
-        skip: u64,
-        fetch: Option<u64>,
-    },
-    /// The rows numbered at most so; the number is the last column of the output.
-    RowNumber(u64),
-    Rank(u64),
-    DenseRank(u64),
-}
-
-impl Bound {
-    /// Whether a row lies past `last`, the last one of a full list.
-    fn is_past(self, place: &[u8], row_at: u32, last: &Place, last_at: u32) -> bool {
-        match self {
-            Bound::Rows { .. } | Bound::RowNumber(_) => place > &last[..],
-            // Its peers share its rank.
-            Bound::Rank(_) | Bound::DenseRank(_) => place[..row_at as usize] > last[..last_at as usize],
-        }
-    }
-    fn numbers(self) -> bool {
-        !matches!(self, Bound::Rows { .. })
-    }
-}
+/// No row.
+const NONE: u32 = u32::MAX;
+/// Entries beyond what the bound needs, as a part of the partition, and at least.
+const SPARE_PART: usize = 16;
+const SPARE_MIN: usize = 16;
+/// From so many retractions in a list on it is looked through once.
+const RETRACTIONS_FEW: usize = 8;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopKSpec {
@@ -87,104 +77,96 @@ pub struct TopKSpec {
     pub expiry: Option<TimeBound>,
 }
 
-/// A row as bytes that compare as the order does: the order's columns, then all columns.
-type Place = Arc<[u8]>;
-
-struct Entry {
-    /// How often the row is there; below zero only within an epoch.
-    count: i64,
-    /// Where in the bytes the whole row begins.
-    row_at: u32,
-    saved: bool,
-}
-
-/// A line of a list: a row, its number (0 where none is asked for), and how often.
-#[derive(Clone)]
-struct Line {
-    place: Place,
-    row_at: u32,
-    number: i64,
-    copies: i64,
-}
-
 pub struct TopK {
     spec: TopKSpec,
-    order: RowConverter,
-    whole: RowConverter,
-    parser: RowParser,
+    order: Order,
+    rows: Arrangement,
     partitions: KeyTable,
     /// By partition.
-    lists: Vec<Ordered>,
-    /// Our own count of epochs.
-    epoch: u64,
-    /// The lists as they were before the epoch, of the partitions that it touched.
-    before: Vec<(u32, Vec<Line>)>,
-    /// Rows whose count fell to nothing or below it in this epoch.
-    low: Vec<(u32, Place)>,
-    /// Rows whose count has changed since the last save, with where the whole row begins.
-    changed: BTreeMap<Place, u32>,
-    saved_rows: usize,
-    save_whole: bool,
-    bytes: usize,
+    lists: StateVec<List>,
+    /// Where rows can be taken back.
+    links: Option<Links>,
+    /// Changes of the open epoch, where they may be retractions.
+    held: Vec<Delta>,
+    /// The partitions that the epoch has touched, each with where the lines of before end in `before`.
+    touched: Vec<(u32, usize)>,
+    before: Vec<Line>,
+    /// Rows that have fallen out of a list for good.
+    dying: Vec<u32>,
+    scratch: Vec<Line>,
     ids: Vec<u32>,
     expiry: Option<Expiry>,
 }
 
-/// The rows of a partition.
-#[derive(Default)]
-struct Ordered {
-    rows: BTreeMap<Place, Entry>,
-    /// The last epoch that touched it.
-    touched_in: u64,
-    /// Where the input never retracts: nothing past this row can come into the list any more.
-    last: Option<(Place, u32)>,
+/// By position: the next older and the next newer row of the same partition.
+struct Links {
+    older: StateVec<u32>,
+    newer: StateVec<u32>,
 }
 
-/// The rows of a batch as places.
-struct Places {
-    order: Option<Rows>,
-    whole: Option<Rows>,
-}
+impl Links {
+    fn new() -> Links {
+        Links { older: StateVec::new_in(Spillable), newer: StateVec::new_in(Spillable) }
+    }
 
-impl Places {
-    /// Writes the bytes of a row; returns where the whole row begins.
-    fn write(&self, row: usize, place: &mut Vec<u8>) -> u32 {
-        place.clear();
-        if let Some(order) = &self.order {
-            place.extend_from_slice(order.row(row).data());
+    /// The next position is a row of `list`.
+    fn push(&mut self, list: &mut List) {
+        let position = self.older.len() as u32;
+        self.older.push(list.head);
+        self.newer.push(NONE);
+        if list.head != NONE {
+            self.newer[list.head as usize] = position;
         }
-        let row_at = place.len() as u32;
-        if let Some(whole) = &self.whole {
-            place.extend_from_slice(whole.row(row).data());
+        list.head = position;
+    }
+
+    fn remove(&mut self, list: &mut List, position: u32) {
+        let (older, newer) = (self.older[position as usize], self.newer[position as usize]);
+        if older != NONE {
+            self.newer[older as usize] = newer;
         }
-        row_at
+        match newer {
+            NONE => list.head = older,
+            newer => self.older[newer as usize] = older,
+        }
+    }
+
+    fn of(&self, list: &List) -> Vec<u32> {
+        let next = |position: &u32| Some(self.older[*position as usize]).filter(|older| *older != NONE);
+        std::iter::successors(Some(list.head).filter(|head| *head != NONE), next).collect()
+    }
+
+    /// `kept`: the old positions of the rows that stay, in their new order. `moved`: the new ones by the old ones.
+    fn follow(&mut self, kept: &[u32], moved: &[u32]) {
+        let follow = |links: &StateVec<u32>| {
+            let mut followed = StateVec::with_capacity_in(kept.len(), Spillable);
+            followed.extend(kept.iter().map(|&old| match links[old as usize] {
+                NONE => NONE,
+                other => moved[other as usize],
+            }));
+            followed
+        };
+        *self = Links { older: follow(&self.older), newer: follow(&self.newer) };
     }
 }
 
 impl TopK {
     /// Error: 0A000 when a column cannot be ordered.
     pub fn new(spec: TopKSpec) -> Result<TopK> {
-        let refused = |_| Error::unsupported("an order of rows with a column of this type in a materialized view");
-        let field = |column: usize| spec.input.field(column).data_type().clone();
-        let order = spec.order.iter().map(|(c, options)| SortField::new_with_options(field(*c), *options)).collect();
-        let whole: Vec<SortField> = spec.input.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
-        let whole = RowConverter::new(whole).map_err(refused)?;
-        let types: Vec<DataType> = spec.partition.iter().map(|&c| field(c)).collect();
+        let types: Vec<DataType> = spec.partition.iter().map(|&c| spec.input.field(c).data_type().clone()).collect();
         Ok(TopK {
-            order: RowConverter::new(order).map_err(refused)?,
-            parser: whole.parser(),
-            whole,
+            order: Order::new(&spec.order, &spec.input)?,
+            rows: Arrangement::new(spec.input.clone(), !spec.append_only),
             partitions: KeyTable::new(&types)?,
-            lists: Vec::new(),
-            epoch: 1,
+            lists: StateVec::new_in(Spillable),
+            links: (!spec.append_only).then(Links::new),
+            held: Vec::new(),
+            touched: Vec::new(),
             before: Vec::new(),
-            low: Vec::new(),
-            changed: BTreeMap::new(),
-            saved_rows: 0,
-            save_whole: true,
-            bytes: 0,
+            dying: Vec::new(),
+            scratch: Vec::new(),
             ids: Vec::new(),
-            expiry: spec.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_BYTES_MIN)),
+            expiry: spec.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
             spec,
         })
     }
@@ -194,192 +176,266 @@ impl TopK {
         self.partitions.encoder().encode_rows(&columns, rows.num_rows())
     }
 
-    fn places(&self, rows: &RecordBatch) -> Result<Places> {
-        let convert = |converter: &RowConverter, columns: &[ArrayRef]| match columns {
-            [] => Ok(None),
-            columns => converter.convert_columns(columns).map(Some).map_err(Error::internal),
-        };
-        let order: Vec<ArrayRef> = self.spec.order.iter().map(|(c, _)| rows.column(*c).clone()).collect();
-        Ok(Places { order: convert(&self.order, &order)?, whole: convert(&self.whole, rows.columns())? })
-    }
-
-    /// Puts the rows in their places and lets `set` change the count of each.
-    fn put(&mut self, rows: &RecordBatch, live: bool, mut set: impl FnMut(&mut i64, usize)) -> Result<()> {
-        let mut ids = std::mem::take(&mut self.ids);
-        self.partitions.intern(&self.partition_keys(rows), &mut ids);
-        self.lists.resize_with(self.partitions.bound() as usize, Ordered::default);
-        let places = self.places(rows)?;
-        let mut bytes = Vec::new();
-        for (row, &id) in ids.iter().enumerate() {
-            if live && self.lists[id as usize].touched_in != self.epoch {
-                let list = self.list(id);
-                self.lists[id as usize].touched_in = self.epoch;
-                self.before.push((id, list));
-            }
-            let row_at = places.write(row, &mut bytes);
-            let list = &mut self.lists[id as usize];
-            if list.last.as_ref().is_some_and(|(last, last_at)| self.spec.bound.is_past(&bytes, row_at, last, *last_at))
-            {
-                continue;
-            }
-            let place: Place = match list.rows.get_key_value(&bytes[..]) {
-                Some((known, _)) => known.clone(),
-                None => {
-                    self.bytes += entry_bytes(bytes.len());
-                    bytes[..].into()
-                }
-            };
-            let entry = list.rows.entry(place.clone()).or_insert(Entry { count: 0, row_at, saved: !live });
-            set(&mut entry.count, row);
-            if live {
-                if entry.count <= 0 {
-                    self.low.push((id, place.clone()));
-                }
-                self.changed.insert(place, row_at);
-            }
+    /// Before a list changes: keeps what it says.
+    fn touch(&mut self, id: u32) -> Result<()> {
+        if !std::mem::replace(&mut self.lists[id as usize].is_touched, true) {
+            let mut before = std::mem::take(&mut self.before);
+            let done = self.lines(id, &mut before);
+            self.before = before;
+            self.touched.push((id, self.before.len()));
+            done?;
         }
-        self.ids = ids;
         Ok(())
     }
 
-    /// The lines of a partition's list, as it stands.
-    fn list(&self, id: u32) -> Vec<Line> {
-        let mut lines = Vec::new();
-        // Rows before the one at hand; rows before its peers; orders before its own.
-        let (mut before, mut before_peers, mut orders) = (0i64, 0i64, 0i64);
-        let mut peers: Option<&[u8]> = None;
-        for (place, entry) in &self.lists[id as usize].rows {
-            let line = |number, copies| Line { place: place.clone(), row_at: entry.row_at, number, copies };
-            let order = &place[..entry.row_at as usize];
-            if peers != Some(order) {
-                peers = Some(order);
-                before_peers = before;
-                orders += 1;
-            }
-            match self.spec.bound {
-                Bound::Rows { skip, fetch } => {
-                    let skip = skip.min(i64::MAX as u64) as i64;
-                    let end = fetch.map_or(i64::MAX, |fetch| skip.saturating_add(fetch.min(i64::MAX as u64) as i64));
-                    if before >= end {
-                        break;
-                    }
-                    let copies = (before + entry.count).min(end) - before.max(skip);
-                    if copies > 0 {
-                        lines.push(line(0, copies));
-                    }
-                }
-                Bound::RowNumber(last) => {
-                    let end = (before + entry.count).min(last as i64);
-                    if before >= last as i64 {
-                        break;
-                    }
-                    lines.extend((before..end).map(|n| line(n + 1, 1)));
-                }
-                Bound::Rank(last) => {
-                    if before_peers >= last as i64 {
-                        break;
-                    }
-                    lines.push(line(before_peers + 1, entry.count));
-                }
-                Bound::DenseRank(last) => {
-                    if orders > last as i64 {
-                        break;
-                    }
-                    lines.push(line(orders, entry.count));
-                }
-            }
-            before += entry.count;
+    /// What a list says, as it stands.
+    fn lines(&self, id: u32, out: &mut Vec<Line>) -> Result<list::Reach> {
+        let entries = &self.lists[id as usize].entries[..];
+        if !self.spec.bound.has_peers() {
+            return Ok(self.spec.bound.lines(entries, |_| false, out));
         }
-        lines
+        let positions: Vec<u32> = entries.iter().map(|entry| entry.position).collect();
+        let prefixes: Vec<_> = entries.iter().map(|entry| entry.prefix).collect();
+        let peers = self.order.peers(&self.rows, &positions, &prefixes)?;
+        Ok(self.spec.bound.lines(entries, |i| peers[i], out))
     }
 
-    /// Forgets what is past a list that can only get better.
-    fn trim(&mut self, id: u32, list: &[Line]) {
-        let rows = &self.lists[id as usize].rows;
-        let last = match self.spec.bound {
-            Bound::Rows { fetch: None, .. } => return,
-            // Rows that are skipped must stay.
-            Bound::Rows { skip, fetch: Some(fetch) } => {
-                let end = skip.saturating_add(fetch).min(i64::MAX as u64) as i64;
-                let mut before = 0;
-                let mut within = rows.iter().filter(|(_, entry)| {
-                    before += entry.count;
-                    before >= end
-                });
-                within.next().map(|(place, entry)| (place.clone(), entry.row_at))
+    /// Takes rows in.
+    fn insert(&mut self, rows: &RecordBatch) -> Result<()> {
+        let mut ids = std::mem::take(&mut self.ids);
+        self.partitions.intern(&self.partition_keys(rows), &mut ids);
+        self.lists.resize_with(self.partitions.bound() as usize, List::new);
+        let prefixes = self.order.prefixes(rows);
+        // Rows that come in, and the partitions that they come to.
+        let (mut coming, mut to) = (Vec::with_capacity(ids.len()), Vec::new());
+        let first = self.rows.end();
+        // By the row of `coming`: the one before it of the same partition.
+        let mut earlier: Vec<u32> = Vec::with_capacity(ids.len());
+        for (row, &id) in ids.iter().enumerate() {
+            let list = &self.lists[id as usize];
+            if list.is_closed && list.entries.last().is_none_or(|last| prefixes[row] > last.prefix) {
+                continue;
             }
-            Bound::RowNumber(last) if list.len() < last as usize => return,
-            Bound::Rank(last) | Bound::DenseRank(last) if list.last().is_none_or(|line| line.number < last as i64) => {
-                // A better rank is still free: a row with another order may come in.
-                let taken: i64 = list.iter().map(|line| line.copies).sum();
-                if matches!(self.spec.bound, Bound::DenseRank(_)) || taken < last as i64 {
-                    return;
-                }
-                list.last().map(|line| (line.place.clone(), line.row_at))
+            if !list.is_touched {
+                self.touch(id)?;
             }
-            _ => list.last().map(|line| (line.place.clone(), line.row_at)),
+            let list = &mut self.lists[id as usize];
+            if list.coming == NONE {
+                to.push(id);
+            }
+            earlier.push(std::mem::replace(&mut list.coming, coming.len() as u32));
+            coming.push(row as u32);
+        }
+        self.rows.append(&if coming.len() == rows.num_rows() { rows.clone() } else { take(rows, &coming) });
+        if let Some(links) = &mut self.links {
+            coming.iter().for_each(|&row| links.push(&mut self.lists[ids[row as usize] as usize]));
+        }
+        self.ids = ids;
+
+        let come = |mut at: u32| {
+            let mut entries = Vec::new();
+            while at != NONE {
+                entries.push(Entry { prefix: prefixes[coming[at as usize] as usize], position: first + at });
+                at = earlier[at as usize];
+            }
+            entries
         };
-        let Some(last) = last else { return };
-        use std::ops::Bound::{Excluded, Unbounded};
-        let past: Vec<Place> =
-            rows.range::<Place, _>((Excluded(&last.0), Unbounded)).map(|(place, _)| place.clone()).collect();
-        self.lists[id as usize].last = Some(last);
-        for place in past {
-            self.remove(id, &place);
+        let (mut merged, mut unsure, mut tied) = (Vec::new(), Vec::new(), Vec::new());
+        for id in to {
+            let list = &mut self.lists[id as usize];
+            let mut new = come(std::mem::replace(&mut list.coming, NONE));
+            new.sort_unstable_by_key(|entry| (entry.prefix, entry.position));
+            let known = unsure.len();
+            add_ties(&list.entries, &new, &mut unsure);
+            match unsure.len() > known {
+                true => tied.push((id, new)),
+                false => self.merge(id, &new, None, &mut merged)?,
+            }
+        }
+        if !tied.is_empty() {
+            let places = self.places(unsure)?;
+            for (id, mut new) in tied {
+                new.sort_unstable_by(|a, b| compare(a, b, Some(&places)));
+                self.merge(id, &new, Some(&places), &mut merged)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn places(&self, mut positions: Vec<u32>) -> Result<Places> {
+        positions.sort_unstable();
+        positions.dedup();
+        self.order.places(&self.rows, &positions)
+    }
+
+    /// Puts new rows, which are in order, into a list. `places`: of rows that have one prefix.
+    fn merge(&mut self, id: u32, new: &[Entry], places: Option<&Places>, merged: &mut Vec<Entry>) -> Result<()> {
+        let list = &mut self.lists[id as usize];
+        let is_whole = list.is_whole();
+        list.rows += new.len() as u32;
+        merged.clear();
+        let (mut old, mut new) = (list.entries.iter().peekable(), new.iter().peekable());
+        while let (Some(a), Some(b)) = (old.peek(), new.peek()) {
+            let next = if compare(a, b, places).is_lt() { old.next() } else { new.next() };
+            merged.extend(next);
+        }
+        merged.extend(old);
+        if is_whole {
+            // Else there may be rows behind the last entry that are before these.
+            merged.extend(new);
+        }
+        list.entries.clear();
+        list.entries.reserve_exact(merged.len());
+        list.entries.extend_from_slice(merged);
+        if self.spec.append_only {
+            self.close(id)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what has no part in a list that can only get better.
+    fn close(&mut self, id: u32) -> Result<()> {
+        let mut lines = std::mem::take(&mut self.scratch);
+        let reach = self.lines(id, &mut lines);
+        lines.clear();
+        self.scratch = lines;
+        let (reach, list) = (reach?, &mut self.lists[id as usize]);
+        self.dying.extend(list.entries[reach.used..].iter().map(|entry| entry.position));
+        list.entries.truncate(reach.used);
+        list.rows = reach.used as u32;
+        list.is_closed = reach.is_closed;
+        Ok(())
+    }
+
+    /// Takes rows out as of `epoch`.
+    fn retract(&mut self, rows: &RecordBatch, epoch: u64) -> Result<()> {
+        let missing = || Error::internal("a top-k was told to retract a row that it does not have");
+        let mut ids = Vec::new();
+        self.partitions.find(&self.partition_keys(rows), &mut ids);
+        if ids.contains(&ABSENT) {
+            return Err(missing());
+        }
+        ids.iter().try_for_each(|&id| self.touch(id))?;
+        let positions: Option<Vec<u32>> = self.rows.retract(rows, epoch).into_iter().collect();
+        let positions = positions.ok_or_else(missing)?;
+        let prefixes = self.order.prefixes(rows);
+        let mut going: Vec<(u32, Entry)> =
+            (0..ids.len()).map(|i| (ids[i], Entry { prefix: prefixes[i], position: positions[i] })).collect();
+        going.sort_unstable_by_key(|(id, entry)| (*id, entry.position));
+        let links = self.links.as_mut().expect("rows can be taken back");
+        for going in going.chunk_by(|a, b| a.0 == b.0) {
+            let list = &mut self.lists[going[0].0 as usize];
+            list.rows -= going.len() as u32;
+            going.iter().for_each(|(_, entry)| links.remove(list, entry.position));
+            if going.len() > RETRACTIONS_FEW {
+                let goes = |position: u32| going.binary_search_by_key(&position, |(_, gone)| gone.position).is_ok();
+                list.entries.retain(|entry| !goes(entry.position));
+                continue;
+            }
+            for (_, gone) in going {
+                let from = list.entries.partition_point(|entry| entry.prefix < gone.prefix);
+                let alike = list.entries[from..].iter().take_while(|entry| entry.prefix == gone.prefix);
+                if let Some(at) = alike.map(|entry| entry.position).position(|position| position == gone.position) {
+                    list.entries.remove(from + at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end of an epoch: makes a list long enough, and not much longer; `lines` is what it says.
+    fn settle(&mut self, id: u32, lines: &mut Vec<Line>) -> Result<()> {
+        let Some(needed) = self.spec.bound.needs() else { return self.lines(id, lines).map(|_| ()) };
+        let rows = self.lists[id as usize].rows as usize;
+        let enough = needed.saturating_mul(2).saturating_add(SPARE_MIN.max(rows / SPARE_PART));
+        let mut made = enough;
+        loop {
+            lines.clear();
+            let reach = self.lines(id, lines)?;
+            let list = &mut self.lists[id as usize];
+            if reach.is_enough || list.is_whole() {
+                if list.entries.len() > enough.saturating_mul(2) {
+                    list.entries.truncate(enough.max(reach.used + 1));
+                    list.entries.shrink_to_fit();
+                }
+                return Ok(());
+            }
+            self.make_entries(id, made)?;
+            // Peers may be many.
+            made = made.saturating_mul(4);
         }
     }
 
-    fn remove(&mut self, id: u32, place: &Place) {
-        let Some(entry) = self.lists[id as usize].rows.remove(place) else { return };
-        self.bytes -= entry_bytes(place.len());
-        if entry.saved {
-            self.changed.insert(place.clone(), entry.row_at);
-        } else {
-            self.changed.remove(place);
+    /// The first `most` entries of a list, from all rows of its partition.
+    fn make_entries(&mut self, id: u32, most: usize) -> Result<()> {
+        let positions = self.links.as_ref().expect("rows can be taken back").of(&self.lists[id as usize]);
+        let columns = self.rows.columns_at(&self.order.columns(), &positions);
+        let prefixes = self.order.prefixes_of(&columns, positions.len());
+        let entries = prefixes.into_iter().zip(&positions);
+        let mut entries: Vec<Entry> = entries.map(|(prefix, &position)| Entry { prefix, position }).collect();
+        if most < entries.len() {
+            let (_, last, _) = entries.select_nth_unstable_by_key(most, |entry| entry.prefix);
+            let last = last.prefix;
+            entries.retain(|entry| entry.prefix <= last);
         }
+        self.sort(&mut entries)?;
+        entries.truncate(most);
+        let list = &mut self.lists[id as usize];
+        list.entries = StateVec::with_capacity_in(entries.len(), Spillable);
+        list.entries.extend_from_slice(&entries);
+        Ok(())
+    }
+
+    fn sort(&self, entries: &mut [Entry]) -> Result<()> {
+        entries.sort_unstable_by_key(|entry| (entry.prefix, entry.position));
+        let mut unsure = Vec::new();
+        add_ties(&[], entries, &mut unsure);
+        if !unsure.is_empty() {
+            let places = self.places(unsure)?;
+            entries.sort_unstable_by(|a, b| compare(a, b, Some(&places)));
+        }
+        Ok(())
     }
 
     /// Forgets the lists that no row can come to any more; what they say stands.
     fn expire(&mut self, epoch: &EpochHeader) {
         let Some(expiry) = &self.expiry else { return };
-        let Some(before) = expiry.due(epoch, self.bytes) else { return };
+        let Some(before) = expiry.due(epoch, self.rows.live_rows() as usize) else { return };
         let column = self.spec.partition.iter().position(|c| *c == expiry.column()).expect("one of the partition's");
-        let filled: Vec<u32> =
-            (0..self.lists.len() as u32).filter(|&id| !self.lists[id as usize].rows.is_empty()).collect();
-        let stays = stays(&self.partitions.keys(&filled)[column], before);
-        for (id, _) in filled.into_iter().zip(stays).filter(|(_, stays)| !stays) {
-            let places: Vec<Place> = self.lists[id as usize].rows.keys().cloned().collect();
-            places.iter().for_each(|place| self.remove(id, place));
-            self.forget_if_empty(id);
-        }
-        let left = self.bytes;
-        self.expiry.as_mut().expect("looked at above").swept(left);
-    }
-
-    /// Takes away a partition that has no rows.
-    fn forget_if_empty(&mut self, id: u32) {
-        if self.lists[id as usize].rows.is_empty() {
-            self.lists[id as usize] = Ordered { touched_in: self.epoch, ..Ordered::default() };
+        let filled: Vec<u32> = (0..self.lists.len() as u32).filter(|&id| self.lists[id as usize].rows > 0).collect();
+        let own = stays(&self.partitions.keys(&filled)[column], before);
+        for (id, _) in filled.into_iter().zip(own).filter(|(_, stays)| !stays) {
+            self.lists[id as usize] = List::new();
             self.partitions.remove(id);
         }
+        let kept = self.rows.keep(epoch.epoch, |rows| stays(rows.column(expiry.column()), before));
+        self.expiry.as_mut().expect("looked at above").swept(kept.len());
+        self.follow(&kept);
     }
 
-    /// The rows of `lines` under the input's schema.
-    fn decode<'a>(&self, lines: impl Iterator<Item = (&'a Place, u32)>) -> Result<Vec<ArrayRef>> {
-        if self.spec.input.fields().is_empty() {
-            return Ok(Vec::new());
+    /// Rows have got other positions. `kept`: the old ones, in their new order.
+    fn follow(&mut self, kept: &[u32]) {
+        let mut moved = vec![NONE; kept.iter().max().map_or(0, |last| *last as usize + 1)];
+        kept.iter().zip(0..).for_each(|(&old, new)| moved[old as usize] = new);
+        for list in &mut self.lists {
+            list.entries.iter_mut().for_each(|entry| entry.position = moved[entry.position as usize]);
+            if list.head != NONE {
+                list.head = moved[list.head as usize];
+            }
         }
-        let rows = lines.map(|(place, row_at)| self.parser.parse(&place[row_at as usize..]));
-        self.whole.convert_rows(rows).map_err(Error::internal)
+        if let Some(links) = &mut self.links {
+            links.follow(kept, &moved);
+        }
     }
 
-    fn emit(&self, changes: &mut Vec<(Line, i64)>, out: &mut Output) -> Result<()> {
+    fn emit(&self, changes: &[(Line, i64)], out: &mut Output) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut columns = self.decode(changes.iter().map(|(line, _)| (&line.place, line.row_at)))?;
+        let positions: Vec<u32> = changes.iter().map(|(line, _)| line.position).collect();
+        let mut columns = self.rows.rows_at(&positions).columns().to_vec();
         if self.spec.bound.numbers() {
-            let numbers: Int64Array = changes.iter().map(|(line, _)| Some(line.number)).collect();
+            let numbers: Int64Array = changes.iter().map(|(line, _)| Some(i64::from(line.number))).collect();
             let number = self.spec.output.fields().last().expect("the number");
             columns.push(cast(&numbers, number.data_type()).map_err(Error::internal)?);
         }
@@ -388,80 +444,120 @@ impl TopK {
             RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options).map_err(Error::internal)?;
         let weights: Int64Array = changes.iter().map(|(_, weight)| Some(*weight)).collect();
         out.deltas.push(Delta::new(rows, Some(weights)));
-        changes.clear();
+        Ok(())
+    }
+
+    /// The lists from the rows, which have just been restored.
+    fn restore_lists(&mut self) -> Result<()> {
+        let mut ids = Vec::new();
+        for (segment, first) in self.rows.segments_with_positions() {
+            self.partitions.intern(&self.partition_keys(&segment), &mut ids);
+            self.lists.resize_with(self.partitions.bound() as usize, List::new);
+            for ((&id, prefix), position) in ids.iter().zip(self.order.prefixes(&segment)).zip(first..) {
+                let list = &mut self.lists[id as usize];
+                list.rows += 1;
+                list.entries.push(Entry { prefix, position });
+                if let Some(links) = &mut self.links {
+                    links.push(list);
+                }
+            }
+        }
+        for id in 0..self.lists.len() as u32 {
+            let mut entries = self.lists[id as usize].entries.to_vec();
+            self.sort(&mut entries)?;
+            self.lists[id as usize].entries.copy_from_slice(&entries);
+            self.lists[id as usize].entries.shrink_to_fit();
+            match self.spec.append_only {
+                true => self.close(id)?,
+                false => self.settle(id, &mut Vec::new())?,
+            }
+        }
         Ok(())
     }
 }
 
-/// Says the difference between two lists, each in the order of place and number.
-fn compare(old: &[Line], new: &[Line], changes: &mut Vec<(Line, i64)>) {
-    let (mut o, mut n) = (old.iter().peekable(), new.iter().peekable());
-    loop {
-        let order = match (o.peek(), n.peek()) {
-            (None, None) => return,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(a), Some(b)) => a.place.cmp(&b.place).then(a.number.cmp(&b.number)),
-        };
-        match order {
-            std::cmp::Ordering::Less => {
-                let line = o.next().expect("peeked");
-                changes.push((line.clone(), -line.copies));
-            }
-            std::cmp::Ordering::Greater => {
-                let line = n.next().expect("peeked");
-                changes.push((line.clone(), line.copies));
-            }
-            std::cmp::Ordering::Equal => {
-                let (a, b) = (o.next().expect("peeked"), n.next().expect("peeked"));
-                if a.copies != b.copies {
-                    changes.push((b.clone(), b.copies - a.copies));
-                }
+/// Positions of entries that have a prefix in common with a new one. Both lists are in the order of prefixes.
+fn add_ties(old: &[Entry], new: &[Entry], unsure: &mut Vec<u32>) {
+    for (i, entry) in new.iter().enumerate() {
+        let same = |other: Option<&Entry>| other.is_some_and(|other| other.prefix == entry.prefix);
+        let from = old.partition_point(|other| other.prefix < entry.prefix);
+        let beside = i > 0 && same(new.get(i - 1)) || same(new.get(i + 1));
+        if beside || same(old.get(from)) {
+            unsure.push(entry.position);
+            if i == 0 || !same(new.get(i - 1)) {
+                let alike = old[from..].iter().take_while(|other| same(Some(other)));
+                unsure.extend(alike.map(|other| other.position));
             }
         }
     }
 }
 
-/// A map's entry beside its bytes: two counts and a length behind a pointer, a slot of a node.
-fn entry_bytes(place: usize) -> usize {
-    place + 64
+/// The order of two rows, the whole row and at last the position deciding. `places`: of those that have one prefix.
+fn compare(a: &Entry, b: &Entry, places: Option<&Places>) -> std::cmp::Ordering {
+    a.prefix.cmp(&b.prefix).then_with(|| {
+        let by_row =
+            places.map_or(std::cmp::Ordering::Equal, |places| places.of(a.position).cmp(places.of(b.position)));
+        by_row.then(a.position.cmp(&b.position))
+    })
 }
 
 impl Operator for TopK {
     fn update(&mut self, _: Port, delta: Delta, _: &mut Output) -> Result<Step> {
-        if !delta.is_empty() {
-            match &delta.weights {
-                None => self.put(&delta.rows, true, |count, _| *count += 1)?,
-                Some(weights) => self.put(&delta.rows, true, |count, row| *count += weights.value(row))?,
-            }
+        if delta.is_empty() {
+            return Ok(Step::Done);
+        }
+        match (&delta.weights, self.spec.append_only) {
+            (None, true) => self.insert(&delta.rows)?,
+            (Some(weights), true) => self.insert(&take(&delta.rows, &split_weights(weights).0))?,
+            (_, false) => self.held.push(delta),
         }
         Ok(Step::Done)
     }
 
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
-        for (id, place) in std::mem::take(&mut self.low) {
-            match self.lists[id as usize].rows.get(&place).map(|entry| entry.count) {
-                Some(0) => self.remove(id, &place),
-                Some(..0) => return Err(Error::internal("a top-k was told to retract a row that it does not have")),
-                _ => {}
+        let held = std::mem::take(&mut self.held);
+        let held = if has_retractions(&held) { consolidate(&held) } else { held };
+        let mut going = Vec::new();
+        for delta in held.iter().filter(|delta| !delta.is_empty()) {
+            match &delta.weights {
+                None => self.insert(&delta.rows)?,
+                Some(weights) => {
+                    let (plus, minus) = split_weights(weights);
+                    self.insert(&take(&delta.rows, &plus))?;
+                    going.push(take(&delta.rows, &minus));
+                }
             }
         }
-        let mut changes = Vec::new();
-        for (id, old) in std::mem::take(&mut self.before) {
-            let new = self.list(id);
-            compare(&old, &new, &mut changes);
-            if self.spec.append_only {
-                self.trim(id, &new);
+        for rows in going.iter().filter(|rows| rows.num_rows() > 0) {
+            self.retract(rows, epoch.epoch)?;
+        }
+        let (touched, before) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.before));
+        let (mut lines, mut changed, mut from) = (Vec::new(), Vec::new(), 0);
+        for &(id, end) in &touched {
+            lines.clear();
+            match self.spec.append_only {
+                true => _ = self.lines(id, &mut lines)?,
+                false => self.settle(id, &mut lines)?,
             }
-            self.forget_if_empty(id);
-            if changes.len() >= OUTPUT_ROWS {
-                self.emit(&mut changes, out)?;
+            changes(&before[from..end], &lines, &mut changed);
+            from = end;
+            self.lists[id as usize].is_touched = false;
+            if self.lists[id as usize].rows == 0 {
+                self.lists[id as usize] = List::new();
+                self.partitions.remove(id);
             }
         }
-        self.emit(&mut changes, out)?;
-        // Within the epoch: a list that is let go counts as touched in it.
+        changed.chunks(OUTPUT_ROWS).try_for_each(|changed| self.emit(changed, out))?;
+        self.rows.kill(&std::mem::take(&mut self.dying), epoch.epoch);
+        self.rows.publish(epoch.epoch);
+        if let Some(kept) = self.rows.take_rewritten() {
+            self.follow(&kept);
+        }
         self.expire(epoch);
-        self.epoch += 1;
+        // Buffers are used again.
+        (self.touched, self.before) = (touched, before);
+        self.touched.clear();
+        self.before.clear();
         Ok(Step::Done)
     }
 
@@ -471,73 +567,55 @@ impl Operator for TopK {
 }
 
 impl Durable for TopK {
-    /// Blocks of the input's columns and a count, which is 0 for a row that has gone.
     fn save(&mut self) -> Saved {
-        let whole = self.save_whole || self.saved_rows + self.changed.len() > 2 * self.state_rows() + GARBAGE_ROWS_MIN;
-        let mut changed = std::mem::take(&mut self.changed);
-        if whole {
-            let entries = self.lists.iter().flat_map(|list| &list.rows);
-            changed = entries.map(|(place, entry)| (place.clone(), entry.row_at)).collect();
-        }
-        self.save_whole = false;
-        self.saved_rows = changed.len() + if whole { 0 } else { self.saved_rows };
-        if changed.is_empty() && !whole {
-            return Saved::default();
-        }
-        let columns = self.decode(changed.iter().map(|(place, at)| (place, *at))).expect("the bytes of this operator");
-        let options = RecordBatchOptions::new().with_row_count(Some(changed.len()));
-        let rows = RecordBatch::try_new_with_options(self.spec.input.clone(), columns.clone(), &options);
-        let mut ids = Vec::new();
-        self.partitions.find(&self.partition_keys(&rows.expect("decoded by the schema")), &mut ids);
-        let counts = changed.keys().zip(ids).map(|(place, id)| {
-            let entry = self.lists.get_mut(id as usize).and_then(|list| list.rows.get_mut(place));
-            entry.map_or(0, |entry| {
-                entry.saved = true;
-                entry.count
-            })
-        });
-        let counts: ArrayRef = Arc::new(counts.collect::<Int64Array>());
-        // Names may repeat in a plan; on disk they must not.
-        let fields = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true));
-        let fields: Vec<Field> = fields.chain([Field::new("count", DataType::Int64, true)]).collect();
-        let block = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().chain([counts]).collect());
-        Saved { whole, blocks: vec![block.expect("a field for each column")] }
+        self.rows.save()
     }
 
     fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
-        let dealt_anew = parts.len() != share.workers;
-        let parts = if dealt_anew { parts } else { &parts[share.worker..=share.worker] };
         let width = self.spec.input.fields().len();
-        for block in parts.iter().flatten() {
-            let options = RecordBatchOptions::new().with_row_count(Some(block.num_rows()));
-            let columns = block.columns()[..width].to_vec();
-            let rows = RecordBatch::try_new_with_options(self.spec.input.clone(), columns, &options)
-                .map_err(Error::internal)?;
-            let counts = block.column(width).as_primitive_opt::<Int64Type>();
-            let counts = counts.ok_or_else(|| Error::corrupt("a block of a top-k holds no counts"))?;
-            let keys = self.partition_keys(&rows);
-            let own: Vec<u32> = (0..rows.num_rows() as u32).filter(|&r| share.owns(keys.hashes[r as usize])).collect();
-            self.saved_rows += own.len();
-            self.put(&take(&rows, &own), false, |count, row| *count = counts.value(own[row] as usize))?;
+        let is_counted =
+            |block: &RecordBatch| block.num_columns() == width + 1 && block.schema().field(width).name() == "count";
+        let encoder = self.partitions.encoder();
+        match parts.iter().flatten().any(is_counted) {
+            false => self.rows.restore(parts, encoder, &self.spec.partition, share, 0),
+            true => {
+                let parts = parts.iter().map(|part| counted_rows(part, &self.spec.input));
+                let parts = parts.collect::<Result<Vec<_>>>()?;
+                self.rows.restore(&parts, encoder, &self.spec.partition, share, 0);
+                self.rows.save_whole();
+            }
         }
-        self.save_whole = dealt_anew;
-        for list in &mut self.lists {
-            list.rows.retain(|_, entry| entry.count != 0);
-        }
-        (0..self.lists.len() as u32).for_each(|id| self.forget_if_empty(id));
-        // What was just put in and forgotten was touched before the epochs to come.
-        self.epoch += 1;
-        self.bytes = self.lists.iter().flat_map(|list| list.rows.keys()).map(|place| entry_bytes(place.len())).sum();
-        Ok(())
+        self.restore_lists()
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes + self.partitions.state_bytes() + self.lists.len() * size_of::<Ordered>()
+        let links = self.links.as_ref().map_or(0, |links| links.older.capacity() * 8);
+        let entries: usize = self.lists.iter().map(|list| list.entries.capacity() * size_of::<Entry>()).sum();
+        self.rows.state_bytes() + self.partitions.state_bytes() + self.lists.len() * size_of::<List>() + entries + links
     }
+    /// Short lists.
     fn fixed_bytes(&self) -> usize {
-        self.bytes + self.lists.len() * size_of::<Ordered>()
+        self.lists.iter().map(|list| list.entries.capacity() * size_of::<Entry>()).filter(|b| *b < 64 << 10).sum()
     }
     fn state_rows(&self) -> usize {
-        self.lists.iter().map(|list| list.rows.len()).sum()
+        self.rows.live_rows() as usize
     }
+}
+
+/// What a part saved in the form of before: rows with a count each, the last of which counts.
+fn counted_rows(blocks: &[RecordBatch], schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let width = schema.fields().len();
+    let corrupt = |_| Error::corrupt("a block of a top-k does not have its columns");
+    let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).map_err(corrupt)?;
+    let mut counts = std::collections::BTreeMap::new();
+    for block in blocks {
+        let rows = converter.convert_columns(&block.columns()[..width]).map_err(corrupt)?;
+        let count = block.column(width).as_primitive_opt::<Int64Type>();
+        let count = count.ok_or_else(|| Error::corrupt("a block of a top-k holds no counts"))?;
+        counts.extend(rows.iter().map(|row| row.owned()).zip(count.values().iter().copied()));
+    }
+    let copies = counts.iter().flat_map(|(row, count)| std::iter::repeat_n(row.row(), (*count).max(0) as usize));
+    let columns = converter.convert_rows(copies).map_err(corrupt)?;
+    Ok(vec![RecordBatch::try_new(schema.clone(), columns).map_err(corrupt)?])
 }

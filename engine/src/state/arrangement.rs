@@ -494,17 +494,25 @@ impl Arrangement {
             found[i] = hit;
         }
         self.rows_by_hash = Some(index);
-        for &position in found.iter().flatten() {
-            let (segment, row) = self.place(position);
-            self.segments[segment as usize].mark_died(row as usize, epoch);
-            self.new_deaths.push((epoch, position));
-            if position < self.saved.end {
-                self.saved.deaths.push(position);
-            }
-            self.live_rows -= 1;
-            self.dead_rows += 1;
-        }
+        found.iter().flatten().for_each(|&position| self.mark_died(position, epoch));
         found
+    }
+
+    /// Takes live rows away, as of `epoch`, of an arrangement that is not retractable.
+    pub fn kill(&mut self, positions: &[u32], epoch: Epoch) {
+        assert!(positions.is_empty() || self.rows_by_hash.is_none(), "the index would still lead to them");
+        positions.iter().for_each(|&position| self.mark_died(position, epoch));
+    }
+
+    fn mark_died(&mut self, position: u32, epoch: Epoch) {
+        let (segment, row) = self.place(position);
+        self.segments[segment as usize].mark_died(row as usize, epoch);
+        self.new_deaths.push((epoch, position));
+        if position < self.saved.end {
+            self.saved.deaths.push(position);
+        }
+        self.live_rows -= 1;
+        self.dead_rows += 1;
     }
 
     /// Which of `rows` are there (for each, at least as many live ones as it occurs up to it in `rows`).
@@ -662,14 +670,41 @@ impl Arrangement {
         self.rewritten.take()
     }
 
+    /// Between two epochs: only the live rows that `stays` names, batch by batch, are left, published as of `epoch`. Their
+    /// old positions, in their new order.
+    pub fn keep(&mut self, epoch: Epoch, stays: impl Fn(&RecordBatch) -> Vec<bool>) -> Vec<u32> {
+        let (mut rows, mut kept) = (self.empty(), Vec::new());
+        for segment in &self.segments {
+            let stays = stays(&segment.rows);
+            let own = (0..segment.rows.num_rows()).filter(|&row| stays[row] && segment.died_at(row) == ALIVE);
+            let own: Vec<u32> = own.map(|row| row as u32).collect();
+            let is_whole = own.len() == segment.rows.num_rows();
+            rows.append(&if is_whole { (*segment.rows).clone() } else { take(&segment.rows, &own) });
+            kept.extend(own.iter().map(|row| segment.first + row));
+        }
+        rows.publish(epoch);
+        *self = rows;
+        kept
+    }
+
     /// The rows of each segment, dead ones too, in order of position.
     pub fn segments(&self) -> Vec<Arc<RecordBatch>> {
         self.batches.clone()
     }
 
+    /// The same, each with its first position.
+    pub fn segments_with_positions(&self) -> Vec<(Arc<RecordBatch>, u32)> {
+        self.segments.iter().map(|segment| (segment.rows.clone(), segment.first)).collect()
+    }
+
     pub fn state_bytes(&self) -> usize {
         let index = self.rows_by_hash.as_ref().map_or(0, RowIndex::state_bytes);
         self.batches.iter().map(|b| b.get_array_memory_size()).sum::<usize>() + index + self.directory.len() * 4
+    }
+
+    /// The next save is whole: what is on disk is not what was restored.
+    pub fn save_whole(&mut self) {
+        self.saved = SavedUpTo { whole: true, ..SavedUpTo::default() };
     }
 
     /// What has changed since the last save. Called between epochs.

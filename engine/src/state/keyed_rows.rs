@@ -9,7 +9,7 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::arrangement::{Arrangement, take};
+use super::arrangement::Arrangement;
 use super::durable::{Durable, Saved, Share};
 use super::key_index::{KeyIndex, NONE};
 use crate::delta::keys::KeyBatch;
@@ -78,18 +78,7 @@ impl KeyedRows {
     /// Between two epochs: only the live rows that `stays` names, batch by batch, are left. Their old positions, in their
     /// new order.
     pub fn keep(&mut self, epoch: Epoch, stays: impl Fn(&RecordBatch) -> Vec<bool>) -> Vec<u32> {
-        let mut rows = self.rows.empty();
-        let (mut kept, mut first) = (Vec::new(), 0);
-        for batch in self.rows.segments() {
-            let stays = stays(&batch);
-            let own = (0..batch.num_rows() as u32).filter(|&row| stays[row as usize] && self.rows.is_live(first + row));
-            let own: Vec<u32> = own.collect();
-            rows.append(&if own.len() == batch.num_rows() { (*batch).clone() } else { take(&batch, &own) });
-            kept.extend(own.iter().map(|row| first + row));
-            first += batch.num_rows() as u32;
-        }
-        rows.publish(epoch);
-        self.rows = rows;
+        let kept = self.rows.keep(epoch, stays);
         self.index = self.index_of_rows();
         kept
     }
