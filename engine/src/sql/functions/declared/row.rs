@@ -274,7 +274,9 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
             };
             Arc::new(values.into_iter().map(interval).collect::<Result<IntervalMonthDayNanoArray>>()?)
         }
-        D::List(item) if !values.iter().any(|value| matches!(value, Value::Items(_))) => {
+        D::List(item)
+            if *item.data_type() == D::Utf8 && !values.iter().any(|value| matches!(value, Value::Items(_))) =>
+        {
             let mut lists = ListBuilder::new(StringBuilder::new()).with_field(item.clone());
             for value in values {
                 match value {
