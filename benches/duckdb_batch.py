@@ -3,9 +3,9 @@
 
     python3 benches/duckdb_batch.py bid=/tmp/nexmark/bid.parquet:920000 < benches/queries/q17.sql
 
-The query comes on standard input. A table is given as name=file:rows, of which the first `rows` rows are taken, or all without
-a number. Measured is what happens from the query's text until its rows are in a temporary table: planning, reading the columns
-that it needs, and running it; CPU time is the process's, user and system. Answers one JSON object.
+The query comes on standard input. A table is given as name=file:rows, of which the first `rows` rows are taken, or all
+without a number. Measured is what happens from the query's text until its rows are in a temporary table: planning, reading
+the columns that it needs, and running it; CPU time is the process's, user and system. Answers one JSON object.
 """
 
 import json

@@ -86,7 +86,7 @@ fn costs(query: &str, rows: i64, args: &Args) -> Result<[f64; 3], Error> {
             format!(
                 "INSERT INTO {name} SELECT i, i * 7919 % {keys}, i % 100, i * 31 % 1009, \
                  TIMESTAMP '2026-01-01 00:00:00' + i * INTERVAL '1 millisecond' \
-                 FROM generate_series({from}, {until} - 1) AS s(i)"
+                 FROM generate_series({from}::bigint, {until} - 1) AS s(i)"
             )
         };
         let mut set_up = vec![

@@ -16,6 +16,12 @@ pub fn machine() -> String {
     format!("{cpu}, {cores} cores, {memory_gib} of memory")
 }
 
+/// How many processes ran or waited to, on average over the last minute: well above 0, and times are not to be trusted.
+pub fn load() -> String {
+    let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    averages.split(' ').next().filter(|text| !text.is_empty()).unwrap_or("unknown").to_string()
+}
+
 pub fn date() -> String {
     output("date", &["-u", "+%Y-%m-%d"]).unwrap_or_else(|| "unknown".into())
 }

@@ -103,6 +103,7 @@ impl Bench {
              Written by `make bench`; not to be edited by hand. `benches/README.md` says what each figure is.\n\n\
              | | |\n| --- | --- |\n\
              | machine | {} |\n| date | {} |\n| commit | {} |\n\
+             | load before | {} |\n\
              | beside | DataFusion {}, {duckdb} |\n\
              | input | {} events of Nexmark ({} persons, {} auctions, {} bids), as Parquet |\n\
              | figures | medians of {} runs, the sides in turn, each in a process of its own |\n\n\
@@ -111,6 +112,7 @@ impl Bench {
             machine::machine(),
             machine::date(),
             machine::commit(),
+            machine::load(),
             datafusion::DATAFUSION_VERSION,
             thousands(self.options.events),
             thousands(self.options.events / 50),
@@ -120,7 +122,7 @@ impl Bench {
         )
     }
 
-    /// Measures `sides` for each of the named queries that are asked for (`all` of them), and hands over what they gave.
+    /// Measures `sides` for each of the named queries (`all`) that are asked for, and hands over what they gave.
     fn each(
         &self,
         names: &[&str],

@@ -1,5 +1,5 @@
-//! What streaming peers needed for five million events, measured once, earlier, on a machine of the class that the report
-//! is made on: not in the same run, and good to 10 to 20 percent. The program does not run them.
+//! What streaming peers needed for five million events, measured once, earlier, on a machine of two cores: not in the
+//! report's run, and good to 10 to 20 percent. The program does not run them.
 
 /// A query; CPU seconds of DBSP and of Flink (NaN where there is none); whether Flink's was taken from one million events.
 pub const CPU_S: &[(&str, f64, f64, bool)] = &[
@@ -28,7 +28,7 @@ pub const EVENTS: f64 = 5e6;
 
 /// How they were measured, in the report's words.
 pub const CONDITIONS: &str = "\
-Measured in November 2026 on a machine of this class (2 vCPU, 24 GiB), **not in this run**: the same generator's first
+Measured in November 2026 on a machine with 2 vCPU and 24 GiB, earlier and **not in this run**: the same generator's first
 5,000,000 events, CPU seconds, good to 10 to 20 %. *DBSP*: Feldera's hand-written native Rust circuits, one worker, 40,000
 events per step, the events already decoded in memory. *Flink* 2.3.0: SQL, parallelism 1, heap state, object reuse,
 mini-batches of 2 s or 50,000 rows, warmed up; `*` extrapolated from one million events.

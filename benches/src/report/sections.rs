@@ -84,7 +84,9 @@ impl Bench {
                 series("DataFusion, once", |t| t.data_fusion_cpu_s),
                 series("DuckDB, once", |t| t.duckdb_cpu_s),
             ];
-            section.plots.push(("queries", plot::bars("CPU seconds per million events", &labels, &series)));
+            section
+                .plots
+                .push(("queries", plot::bars("CPU seconds per million events (logarithmic)", &labels, &series)));
         }
         section.after = streaming_peers(&told);
         section
@@ -217,7 +219,7 @@ impl Bench {
         table.push(vec!["geo mean".into(), empty(), empty(), log_mean, empty(), both_mean, empty()]);
         section.markdown = format!(
             "\n## With log and checkpoints\n\n{}\
-             The table above is without a log, as the batch runs have none. Here the events are logged, each epoch synced\n\
+             The first table is without a log, as the batch runs have none. Here the events are logged, each epoch synced\n\
              before it counts as taken, and then also checkpointed every five seconds; the last column is wall time of that.\n\n{}",
             self.command("durable"),
             table.markdown(),
