@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::plot::{self, Series};
-use super::table::{Table, geometric_mean, number};
+use super::table::{Table, geometric_mean, geometric_means, number};
 use super::{Bench, GROWTH, Section, peers, thousands};
 use crate::sides::{Measured, Options, Side};
 
@@ -58,7 +58,10 @@ impl Bench {
             means[place] = number(mean, 2);
         }
         table.push(means);
-        let above = |f: fn(&Told) -> f64| list(told.iter().filter(|t| f(t) > 1.0).map(|t| t.query));
+        let above = |f: fn(&Told) -> f64| match told.iter().any(|t| f(t).is_finite()) {
+            true => list(told.iter().filter(|t| f(t) > 1.0).map(|t| t.query)),
+            false => "not measured".into(),
+        };
         section.markdown = format!(
             "\n## Every query, beside one batch run of it\n\n{}\
              `÷` are ratios of CPU seconds: what it costs to keep the result right after every epoch of {} events, from\n\
@@ -100,14 +103,14 @@ impl Bench {
         let mut ratios = Vec::new();
         self.each(KEYED, &sides, &self.input, &mut section, |query, measured| {
             let [one, two] = &measured.sides[..] else { unreachable!("two sides were asked for") };
-            let (wall, cpu) = (two.ratio(one, "wall_s"), two.ratio(one, "cpu_s"));
-            ratios.push((wall, cpu));
+            let [wall, cpu] = ["wall_s", "cpu_s"].map(|figure| two.ratio(one, figure));
+            ratios.push([wall, cpu]);
             let walls = [one, two].map(|side| number(side.median("wall_s"), 2));
             let cells = [query.to_string()].into_iter().chain(walls).chain([number(wall, 2), number(cpu, 2)]);
             table.push(cells.collect());
         });
-        let means = [geometric_mean(ratios.iter().map(|r| r.0)), geometric_mean(ratios.iter().map(|r| r.1))];
-        table.push(vec!["geo mean".into(), String::new(), String::new(), number(means[0], 2), number(means[1], 2)]);
+        let [wall, cpu] = geometric_means(&ratios);
+        table.push(vec!["geo mean".into(), String::new(), String::new(), wall, cpu]);
         section.markdown = format!(
             "\n## Two workers against one\n\n{}\
              The queries whose state is divided by key. Wall time includes one thread that reads the files, and with two\n\
@@ -128,7 +131,7 @@ impl Bench {
         self.each(ONE_OF_EACH, &sides, &self.input, &mut section, |query, measured| {
             let [long, middle, short] = &measured.sides[..] else { unreachable!("three sides were asked for") };
             let [middle_ratio, short_ratio] = [middle, short].map(|side| side.ratio(long, "cpu_s"));
-            ratios.push((middle_ratio, short_ratio));
+            ratios.push([middle_ratio, short_ratio]);
             table.push(vec![
                 query.into(),
                 number(long.median("cpu_s"), 3),
@@ -137,8 +140,8 @@ impl Bench {
                 number(short.median("cpu_s") / short.median("epochs") * 1e6, 0),
             ]);
         });
-        let means = [geometric_mean(ratios.iter().map(|r| r.0)), geometric_mean(ratios.iter().map(|r| r.1))];
-        table.push(vec!["geo mean".into(), String::new(), number(means[0], 2), number(means[1], 2), String::new()]);
+        let [middle, short] = geometric_means(&ratios);
+        table.push(vec!["geo mean".into(), String::new(), middle, short, String::new()]);
         section.markdown = format!(
             "\n## Shorter epochs\n\n{}\
              CPU seconds with epochs of 1,000 and of 100 events, divided by those with 10,000. The shorter an epoch, the\n\
@@ -162,6 +165,9 @@ impl Bench {
             let of_slice = |slice| side.median(&format!("slice_epoch_cpu_s/{slice}")) * 1e9 / epoch_events;
             series.push(Series { name: query.into(), values: (0..SLICES).map(of_slice).collect() });
         });
+        if series.is_empty() {
+            return section;
+        }
         let xs: Vec<f64> = (1..=SLICES).map(|slice| events / 1e6 * slice as f64 / SLICES as f64).collect();
         let headings: Vec<String> = [String::from("M events")]
             .into_iter()
@@ -183,10 +189,8 @@ impl Bench {
             thousands(events as u64),
             table.markdown(),
         );
-        if !series.is_empty() {
-            let title = "CPU nanoseconds per event";
-            section.plots.push(("growth", plot::lines(title, "million events taken", &xs, &series)));
-        }
+        let title = "CPU nanoseconds per event";
+        section.plots.push(("growth", plot::lines(title, "million events taken", &xs, &series)));
         section
     }
 
@@ -201,7 +205,7 @@ impl Bench {
         self.each(ONE_OF_EACH, &sides, &self.input, &mut section, |query, measured| {
             let [neither, log, both] = &measured.sides[..] else { unreachable!("three sides were asked for") };
             let [log_ratio, both_ratio] = [log, both].map(|side| side.ratio(neither, "cpu_s"));
-            ratios.push((log_ratio, both_ratio));
+            ratios.push([log_ratio, both_ratio]);
             table.push(vec![
                 query.into(),
                 number(neither.median("cpu_s"), 3),
@@ -212,9 +216,7 @@ impl Bench {
                 number(both.median("events") / both.median("wall_s") / 1e6, 2),
             ]);
         });
-        let means = [geometric_mean(ratios.iter().map(|r| r.0)), geometric_mean(ratios.iter().map(|r| r.1))]
-            .map(|m| number(m, 2));
-        let [log_mean, both_mean] = means;
+        let [log_mean, both_mean] = geometric_means(&ratios);
         let empty = String::new;
         table.push(vec!["geo mean".into(), empty(), empty(), log_mean, empty(), both_mean, empty()]);
         section.markdown = format!(
@@ -313,13 +315,14 @@ fn streaming_peers(told: &[Told]) -> String {
     let headings =
         ["query", "DBSP", "Flink", "Millrace", "Millrace ÷ DBSP", "Millrace ÷ Flink", "without reading ÷ DBSP"];
     let mut table = Table::new(&headings, false);
-    let mut ratios = Vec::new();
+    let (mut queries, mut ratios) = (Vec::new(), Vec::new());
     for (query, dbsp_s, flink_s, extrapolated) in peers::CPU_S {
         let Some(ours) = told.iter().find(|t| t.query == *query) else { continue };
         let [dbsp, flink] = [dbsp_s, flink_s].map(|cpu_s| peers::EVENTS / cpu_s / 1e6);
         let rate = ours.events / ours.cpu_s / 1e6;
         let bare = ours.events / (ours.cpu_s - ours.read_cpu_s) / 1e6;
-        ratios.push((*query, rate / dbsp, rate / flink, bare / dbsp));
+        queries.push(*query);
+        ratios.push([rate / dbsp, rate / flink, bare / dbsp]);
         table.push(vec![
             query.to_string(),
             number(dbsp, 2),
@@ -330,10 +333,10 @@ fn streaming_peers(told: &[Told]) -> String {
             number(bare / dbsp, 2),
         ]);
     }
-    let mean = |f: fn(&(&str, f64, f64, f64)) -> f64| number(geometric_mean(ratios.iter().map(f)), 2);
-    let empty = String::new;
-    table.push(vec!["geo mean".into(), empty(), empty(), empty(), mean(|r| r.1), mean(|r| r.2), mean(|r| r.3)]);
-    let below = |f: fn(&(&str, f64, f64, f64)) -> f64| list(ratios.iter().filter(|r| f(r) < 1.0).map(|r| r.0));
+    let [dbsp, flink, bare] = geometric_means(&ratios);
+    table.push(vec!["geo mean".into(), String::new(), String::new(), String::new(), dbsp, flink, bare]);
+    let slower =
+        |peer: usize| list(queries.iter().zip(&ratios).filter(|(_, r)| r[peer] < 1.0).map(|(query, _)| *query));
     format!(
         "\n## Beside streaming peers, measured earlier\n\n{}\n\
          Million events per CPU second. Millrace's figures are those of the first table: with reading the files, which\n\
@@ -342,8 +345,8 @@ fn streaming_peers(told: &[Told]) -> String {
          Slower than DBSP: {}.\nSlower than Flink: {}.\n",
         peers::CONDITIONS,
         table.markdown(),
-        below(|r| r.1),
-        below(|r| r.2),
+        slower(0),
+        slower(1),
     )
 }
 

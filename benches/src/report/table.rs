@@ -50,6 +50,11 @@ pub fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {
     (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp()
 }
 
+/// Of each column of `rows`, as cells.
+pub fn geometric_means<const N: usize>(rows: &[[f64; N]]) -> [String; N] {
+    std::array::from_fn(|column| number(geometric_mean(rows.iter().map(|row| row[column])), 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
