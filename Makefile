@@ -10,7 +10,7 @@ endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 MILLRACE := $(TARGET)/release/millrace
 
-.PHONY: demo build serve test slt slt-update random bench quick fmt system-packages
+.PHONY: demo build serve test slt slt-update random bench bench-latency bench-operators bench-count quick fmt system-packages
 
 ## Builds Millrace and shows its main job on generated orders and payments.
 demo: build
@@ -40,10 +40,22 @@ CASES ?= 2000
 random: system-packages
 	MILLRACE_RANDOM_CASES=$(CASES) cargo test --release -p millrace-sql-tests --test random -- --nocapture
 
-## Nexmark beside DataFusion's batch run, then latency and ingest. `make bench ARGS="--queries q3"`.
+## Nexmark beside DataFusion's and DuckDB's batch runs, written to docs/performance.md with all else that it says: some
+## twenty minutes on two cores. With ARGS only what they say is measured and printed: `make bench ARGS="--queries q3"`.
 bench: build
-	$(TARGET)/release/nexmark $(ARGS)
-	$(TARGET)/release/latency
+	$(TARGET)/release/nexmark $(or $(ARGS),--report docs/performance.md)
+
+## Latency of a row to a view; INSERTs and COPY rows per second.
+bench-latency: build
+	$(TARGET)/release/latency $(ARGS)
+
+## What each operator costs per row. `make bench-operators ARGS="--only join"`.
+bench-operators: build
+	$(TARGET)/release/operators $(ARGS)
+
+## Instructions per event, against benches/instructions.txt; `make bench-count UPDATE=1` writes it. It takes valgrind.
+bench-count: build
+	python3 benches/count_instructions.py $(TARGET)/release/nexmark $(if $(UPDATE),--update) $(ARGS)
 
 ## Tests with our own crates unoptimised: built in a fraction of the time after an edit, several times slower to run. The
 ## dependencies are shared with all else; ours lie beside. `make quick ARGS="-p millrace-sql-tests --test slt -- joins"`.

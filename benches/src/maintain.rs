@@ -28,13 +28,29 @@ pub struct MaintainRun {
     pub cpu_s: f64,
     /// Of that, reading and decoding the files.
     pub read_cpu_s: f64,
+    /// What an epoch took in each slice, without reading the files; empty if there is but one slice.
+    pub slice_epoch_cpu_s: Vec<f64>,
     pub peak_rss_bytes: u64,
     pub state_bytes: u64,
 }
 
-/// Maintains `query` over the rows of `files`, cut into `epochs` epochs. Measured: from the first row read until
-/// the view has closed the last epoch.
-pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) -> Result<MaintainRun, Error> {
+/// The input's division in time: into epochs, and these into slices whose CPU time is told apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Division {
+    pub epochs: u64,
+    pub slices: u64,
+}
+
+/// Maintains `query` over the rows of `files`. Measured: from the first row read until the view has closed the last
+/// epoch. Unless `checked`, that is all: the state's size and the sums stay zero.
+pub fn run(
+    query: &Query,
+    files: &[TableFile],
+    division: Division,
+    settings: Settings,
+    checked: bool,
+) -> Result<MaintainRun, Error> {
+    let Division { epochs, slices } = division;
     let embedded = Embedded::open(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -51,6 +67,8 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
 
         let began = (Instant::now(), usage::process_cpu_s());
         let mut read_cpu_s = 0.0;
+        let mut slice_epoch_cpu_s = Vec::new();
+        let mut slice_began = (0, began.1);
         let batch_rows = |file: &TableFile| rows_until(file.rows, 1, epochs).max(1) as usize;
         let readers = files.iter().map(|file| Rows::open(file, batch_rows(file)));
         let mut readers = readers.collect::<Result<Vec<_>, _>>()?;
@@ -71,12 +89,34 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
             if in_flight.len() > IN_FLIGHT_MAX {
                 engine.wait_closed(in_flight.pop_front().expect("it has more than none")).await;
             }
+            let slice_ends = rows_until(slices, epoch + 1, epochs) > slice_epoch_cpu_s.len() as u64;
+            if slices > 1 && slice_ends {
+                if let Some(last) = in_flight.drain(..).next_back() {
+                    engine.wait_closed(last).await;
+                }
+                let now = (epoch + 1, usage::process_cpu_s() - read_cpu_s);
+                slice_epoch_cpu_s.push((now.1 - slice_began.1) / (now.0 - slice_began.0) as f64);
+                slice_began = now;
+            }
         }
         if let Some(last) = in_flight.pop_back() {
             engine.wait_closed(last).await;
         }
         let (wall_s, cpu_s) = (began.0.elapsed().as_secs_f64(), usage::process_cpu_s() - began.1);
         let peak_rss_bytes = usage::peak_rss_bytes();
+        let mut run = MaintainRun {
+            sums: Sums::default(),
+            epochs,
+            wall_s,
+            cpu_s,
+            read_cpu_s,
+            slice_epoch_cpu_s,
+            peak_rss_bytes,
+            state_bytes: 0,
+        };
+        if !checked {
+            return Ok(run);
+        }
 
         // State is counted when it is saved.
         engine.checkpoint().await?;
@@ -85,17 +125,16 @@ pub fn run(query: &Query, files: &[TableFile], epochs: u64, settings: Settings) 
         if let Some(failure) = &view.failure {
             return Err(failure.message.clone().into());
         }
-        let state_bytes = view.state_bytes;
-        let mut sums = Sums::default();
+        run.state_bytes = view.state_bytes;
         let Outcome::Rows { mut rows, .. } = embedded::run(&mut session, "SELECT * FROM result").await? else {
             return Err("SELECT gives rows".into());
         };
         while let Some(batch) = rows.try_next().await? {
-            sums.add(&batch)?;
+            run.sums.add(&batch)?;
         }
         drop(session);
         embedded.engine.shutdown().await?;
-        Ok(MaintainRun { sums, epochs, wall_s, cpu_s, read_cpu_s, peak_rss_bytes, state_bytes })
+        Ok(run)
     })
 }
 
