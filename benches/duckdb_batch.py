@@ -19,6 +19,8 @@ def main(tables):
     sql = sys.stdin.read().strip().rstrip(";")
     db = duckdb.connect()
     db.execute("SET threads = 1")
+    # It would be printed between the lines of the answer.
+    db.execute("SET enable_progress_bar = false")
     # A result's order means nothing here, and to keep it would cost DuckDB something.
     db.execute("SET preserve_insertion_order = false")
     for table in tables:

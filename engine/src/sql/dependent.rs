@@ -79,7 +79,7 @@ fn lateral(join: &Join, within: bool) -> Result<Option<LogicalPlan>> {
     if outer.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
         return Ok(None);
     }
-    if !within && is_simple(&subquery.subquery, &outer, false)? {
+    if !within && is_simple(&subquery.subquery, &outer, Use::Rows)? {
         return Ok(None);
     }
     let mut unnesting = Unnesting::new(&join.left, outer, &subquery.subquery)?;
@@ -116,7 +116,7 @@ fn values(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
                 _ => return Ok(Transformed::no(expr)),
             };
             let outer = outer_columns(subquery, input);
-            if outer.is_empty() || is_simple(&subquery.subquery, &outer, exists.is_none())? {
+            if outer.is_empty() || is_simple(&subquery.subquery, &outer, use_of(exists.is_none()))? {
                 return Ok(Transformed::no(expr));
             }
             let mut plan = subquery.subquery.as_ref().clone();
@@ -195,7 +195,7 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
         }
         Expr::InSubquery(of) if !of.negated && !of.subquery.outer_ref_columns.is_empty() => {
             let outer = outer_columns(&of.subquery, input);
-            match is_simple(&of.subquery.subquery, &outer, false)? {
+            match is_simple(&of.subquery.subquery, &outer, Use::Rows)? {
                 true => Expr::InSubquery(of),
                 false => {
                     *changed = true;
@@ -214,17 +214,37 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
     })
 }
 
+/// What is asked of a plan's rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Whether there are any.
+    Rows,
+    /// The value of the one that there is.
+    Value,
+    /// An aggregate of them, which is a value.
+    Argument,
+}
+
+fn use_of(is_value: bool) -> Use {
+    if is_value { Use::Value } else { Use::Rows }
+}
+
 /// Whether DataFusion's own rules make a join of it: what comes from outside stands in conditions below nothing but
-/// projections and, for a value, equalities and one aggregate.
-fn is_simple(plan: &LogicalPlan, outer: &[Column], value: bool) -> Result<bool> {
+/// projections and, for a value, equalities and one aggregate. An aggregate without GROUP BY has a row of nothing too, which
+/// a join loses: it may only be a value, with nothing above it that makes another value of a missing one.
+fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> {
     if !mentions(plan, outer)? {
         return Ok(true);
     }
     let own = own_mentions(plan, outer)?;
     Ok(match plan {
-        LogicalPlan::Projection(projection) => !own && is_simple(&projection.input, outer, value)?,
+        LogicalPlan::Projection(projection) => {
+            let fine = of != Use::Value || projection.expr.iter().all(is_arithmetic);
+            !own && fine && is_simple(&projection.input, outer, of)?
+        }
         LogicalPlan::Aggregate(aggregate) => {
-            !own && aggregate.group_expr.is_empty() && is_simple(&aggregate.input, outer, true)?
+            let is_value = of == Use::Value && aggregate.group_expr.is_empty();
+            !own && is_value && is_simple(&aggregate.input, outer, Use::Argument)?
         }
         LogicalPlan::Filter(filter) => {
             let equalities = |expr: &&Expr| {
@@ -236,10 +256,30 @@ fn is_simple(plan: &LogicalPlan, outer: &[Column], value: bool) -> Result<bool> 
             let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
             let mut correlated = conditions.into_iter().filter(|e| e.contains_outer());
             let nested = own && !filter.predicate.contains_outer();
-            !nested && (!value || correlated.all(|e| equalities(&e))) && is_simple(&filter.input, outer, value)?
+            let is_having = of == Use::Value && has_aggregate(&filter.input);
+            let joins = of == Use::Rows || correlated.all(|e| equalities(&e));
+            !nested && !is_having && joins && is_simple(&filter.input, outer, of)?
         }
         _ => false,
     })
+}
+
+/// NULL where one of its columns is.
+fn is_arithmetic(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::Alias(alias) => is_arithmetic(&alias.expr),
+        Expr::Cast(cast) => is_arithmetic(&cast.expr),
+        Expr::Negative(of) => is_arithmetic(of),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            op.is_numerical_operators() && is_arithmetic(left) && is_arithmetic(right)
+        }
+        _ => false,
+    }
+}
+
+fn has_aggregate(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_)))).unwrap_or(true)
 }
 
 /// Whether a plan or a subquery in it takes any of these columns from outside.

@@ -59,6 +59,34 @@ fn sign_of_signed(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     Some(signed.map(|expr| Expr::UnaryOp { op, expr: Box::new(Expr::Nested(Box::new(expr))) }))
 }
 
+/// `~ a + 1` is of `a + 1`, as with all operators that have no place of their own among Postgres'.
+fn loose_prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let op = match parser.peek_nth_token_ref(0).token {
+        Token::Tilde => UnaryOperator::BitwiseNot,
+        Token::AtSign => UnaryOperator::PGAbs,
+        _ => return None,
+    };
+    parser.next_token();
+    let operand = parser.parse_subexpr(DIALECT.prec_value(Precedence::PgOther));
+    // In parentheses, as signs beside it would be another operator.
+    let of = |expr| Expr::UnaryOp { op, expr: Box::new(Expr::Nested(Box::new(expr))) };
+    Some(operand.map(|expr| Expr::Nested(Box::new(of(expr)))))
+}
+
+impl MillraceDialect {
+    /// `IS [NOT] DISTINCT FROM …`, from IS on.
+    fn distinct_from(&self, parser: &mut Parser, left: &Expr, negated: bool) -> Result<Expr, ParserError> {
+        parser.expect_keyword(Keyword::IS)?;
+        let _ = parser.parse_keyword(Keyword::NOT);
+        parser.expect_keywords(&[Keyword::DISTINCT, Keyword::FROM])?;
+        let (left, right) = (Box::new(left.clone()), Box::new(parser.parse_subexpr(self.prec_value(Precedence::Is))?));
+        Ok(match negated {
+            true => Expr::IsNotDistinctFrom(left, right),
+            false => Expr::IsDistinctFrom(left, right),
+        })
+    }
+}
+
 impl Dialect for MillraceDialect {
     /// To sqlparser's own tests for a dialect, this is Postgres.
     fn dialect(&self) -> TypeId {
@@ -95,16 +123,25 @@ impl Dialect for MillraceDialect {
             left if left % 1024 == 0 && bounds::check().is_err() => Some(Err(ParserError::RecursionLimitExceeded)),
             left => {
                 ATTEMPTS.set(left - 1);
-                sign_of_signed(parser)
+                sign_of_signed(parser).or_else(|| loose_prefix(parser))
             }
         }
     }
-    /// `BETWEEN SYMMETRIC`, whose bounds may come in either order; ASYMMETRIC says what holds anyway.
+    /// `BETWEEN SYMMETRIC`, whose bounds may come in either order; ASYMMETRIC says what holds anyway. `IS DISTINCT FROM`,
+    /// which ends where AND and OR begin.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
         let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
             Token::Word(word) if word.quote_style.is_none() => word.keyword,
             _ => Keyword::NoKeyword,
         };
+        if word(0) == Keyword::IS {
+            let negated = word(1) == Keyword::NOT;
+            let at = 1 + usize::from(negated);
+            if word(at) != Keyword::DISTINCT || word(at + 1) != Keyword::FROM {
+                return None;
+            }
+            return Some(self.distinct_from(parser, expr, negated));
+        }
         let negated = word(0) == Keyword::NOT;
         let at = usize::from(negated);
         let symmetric = word(at + 1) == Keyword::SYMMETRIC;

@@ -103,8 +103,8 @@ impl OptimizerRule for EmptyGroupingSet {
     }
 }
 
-/// DataFusion's rule, except for a condition over an aggregate without GROUP BY: one without columns, as it is over the
-/// empty set, would go below it, where there is a row even of nothing.
+/// DataFusion's rule, except for a condition over an aggregate without GROUP BY, or over others over it: one without
+/// columns, as it is over the empty set, would go below it, where there is a row even of nothing.
 ///
 /// ```text
 ///   Filter: NULL = 'x'         the row is not there
@@ -124,12 +124,12 @@ impl OptimizerRule for PushDownFilter {
         self.0.apply_order()
     }
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let over_one_row = match &plan {
-            LogicalPlan::Filter(filter) => {
-                matches!(filter.input.as_ref(), LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty())
-            }
-            _ => false,
-        };
+        let mut below = &plan;
+        while let LogicalPlan::Filter(filter) = below {
+            below = &filter.input;
+        }
+        let over_one_row = matches!(&plan, LogicalPlan::Filter(_))
+            && matches!(below, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty());
         if over_one_row { Ok(Transformed::no(plan)) } else { self.0.rewrite(plan, config) }
     }
 }

@@ -339,6 +339,11 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             Value::UnicodeStringLiteral(text) => Expr::Value(Value::SingleQuotedString(text.clone()).into()),
             _ => Expr::Value(value),
         },
+        Expr::InList { expr, list, negated } => match row_in(&expr, &list) {
+            Some(found) if negated => Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(found) },
+            Some(found) => found,
+            None => Expr::InList { expr, list, negated },
+        },
         // `x = ANY (ARRAY[1, 2])` and `x = ANY ('{1,2}')`, whose items are of what x is.
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match literal_items(&right) {
             Some(list) => Expr::InList { expr: left, list, negated: false },
@@ -783,6 +788,20 @@ fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr>
         compared = binary(binary(nested(&l), strict.clone(), nested(&r)), O::Or, further);
     }
     Some(compared)
+}
+
+/// `(a, b) IN ((c, d), …)`: equal to one of them, field by field.
+fn row_in(row: &Expr, list: &[Expr]) -> Option<Expr> {
+    fn any(mut rows: Vec<Expr>) -> Option<Expr> {
+        // Not deeper than it must be.
+        let right = rows.split_off(rows.len() / 2);
+        match rows.is_empty() {
+            true => right.into_iter().next(),
+            false => Some(Expr::Nested(Box::new(binary(any(rows)?, BinaryOperator::Or, any(right)?)))),
+        }
+    }
+    let equal = |item| rows_compared(row, &BinaryOperator::Eq, item).map(|equal| Expr::Nested(Box::new(equal)));
+    any(list.iter().map(equal).collect::<Option<Vec<_>>>()?)
 }
 
 fn is_power(expr: &Expr) -> bool {

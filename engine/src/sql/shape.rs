@@ -49,12 +49,13 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
             LogicalPlan::Union(union) => {
                 let inputs = union.inputs.iter().map(|input| input.as_ref().clone()).collect();
                 match unite("UNION", inputs)? {
-                    (inputs, true) => {
+                    // A union below may have got other types.
+                    (inputs, united) if united || changed => {
                         changed = true;
                         let inputs = inputs.into_iter().map(Arc::new).collect();
                         LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)
                     }
-                    (_, false) => LogicalPlan::Union(union),
+                    _ => LogicalPlan::Union(union),
                 }
             }
             LogicalPlan::Join(join) => match as_of::marked(&join)?.or(system_time::marked(&join)?) {
@@ -297,6 +298,12 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
                 {
                     let own = DataType::Decimal128(*precision, *scale);
                     Some(Change::Cast(with_sql_type(Field::new("", own, true), "numeric")))
+                }
+                // To DataFusion an exact number is the better one.
+                _ if wanted.is_floating()
+                    && matches!(input.schema().field(column).data_type(), DataType::Decimal128(..)) =>
+                {
+                    Some(Change::Cast(Field::new("", wanted.clone(), true)))
                 }
                 _ => casts[column].take(),
             };

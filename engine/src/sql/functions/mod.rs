@@ -20,6 +20,7 @@ mod regression;
 pub mod session;
 mod settle;
 mod sleep;
+mod steady;
 mod string_agg;
 mod sum_avg;
 mod tags;
@@ -87,10 +88,13 @@ pub fn register(state: &mut SessionState) {
     let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
     let others = variance::all().into_iter().map(AggregateUDF::from);
-    let others =
-        others.chain(regression::all().into_iter().map(AggregateUDF::from)).chain([StringAgg::default().into()]);
-    for function in sums.into_iter().chain(best).chain(others) {
+    let others = others.chain(regression::all().into_iter().map(AggregateUDF::from));
+    for function in sums.into_iter().chain(best).chain([StringAgg::default().into()]) {
         state.register_udaf(Arc::new(function)).expect(full);
+    }
+    let library = steady::NAMES.iter().filter_map(|name| state.aggregate_functions().get(*name).cloned());
+    for function in library.collect::<Vec<_>>().into_iter().chain(others.map(Arc::new)) {
+        state.register_udaf(Arc::new(steady::Steady::new(function).into())).expect(full);
     }
     for function in session::all().map(WindowUDF::from).into_iter().chain(ranks::all().map(WindowUDF::from)) {
         state.register_udwf(Arc::new(function)).expect(full);
