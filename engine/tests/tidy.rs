@@ -108,6 +108,10 @@ const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!"];
 const PRINTING: &[&str] = &["println!", "eprintln!", "print!", "eprint!"];
 /// Library files that may print, and why.
 const PRINTERS: &[(&str, &str)] = &[
+    ("benches/src/report/mod.rs", "figures are what a benchmark is for"),
+    ("benches/src/report/sections.rs", "the same"),
+    ("benches/src/report/table.rs", "the same"),
+    ("benches/src/sides.rs", "a side that failed or differs, beside them"),
     ("server/src/demo.rs", "the demo's panels are what it is for"),
     ("server/src/files.rs", "what was found is what these commands are for"),
     ("server/src/serve.rs", "the line that says where it listens, for people and scripts"),

@@ -519,7 +519,7 @@ mod tests {
         assert_eq!(written(noon, "Monat"), "Janat");
     }
 
-    /// Two moments of one grain have one text, and there are two of the next grain that have not.
+    /// Two moments of one grain have one text, and some later moment has another.
     #[test]
     fn the_grain_is_what_the_text_shows() {
         for (pattern, part) in PATTERNS {
@@ -529,7 +529,9 @@ mod tests {
                 assert_eq!(written(from, pattern), written(from + grain - 1, pattern), "{pattern}");
             }
             let constant = matches!(part, Era(..) | ZoneHour | ZoneMinute | Zone(_) | Offset);
-            let changes = (0..40_000).any(|n| written(n * grain, pattern) != written((n + 1) * grain, pattern));
+            let later =
+                std::iter::successors(Some(grain), |us| us.checked_mul(3)).take_while(|us| *us < 40_000 * DAY_US);
+            let changes = later.into_iter().any(|us| written(0, pattern) != written(us, pattern));
             assert!(constant || changes, "{pattern}");
         }
     }

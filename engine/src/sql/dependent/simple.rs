@@ -1,0 +1,75 @@
+//! Which correlated subqueries DataFusion's own rules make joins of that answer rightly.
+
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+
+use super::{mentions, own_mentions};
+
+/// What is asked of a plan's rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Whether there are any.
+    Rows,
+    /// The value of the one that there is.
+    Value,
+    /// An aggregate of them, which is a value.
+    Argument,
+}
+
+pub fn use_of(is_value: bool) -> Use {
+    if is_value { Use::Value } else { Use::Rows }
+}
+
+/// Whether DataFusion's own rules make a join of it: what comes from outside stands in conditions below nothing but
+/// projections and, for a value, equalities and one aggregate. An aggregate without GROUP BY has a row of nothing too, which
+/// a join loses: it may only be a value, with nothing above it that makes another value of a missing one.
+pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> {
+    if !mentions(plan, outer)? {
+        return Ok(true);
+    }
+    let own = own_mentions(plan, outer)?;
+    Ok(match plan {
+        LogicalPlan::Projection(projection) => {
+            let fine = of != Use::Value || projection.expr.iter().all(is_arithmetic);
+            !own && fine && is_simple(&projection.input, outer, of)?
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            let is_value = of == Use::Value && aggregate.group_expr.is_empty();
+            !own && is_value && is_simple(&aggregate.input, outer, Use::Argument)?
+        }
+        LogicalPlan::Filter(filter) => {
+            let equalities = |expr: &&Expr| {
+                let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return false };
+                let outside = |e: &Expr| e.column_refs().is_empty() && e.contains_outer();
+                let inside = |e: &Expr| !e.contains_outer();
+                outside(left) && inside(right) || outside(right) && inside(left)
+            };
+            let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
+            let mut correlated = conditions.into_iter().filter(|e| e.contains_outer());
+            let nested = own && !filter.predicate.contains_outer();
+            let is_having = of == Use::Value && has_aggregate(&filter.input);
+            let joins = of == Use::Rows || correlated.all(|e| equalities(&e));
+            !nested && !is_having && joins && is_simple(&filter.input, outer, of)?
+        }
+        _ => false,
+    })
+}
+
+/// NULL where one of its columns is.
+fn is_arithmetic(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::Alias(alias) => is_arithmetic(&alias.expr),
+        Expr::Cast(cast) => is_arithmetic(&cast.expr),
+        Expr::Negative(of) => is_arithmetic(of),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            op.is_numerical_operators() && is_arithmetic(left) && is_arithmetic(right)
+        }
+        _ => false,
+    }
+}
+
+fn has_aggregate(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_)))).unwrap_or(true)
+}
