@@ -169,7 +169,9 @@ impl OrderedRows {
                     bytes[..].into()
                 }
             };
-            let new = || Entry { count: 0, before: 0, touched_in: 0, row_at, saved: !live };
+            // One that went since the last save is on disk still: should it go again, that must be said all the same.
+            let saved = || !live || self.changed.contains_key(&bytes[..]);
+            let new = || Entry { count: 0, before: 0, touched_in: 0, row_at, saved: saved() };
             let entry = list.entry(place.clone()).or_insert_with(new);
             if live {
                 if entry.touched_in != self.epoch {
@@ -328,5 +330,35 @@ impl Durable for OrderedRows {
     }
     fn state_rows(&self) -> usize {
         self.lists.iter().map(|list| list.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::text::{parse, schema};
+
+    /// A row that a save has goes, comes and goes again before the next one.
+    #[test]
+    fn what_went_twice_is_gone() {
+        let schema = schema("k: Int64, t: Int64");
+        let new = || OrderedRows::new(&schema, &[0], 1).unwrap();
+        let mut rows = new();
+        let mut epoch = |rows: &mut OrderedRows, text: &str| {
+            let delta = parse(&schema, text);
+            rows.change(&delta.rows, delta.weights.as_ref()).unwrap();
+            rows.finish_epoch().unwrap();
+        };
+        epoch(&mut rows, "+1 | 1 | 5\n+1 | 2 | 6");
+        let mut disk = rows.save().blocks;
+        for change in ["-1 | 1 | 5", "+1 | 1 | 5", "-1 | 1 | 5"] {
+            epoch(&mut rows, change);
+        }
+        let saved = rows.save();
+        assert!(!saved.whole);
+        disk.extend(saved.blocks);
+        let mut again = new();
+        again.restore(&[disk], &Share::ALL).unwrap();
+        assert_eq!((rows.state_rows(), again.state_rows()), (1, 1));
     }
 }
