@@ -344,7 +344,7 @@ mod tests {
         let schema = schema("k: Int64, t: Int64");
         let new = || OrderedRows::new(&schema, &[0], 1).unwrap();
         let mut rows = new();
-        let mut epoch = |rows: &mut OrderedRows, text: &str| {
+        let epoch = |rows: &mut OrderedRows, text: &str| {
             let delta = parse(&schema, text);
             rows.change(&delta.rows, delta.weights.as_ref()).unwrap();
             rows.finish_epoch().unwrap();
