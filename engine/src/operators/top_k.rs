@@ -232,23 +232,23 @@ impl TopK {
         }
         self.ids = ids;
 
-        let come = |mut at: u32| {
-            let mut entries = Vec::new();
+        let come = |mut at: u32, entries: &mut Vec<Entry>| {
             while at != NONE {
                 entries.push(Entry { prefix: prefixes[coming[at as usize] as usize], position: first + at });
                 at = earlier[at as usize];
             }
-            entries
         };
-        let (mut merged, mut unsure, mut tied) = (Vec::new(), Vec::new(), Vec::new());
+        // One buffer for all: mostly a partition gets a row or two.
+        let (mut new, mut merged, mut unsure, mut tied) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for id in to {
             let list = &mut self.lists[id as usize];
-            let mut new = come(std::mem::replace(&mut list.coming, NONE));
+            new.clear();
+            come(std::mem::replace(&mut list.coming, NONE), &mut new);
             new.sort_unstable_by_key(|entry| (entry.prefix, entry.position));
             let known = unsure.len();
             add_ties(&list.entries, &new, &mut unsure);
             match unsure.len() > known {
-                true => tied.push((id, new)),
+                true => tied.push((id, new.clone())),
                 false => self.merge(id, &new, None, &mut merged)?,
             }
         }
