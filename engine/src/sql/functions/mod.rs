@@ -5,7 +5,7 @@ mod arithmetic;
 mod bins;
 mod casts;
 mod dates;
-mod declared;
+pub mod declared;
 mod fields;
 mod intervals;
 mod joined;

@@ -24,7 +24,6 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array as _, ArrayRef};
 use arrow::buffer::NullBuffer;
-use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -154,6 +153,12 @@ pub fn named(name: &str) -> Result<Arc<ScalarUDF>> {
         LazyLock::new(|| all().into_iter().map(|f| Arc::new(f.into())).collect());
     let found = ALL.iter().find(|function| function.name() == name).cloned();
     found.ok_or_else(|| DataFusionError::Internal(format!("no function {name}")))
+}
+
+/// Whether a call takes much longer than a comparison.
+pub fn is_slow(name: &str) -> bool {
+    static SLOW: LazyLock<Vec<&str>> = LazyLock::new(|| patterns::all().iter().map(|slow| slow.name).collect());
+    SLOW.contains(&name)
 }
 
 /// A function with its overloads, in the order in which they are preferred.
@@ -348,15 +353,6 @@ impl Type {
 /// What constants may take once they are arrays.
 const CONSTANTS_BYTES_MAX: usize = 16 << 20;
 
-/// Some rows of the arguments.
-fn part(arguments: &[ColumnarValue], from: usize, rows: usize) -> Result<Vec<ArrayRef>> {
-    let part = |argument: &ColumnarValue| match argument {
-        ColumnarValue::Array(array) => Ok(array.slice(from, rows)),
-        ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(rows),
-    };
-    arguments.iter().map(part).collect()
-}
-
 /// One value for all rows. A large one is made an array here, where what it takes is accounted.
 pub(super) fn constant(one: ArrayRef, rows: usize) -> Result<ColumnarValue> {
     let bytes = one.to_data().get_slice_memory_size().unwrap_or(0);
@@ -402,34 +398,24 @@ impl ScalarUDFImpl for Declared {
         let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
         let (overload, _) = self.choose(&types).ok_or_else(|| self.none_for(&types))?;
         let style = style(&args.config_options)?;
-        // A constant becomes an array of itself: of a large one there are few rows at once.
-        let constants: usize =
-            args.args.iter().map(|a| if let ColumnarValue::Scalar(s) = a { s.size() } else { 0 }).sum();
-        let at_once = (CONSTANTS_BYTES_MAX / constants.max(1)).clamp(1, rows.max(1));
-        let mut tally = Tally::default();
-        let mut results: Vec<ArrayRef> = Vec::new();
-        for from in (0..rows.max(1)).step_by(at_once) {
-            let arrays = part(&args.args, from, at_once.min(rows - from))?;
-            let nulls = arrays.iter().map(|array| array.logical_nulls()).collect::<Vec<_>>();
-            let values = (0..at_once.min(rows - from)).map(|row| {
-                let is_null = |nulls: &Option<NullBuffer>| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-                match overload.strict && nulls.iter().any(is_null) {
-                    true => Ok(Value::Null),
-                    false => (overload.eval)(&Row {
-                        name: self.name,
-                        arrays: &arrays,
-                        fields: &args.arg_fields,
-                        row,
-                        style: &style,
-                    }),
-                }
-            });
-            results.push(row::collect(args.return_type(), values, &mut tally)?);
-        }
-        let result = match &results[..] {
-            [one] => one.clone(),
-            several => concat(&several.iter().map(|array| array.as_ref()).collect::<Vec<_>>())?,
+        let array = |argument: &ColumnarValue| match argument {
+            ColumnarValue::Array(array) => Ok(array.clone()),
+            ColumnarValue::Scalar(scalar) => scalar.to_array(),
         };
+        let arrays = args.args.iter().map(array).collect::<Result<Vec<_>>>()?;
+        let nulls = arrays.iter().map(|array| array.logical_nulls()).collect::<Vec<_>>();
+        let values = (0..rows).map(|row| {
+            let call = Row { name: self.name, arrays: &arrays, fields: &args.arg_fields, row, style: &style };
+            let is_null = |(i, nulls): (usize, &Option<NullBuffer>)| {
+                nulls.as_ref().is_some_and(|nulls| nulls.is_null(call.place(i)))
+            };
+            match overload.strict && nulls.iter().enumerate().any(is_null) {
+                true => Ok(Value::Null),
+                false => (overload.eval)(&call),
+            }
+        });
+        let mut tally = Tally::default();
+        let result = row::collect(args.return_type(), values, &mut tally)?;
         let result = tally.keep(result);
         match scalar {
             true => constant(result, args.number_rows),

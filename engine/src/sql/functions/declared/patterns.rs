@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -160,13 +161,12 @@ pub fn all() -> Vec<Declared> {
 type Found = Vec<Option<(usize, usize)>>;
 
 /// A compiled pattern, known by what it does.
-#[derive(Clone)]
 struct Pattern {
-    is_match: Arc<dyn Fn(&str) -> bool>,
+    is_match: Box<dyn Fn(&str) -> bool>,
     /// At most so many matches.
-    find: Arc<dyn Fn(&str, usize) -> Vec<Found>>,
+    find: Box<dyn Fn(&str, usize) -> Vec<Found>>,
     /// Of the first match the n-th of its parentheses, from 1; without any, all of it as the only one.
-    group: Arc<dyn Fn(&str, usize) -> Option<(usize, usize)>>,
+    group: Box<dyn Fn(&str, usize) -> Option<(usize, usize)>>,
     /// The flag `g`.
     global: bool,
 }
@@ -187,16 +187,16 @@ impl Pattern {
 const KEPT_MAX: usize = 64;
 
 thread_local! {
-    static KEPT: RefCell<HashMap<(String, String), Pattern>> = RefCell::new(HashMap::new());
+    static KEPT: RefCell<HashMap<(String, String), Rc<Pattern>>> = RefCell::new(HashMap::new());
     /// The one of the last row, mostly that of this one too.
-    static LAST: RefCell<Option<(String, String, Pattern)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<(String, String, Rc<Pattern>)>> = const { RefCell::new(None) };
 }
 
-fn pattern(r: &Row, at: usize, flags: &str) -> Result<Pattern> {
+fn pattern(r: &Row, at: usize, flags: &str) -> Result<Rc<Pattern>> {
     compiled(r.text(at), flags)
 }
 
-fn compiled(pattern: &str, flags: &str) -> Result<Pattern> {
+fn compiled(pattern: &str, flags: &str) -> Result<Rc<Pattern>> {
     let last = LAST.with_borrow(|last| match last {
         Some((text, its_flags, last)) if text == pattern && its_flags == flags => Some(last.clone()),
         _ => None,
@@ -209,7 +209,7 @@ fn compiled(pattern: &str, flags: &str) -> Result<Pattern> {
     let made = match kept {
         Some(kept) => kept,
         None => {
-            let made = compile(pattern, flags)?;
+            let made = Rc::new(compile(pattern, flags)?);
             KEPT.with_borrow_mut(|kept| {
                 if kept.len() >= KEPT_MAX {
                     kept.clear();
@@ -265,8 +265,8 @@ fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
     let matching = regex.clone();
     let (first, places) = (regex.clone(), RefCell::new(regex.capture_locations()));
     Ok(Pattern {
-        is_match: Arc::new(move |text| matching.is_match(text)),
-        group: Arc::new(move |text, n| {
+        is_match: Box::new(move |text| matching.is_match(text)),
+        group: Box::new(move |text, n| {
             let mut places = places.borrow_mut();
             first.captures_read(&mut places, text)?;
             match (n, first.captures_len()) {
@@ -275,7 +275,7 @@ fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
                 (n, _) => places.get(n),
             }
         }),
-        find: Arc::new(move |text, count| {
+        find: Box::new(move |text, count| {
             let places = regex.captures_iter(text).take(count);
             places.map(|found| found.iter().map(|group| group.map(|g| (g.start(), g.end()))).collect()).collect()
         }),

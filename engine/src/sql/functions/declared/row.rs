@@ -17,6 +17,7 @@ use crate::sql::text::{Style, value_to_text};
 pub struct Row<'a> {
     /// The function's.
     pub name: &'static str,
+    /// A constant is an array of one.
     pub arrays: &'a [ArrayRef],
     pub fields: &'a [FieldRef],
     pub row: usize,
@@ -27,16 +28,20 @@ impl<'a> Row<'a> {
     pub fn len(&self) -> usize {
         self.arrays.len()
     }
+    /// Where the argument's value is in its array.
+    pub fn place(&self, i: usize) -> usize {
+        if self.arrays[i].len() == 1 { 0 } else { self.row }
+    }
     pub fn is_null(&self, i: usize) -> bool {
-        self.arrays.get(i).is_none_or(|array| array.is_null(self.row))
+        self.arrays.get(i).is_none_or(|array| array.is_null(self.place(i)))
     }
     pub fn boolean(&self, i: usize) -> bool {
-        self.arrays[i].as_boolean().value(self.row)
+        self.arrays[i].as_boolean().value(self.place(i))
     }
     pub fn integer(&self, i: usize) -> i64 {
         match self.arrays[i].data_type() {
-            DataType::Int32 => self.arrays[i].as_primitive::<Int32Type>().value(self.row).into(),
-            _ => self.arrays[i].as_primitive::<Int64Type>().value(self.row),
+            DataType::Int32 => self.arrays[i].as_primitive::<Int32Type>().value(self.place(i)).into(),
+            _ => self.arrays[i].as_primitive::<Int64Type>().value(self.place(i)),
         }
     }
     /// An argument that may be left out.
@@ -44,35 +49,35 @@ impl<'a> Row<'a> {
         if i < self.len() { self.integer(i) } else { otherwise }
     }
     pub fn double(&self, i: usize) -> f64 {
-        self.arrays[i].as_primitive::<Float64Type>().value(self.row)
+        self.arrays[i].as_primitive::<Float64Type>().value(self.place(i))
     }
     /// Its digits, and how many of them are after the point.
     pub fn numeric(&self, i: usize) -> (i128, i8) {
         let DataType::Decimal128(_, scale) = *self.arrays[i].data_type() else { return (0, 0) };
-        (self.arrays[i].as_primitive::<Decimal128Type>().value(self.row), scale)
+        (self.arrays[i].as_primitive::<Decimal128Type>().value(self.place(i)), scale)
     }
     pub fn text(&self, i: usize) -> &'a str {
-        self.arrays[i].as_string::<i32>().value(self.row)
+        self.arrays[i].as_string::<i32>().value(self.place(i))
     }
     pub fn text_or(&self, i: usize, otherwise: &'a str) -> &'a str {
         if i < self.len() { self.text(i) } else { otherwise }
     }
     pub fn bytes(&self, i: usize) -> &'a [u8] {
-        self.arrays[i].as_binary::<i32>().value(self.row)
+        self.arrays[i].as_binary::<i32>().value(self.place(i))
     }
     /// Of a timestamp or a time.
     pub fn micros(&self, i: usize) -> i64 {
         match self.arrays[i].data_type() {
-            DataType::Time64(_) => self.arrays[i].as_primitive::<Time64MicrosecondType>().value(self.row),
-            _ => self.arrays[i].as_primitive::<TimestampMicrosecondType>().value(self.row),
+            DataType::Time64(_) => self.arrays[i].as_primitive::<Time64MicrosecondType>().value(self.place(i)),
+            _ => self.arrays[i].as_primitive::<TimestampMicrosecondType>().value(self.place(i)),
         }
     }
     pub fn interval(&self, i: usize) -> IntervalMonthDayNano {
-        self.arrays[i].as_primitive::<IntervalMonthDayNanoType>().value(self.row)
+        self.arrays[i].as_primitive::<IntervalMonthDayNanoType>().value(self.place(i))
     }
     /// The items of an array.
     pub fn items(&self, i: usize) -> ArrayRef {
-        self.arrays[i].as_list::<i32>().value(self.row)
+        self.arrays[i].as_list::<i32>().value(self.place(i))
     }
     /// The field of an array's items.
     pub fn item_field(&self, i: usize) -> FieldRef {
@@ -87,14 +92,14 @@ impl<'a> Row<'a> {
     }
     /// One value, as an array of one.
     pub fn one(&self, i: usize) -> ArrayRef {
-        self.arrays[i].slice(self.row, 1)
+        self.arrays[i].slice(self.place(i), 1)
     }
     /// Any value as Postgres writes it to a client.
     pub fn written(&self, i: usize) -> Option<String> {
         value_to_text(
             &self.fields[i].as_ref().clone().with_data_type(self.arrays[i].data_type().clone()),
             &self.arrays[i],
-            self.row,
+            self.place(i),
             self.style,
         )
     }
@@ -173,14 +178,27 @@ pub fn collect<'a>(
     values: impl Iterator<Item = Result<Value<'a>>>,
     tally: &mut Tally,
 ) -> Result<ArrayRef> {
-    let values = values
-        .map(|value| {
-            let value = value?;
-            tally.add(value.bytes())?;
-            Ok(value)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    array_of(data_type, values)
+    let values = values.map(|value| {
+        let value = value?;
+        tally.add(value.bytes())?;
+        Ok(value)
+    });
+    // Texts go at once where they stay.
+    if *data_type == DataType::Utf8 {
+        let mut texts = StringBuilder::with_capacity(values.size_hint().0, 0);
+        for value in values {
+            match value? {
+                Value::Null => texts.append_null(),
+                Value::Text(text) => texts.append_value(text),
+                Value::Items(one) if one.data_type() == data_type => {
+                    texts.append_option(one.as_string::<i32>().iter().next().flatten())
+                }
+                _ => return wrong(data_type),
+            }
+        }
+        return Ok(Arc::new(texts.finish()));
+    }
+    array_of(data_type, values.collect::<Result<Vec<_>>>()?)
 }
 
 fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
@@ -228,18 +246,6 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
             };
             let numerics = values.into_iter().map(numeric).collect::<Result<Decimal128Array>>()?;
             Arc::new(numerics.with_precision_and_scale(*precision, *scale)?)
-        }
-        D::Utf8 => {
-            let bytes = values.iter().map(Value::bytes).sum();
-            let mut texts = StringBuilder::with_capacity(values.len(), bytes);
-            for value in values {
-                match value {
-                    Value::Null => texts.append_null(),
-                    Value::Text(text) => texts.append_value(text),
-                    _ => return wrong(data_type),
-                }
-            }
-            Arc::new(texts.finish())
         }
         D::Binary => {
             let bytes = |value: Value| match value {

@@ -93,7 +93,14 @@ pub fn all() -> Vec<Declared> {
                     (1 | -1, []) => Some(text),
                     (_, []) => None,
                     // A byte is found faster than a text.
-                    (1.., [byte]) if byte.is_ascii() => text.split(char::from(*byte)).nth(nth(n)),
+                    (1.., [byte]) => {
+                        let mut ends = memchr::memchr_iter(*byte, text.as_bytes());
+                        let start = match nth(n) {
+                            0 => Some(0),
+                            n => ends.nth(n - 1).map(|end| end + 1),
+                        };
+                        start.map(|start| &text[start..ends.next().unwrap_or(text.len())])
+                    }
                     (1.., _) => text.split(separator).nth(nth(n)),
                     (_, _) => {
                         let back = usize::try_from(n.unsigned_abs() - 1).unwrap_or(usize::MAX);

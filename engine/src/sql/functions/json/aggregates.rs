@@ -55,7 +55,7 @@ fn pair<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
     if r.is_null(0) {
         return fail("22023", "field name must not be null");
     }
-    let key = key_text(&r.fields[0], &r.arrays[0], r.row, r.style)?;
+    let key = key_text(&r.fields[0], &r.arrays[0], r.place(0), r.style)?;
     Ok(format!("[{}, {}]", quoted(&key), build::argument(r, 1, form)?).into())
 }
 

@@ -79,12 +79,12 @@ fn number(text: String, form: Form) -> Result<String> {
 
 /// An argument as JSON.
 pub fn argument(r: &Row, i: usize, form: Form) -> Result<String> {
-    value(&r.fields[i], &r.arrays[i], r.row, form, r.style)
+    value(&r.fields[i], &r.arrays[i], r.place(i), form, r.style)
 }
 
 /// An argument as the key of an object.
 pub fn key(r: &Row, i: usize) -> Result<String> {
-    key_text(&r.fields[i], &r.arrays[i], r.row, r.style)
+    key_text(&r.fields[i], &r.arrays[i], r.place(i), r.style)
 }
 
 pub fn key_text(field: &Field, array: &ArrayRef, row: usize, style: &Style) -> Result<String> {
