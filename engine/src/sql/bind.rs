@@ -32,6 +32,7 @@ use sqlparser::ast;
 
 use crate::error::{Error, Result};
 use crate::sql::bounds;
+use crate::sql::cheap_first::cheap_first;
 use crate::sql::context::PostgresTypes;
 use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
 use crate::sql::parse::name_of;
@@ -323,7 +324,7 @@ pub fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> 
     let types: Vec<DataType> = plan.schema().fields().iter().map(|f| f.data_type().clone()).collect();
     let plan = bounds::planning(|| state.optimize(&plan)).map_err(error_from)?;
     size::check_size(&plan)?;
-    with_types(plan, &types)
+    with_types(cheap_first(plan).map_err(error_from)?, &types)
 }
 
 /// The same rows with columns of these types.

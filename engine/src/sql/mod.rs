@@ -7,6 +7,7 @@ pub mod bind;
 pub mod bounds;
 mod calls;
 pub mod cast;
+mod cheap_first;
 pub mod common;
 pub mod context;
 mod dependent;
