@@ -12,6 +12,7 @@
 pub mod consolidate;
 pub mod hash;
 pub mod keys;
+pub mod merge;
 pub mod text;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};

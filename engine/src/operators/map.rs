@@ -11,6 +11,7 @@ use datafusion::common::DataFusionError;
 use super::evaluate::{Expression, apply, column, predicate};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
+use crate::delta::merge::merge;
 use crate::error::Result;
 use crate::state::durable::Durable;
 use crate::time::EpochHeader;
@@ -21,6 +22,8 @@ pub enum MapStep {
     Project(Vec<Expression>, SchemaRef),
     /// Columns only, no evaluation.
     Select(Vec<usize>, SchemaRef),
+    /// Equal rows as one, where there are many.
+    Merge,
 }
 
 pub struct Map {
@@ -57,6 +60,7 @@ pub fn run(steps: &[MapStep], delta: &Delta) -> Result<Delta, DataFusionError> {
                 let columns = columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
                 delta.with_columns(schema.clone(), columns)
             }
+            MapStep::Merge => merge(delta),
         };
     }
     Ok(delta)

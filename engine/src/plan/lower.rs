@@ -9,6 +9,7 @@ mod recompute;
 mod session;
 mod temporal;
 mod top_k;
+mod unnest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Unnest, Volatility};
+use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Volatility};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
@@ -31,7 +32,6 @@ use crate::error::{Error, Result};
 use crate::operators::evaluate::Expression;
 use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
 use crate::operators::map::MapStep;
-use crate::operators::unnest::UnnestSpec;
 use crate::serve::log::LogTable;
 use crate::serve::table::RelationTable;
 use crate::sql::as_of::AsOf;
@@ -342,7 +342,7 @@ impl Lowering<'_> {
     /// Adds a step, to the input's own chain where it has one.
     fn map(&mut self, input: usize, step: MapStep, schema: SchemaRef) -> usize {
         let dealt_by = match (&step, &self.dealt_by[input]) {
-            (MapStep::Filter(_), d) => d.clone(),
+            (MapStep::Filter(_) | MapStep::Merge, d) => d.clone(),
             (_, None) => None,
             (MapStep::Select(columns, _), Some(d)) => d.iter().map(|k| columns.iter().position(|c| c == k)).collect(),
             (MapStep::Project(expressions, _), Some(d)) => d
@@ -416,33 +416,6 @@ impl Lowering<'_> {
         let batch =
             RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns of the schema");
         Ok(self.push(NodeKind::Constant(batch), vec![], schema, true, None))
-    }
-
-    fn unnest(&mut self, unnest: &Unnest) -> Result<usize> {
-        let input = self.node(&unnest.input)?;
-        let mut lists: Vec<usize> = Vec::new();
-        for (list, column) in &unnest.list_type_columns {
-            if column.depth != 1 || lists.contains(list) || !unnest.struct_type_columns.is_empty() {
-                return Err(in_view("UNNEST of nested lists or of structs"));
-            }
-            if !matches!(self.nodes[input].schema.field(*list).data_type(), DataType::List(_)) {
-                return Err(in_view("UNNEST of this type of list"));
-            }
-            lists.push(*list);
-        }
-        let output = relaxed(&unnest.schema);
-        let spec = UnnestSpec {
-            lists: lists.clone(),
-            columns: unnest.dependency_indices.clone(),
-            keep_nulls: unnest.options.null_handling == datafusion::common::NullHandling::Preserve,
-            output: output.clone(),
-        };
-        let append_only = self.nodes[input].append_only;
-        let dealt_by = self.dealt_by[input]
-            .as_ref()
-            .filter(|d| !lists.iter().any(|list| d.contains(list)))
-            .and_then(|d| d.iter().map(|k| spec.columns.iter().position(|c| c == k)).collect());
-        Ok(self.push(NodeKind::Unnest(spec), vec![input], output, append_only, dealt_by))
     }
 
     fn join(&mut self, join: &Join) -> Result<usize> {

@@ -129,7 +129,7 @@ pub fn of_steps(steps: &[MapStep], input: &[TimeBound]) -> Vec<TimeBound> {
     let mut of = input.to_vec();
     for step in steps {
         of = match step {
-            MapStep::Filter(_) => of,
+            MapStep::Filter(_) | MapStep::Merge => of,
             MapStep::Select(columns, _) => {
                 let kept = columns.iter().enumerate();
                 kept.filter_map(|(i, &c)| Some(TimeBound { column: i, ..of_column(&of, c)?.clone() })).collect()

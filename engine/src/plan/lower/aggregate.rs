@@ -6,10 +6,14 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
 
 use super::{Lowering, UnaliasRef, in_view, relaxed};
 use crate::error::Result;
 use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
+use crate::operators::evaluate::Expression;
+use crate::operators::map::MapStep;
 use crate::plan::NodeKind;
 use crate::sql::bind::error_from;
 
@@ -64,6 +68,7 @@ impl Lowering<'_> {
         Ok(self.aggregate_node(input, group, calls, relaxed(&aggregate.schema)))
     }
 
+    /// Columns of the key that follow from others are computed of the result: a key is looked up for every row.
     pub(super) fn aggregate_node(
         &mut self,
         input: usize,
@@ -71,6 +76,69 @@ impl Lowering<'_> {
         calls: Vec<AggregateCall>,
         output: SchemaRef,
     ) -> usize {
+        let shifts = self.window_ends(input, &group);
+        if shifts.iter().all(Option::is_none) {
+            return self.aggregate_by(input, group, calls, output);
+        }
+        let kept: Vec<usize> = (0..group.len()).filter(|i| shifts[*i].is_none()).collect();
+        let others = group.len()..output.fields().len();
+        let computed: Vec<usize> = kept.iter().copied().chain(others).collect();
+        let schema: SchemaRef = Arc::new(output.project(&computed).expect("columns of the result"));
+        let place = |column: usize| computed.iter().position(|c| *c == column).expect("a kept column");
+        let column =
+            |column: usize| -> Expression { Arc::new(PhysicalColumn::new(output.field(column).name(), place(column))) };
+        let all: Vec<Expression> = (0..output.fields().len())
+            .map(|i| match shifts.get(i) {
+                Some(Some((from, shift))) => {
+                    let by = shift.children()[1].clone();
+                    shift.clone().with_new_children(vec![column(*from), by]).expect("the same of another column")
+                }
+                _ => column(i),
+            })
+            .collect();
+        let node = self.aggregate_by(input, kept.iter().map(|i| group[*i]).collect(), calls, schema);
+        self.map(node, MapStep::Project(all, output.clone()), output)
+    }
+
+    /// Of the columns of a key those that are another one of them moved by a constant, as the end of a window is its start:
+    /// which other one, and the call of `mr_shift`.
+    fn window_ends(&self, input: usize, group: &[usize]) -> Vec<Option<(usize, Expression)>> {
+        let nothing = || vec![None; group.len()];
+        let NodeKind::Map(steps) = &self.nodes[input].kind else { return nothing() };
+        let mut columns = group.to_vec();
+        for step in steps.iter().rev() {
+            let computed = match step {
+                MapStep::Filter(_) | MapStep::Merge => continue,
+                MapStep::Select(from, _) => {
+                    columns.iter_mut().for_each(|column| *column = from[*column]);
+                    continue;
+                }
+                MapStep::Project(computed, _) => computed,
+            };
+            let plain = |e: &Expression| e.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index);
+            // The first that computes something says how they belong together.
+            if let Some(plain) = columns.iter().map(|c| plain(&computed[*c])).collect::<Option<Vec<_>>>() {
+                columns = plain;
+                continue;
+            }
+            let shift_of = |column: usize| {
+                let shift = computed[column].downcast_ref::<ScalarFunctionExpr>()?;
+                let is_constant = |e: &Expression| e.downcast_ref::<Literal>().is_some();
+                let is_shift = shift.fun().name() == "mr_shift" && is_constant(&shift.args()[1]);
+                let from =
+                    columns.iter().position(|c| is_shift && computed[*c].as_ref() == shift.args()[0].as_ref())?;
+                Some((from, computed[column].clone()))
+            };
+            let shifts: Vec<Option<(usize, Expression)>> = columns.iter().map(|c| shift_of(*c)).collect();
+            // Not from one that is left out itself.
+            let from_kept =
+                |shift: &Option<(usize, Expression)>| shift.clone().filter(|(from, _)| shifts[*from].is_none());
+            return shifts.iter().map(from_kept).collect();
+        }
+        nothing()
+    }
+
+    fn aggregate_by(&mut self, input: usize, group: Vec<usize>, calls: Vec<AggregateCall>, output: SchemaRef) -> usize {
         let groups = group.len();
         let input = self.exchange(input, group.clone());
         let append_only_input = self.nodes[input].append_only;
