@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
@@ -39,10 +40,12 @@ pub struct MaintainRun {
 pub struct Division {
     pub epochs: u64,
     pub slices: u64,
+    /// All of it before the measured time.
+    pub read_first: bool,
 }
 
-/// Maintains `query` over the rows of `files`. Measured: from the first row read until the view has closed the last
-/// epoch. Unless `checked`, that is all: the state's size and the sums stay zero.
+/// Maintains `query` over the rows of `files`. Measured: from the first row read, or ingested where all are read before,
+/// until the view has closed the last epoch. Unless `checked`, that is all: the state's size and the sums stay zero.
 pub fn run(
     query: &Query,
     files: &[TableFile],
@@ -50,7 +53,7 @@ pub fn run(
     settings: Settings,
     checked: bool,
 ) -> Result<MaintainRun, Error> {
-    let Division { epochs, slices } = division;
+    let Division { epochs, slices, read_first } = division;
     let embedded = Embedded::open(settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -65,24 +68,33 @@ pub fn run(
             files.iter().map(|file| Ok(catalog.find("public", file.table.name()).ok_or("the stream is there")?.id));
         let relations = relations.collect::<Result<Vec<_>, Error>>()?;
 
+        let batch_rows = |file: &TableFile| rows_until(file.rows, 1, epochs).max(1) as usize;
+        let readers = files.iter().map(|file| Rows::open(file, batch_rows(file)));
+        let mut readers = readers.collect::<Result<Vec<_>, _>>()?;
+        // Of each table what is new in an epoch.
+        let mut read = |epoch: u64| -> Result<Vec<Vec<RecordBatch>>, Error> {
+            let rows =
+                |file: &TableFile| rows_until(file.rows, epoch + 1, epochs) - rows_until(file.rows, epoch, epochs);
+            files.iter().zip(&mut readers).map(|(file, reader)| reader.take(rows(file) as usize)).collect()
+        };
+        let mut before = match read_first {
+            true => (0..epochs).map(&mut read).collect::<Result<VecDeque<_>, _>>()?,
+            false => VecDeque::new(),
+        };
+
         let began = (Instant::now(), usage::process_cpu_s());
         let mut read_cpu_s = 0.0;
         let mut slice_epoch_cpu_s = Vec::new();
         let mut slice_began = (0, began.1);
-        let batch_rows = |file: &TableFile| rows_until(file.rows, 1, epochs).max(1) as usize;
-        let readers = files.iter().map(|file| Rows::open(file, batch_rows(file)));
-        let mut readers = readers.collect::<Result<Vec<_>, _>>()?;
         let mut in_flight = VecDeque::new();
         for epoch in 0..epochs {
             let reading = usage::thread_cpu_s();
-            let mut writes = Vec::new();
-            for ((file, reader), relation) in files.iter().zip(&mut readers).zip(&relations) {
-                let rows = rows_until(file.rows, epoch + 1, epochs) - rows_until(file.rows, epoch, epochs);
-                let batches = reader.take(rows as usize)?;
-                if !batches.is_empty() {
-                    writes.push(engine.ingest(*relation, batches));
-                }
-            }
+            let rows = match before.pop_front() {
+                Some(rows) => rows,
+                None => read(epoch)?,
+            };
+            let of_tables = relations.iter().zip(rows).filter(|(_, batches)| !batches.is_empty());
+            let writes: Vec<_> = of_tables.map(|(relation, batches)| engine.ingest(*relation, batches)).collect();
             read_cpu_s += usage::thread_cpu_s() - reading;
             // Asked for together, so that the tables' rows can share an epoch.
             in_flight.extend(try_join_all(writes).await?.into_iter().max());

@@ -47,6 +47,9 @@ pub struct Options {
     /// Keep no log: the events live only in the view (the default).
     #[arg(long)]
     pub no_log: bool,
+    /// Read the files before the measured time: it is then the engine's alone.
+    #[arg(long)]
+    pub read_first: bool,
     /// Tell apart the CPU time of so many consecutive parts of the input.
     #[arg(long, hide = true, default_value_t = 1)]
     pub slices: u64,
@@ -91,6 +94,7 @@ impl Options {
         add(self.slices != 1, format!("--slices={}", self.slices));
         add(self.checkpoint, "--checkpoint".into());
         add(self.log, "--log".into());
+        add(self.read_first, "--read-first".into());
         add(self.unchecked, "--unchecked".into());
         flags
     }
@@ -132,7 +136,7 @@ fn maintain_here(query: &Query, options: &Options, files: &[TableFile]) -> Resul
     let rows_in: u64 = files.iter().map(|file| file.rows).sum();
     let events = files.iter().map(|file| file.table.event_of(file.rows.saturating_sub(1)) + 1).max().unwrap_or(0);
     let epochs = events.div_ceil(options.epoch_events.max(1)).max(1);
-    let division = Division { epochs, slices: options.slices };
+    let division = Division { epochs, slices: options.slices, read_first: options.read_first };
     let run = maintain::run(query, files, division, settings, !options.unchecked)?;
     Ok(json!({
         "query": query.name,

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, StreamStart, Watermark};
 use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
-use crate::dataflow::view::{Start, ViewOptions, ViewSetup, ViewStatus};
+use crate::dataflow::status::ViewStatus;
+use crate::dataflow::view::{Start, ViewOptions, ViewSetup};
 use crate::dataflow::worker::{Command, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -654,7 +655,7 @@ impl Commit {
         if plan.reads_clock() {
             bases.insert(CLOCK);
         }
-        let status = Arc::new(ViewStatus::new(self.workers.count()));
+        let status = Arc::new(ViewStatus::new(self.workers.count(), Some(plan.clone())));
         self.core.set_bases(id, bases.clone());
         self.core.views.write().expect("no panic while held").insert(id, status.clone());
         self.plans.insert(id, plan.clone());

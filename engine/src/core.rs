@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::catalog::{Catalog, RelationId};
 use crate::commit::Request;
-use crate::dataflow::view::ViewStatus;
+use crate::dataflow::status::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
 use crate::memory::QueryMemory;

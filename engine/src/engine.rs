@@ -18,7 +18,8 @@ use crate::checkpoint::Checkpoints;
 use crate::commit::{Commit, REQUESTS_MAX, Request, Writes};
 use crate::connectors::options::bytes;
 use crate::core::Core;
-use crate::dataflow::view::{Parts, Start, ViewOptions, ViewStatus};
+use crate::dataflow::status::ViewStatus;
+use crate::dataflow::view::{Parts, Start, ViewOptions};
 use crate::dataflow::worker::{Command, Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -234,7 +235,7 @@ impl Engine {
             .iter()
             .filter_map(|(id, status)| {
                 let relation = catalog.get(*id)?;
-                let sum = |f: fn(&crate::dataflow::view::WorkerStatus) -> u64| status.workers.iter().map(f).sum();
+                let sum = |f: fn(&crate::dataflow::status::WorkerStatus) -> u64| status.workers.iter().map(f).sum();
                 Some(ViewInfo {
                     name: relation.name.clone(),
                     state_bytes: sum(|w| w.state_bytes.load(Ordering::Relaxed)),
@@ -376,7 +377,7 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(%error, view = relation.name, "a materialized view starts suspended");
-                let status = ViewStatus::new(core.workers);
+                let status = ViewStatus::new(core.workers, None);
                 status.fail(error);
                 core.views.write().expect("no panic while held").insert(relation.id, Arc::new(status));
                 continue;

@@ -369,3 +369,38 @@ fn state_ends_with_the_watermark() {
         }
     });
 }
+
+/// What EXPLAIN ANALYZE and mr_operators count is what went through.
+#[test]
+fn operators_say_what_they_have_done() {
+    block_on(async {
+        for workers in [1, 2] {
+            let database = Database::create(workers).unwrap();
+            for text in [
+                "CREATE TABLE t (id int PRIMARY KEY, k int)",
+                "CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS n FROM t WHERE k <> 3 GROUP BY k",
+                "INSERT INTO t SELECT g, g % 10 FROM generate_series(1, 1000) AS s(g)",
+                "DELETE FROM t WHERE id <= 100",
+                "SELECT count(*) FROM v",
+            ] {
+                ok(&database, text).await;
+            }
+            let rows = |operator: &str| {
+                format!(
+                    "SELECT sum(rows_in), sum(rows_out) FROM mr_operators WHERE view = 'v' AND operator LIKE '{operator}%'"
+                )
+            };
+            assert_eq!(one(&database, &rows("Import t")).await, "0|1100");
+            assert_eq!(one(&database, &rows("Aggregate by k")).await, "990|27");
+            let busy = "SELECT sum(busy_us) > 0, count(DISTINCT worker) FROM mr_operators WHERE view = 'v'";
+            assert_eq!(one(&database, busy).await, format!("t|{workers}"));
+            let plan = ok(&database, "EXPLAIN MATERIALIZED VIEW v").await.concat();
+            let analyzed = ok(&database, "EXPLAIN ANALYZE MATERIALIZED VIEW v").await.concat();
+            assert!(plan.iter().all(|line| analyzed.iter().any(|l| l.trim() == line.trim())), "{plan:?} {analyzed:?}");
+            let per_worker = |line: &&String| line.trim_start().starts_with("worker 0: ");
+            assert!(analyzed.iter().filter(per_worker).count() >= 2, "{analyzed:?}");
+            let other = sql(&database, "EXPLAIN ANALYZE MATERIALIZED VIEW t").await.unwrap_err();
+            assert_eq!(other.code, "42809");
+        }
+    });
+}

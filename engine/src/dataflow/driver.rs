@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -16,7 +17,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
+use super::meter::Meter;
 use super::packet::Packet;
+use super::status::ViewStatus;
 use super::worker::RUNNING;
 use crate::catalog::RelationId;
 use crate::delta::Delta;
@@ -38,6 +41,9 @@ pub struct Context {
     /// Epochs that this view has been fed and has not closed: timed operators see each of them.
     pub fed: RefCell<BTreeSet<Epoch>>,
     pub view: RelationId,
+    pub status: Arc<ViewStatus>,
+    /// Which worker this is.
+    pub worker: usize,
     /// Rows that wait in front of operators.
     pub waiting_rows: Cell<usize>,
     /// Rows set aside since last looked, by epoch.
@@ -49,6 +55,10 @@ pub struct Context {
 impl Context {
     fn header(&self, epoch: Epoch) -> Arc<EpochHeader> {
         self.headers.borrow().get(&epoch).expect("the header comes before its epoch's data").clone()
+    }
+    /// Of a node of the plan.
+    pub fn meter(&self, node: usize) -> &Meter {
+        &self.status.workers[self.worker].meters[node]
     }
     pub fn fail(&self, error: Error) {
         self.failure.borrow_mut().get_or_insert(error);
@@ -62,10 +72,11 @@ struct OpenEpoch {
 
 type Pull = Box<dyn FnMut(&mut dyn FnMut(Epoch, &mut dyn FnMut() -> Capability<Epoch>, Vec<Packet>))>;
 
-/// An operator as a node of the dataflow. `inputs`: each with whether it comes from an exchange.
+/// An operator as a node of the dataflow, `node` of the plan. `inputs`: each with whether it comes from an exchange.
 pub fn drive<'scope>(
     scope: Scope<'scope, Epoch>,
     name: &str,
+    node: usize,
     inputs: Vec<(Packets<'scope>, bool)>,
     operator: Rc<RefCell<Box<dyn Operator>>>,
     context: Rc<Context>,
@@ -106,11 +117,13 @@ pub fn drive<'scope>(
         drop(initial);
         move |frontiers| {
             RUNNING.set(Some(context.view));
+            let meter = context.meter(node);
             for (port, pull) in pulls.iter_mut().enumerate() {
                 pull(&mut |epoch, retain, packets| {
                     let entry =
                         open.entry(epoch).or_insert_with(|| OpenEpoch { capability: retain(), queue: VecDeque::new() });
                     for packet in packets {
+                        meter.took_in(packet.delta.len());
                         context.waiting_rows.set(context.waiting_rows.get() + packet.delta.len());
                         entry.queue.push_back((port, packet.delta));
                     }
@@ -144,6 +157,7 @@ pub fn drive<'scope>(
                     break;
                 }
                 let mut out = Output::default();
+                let started = Instant::now();
                 let mut begin = Ok(());
                 let is_new = begun.replace(epoch) != Some(epoch);
                 if is_new && operator.borrow().is_timed() {
@@ -153,11 +167,13 @@ pub fn drive<'scope>(
                 let finish = (frontier > epoch).then_some(epoch);
                 let mut next = || advance(&mut **operator.borrow_mut(), queue, finish, &context, &mut out);
                 let step = begin.and_then(|()| next());
+                meter.worked(started.elapsed());
                 context.errors.borrow_mut().append(&mut out.errors);
                 if !out.deltas.is_empty() {
                     let mut active = output.activate();
                     let mut session = active.session(&entry.get().capability);
                     for delta in out.deltas {
+                        meter.gave(delta.len());
                         session.give(Packet { worker: 0, delta });
                     }
                 }

@@ -34,6 +34,8 @@ pub type PacketInput = InputHandle<Epoch, CapacityContainerBuilder<Vec<Packet>>>
 /// Where a view takes a relation's changes in.
 pub struct Import {
     pub relation: RelationId,
+    /// Of the plan.
+    pub node: usize,
     pub columns: Vec<usize>,
     pub handle: PacketInput,
 }
@@ -56,7 +58,7 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
         let (name, operator): (&str, Box<dyn Operator>) = match &node.kind {
             NodeKind::Import { relation, columns, .. } => {
                 let (handle, stream) = scope.new_input::<Vec<Packet>>();
-                imports.push(Import { relation: *relation, columns: columns.clone(), handle });
+                imports.push(Import { relation: *relation, node: index, columns: columns.clone(), handle });
                 streams.push((stream, false));
                 continue;
             }
@@ -80,13 +82,16 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
         let inputs = (0..node.inputs.len()).map(input).collect();
         let operator = Rc::new(RefCell::new(operator));
         operators.push((index as u32, operator.clone()));
-        streams.push((drive(scope, name, inputs, operator, context.clone()), false));
+        streams.push((drive(scope, name, index, inputs, operator, context.clone()), false));
     }
     let (output, exchanged) = streams.pop().expect("a plan has a result");
     let output = match exchanged {
         false => output,
         // An exchange is taken in by an operator.
-        true => drive(scope, "Arrive", vec![(output, true)], Rc::new(RefCell::new(Box::new(Union))), context.clone()),
+        true => {
+            let operator = Rc::new(RefCell::new(Box::new(Union) as Box<dyn Operator>));
+            drive(scope, "Arrive", plan.nodes.len() - 1, vec![(output, true)], operator, context.clone())
+        }
     };
     Ok(Rendered { imports, constants, operators, output })
 }

@@ -8,8 +8,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -20,6 +20,7 @@ use timely::worker::Worker;
 use super::driver::{Context, Packets};
 use super::packet::Packet;
 use super::render::{Import, PacketInput, Rendered, render, split};
+use super::status::{ViewStatus, WorkerStatus};
 use crate::catalog::{RelationId, StreamStart};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
@@ -74,78 +75,6 @@ pub enum Start {
     Hydrate { header: Arc<EpochHeader>, tables: Vec<Mutex<BTreeMap<RelationId, Pin>>> },
     /// From a checkpoint of the end of this epoch.
     Restore { at: Epoch, parts: Mutex<Parts> },
-}
-
-/// A view's state as seen from outside its workers.
-pub struct ViewStatus {
-    pub workers: Vec<WorkerStatus>,
-    failure: Mutex<Option<Error>>,
-}
-
-#[derive(Default)]
-pub struct WorkerStatus {
-    /// The first epoch that is not yet closed here; `Epoch::MAX` when all that were given are.
-    first_open: AtomicU64,
-    /// While hydrating: 1 + the epoch up to which everything has been taken in and closed; 0 before that.
-    pub hydrated: AtomicU64,
-    pub live: AtomicBool,
-    pub state_bytes: AtomicU64,
-    /// What of the state can be in memory only.
-    pub fixed_bytes: AtomicU64,
-    pub state_rows: AtomicU64,
-    /// Rows that are set aside; what one worker set aside another may take back, so only the sum counts.
-    pub errors: AtomicI64,
-    /// The first of them: message, row, how often.
-    error_rows: Mutex<Vec<(String, String, i64)>>,
-    reader: OnceLock<Arc<Shared>>,
-}
-
-impl ViewStatus {
-    pub fn new(workers: usize) -> Self {
-        let worker = || WorkerStatus { first_open: AtomicU64::new(Epoch::MAX), ..Default::default() };
-        ViewStatus { workers: (0..workers).map(|_| worker()).collect(), failure: Mutex::new(None) }
-    }
-    pub fn failure(&self) -> Option<Error> {
-        self.failure.lock().expect("no panic while held").clone()
-    }
-    pub fn fail(&self, error: Error) {
-        self.failure.lock().expect("no panic while held").get_or_insert(error);
-    }
-    /// Whether all epochs up to `epoch` are closed on `worker`, which has been given them.
-    pub fn closed(&self, worker: usize, epoch: Epoch) -> bool {
-        let w = &self.workers[worker];
-        w.live.load(Ordering::Acquire) && w.first_open.load(Ordering::Acquire) > epoch
-    }
-    /// The last epoch not after `epoch` that all workers have closed.
-    pub fn closed_through(&self, progress: &super::worker::Progress, epoch: Epoch) -> Epoch {
-        let closed = (0..self.workers.len()).map(|w| {
-            // In this order: a worker notes an epoch as open before it counts it as given.
-            let processed = progress.processed(w);
-            processed.min(self.workers[w].first_open.load(Ordering::Acquire).saturating_sub(1))
-        });
-        closed.min().unwrap_or(epoch).min(epoch)
-    }
-    pub fn readers(&self) -> Vec<Arc<Shared>> {
-        self.workers.iter().filter_map(|w| w.reader.get().cloned()).collect()
-    }
-    /// Rows that are set aside, the first thousand of each worker: message, row, how often.
-    pub fn error_rows(&self) -> Vec<(String, String, i64)> {
-        let mut sum: BTreeMap<(String, String), i64> = BTreeMap::new();
-        for worker in &self.workers {
-            for (message, row, count) in worker.error_rows.lock().expect("no panic while held").iter() {
-                *sum.entry((message.clone(), row.clone())).or_insert(0) += count;
-            }
-        }
-        sum.into_iter().filter(|(_, n)| *n > 0).map(|((message, row), n)| (message, row, n)).collect()
-    }
-    pub fn errors(&self) -> u64 {
-        let total: i64 = self.workers.iter().map(|w| w.errors.load(Ordering::Relaxed)).sum();
-        total.max(0) as u64
-    }
-    /// The epoch up to which all workers have taken everything in; `None` before the first.
-    pub fn hydrated(&self) -> Option<Epoch> {
-        self.workers.iter().map(|w| w.hydrated.load(Ordering::Acquire)).min().and_then(|h| h.checked_sub(1))
-    }
 }
 
 /// The result, as the dataflow's last operator keeps it.
@@ -258,6 +187,8 @@ impl View {
             start,
             fed: RefCell::new(start.into_iter().collect()),
             view: setup.id,
+            status: setup.status.clone(),
+            worker: index,
             waiting_rows: Cell::new(0),
             errors: RefCell::new(Vec::new()),
             failure: RefCell::new(None),
@@ -543,6 +474,7 @@ impl View {
         let all =
             import.columns.len() == delta.rows.num_columns() && import.columns.iter().enumerate().all(|(i, &c)| i == c);
         let rows = if all { delta.rows } else { delta.rows.project(&import.columns).expect("columns of the relation") };
+        self.context.meter(import.node).gave(rows.num_rows());
         import.handle.send(Packet { worker: 0, delta: Delta { rows, weights: delta.weights } });
     }
 
@@ -750,12 +682,17 @@ impl View {
     /// Notes memory and rows for whoever asks.
     pub fn measure(&mut self) {
         let (mut bytes, mut fixed, mut rows) = (0, 0, 0);
-        for (_, operator) in &self.operators {
+        for (node, operator) in &self.operators {
+            let (mut its_bytes, mut its_fixed, mut its_rows) = (0, 0, 0);
             for durable in operator.borrow_mut().durable() {
-                bytes += durable.state_bytes();
-                fixed += durable.fixed_bytes();
-                rows += durable.state_rows();
+                its_bytes += durable.state_bytes();
+                its_fixed += durable.fixed_bytes();
+                its_rows += durable.state_rows();
             }
+            self.context.meter(*node as usize).holds(its_rows, its_bytes, its_fixed);
+            bytes += its_bytes;
+            fixed += its_fixed;
+            rows += its_rows;
         }
         bytes += self.published.borrow().rows.state_bytes();
         self.my_status().state_bytes.store(bytes as u64, Ordering::Relaxed);

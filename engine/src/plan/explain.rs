@@ -20,31 +20,40 @@ use crate::operators::top_k::Bound;
 use crate::time::TimeBound;
 
 pub fn explain(plan: &Plan) -> String {
+    explain_with(plan, &|_| Vec::new())
+}
+
+/// `more`: lines below that of a node.
+pub fn explain_with(plan: &Plan, more: &dyn Fn(usize) -> Vec<String>) -> String {
     let mut lines = Vec::new();
     let mut users = vec![0; plan.nodes.len()];
     plan.nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| users[input] += 1);
-    tree(plan, plan.nodes.len() - 1, 0, &users, &mut Vec::new(), &mut lines);
-    let width = lines.iter().map(|(l, _): &(String, String)| l.chars().count()).max().unwrap_or(0).min(80);
+    tree(plan, plan.nodes.len() - 1, 0, &users, more, &mut Vec::new(), &mut lines);
+    let own = lines.iter().filter(|(_, note): &&(String, Option<String>)| note.is_some());
+    let width = own.map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(80);
     let mut text = String::new();
     for (line, note) in lines {
+        let note = note.unwrap_or_default();
         let padding = if note.is_empty() { 0 } else { width.saturating_sub(line.chars().count()) + 2 };
         writeln!(text, "{line}{:padding$}{note}", "").expect("writing to a string");
     }
     text
 }
 
-/// `users`: of each node. `shared`: the nodes of several users that have been written.
+/// `users`: of each node. `shared`: the nodes of several users that have been written. `lines`: each with its note; those of
+/// `more` have none.
 fn tree(
     plan: &Plan,
     index: usize,
     depth: usize,
     users: &[usize],
+    more: &dyn Fn(usize) -> Vec<String>,
     shared: &mut Vec<usize>,
-    lines: &mut Vec<(String, String)>,
+    lines: &mut Vec<(String, Option<String>)>,
 ) {
     let (node, indent) = (&plan.nodes[index], "  ".repeat(depth));
     if let Some(number) = shared.iter().position(|&written| written == index) {
-        lines.push((format!("{indent}#{}, as above", number + 1), String::new()));
+        lines.push((format!("{indent}#{}, as above", number + 1), Some(String::new())));
         return;
     }
     let mut number = String::new();
@@ -52,9 +61,10 @@ fn tree(
         shared.push(index);
         number = format!("#{} ", shared.len());
     }
-    lines.push((format!("{indent}{number}{}", describe(plan, node)), note(plan, node)));
+    lines.push((format!("{indent}{number}{}", describe(plan, node)), Some(note(plan, node))));
+    lines.extend(more(index).into_iter().map(|line| (format!("{indent}    {line}"), None)));
     for &input in &node.inputs {
-        tree(plan, input, depth + 1, users, shared, lines);
+        tree(plan, input, depth + 1, users, more, shared, lines);
     }
 }
 
@@ -65,7 +75,8 @@ fn names(node: &Node, columns: &[usize]) -> String {
     columns.iter().map(|&c| node.schema.field(c).name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn describe(plan: &Plan, node: &Node) -> String {
+/// What a node does, in a line.
+pub fn describe(plan: &Plan, node: &Node) -> String {
     let input = |i: usize| &plan.nodes[node.inputs[i]];
     match &node.kind {
         NodeKind::Import { name, .. } => {
@@ -90,6 +101,7 @@ fn describe(plan: &Plan, node: &Node) -> String {
                             .collect();
                         format!("project {}", list.join(", "))
                     }
+                    MapStep::Merge => "merge equal rows".to_string(),
                     MapStep::Select(_, schema) => {
                         format!(
                             "select {}",

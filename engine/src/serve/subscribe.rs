@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::core::{Core, Subscriptions};
-use crate::dataflow::view::ViewStatus;
+use crate::dataflow::status::ViewStatus;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};

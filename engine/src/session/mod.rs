@@ -3,6 +3,7 @@
 //! Text goes in through [`Session::parse`] and [`Session::prepare`]; [`Session::execute`] runs a bound
 //! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
+mod analyze;
 pub mod cancel;
 mod collected;
 mod copy;

@@ -93,6 +93,9 @@ impl Session {
     }
 
     async fn explained(&mut self, explain: &Explain) -> Result<String> {
+        if let Some(view) = &explain.view {
+            return self.explained_view(view, explain);
+        }
         let statement = &explain.statement;
         match &statement.kind {
             StatementKind::CreateMaterializedView { name, columns, query, options, emit, .. } => {

@@ -38,6 +38,7 @@ pub fn table(core: &Arc<Core>, schema: Option<&str>, name: &str) -> Option<Arc<d
     }
     let (columns, read): (_, fn(&Core, &Catalog) -> Vec<ArrayRef>) = match name {
         "mr_errors" => (ERRORS, errors),
+        "mr_operators" => (super::analyze::OPERATORS, super::analyze::operators),
         "mr_late_rows" => (super::event_time::LATE_ROWS, super::event_time::late_rows),
         "mr_views" => (VIEWS, views),
         _ => return super::system_state::table(core, name),
@@ -79,10 +80,10 @@ impl TableProvider for SystemTable {
     }
 }
 
-fn views_in<'a>(
+pub fn views_in<'a>(
     core: &'a Core,
     catalog: &'a Catalog,
-) -> impl Iterator<Item = (&'a str, Arc<crate::dataflow::view::ViewStatus>)> {
+) -> impl Iterator<Item = (&'a str, Arc<crate::dataflow::status::ViewStatus>)> {
     catalog
         .relations
         .values()
@@ -105,12 +106,12 @@ fn errors(core: &Core, catalog: &Catalog) -> Vec<ArrayRef> {
 fn views(core: &Core, catalog: &Catalog) -> Vec<ArrayRef> {
     use std::sync::atomic::Ordering::Relaxed;
     let views: Vec<_> = views_in(core, catalog).collect();
-    let numbers = |f: &dyn Fn(&crate::dataflow::view::ViewStatus) -> u64| -> ArrayRef {
+    let numbers = |f: &dyn Fn(&crate::dataflow::status::ViewStatus) -> u64| -> ArrayRef {
         Arc::new(views.iter().map(|(_, v)| f(v) as i64).collect::<Int64Array>())
     };
     let names: ArrayRef = Arc::new(views.iter().map(|(n, _)| Some(*n)).collect::<StringArray>());
     let state =
-        |v: &crate::dataflow::view::ViewStatus| match (v.failure(), v.workers.iter().all(|w| w.live.load(Relaxed))) {
+        |v: &crate::dataflow::status::ViewStatus| match (v.failure(), v.workers.iter().all(|w| w.live.load(Relaxed))) {
             (Some(_), _) => "suspended",
             (None, true) => "live",
             (None, false) => "hydrating",

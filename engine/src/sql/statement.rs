@@ -373,6 +373,8 @@ pub struct Explain {
     pub analyze: bool,
     /// FORMAT JSON.
     pub json: bool,
+    /// MATERIALIZED VIEW name, in place of a statement.
+    pub view: Option<Name>,
     pub statement: Box<Statement>,
 }
 

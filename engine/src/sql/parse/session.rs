@@ -388,6 +388,7 @@ impl Cursor<'_> {
             stage: ExplainStage::Default,
             analyze: false,
             json: false,
+            view: None,
             statement: Box::new(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty }),
         };
         // `EXPLAIN (SELECT 1)` is a query in parentheses, not a list of options.
@@ -403,9 +404,11 @@ impl Cursor<'_> {
             let _ = self.accept("verbose");
         }
         if self.sees("materialized view") {
-            return Err(self
-                .error_here(Error::unsupported("EXPLAIN MATERIALIZED VIEW"))
-                .hint("Explain the CREATE MATERIALIZED VIEW statement."));
+            explain.view = {
+                self.expect("materialized view")?;
+                Some(self.name()?)
+            };
+            return Ok(StatementKind::Explain(explain));
         }
         explain.statement = Box::new(self.statement()?);
         Ok(StatementKind::Explain(explain))
