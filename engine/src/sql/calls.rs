@@ -8,6 +8,7 @@
 //!   mode() WITHIN GROUP (ORDER BY x)                mr_mode(array_agg(x ORDER BY x))
 //!   a[2], a[2:3]                                    mr_subscript(a, 2), mr_array_slice(a, 2, 3)
 //!   (regexp_match(a, p))[2]                         mr_regexp_group(a, p, '', 2)
+//!   to_jsonb(ROW(a, b))                             to_jsonb(mr_jsonb_row(a, b))
 //! ```
 
 use sqlparser::ast::{
@@ -286,6 +287,30 @@ fn place_named(function: &mut Function) -> Result<()> {
     });
     list.args = filled.collect::<Option<_>>().ok_or_else(unknown)?;
     Ok(())
+}
+
+/// Rows that become json: as such they know the types of their fields.
+pub fn rows_as_json(function: &mut Function) {
+    let row = match name_of(function).as_str() {
+        "to_jsonb" | "jsonb_build_object" | "jsonb_build_array" | "jsonb_agg" | "jsonb_object_agg" | "mr_jsonb_row" => {
+            "mr_jsonb_row"
+        }
+        "to_json" | "row_to_json" | "json_build_object" | "json_build_array" | "json_agg" | "json_object_agg"
+        | "mr_json_row" => "mr_json_row",
+        _ => return,
+    };
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for argument in &mut list.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument else { continue };
+        let fields = match &*argument {
+            Expr::Tuple(fields) => Some(fields.clone()),
+            Expr::Function(inner) if name_of(inner) == "row" => arguments(inner),
+            _ => None,
+        };
+        if let Some(fields) = fields {
+            *argument = call(row, fields);
+        }
+    }
 }
 
 /// Subscripts of arrays and of jsonb; of a field it is left as it is.

@@ -25,7 +25,9 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
+use crate::sql::distinct_arrays::DistinctArrays;
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
+use crate::sql::interval_groups::IntervalGroups;
 use crate::sql::ordered::WithoutRepeats;
 use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, rules, types};
@@ -128,17 +130,21 @@ fn new_state(settings: &Settings) -> SessionState {
     options.optimizer.enable_leaf_expression_pushdown = false;
 
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
-        vec![Arc::new(EmptyGroupingSet), Arc::new(WithoutRepeats), Arc::new(StringAgg)];
+        vec![Arc::new(EmptyGroupingSet), Arc::new(WithoutRepeats), Arc::new(StringAgg), Arc::new(DistinctArrays)];
     let stock = Optimizer::new().rules.into_iter();
     let stock = stock.filter(|rule| !RULES_OFF.contains(&rule.name()));
-    rules.extend(stock.map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
-        match rule.name() {
+    for rule in stock {
+        // Where DISTINCT has become GROUP BY.
+        let then = (rule.name() == "replace_distinct_aggregate").then_some(IntervalGroups);
+        let rule: Arc<dyn OptimizerRule + Send + Sync> = match rule.name() {
             "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
             "common_sub_expression_eliminate" => Arc::new(CommonParts(rule)),
             "push_down_filter" => Arc::new(PushDownFilter(rule)),
             _ => rule,
-        }
-    }));
+        };
+        rules.push(rule);
+        rules.extend(then.map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> { Arc::new(rule) }));
+    }
     let physical = PhysicalOptimizer::new().rules.into_iter();
     let physical = physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
     let mut state = SessionStateBuilder::new()

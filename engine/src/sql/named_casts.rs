@@ -22,27 +22,40 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::{self, Query, Value, VisitMut, VisitorMut};
 
-use crate::sql::rewrite::call;
+use crate::sql::rewrite::{call, is_aggregate};
 
 pub const NAMED_CAST: &str = "mr_named_cast";
 
-/// Puts each cast of a query, except those of literals and parameters, in a call.
+/// Puts each cast of a query in a call, except those of parameters, and of literals but where they are all that an
+/// aggregate is of.
 pub fn name_casts(query: &mut Query) {
     struct Casts;
     impl VisitorMut for Casts {
         type Break = ();
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-            if let ast::Expr::Cast { expr: inner, data_type, .. } = expr
-                && !matches!(inner.as_ref(), ast::Expr::Value(_))
-            {
-                let name = ast::Expr::Value(Value::SingleQuotedString(data_type.to_string()).into());
-                let cast = std::mem::replace(expr, ast::Expr::Value(Value::Null.into()));
-                *expr = call(NAMED_CAST, vec![cast, name]);
+            match expr {
+                ast::Expr::Cast { expr: inner, .. } if !matches!(inner.as_ref(), ast::Expr::Value(_)) => name(expr),
+                ast::Expr::Function(function) if is_aggregate(function) => {
+                    if let ast::FunctionArguments::List(list) = &mut function.args
+                        && let Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(first))) =
+                            list.args.first_mut()
+                    {
+                        name(first);
+                    }
+                }
+                _ => {}
             }
             ControlFlow::Continue(())
         }
     }
     let _ = query.visit(&mut Casts);
+}
+
+fn name(expr: &mut ast::Expr) {
+    let ast::Expr::Cast { data_type, .. } = expr else { return };
+    let name = ast::Expr::Value(Value::SingleQuotedString(data_type.to_string()).into());
+    let cast = std::mem::replace(expr, ast::Expr::Value(Value::Null.into()));
+    *expr = call(NAMED_CAST, vec![cast, name]);
 }
 
 /// Whether some GROUPING SETS, ROLLUP or CUBE is of casts, whose names are not looked at one by one.

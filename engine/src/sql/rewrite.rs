@@ -26,7 +26,9 @@ use crate::error::{Error, Result};
 use crate::sql::functions::SERIES_ROWS;
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::subqueries::{self, Values};
-use crate::sql::{aggregate_input, calls, functions, log, named_windows, quantified, types, unnest, window};
+use crate::sql::{
+    aggregate_input, calls, counted_rows, functions, log, named_windows, quantified, types, unnest, window,
+};
 
 /// A cube of more columns has more sets than anyone wants.
 const CUBE_MAX: usize = 12;
@@ -119,8 +121,10 @@ impl VisitorMut for Rewriter {
             mark_as_of(join)?;
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
+        select.selection.iter_mut().chain(&mut select.having).try_for_each(subqueries::keep_conditions)?;
         select.from.iter().flat_map(|from| &from.joins).try_for_each(check_condition)?;
         flatten_groups(select);
+        counted_rows::mark(select);
         aggregate_input::take_order(select);
         if let Err(error) = resolve_positions(select) {
             return ControlFlow::Break(Box::new(error));
@@ -184,6 +188,10 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+        cast_items(expr);
+        if let Expr::Function(function) = expr {
+            calls::rows_as_json(function);
+        }
         type_literals_within(expr);
         ControlFlow::Continue(())
     }
@@ -344,6 +352,8 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             Some(found) => found,
             None => Expr::InList { expr, list, negated },
         },
+        Expr::AnyOp { right, .. } if is_empty_array(&right) => Expr::Value(Value::Boolean(false).into()),
+        Expr::AllOp { right, .. } if is_empty_array(&right) => Expr::Value(Value::Boolean(true).into()),
         // `x = ANY (ARRAY[1, 2])` and `x = ANY ('{1,2}')`, whose items are of what x is.
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match literal_items(&right) {
             Some(list) => Expr::InList { expr: left, list, negated: false },
@@ -582,10 +592,16 @@ fn type_literals_within(expr: &mut Expr) {
     }
 }
 
-/// What a recursion cannot have: the rows of a round are not all of them. Errors: 42P19, 0A000.
-fn check_recursion(query: &Query) -> Result<()> {
+/// Whether a call is one of the aggregates that are asked for by name here.
+pub fn is_aggregate(call: &Function) -> bool {
     const AGGREGATES: &[&str] =
         &["count", "sum", "avg", "min", "max", "array_agg", "string_agg", "bool_and", "bool_or", "every"];
+    let name = call.name.0.last().and_then(|part| part.as_ident());
+    call.over.is_none() && name.is_some_and(|name| AGGREGATES.contains(&fold(name).as_str()))
+}
+
+/// What a recursion cannot have: the rows of a round are not all of them. Errors: 42P19, 0A000.
+fn check_recursion(query: &Query) -> Result<()> {
     let Some(with) = query.with.as_ref().filter(|with| with.recursive) else { return Ok(()) };
     for cte in &with.cte_tables {
         let SetExpr::SetOperation { op: ast::SetOperator::Union, right, .. } = cte.query.body.as_ref() else {
@@ -607,17 +623,7 @@ fn check_recursion(query: &Query) -> Result<()> {
         }
         let SetExpr::Select(select) = right.as_ref() else { continue };
         let aggregate = |expr: &Expr| match expr {
-            Expr::Function(call)
-                if call.over.is_none()
-                    && call
-                        .name
-                        .0
-                        .last()
-                        .and_then(|part| part.as_ident())
-                        .is_some_and(|name| AGGREGATES.contains(&fold(name).as_str())) =>
-            {
-                ControlFlow::Break(())
-            }
+            Expr::Function(call) if is_aggregate(call) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         };
         // Those of subqueries are theirs.
@@ -849,6 +855,34 @@ fn literal_items(expr: &Expr) -> Option<Vec<Expr>> {
     let items = crate::sql::text::nested::split_array(crate::sql::values::quoted_text(expr)?, false).ok()?;
     let literal = |item: Option<String>| Expr::Value(item.map_or(Value::Null, Value::SingleQuotedString).into());
     if items.is_empty() { None } else { Some(items.into_iter().map(literal).collect()) }
+}
+
+/// `'{}'`, which is of no type.
+fn is_empty_array(expr: &Expr) -> bool {
+    let items = |text| crate::sql::text::nested::split_array(text, false).ok();
+    crate::sql::values::quoted_text(expr).and_then(items).is_some_and(|items| items.is_empty())
+}
+
+/// `ARRAY[a, b]::int[]` is `ARRAY[a::int, b::int]::int[]`: each element is cast from what it is. The type is one of as many
+/// dimensions as are written out.
+fn cast_items(expr: &mut Expr) {
+    use ast::ArrayElemTypeDef::{AngleBracket, SquareBracket};
+    let Expr::Cast { expr: array, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } = expr else {
+        return;
+    };
+    let (Expr::Array(array), ast::DataType::Array(SquareBracket(item, _) | AngleBracket(item))) =
+        (array.as_mut(), &mut *data_type)
+    else {
+        return;
+    };
+    let nested = array.elem.iter().any(|element| matches!(element, Expr::Array(_)));
+    if nested && !matches!(item.as_ref(), ast::DataType::Array(_)) {
+        **item = ast::DataType::Array(SquareBracket(item.clone(), None));
+    }
+    for element in &mut array.elem {
+        let taken = std::mem::replace(element, Expr::Value(Value::Null.into()));
+        *element = cast(taken, item.as_ref().clone());
+    }
 }
 
 /// Each table in FROM has a name of its own: 42712.

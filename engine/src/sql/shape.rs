@@ -286,8 +286,16 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
             };
         }
         let Some(wanted) = wanted else { continue };
+        // A type of text that Arrow does not tell: a literal is read as it.
+        let types = inputs.iter().filter(|i| !matches!(literal_of(i, column), Some(ScalarValue::Utf8(_))));
+        let mut types = types.map(|input| sql_type_of(input.schema().field(column)));
+        let told = types.find(|t| matches!(t.as_str(), "uuid" | "json" | "jsonb"));
         for (input, casts) in inputs.iter().zip(&mut casts) {
             casts[column] = match literal_of(input, column) {
+                Some(ScalarValue::Utf8(Some(_))) if told.is_some() => {
+                    let field = Field::new("", DataType::Utf8, true);
+                    told.as_ref().map(|told| Change::Cast(with_sql_type(field, told)))
+                }
                 Some(ScalarValue::Utf8(Some(text))) if kind(&wanted).is_some_and(|kind| kind != Kind::Text) => {
                     Some(Change::Cast(Field::new("", literal_type(&wanted, text), true)))
                 }
@@ -299,9 +307,10 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
                     let own = DataType::Decimal128(*precision, *scale);
                     Some(Change::Cast(with_sql_type(Field::new("", own, true), "numeric")))
                 }
-                // To DataFusion an exact number is the better one.
+                // To DataFusion an exact number is the better one; and what is an integer here may be a UNION with numerics.
                 _ if wanted.is_floating()
-                    && matches!(input.schema().field(column).data_type(), DataType::Decimal128(..)) =>
+                    && input.schema().field(column).data_type().is_numeric()
+                    && *input.schema().field(column).data_type() != wanted =>
                 {
                     Some(Change::Cast(Field::new("", wanted.clone(), true)))
                 }
@@ -351,7 +360,9 @@ fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -
     let operation = if intersect { "INTERSECT" } else { "EXCEPT" };
     let (inputs, united) = unite(operation, vec![inner.clone(), right.clone()])?;
     let types = |plan: &LogicalPlan| plan.schema().fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
-    if distinct && !united && types(inner) == types(right) {
+    // A join would compare intervals by their parts.
+    let by_span = types(inner).iter().any(|t| matches!(t, DataType::Interval(_)));
+    if distinct && !united && !by_span && types(inner) == types(right) {
         return Ok(None);
     }
     let [left, right]: [LogicalPlan; 2] = inputs.try_into().expect("as many as went in");

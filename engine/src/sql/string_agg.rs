@@ -100,6 +100,10 @@ fn string_agg(expr: &Expr, gives: &DataType) -> Result<Option<Joined>> {
     let way = match separator {
         Expr::Literal(constant, _) if !constant.is_null() && *gives != DataType::Binary => {
             params.args.truncate(1);
+            // DISTINCT values come in their order.
+            if params.distinct && params.order_by.is_empty() {
+                params.order_by.push(value.clone().sort(true, false));
+            }
             Way::Constant(separator.clone())
         }
         _ => {

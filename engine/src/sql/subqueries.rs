@@ -13,7 +13,9 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, BinaryOperator, Expr, Query, SelectItem, SetExpr, TableFactor, Value, VisitorMut};
+use sqlparser::ast::{
+    self, BinaryOperator, Expr, Query, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
+};
 
 use crate::error::Error;
 use crate::sql::parse::{parse_expression, query};
@@ -204,6 +206,74 @@ pub fn row_conditions(condition: &mut Expr) -> Visit {
         true => format!("NOT EXISTS (SELECT 1 FROM {rows} WHERE ({equal}) IS NOT FALSE)"),
     })?;
     ControlFlow::Continue(())
+}
+
+/// A condition of WHERE, HAVING or ON: `x IN (SELECT …)` stays where only whether it is true counts, under AND and OR, and
+/// `x NOT IN (…)` under AND; for those DataFusion has joins. Elsewhere, as in `NOT (x IN (…) AND p)`, IN is a value, which may
+/// be NULL.
+pub fn keep_conditions(condition: &mut Expr) -> Visit {
+    match condition {
+        Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::And, left, right } => {
+            keep_conditions(left)?;
+            return keep_conditions(right);
+        }
+        Expr::Nested(inner) => return keep_conditions(inner),
+        _ => {}
+    }
+    let found = match &*condition {
+        Expr::UnaryOp { op: ast::UnaryOperator::Not, expr } => {
+            in_of(without_parentheses(expr)).map(|(x, subquery, negated)| (x, subquery, !negated))
+        }
+        other => in_of(other),
+    };
+    match found {
+        Some((x, subquery, negated)) => {
+            let (expr, subquery) = (Box::new(x.clone()), Box::new(subquery.clone()));
+            *condition = Expr::InSubquery { expr, subquery, negated };
+            ControlFlow::Continue(())
+        }
+        None => condition.visit(&mut Ins { depth: 0 }),
+    }
+}
+
+/// `x IN (…)`, `x = ANY (…)`; negated `x NOT IN (…)`, `x <> ALL (…)`.
+fn in_of(expr: &Expr) -> Option<(&Expr, &Query, bool)> {
+    let (x, right, negated) = match expr {
+        Expr::InSubquery { expr, subquery, negated } => return Some((expr, subquery, *negated)),
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => (left, right, false),
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => (left, right, true),
+        _ => return None,
+    };
+    match without_parentheses(right) {
+        Expr::Subquery(subquery) => Some((x, subquery, negated)),
+        _ => None,
+    }
+}
+
+/// IN as a value, but not in other subqueries.
+struct Ins {
+    depth: usize,
+}
+
+impl VisitorMut for Ins {
+    type Break = Box<Error>;
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> Visit {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+    fn post_visit_query(&mut self, _: &mut Query) -> Visit {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {
+        if self.depth == 0
+            && let Some((x, subquery, negated)) = in_of(expr)
+        {
+            *expr = value_of_in(x, subquery, negated)?;
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// In a SELECT list, where IN, EXISTS, ANY and ALL are values; in conditions DataFusion has joins for ANY and ALL.

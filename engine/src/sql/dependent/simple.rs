@@ -1,10 +1,12 @@
 //! Which correlated subqueries DataFusion's own rules make joins of that answer rightly.
 
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, Result};
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::{mentions, own_mentions};
+use crate::sql::types::sql_type_of;
 
 /// What is asked of a plan's rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,12 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
             let equalities = |expr: &&Expr| {
                 let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return false };
                 let outside = |e: &Expr| e.column_refs().is_empty() && e.contains_outer();
-                let inside = |e: &Expr| !e.contains_outer();
+                let schema = filter.input.schema();
+                let inside = |e: &Expr| match e {
+                    Expr::Column(_) => e.to_field(schema).is_ok_and(|(_, field)| compares_as_it_is(&field)),
+                    Expr::Cast(cast) => matches!(*cast.expr, Expr::Column(_)),
+                    _ => false,
+                };
                 outside(left) && inside(right) || outside(right) && inside(left)
             };
             let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
@@ -54,6 +61,12 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
         }
         _ => false,
     })
+}
+
+/// Whether values are compared themselves, and not a key of them, which DataFusion's rules would not take for a column.
+fn compares_as_it_is(field: &Field) -> bool {
+    let sql_type = sql_type_of(field);
+    !matches!(field.data_type(), DataType::Interval(_)) && sql_type != "jsonb" && !sql_type.starts_with("character(")
 }
 
 /// NULL where one of its columns is.

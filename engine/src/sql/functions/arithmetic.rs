@@ -6,13 +6,15 @@
 //! only check more are put in once types are settled (`settle.rs`), so that they reach every expression.
 
 use std::fmt::Write;
+use std::ops::BitXor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, PrimitiveArray};
+use arrow::compute::binary;
 use arrow::compute::kernels::{cast::cast, numeric};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
-    TimeUnit, TimestampMicrosecondType, i256,
+    DataType, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType, i256,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{DFSchema, ScalarValue, plan_err};
@@ -39,6 +41,7 @@ pub enum Arithmetic {
     Add,
     Subtract,
     Multiply,
+    Xor,
     /// Of floats, or of numerics.
     Divide,
     /// timestamp − timestamp: days and a time.
@@ -63,6 +66,7 @@ impl ArithmeticFunction {
             Arithmetic::Add => "+",
             Arithmetic::Subtract | Arithmetic::TimestampDifference => "-",
             Arithmetic::Multiply | Arithmetic::ScaleInterval => "*",
+            Arithmetic::Xor => "#",
             Arithmetic::Divide | Arithmetic::DivideInterval => "/",
         }
     }
@@ -126,6 +130,7 @@ impl ScalarUDFImpl for ArithmeticFunction {
             Arithmetic::Add => "mr_add",
             Arithmetic::Subtract => "mr_subtract",
             Arithmetic::Multiply => "mr_multiply",
+            Arithmetic::Xor => "mr_xor",
             Arithmetic::Divide => "mr_divide",
             Arithmetic::TimestampDifference => "mr_timestamp_difference",
             Arithmetic::ScaleInterval => "mr_scale_interval",
@@ -156,10 +161,9 @@ impl ScalarUDFImpl for ArithmeticFunction {
             Err(external(Error::new("42883", format!("operator does not exist: {left} {} {right}", self.sign()))))
         };
         match self.operation {
-            Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply => match is_integer(left) && left == right {
-                true => Ok(types.to_vec()),
-                false => wrong(),
-            },
+            Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply | Arithmetic::Xor => {
+                if is_integer(left) && left == right { Ok(types.to_vec()) } else { wrong() }
+            }
             Arithmetic::Divide => match (as_decimal(left), as_decimal(right)) {
                 (Some((p1, s1)), Some((p2, s2))) => {
                     Ok(vec![DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)])
@@ -183,7 +187,7 @@ impl ScalarUDFImpl for ArithmeticFunction {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         check_in_plan()?;
         Ok(match (self.operation, &types[0], &types[1]) {
-            (Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply, left, _) => left.clone(),
+            (Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply | Arithmetic::Xor, left, _) => left.clone(),
             (Arithmetic::Divide, DataType::Decimal128(_, s1), DataType::Decimal128(_, s2)) => {
                 DataType::Decimal128(NUMERIC_PRECISION_MAX, (*s1).max(*s2).max(16))
             }
@@ -198,6 +202,7 @@ impl ScalarUDFImpl for ArithmeticFunction {
             Arithmetic::Add => datum(&args, numeric::add)?,
             Arithmetic::Subtract => datum(&args, numeric::sub)?,
             Arithmetic::Multiply => datum(&args, numeric::mul)?,
+            Arithmetic::Xor => xor(&args)?,
             operation => {
                 let rows = if scalar { 1 } else { args.number_rows };
                 let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
@@ -230,6 +235,20 @@ fn datum(args: &ScalarFunctionArgs, kernel: Kernel) -> Result<ArrayRef> {
         ArrowError::DivideByZero => division_by_zero(),
         other => other.into(),
     })
+}
+
+/// DataFusion's `x # x` is 0, also of NULL.
+fn xor(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    fn of<T: ArrowPrimitiveType<Native: BitXor<Output = T::Native>>>(a: &ArrayRef, b: &ArrayRef) -> Result<ArrayRef> {
+        let xor: PrimitiveArray<T> = binary(a.as_primitive::<T>(), b.as_primitive::<T>(), |a, b| a ^ b)?;
+        Ok(Arc::new(xor))
+    }
+    let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+    match args.return_type() {
+        DataType::Int16 => of::<Int16Type>(&arrays[0], &arrays[1]),
+        DataType::Int32 => of::<Int32Type>(&arrays[0], &arrays[1]),
+        _ => of::<Int64Type>(&arrays[0], &arrays[1]),
+    }
 }
 
 fn floats<T: ArrowPrimitiveType>(
@@ -317,7 +336,7 @@ fn scale_interval(intervals: &ArrayRef, factors: &ArrayRef, divide: bool) -> Res
 
 /// What is left of a month goes to days of which it has 30, what is left of a day to its time; each rest is rounded to
 /// microseconds, as in Postgres' `interval_mul`.
-fn scaled_interval(interval: IntervalMonthDayNano, scale: impl Fn(f64) -> f64) -> Option<IntervalMonthDayNano> {
+pub fn scaled_interval(interval: IntervalMonthDayNano, scale: impl Fn(f64) -> f64) -> Option<IntervalMonthDayNano> {
     const DAY_SECONDS: f64 = 86_400.0;
     let rounded = |x: f64| (x * 1e6).round_ties_even() / 1e6;
     let whole = |x: f64| (i32::MIN.into()..=i32::MAX.into()).contains(&x).then_some(x.trunc() as i32);
@@ -457,15 +476,15 @@ fn typed_literals(
             (Some(kind), _) if compares && kind != Kind::Text => beside.clone(),
             (Some(Kind::Interval), O::Plus | O::Minus) => beside.clone(),
             (Some(Kind::Interval), O::Multiply | O::Divide) => DataType::Float64,
-            (Some(Kind::Moment), O::Minus) => beside.clone(),
-            (Some(Kind::Moment | Kind::Time), O::Plus | O::Minus) if *beside != DataType::Date32 => {
+            (Some(Kind::Moment | Kind::Time), O::Minus) => beside.clone(),
+            (Some(Kind::Moment | Kind::Time), O::Plus) if *beside != DataType::Date32 => {
                 DataType::Interval(IntervalUnit::MonthDayNano)
             }
             _ => return Ok(literal),
         };
         // After a time, an interval may stand where a time could.
         match check_literal(text, &to) {
-            Err(_) if kind(beside) == Some(Kind::Moment) && *op == O::Minus => {
+            Err(_) if matches!(kind(beside), Some(Kind::Moment | Kind::Time)) && *op == O::Minus => {
                 Ok(as_type(literal, DataType::Interval(IntervalUnit::MonthDayNano)))
             }
             Err(error) => Err(error),
@@ -522,6 +541,7 @@ pub fn checked(operator: Operator, left: &DataType, right: &DataType) -> Option<
         Operator::Plus if is_integer(left) && left == right => Some(Arithmetic::Add),
         Operator::Minus if is_integer(left) && left == right => Some(Arithmetic::Subtract),
         Operator::Multiply if is_integer(left) && left == right => Some(Arithmetic::Multiply),
+        Operator::BitwiseXor if is_integer(left) && left == right => Some(Arithmetic::Xor),
         Operator::Divide if left.is_floating() && left == right => Some(Arithmetic::Divide),
         _ => None,
     }

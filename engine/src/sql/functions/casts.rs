@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 use crate::error::Error;
 use crate::sql::interval::DAY_US;
 use crate::sql::text::{self, Cells, PgType, Style, Zone};
-use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow};
+use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
 
 /// The function that casts `from` as Postgres does to a field's type; `None` where Arrow's cast is right.
 pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
@@ -53,8 +53,10 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
             | D::Binary,
         ) if text(from) => true,
         (D::Float32 | D::Float64 | D::Decimal128(..), D::Int16 | D::Int32 | D::Int64) => true,
+        (D::Decimal128(..), D::Float32 | D::Float64) | (D::Float32 | D::Float64, D::Decimal128(..)) => true,
         (D::Timestamp(_, Some(_)), D::Timestamp(_, None) | D::Date32 | D::Time64(_)) => true,
         (D::Timestamp(_, None), D::Date32 | D::Time64(_)) => true,
+        (D::Time64(_), D::Interval(IntervalUnit::MonthDayNano)) => true,
         (D::Timestamp(_, None), D::Timestamp(_, Some(_))) | (D::Date32, D::Timestamp(..)) => true,
         (D::List(from), D::List(to)) => from != to && function(from.data_type(), to).is_some(),
         _ => false,
@@ -141,6 +143,40 @@ pub fn style(options: &ConfigOptions) -> Result<Style> {
     Ok(Style::in_zone(Zone::parse(zone).map_err(external)?))
 }
 
+/// The double precision that is nearest to a numeric.
+fn nearest_double(value: i128, scale: i8) -> f64 {
+    // Both exact, so that the quotient is rounded once.
+    match (value.unsigned_abs() < 1 << 53, usize::try_from(scale)) {
+        (true, Ok(scale)) if scale <= 22 => value as f64 / 10f64.powi(scale as i32),
+        _ => format!("{value}e{}", -i32::from(scale)).parse().expect("a number"),
+    }
+}
+
+fn nearest_real(value: i128, scale: i8) -> f32 {
+    match (value.unsigned_abs() < 1 << 24, usize::try_from(scale)) {
+        (true, Ok(scale)) if scale <= 10 => value as f32 / 10f32.powi(scale as i32),
+        _ => format!("{value}e{}", -i32::from(scale)).parse().expect("a number"),
+    }
+}
+
+/// A float as a numeric of a scale, by its first `digits` digits; `None`: it has no such.
+fn nearest_numeric(float: f64, digits: usize, scale: i8) -> Option<i128> {
+    if !float.is_finite() {
+        return None;
+    }
+    let text = format!("{float:.*e}", digits - 1);
+    let (mantissa, exponent) = text.split_once('e')?;
+    let mantissa: i128 = mantissa.replace('.', "").parse().ok()?;
+    match exponent.parse::<i32>().ok()? - (digits as i32 - 1) + i32::from(scale) {
+        up @ 0.. => mantissa.checked_mul(10i128.checked_pow(up as u32)?),
+        // Half away from zero.
+        down => Some(match 10i128.checked_pow(down.unsigned_abs()) {
+            Some(unit) => mantissa / unit + (mantissa % unit) / (unit - unit / 2).max(1),
+            None => 0,
+        }),
+    }
+}
+
 /// As Arrow casts, with an error where a value does not fit.
 fn by_arrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
@@ -192,8 +228,26 @@ impl CastFunction {
                 Ok(Arc::new(ListArray::try_new(to.clone(), offsets, items, nulls)?))
             }
             (D::Utf8, D::Utf8) => self.narrow(array.as_string::<i32>(), from, style),
+            // A number in jsonb may have a fraction, which is rounded.
+            (D::Utf8, D::Int16 | D::Int32 | D::Int64) if sql_type_of(from) == "jsonb" => {
+                let numeric = with_sql_type(Field::new("cast", D::Decimal128(38, 10), true), "numeric");
+                let numeric = CastFunction::new(Arc::new(numeric)).cast(&array, from, style)?;
+                self.cast(&numeric, &Field::new("", numeric.data_type().clone(), true), style)
+            }
             (D::Utf8, _) => read(&self.to, array.as_string::<i32>(), style),
             (_, D::Utf8) => self.narrow(&to_text(&array, from, style), from, style),
+            (D::Float32 | D::Float64, D::Decimal128(precision, scale)) => {
+                // As many digits as the type has for certain.
+                let digits = if *array.data_type() == D::Float32 { 6 } else { 15 };
+                let floats = by_arrow(&array, &D::Float64)?;
+                let limit = 10i128.pow((*precision).into());
+                let numeric = |float| match nearest_numeric(float, digits, *scale).filter(|v| v.abs() < limit) {
+                    Some(numeric) => Ok(numeric),
+                    None => Err(external(Error::new("22003", "numeric field overflow"))),
+                };
+                let numerics = floats.as_primitive::<Float64Type>().try_unary::<_, Decimal128Type, _>(numeric)?;
+                Ok(Arc::new(numerics.with_precision_and_scale(*precision, *scale)?))
+            }
             (D::Float32 | D::Float64, _) => {
                 let floats = by_arrow(&array, &D::Float64)?;
                 // Half to even; beyond the range of the type, and NaN, is an error.
@@ -208,6 +262,13 @@ impl CastFunction {
                     return Err(external(out_of_range(&sql_type_of_arrow(to))));
                 }
                 by_arrow(&(Arc::new(rounded) as ArrayRef), to)
+            }
+            (D::Decimal128(_, scale), D::Float32 | D::Float64) => {
+                let numerics = array.as_primitive::<Decimal128Type>();
+                Ok(match to {
+                    D::Float32 => Arc::new(numerics.unary::<_, Float32Type>(|v| nearest_real(v, *scale))),
+                    _ => Arc::new(numerics.unary::<_, Float64Type>(|v| nearest_double(v, *scale))),
+                })
             }
             (D::Decimal128(_, scale), _) => {
                 let unit = 10i128.pow((*scale).max(0) as u32);
@@ -239,6 +300,11 @@ impl CastFunction {
             (D::Timestamp(_, None), D::Timestamp(_, Some(_))) => {
                 let utc = moved(&array, |us| -i64::from(style.zone.offset_at_local(us)))?;
                 Ok(Arc::new(utc.with_data_type(to.clone())))
+            }
+            (D::Time64(_), D::Interval(_)) => {
+                let times = array.as_primitive::<Time64MicrosecondType>();
+                let interval = |us: i64| IntervalMonthDayNano::new(0, 0, us * 1000);
+                Ok(Arc::new(times.unary::<_, IntervalMonthDayNanoType>(interval)))
             }
             (D::Date32, D::Timestamp(_, zone)) => {
                 let midnights: TimestampMicrosecondArray =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Decimal128Array};
-use arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -40,16 +40,24 @@ impl ScalarUDFImpl for Span {
         Ok(DataType::Decimal128(NUMERIC_PRECISION_MAX, 0))
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        const DAY_NS: i128 = 86_400_000_000_000;
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
         let intervals = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
-        let spans: Decimal128Array = intervals
-            .as_primitive::<IntervalMonthDayNanoType>()
-            .unary(|v| (i128::from(v.months) * 30 + i128::from(v.days)) * DAY_NS + i128::from(v.nanoseconds));
-        let spans: ArrayRef = Arc::new(spans.with_precision_and_scale(NUMERIC_PRECISION_MAX, 0)?);
+        let spans = spans(&intervals)?;
         match scalar {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&spans, 0)?)),
             false => Ok(ColumnarValue::Array(spans)),
         }
     }
+}
+
+/// The span of each.
+pub fn spans(intervals: &ArrayRef) -> Result<ArrayRef> {
+    let spans: Decimal128Array = intervals.as_primitive::<IntervalMonthDayNanoType>().unary(nanoseconds);
+    Ok(Arc::new(spans.with_precision_and_scale(NUMERIC_PRECISION_MAX, 0)?))
+}
+
+/// How long an interval is.
+pub fn nanoseconds(interval: IntervalMonthDayNano) -> i128 {
+    const DAY_NS: i128 = 86_400_000_000_000;
+    (i128::from(interval.months) * 30 + i128::from(interval.days)) * DAY_NS + i128::from(interval.nanoseconds)
 }

@@ -1,7 +1,9 @@
 //! `min` and `max` of floats as in Postgres: NaN is greater than all other values. DataFusion's answer depends on the
-//! order of rows when there is a NaN; for all other types these are DataFusion's functions.
+//! order of rows when there is a NaN. Those of intervals and arrays go by their order's key; for all other types these are
+//! DataFusion's functions.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
@@ -17,7 +19,7 @@ use datafusion::logical_expr::{
     StatisticsArgs,
 };
 
-use super::tags;
+use super::{order_key, tags};
 use crate::error::Error;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -66,17 +68,22 @@ impl AggregateUDFImpl for MinOrMax {
             float if float.is_floating() => {
                 Ok(Box::new(BestFloat { max: self.max, data_type: float.clone(), best: None }))
             }
+            keyed if order_key::of_type(keyed) => Ok(Box::new(BestByKey::new(self.max, keyed))),
             _ => self.inner.accumulator(args),
         }
     }
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        !args.return_field.data_type().is_floating() && self.inner.groups_accumulator_supported(args)
+        let data_type = args.return_field.data_type();
+        !data_type.is_floating() && !order_key::of_type(data_type) && self.inner.groups_accumulator_supported(args)
     }
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         self.inner.create_groups_accumulator(args)
     }
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.inner.create_sliding_accumulator(args)
+        match args.return_field.data_type() {
+            keyed if order_key::of_type(keyed) => Ok(Box::new(BestByKey::of_frame(self.max, keyed))),
+            _ => self.inner.create_sliding_accumulator(args),
+        }
     }
     fn is_descending(&self) -> Option<bool> {
         Some(self.max)
@@ -129,6 +136,73 @@ impl Accumulator for BestFloat {
     }
     fn size(&self) -> usize {
         size_of::<Self>()
+    }
+}
+
+/// Values by their keys, each with its count; but for a frame, which gives them back, only the best of them.
+#[derive(Debug)]
+struct BestByKey {
+    max: bool,
+    data_type: DataType,
+    of_frame: bool,
+    values: BTreeMap<Vec<u8>, (usize, ScalarValue)>,
+}
+
+impl BestByKey {
+    fn new(max: bool, data_type: &DataType) -> Self {
+        BestByKey { max, data_type: data_type.clone(), of_frame: false, values: BTreeMap::new() }
+    }
+    fn of_frame(max: bool, data_type: &DataType) -> Self {
+        BestByKey { of_frame: true, ..BestByKey::new(max, data_type) }
+    }
+}
+
+impl Accumulator for BestByKey {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for (row, key) in order_key::distinct_keys(&values[0])?.iter().enumerate() {
+            let Some(key) = key else { continue };
+            if let Some((count, _)) = self.values.get_mut(key) {
+                *count += 1;
+                continue;
+            }
+            self.values.insert(key.to_vec(), (1, ScalarValue::try_from_array(&values[0], row)?));
+            if !self.of_frame && self.values.len() > 1 {
+                if self.max {
+                    self.values.pop_first()
+                } else {
+                    self.values.pop_last()
+                };
+            }
+        }
+        Ok(())
+    }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for key in order_key::distinct_keys(&values[0])?.iter().flatten() {
+            if let Some((count, _)) = self.values.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.values.remove(key);
+                }
+            }
+        }
+        Ok(())
+    }
+    fn supports_retract_batch(&self) -> bool {
+        self.of_frame
+    }
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let best = if self.max { self.values.last_key_value() } else { self.values.first_key_value() };
+        best.map_or_else(|| ScalarValue::try_from(&self.data_type), |(_, (_, value))| Ok(value.clone()))
+    }
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+    fn size(&self) -> usize {
+        let value = |(key, (_, value)): (&Vec<u8>, &(usize, ScalarValue))| key.capacity() + value.size() + 64;
+        size_of::<Self>() + self.values.iter().map(value).sum::<usize>()
     }
 }
 

@@ -2,10 +2,12 @@
 //! them all, one list of planners, one list of analyzer rules.
 
 mod arithmetic;
+mod array_agg;
 mod bins;
 mod casts;
 mod dates;
 pub mod declared;
+mod doubles;
 mod fields;
 mod intervals;
 mod joined;
@@ -15,6 +17,7 @@ mod math;
 mod min_max;
 mod now;
 mod operators;
+mod order_key;
 mod ranks;
 mod regression;
 pub mod session;
@@ -28,6 +31,7 @@ mod time_format;
 mod timezone;
 mod to_char;
 mod totals;
+mod uniform;
 mod unite;
 mod variance;
 mod weighed;
@@ -44,13 +48,14 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::planner::ExprPlanner;
-use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
 use crate::sql::bind::error_from;
 use crate::sql::text::Style;
 
+pub use intervals::span;
 use string_agg::StringAgg;
 pub use string_agg::join_pairs;
 
@@ -81,6 +86,8 @@ pub fn register(state: &mut SessionState) {
         state.register_udf(Arc::new(function)).expect(full);
     }
     weighed::register(state).expect(full);
+    uniform::register(state).expect(full);
+    doubles::register(state).expect(full);
     // The rows of a series under a name of their own: `generate_series` is planned as that, or as an array.
     if let Some(series) = state.table_functions().get("generate_series").cloned() {
         state.register_udtf(SERIES_ROWS, series.function().clone());
@@ -89,7 +96,9 @@ pub fn register(state: &mut SessionState) {
     let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
     let others = variance::all().into_iter().map(AggregateUDF::from);
     let others = others.chain(regression::all().into_iter().map(AggregateUDF::from));
-    for function in sums.into_iter().chain(best).chain([StringAgg::default().into()]) {
+    for function in
+        sums.into_iter().chain(best).chain([StringAgg::default().into(), array_agg::ArrayAgg::default().into()])
+    {
         state.register_udaf(Arc::new(function)).expect(full);
     }
     let library = steady::NAMES.iter().filter_map(|name| state.aggregate_functions().get(*name).cloned());
@@ -119,6 +128,16 @@ pub fn sum() -> sum_avg::SumOrAvg {
 /// A char(n) as a text: without its padding.
 pub fn without_padding(expr: Expr) -> Result<Expr> {
     Ok(declared::named("rtrim")?.call(vec![expr]))
+}
+
+/// An array with its items in order.
+pub fn sorted_array(array: Expr, descending: bool, nulls_first: bool) -> Result<Expr> {
+    Ok(declared::named("mr_array_sort")?.call(vec![array, lit(descending), lit(nulls_first)]))
+}
+
+/// `min` as it is registered.
+pub fn min() -> Arc<AggregateUDF> {
+    Arc::new(min_max::MinOrMax::min().into())
 }
 
 /// `row_number` as it is registered.

@@ -20,6 +20,9 @@ use crate::sql::common::{Kind, common_type, kind};
 pub struct Operators;
 
 impl ExprPlanner for Operators {
+    fn plan_array_literal(&self, exprs: Vec<Expr>, _: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(super::uniform::array().call(exprs)))
+    }
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator as O;
         check_in_plan()?;

@@ -10,10 +10,10 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, when};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{arithmetic, casts, declared, intervals, math, tags};
+use super::{arithmetic, casts, declared, intervals, math, order_key, tags};
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
 use crate::sql::context::WRITTEN;
@@ -146,6 +146,12 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
             let (left, right) = (Box::new(intervals::span(*left)), Box::new(intervals::span(*right)));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if order_key::compares_arrays(&op, &left, &right, schema) => {
+            let (mut left, mut right) = (left, right);
+            order_key::take(&mut left, schema)?;
+            order_key::take(&mut right, schema)?;
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let operation = match (left.get_type(schema), right.get_type(schema)) {
                 (Ok(left), Ok(right)) => arithmetic::checked(op, &left, &right),
@@ -197,7 +203,7 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
         }
         // The padding of a char(n) is no part of it as a text.
         Expr::ScalarFunction(mut function)
-            if OF_TEXT.contains(&function.name())
+            if (OF_TEXT.contains(&function.name()) || function.name() == "rtrim" && function.args.len() == 2)
                 && function.args.iter().any(|argument| is_padded(argument, schema)) =>
         {
             for argument in function.args.iter_mut().filter(|argument| is_padded(argument, schema)) {
@@ -214,6 +220,32 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
                 *argument = super::without_padding(taken)?;
             }
             Ok(Transformed::yes(Expr::AggregateFunction(call)))
+        }
+        Expr::ScalarFunction(mut function)
+            if function.name() == "nullif"
+                && function.args.len() == 2
+                && function.args[0].to_field(schema).is_ok_and(|(_, field)| {
+                    matches!(field.data_type(), DataType::Interval(_)) || sql_type_of(&field) == "jsonb"
+                }) =>
+        {
+            // It knows of no keys.
+            let null = Expr::Literal(ScalarValue::try_from(&function.args[0].get_type(schema)?)?, None);
+            let value = function.args[0].clone();
+            for argument in &mut function.args {
+                order_key::take(argument, schema)?;
+            }
+            let right = function.args.swap_remove(1);
+            let equal = function.args.swap_remove(0).eq(right);
+            Ok(Transformed::yes(when(equal, null).otherwise(value)?))
+        }
+        Expr::ScalarFunction(function)
+            if matches!(function.name(), "greatest" | "least")
+                && function
+                    .args
+                    .iter()
+                    .all(|argument| argument.get_type(schema).is_ok_and(|t| order_key::of_type(&t))) =>
+        {
+            Ok(Transformed::yes(order_key::best_of(function.name() == "greatest", function.args)))
         }
         Expr::ScalarFunction(mut function) => {
             let output = Expr::ScalarFunction(function.clone()).get_type(schema);

@@ -258,7 +258,7 @@ impl Format {
                 rest = quoted.get(end + 1..).unwrap_or("");
                 continue;
             }
-            let begins = |prefix: &str| rest.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+            let begins = |prefix: &str| rest.starts_with(prefix) || rest.starts_with(&prefix.to_ascii_lowercase());
             let (mut filled, mut start) = (true, rest);
             if begins("FM") || begins("TM") {
                 filled = false;
@@ -435,9 +435,11 @@ impl Part {
             DayShort(case) => name(out, &DAYS[fields.weekday()? as usize][..3], case, 0),
             DayOfYear => {
                 let of_interval = fields.year * 360 + fields.month * 30 + fields.day;
-                number(out, fields.days.map_or(of_interval, |days| fields.day_of_year(days)), 3)
+                let day = fields.days.map_or(of_interval, |days| fields.day_of_year(days));
+                number(out, day, if day < 0 { 2 } else { 3 })
             }
-            Day => number(out, fields.day, 2),
+            // A sign is one of the digits.
+            Day => number(out, fields.day, if fields.day < 0 { 1 } else { 2 }),
             Weekday => number(out, fields.weekday()? + 1, 1),
             Hour24 => number(out, fields.hour, 2),
             Hour12 => number(out, if fields.hour % 12 == 0 { 12 } else { fields.hour % 12 }, 2),

@@ -77,20 +77,7 @@ fn format_number(value: &str, format: &str) -> Result<String> {
     let negative = value.starts_with('-');
     let rounded = round_text(value.trim_start_matches('-'), fraction);
     let (integer, decimals) = rounded.split_once('.').unwrap_or((&rounded, ""));
-    let integer = match integer.trim_start_matches('0') {
-        // Zero is one digit at least.
-        "" if fraction == 0 && whole > 0 => "0",
-        significant => significant,
-    };
     let negative = negative && rounded.bytes().any(|b| matches!(b, b'1'..=b'9'));
-    let overflow = integer.len() > whole;
-    let has_sign = items.iter().any(|i| matches!(i, Item::Sign(_)));
-    // The first digit that is shown: a significant one or the first `0`.
-    let first_zero = items[..point]
-        .iter()
-        .filter(|i| matches!(i, Item::Digit { .. }))
-        .position(|i| matches!(i, Item::Digit { zero: true }));
-    let shown = first_zero.unwrap_or(whole).min(whole - integer.len().min(whole));
     // Zeros at the end that FM leaves off: those of `9`.
     let zeros = items[point..].iter().filter_map(|item| match item {
         Item::Digit { zero } => Some(*zero),
@@ -98,6 +85,20 @@ fn format_number(value: &str, format: &str) -> Result<String> {
     });
     let last_zero = zeros.enumerate().filter(|(_, zero)| *zero).map(|(place, _)| place).last();
     let kept = decimals.trim_end_matches('0').len().max(last_zero.map_or(0, |p| p + 1));
+    let integer = match integer.trim_start_matches('0') {
+        // Zero is one digit at least, also where FM leaves nothing of its fraction.
+        "" if whole > 0 && (fraction == 0 || compact && kept == 0) => "0",
+        significant => significant,
+    };
+    let overflow = integer.len() > whole;
+    // PL is a plus alone: a minus stands where it does without.
+    let has_sign = items.iter().any(|i| matches!(i, Item::Sign(s) if !s.eq_ignore_ascii_case("pl")));
+    // The first digit that is shown: a significant one or the first `0`.
+    let first_zero = items[..point]
+        .iter()
+        .filter(|i| matches!(i, Item::Digit { .. }))
+        .position(|i| matches!(i, Item::Digit { zero: true }));
+    let shown = first_zero.unwrap_or(whole).min(whole - integer.len().min(whole));
     let (mut out, mut place, mut after, mut signed) = (String::new(), 0, 0, false);
     let sign = if negative { '-' } else { ' ' };
     let anchored = items.iter().any(|i| matches!(i, Item::Sign(s) if s.eq_ignore_ascii_case("s")));

@@ -21,6 +21,7 @@ use arrow::datatypes::{
     IntervalMonthDayNanoType, i256,
 };
 
+use super::arithmetic::scaled_interval;
 use crate::error::{Error, Result};
 use crate::sql::exact_float::ExactSum;
 use crate::sql::types::NUMERIC_PRECISION_MAX;
@@ -266,18 +267,15 @@ impl Total for IntervalTotal {
                 if count == 0 {
                     return Ok(None);
                 }
-                let divisor = if end.average { i128::from(count) } else { 1 };
-                // What a division leaves over goes to the next smaller kind: a month has 30 days, a day 24 hours.
-                let months = total.months / divisor;
-                let days_total = (total.months % divisor) * 30 + total.days;
-                let days = days_total / divisor;
-                let nanos_total = (days_total % divisor) * 86_400_000_000_000 + total.nanoseconds;
-                let microseconds = nanos_total / divisor / 1000;
-                Ok(Some(IntervalMonthDayNano::new(
-                    i32::try_from(months).map_err(|_| overflow())?,
-                    i32::try_from(days).map_err(|_| overflow())?,
-                    i64::try_from(microseconds * 1000).map_err(|_| overflow())?,
-                )))
+                let sum = IntervalMonthDayNano::new(
+                    i32::try_from(total.months).map_err(|_| overflow())?,
+                    i32::try_from(total.days).map_err(|_| overflow())?,
+                    i64::try_from(total.nanoseconds).map_err(|_| overflow())?,
+                );
+                match end.average {
+                    true => scaled_interval(sum, |part| part / count as f64).map(Some).ok_or_else(overflow),
+                    false => Ok(Some(sum)),
+                }
             })
             .collect();
         Ok(Arc::new(PrimitiveArray::<IntervalMonthDayNanoType>::from(values?)))

@@ -11,24 +11,28 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::{InList, InSubquery};
+use datafusion::logical_expr::expr::{InList, InSubquery, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+    WindowFrameBound, WindowFrameUnits, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::json::{JSONB_ARRAY_KEYS, JSONB_KEY};
-use super::{casts, declared};
+use super::{casts, declared, intervals, order_key};
 use crate::error::Error;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
-use crate::sql::types::{sql_type_of, sql_type_of_arrow};
+use crate::sql::text::Style;
+use crate::sql::text::interval::parse_interval;
+use crate::sql::types::{sql_type_of, sql_type_of_arrow, with_sql_type};
 
 #[derive(Debug)]
 pub struct Unite;
@@ -43,13 +47,13 @@ impl AnalyzerRule for Unite {
             let names = NamePreserver::new(&plan);
             let plan = distinct_on(plan, &schema)?;
             let sorts = matches!(plan, LogicalPlan::Sort(_));
-            let plan = plan.map_expressions(|mut expr| {
+            let plan = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                if sorts && is_jsonb(&expr, &schema) {
-                    take_jsonb_key(&mut expr)?;
-                    return Ok(Transformed::yes(expr));
+                let mut united = expression(expr, &schema)?;
+                if sorts && order_key::take(&mut united.data, &schema)? {
+                    return Ok(Transformed::yes(united.data));
                 }
-                Ok(expression(expr, &schema)?.update_data(|expr| name.restore(expr)))
+                Ok(united.update_data(|expr| name.restore(expr)))
             })?;
             if plan.transformed { plan.map_data(|plan| plan.recompute_schema()) } else { Ok(plan) }
         })
@@ -57,20 +61,19 @@ impl AnalyzerRule for Unite {
     }
 }
 
-/// The order of DISTINCT ON, as far as it is not of what is distinct.
+/// What DISTINCT ON is of, and its order, which begins with that.
 fn distinct_on(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
     let LogicalPlan::Distinct(Distinct::On(mut on)) = plan else { return Ok(plan) };
     let DistinctOn { on_expr, sort_expr, .. } = &mut on;
-    for sort in sort_expr.iter_mut().flatten() {
-        if is_jsonb(&sort.expr, schema) && !on_expr.contains(&sort.expr) {
-            take_jsonb_key(&mut sort.expr)?;
-        }
+    let sorts = sort_expr.iter_mut().flatten().map(|sort| &mut sort.expr);
+    for expr in on_expr.iter_mut().chain(sorts) {
+        order_key::take(expr, schema)?;
     }
     Ok(LogicalPlan::Distinct(Distinct::On(on)))
 }
 
 /// Functions whose arguments have one type.
-const UNIFORM: &[&str] = &["coalesce", "nullif", "greatest", "least"];
+const UNIFORM: &[&str] = &["coalesce", "nullif", "greatest", "least", "make_array"];
 
 /// What brings values together, for the error where they do not go.
 #[derive(Clone, Copy)]
@@ -82,7 +85,8 @@ enum Place<'a> {
 
 /// The same for an expression over these columns.
 pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|mut expr| {
+    expr.transform_up(|expr| {
+        let mut expr = comparisons_of_arrays(expr, schema)?;
         let mixed = match &mut expr {
             // `ts + '1 day'` is no sum of two timestamps.
             Expr::Between(Between { expr, low, high, .. })
@@ -100,12 +104,12 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 true
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                (compares(op) && by_jsonb_key(vec![left.as_mut(), right.as_mut()], schema)?)
+                (compares(op) && by_key(vec![left.as_mut(), right.as_mut()], schema)?)
                     || unite_numbers(vec![left.as_mut(), right.as_mut()], schema)
                     || (compares(op) && unite(vec![left.as_mut(), right.as_mut()], schema, Place::Operator(op))?)
             }
             Expr::Between(Between { expr, low, high, .. }) => {
-                by_jsonb_key(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema)?
+                by_key(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema)?
                     || unite(
                         vec![expr.as_mut(), low.as_mut(), high.as_mut()],
                         schema,
@@ -130,9 +134,9 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 true
             }
             Expr::InList(InList { expr, list, .. }) => {
-                let by_key = by_jsonb_key(std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect(), schema)?;
+                let keyed = by_key(std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect(), schema)?;
                 let all = std::iter::once(expr.as_mut()).chain(list).collect();
-                by_key || unite(all, schema, Place::Operator(&Operator::Eq))?
+                keyed || unite(all, schema, Place::Operator(&Operator::Eq))?
             }
             Expr::Case(case) => {
                 let whens = case.when_then_expr.iter_mut();
@@ -142,18 +146,21 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let united = unite(results, schema, Place::Result("CASE"))?;
                 match case.expr.as_deref_mut() {
                     Some(operand) => {
-                        let by_key = {
+                        let keyed = {
                             let all = compared.iter_mut().map(|when| &mut **when).chain([&mut *operand]).collect();
-                            by_jsonb_key(all, schema)?
+                            by_key(all, schema)?
                         };
                         compared.push(operand);
-                        by_key || unite(compared, schema, Place::Operator(&Operator::Eq))? || united
+                        keyed || unite(compared, schema, Place::Operator(&Operator::Eq))? || united
                     }
                     None => united,
                 }
             }
             Expr::ScalarFunction(function) if UNIFORM.contains(&function.func.name()) => {
-                let name = function.func.name().to_uppercase();
+                let name = match function.func.name() {
+                    "make_array" => "ARRAY".to_string(),
+                    name => name.to_uppercase(),
+                };
                 let place = if name == "NULLIF" { Place::Operator(&Operator::Eq) } else { Place::Result(&name) };
                 unite(function.args.iter_mut().collect(), schema, place)?
             }
@@ -169,35 +176,58 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
                 let plan = subquery.subquery.as_ref();
-                let by_key = is_jsonb(expr, schema) && sql_type_of(plan.schema().field(0)) == "jsonb";
-                if by_key {
-                    let mut column = Expr::Column(plan.schema().columns().remove(0));
-                    take_jsonb_key(&mut column)?;
+                let column = Expr::Column(plan.schema().columns().remove(0));
+                let own = plan.schema();
+                let keyed = is_jsonb(expr, schema) && is_jsonb(&column, own)
+                    || is_interval(expr, schema) && is_interval(&column, own);
+                if keyed {
+                    let mut column = column;
+                    order_key::take(&mut column, own)?;
                     let keys = LogicalPlanBuilder::from(plan.clone()).project([column])?.build()?;
                     subquery.subquery = Arc::new(keys);
-                    take_jsonb_key(expr)?;
+                    order_key::take(expr, schema)?;
                 }
-                by_key
+                keyed
             }
             // The order of rows under a window function.
             Expr::WindowFunction(function) => {
-                let mut by_key = false;
-                // An order or a partition of intervals is one of their spans.
-                let interval = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Interval(_)));
                 let params = &mut function.params;
-                let orders = params.order_by.iter_mut().map(|sort| &mut sort.expr);
-                for expr in orders.chain(params.partition_by.iter_mut()).filter(|expr| interval(expr)) {
-                    let taken = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
-                    *expr = super::intervals::span(taken);
-                    by_key = true;
+                spans_in_frame(params, schema)?;
+                let mut keyed = false;
+                for sort in &mut params.order_by {
+                    keyed |= order_key::take(&mut sort.expr, schema)?;
+                    // DataFusion has frames over texts and numbers, not over bytes and times.
+                    let framed: fn(Expr) -> Result<Expr> = match sort.expr.get_type(schema) {
+                        Ok(DataType::Binary) => |bytes| Ok(declared::named("encode")?.call(vec![bytes, lit("hex")])),
+                        Ok(DataType::Time64(_)) => |time| Ok(Expr::Cast(Cast::new(Box::new(time), DataType::Int64))),
+                        _ => continue,
+                    };
+                    sort.expr = framed(std::mem::replace(&mut sort.expr, Expr::Literal(ScalarValue::Null, None)))?;
+                    keyed = true;
                 }
-                for sort in &mut function.params.order_by {
-                    if is_jsonb(&sort.expr, schema) {
-                        take_jsonb_key(&mut sort.expr)?;
-                        by_key = true;
-                    }
+                // Arrays are grouped as they are.
+                for expr in params.partition_by.iter_mut().filter(|e| is_jsonb(e, schema) || is_interval(e, schema)) {
+                    keyed |= order_key::take(expr, schema)?;
                 }
-                by_key
+                keyed
+            }
+            Expr::AggregateFunction(call)
+                if call.func.name() == "count"
+                    && call.params.distinct
+                    && call.params.args.iter().any(|e| is_interval(e, schema)) =>
+            {
+                for argument in call.params.args.iter_mut().filter(|e| is_interval(e, schema)) {
+                    order_key::take(argument, schema)?;
+                }
+                true
+            }
+            // What is DISTINCT is put into its order afterwards (`sql/distinct_arrays.rs`).
+            Expr::AggregateFunction(call) if !call.params.distinct => {
+                let mut keyed = false;
+                for sort in &mut call.params.order_by {
+                    keyed |= order_key::take(&mut sort.expr, schema)?;
+                }
+                keyed
             }
             _ => false,
         };
@@ -205,20 +235,78 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Whether these are jsonb, beside literals, to be compared with one another: then by what they say, not by their text.
-fn by_jsonb_key(exprs: Vec<&mut Expr>, schema: &DFSchema) -> Result<bool> {
-    let untyped = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _));
-    let mut any = false;
-    for expr in exprs.iter().filter(|e| !untyped(e)) {
-        if !is_jsonb(expr, schema) {
-            return Ok(false);
+/// Distances in a frame over rows that are in the order of an interval, which is that of its span, or of a time, which is
+/// that of its microseconds.
+fn spans_in_frame(params: &mut WindowFunctionParams, schema: &DFSchema) -> Result<()> {
+    let [sort] = &params.order_by[..] else { return Ok(()) };
+    let frame = &mut params.window_frame;
+    let distance_of = match sort.expr.get_type(schema) {
+        Ok(DataType::Interval(_)) => intervals::nanoseconds,
+        // Of an interval nothing but its time counts.
+        Ok(DataType::Time64(_)) => |interval: IntervalMonthDayNano| i128::from(interval.nanoseconds / 1000),
+        _ => return Ok(()),
+    };
+    if frame.units != WindowFrameUnits::Range {
+        return Ok(());
+    }
+    for bound in [&mut frame.start_bound, &mut frame.end_bound] {
+        let (WindowFrameBound::Preceding(distance) | WindowFrameBound::Following(distance)) = bound else { continue };
+        if let ScalarValue::Utf8(Some(text)) = distance {
+            let interval = parse_interval(text).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            *distance = ScalarValue::Utf8(Some(distance_of(interval).to_string()));
         }
-        any = true;
     }
-    if any {
+    Ok(())
+}
+
+/// BETWEEN of arrays as two comparisons, which know their order.
+fn comparisons_of_arrays(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let array = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::List(_)));
+    match expr {
+        Expr::Between(Between { expr, negated, mut low, mut high })
+            if [&expr, &low, &high].into_iter().any(|e| array(e)) =>
+        {
+            let (mut above, mut below) = (expr.clone(), expr);
+            unite(vec![above.as_mut(), low.as_mut()], schema, Place::Operator(&Operator::GtEq))?;
+            unite(vec![below.as_mut(), high.as_mut()], schema, Place::Operator(&Operator::LtEq))?;
+            let both = above.gt_eq(*low).and(below.lt_eq(*high));
+            Ok(if negated { Expr::Not(Box::new(both)) } else { both })
+        }
+        other => Ok(other),
+    }
+}
+
+/// Whether these are jsonb, or intervals, beside literals, to be compared with one another: then by what they say, not by
+/// their text or parts.
+fn by_key(exprs: Vec<&mut Expr>, schema: &DFSchema) -> Result<bool> {
+    let untyped = |e: &Expr| matches!(e, Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _));
+    let typed: Vec<&&mut Expr> = exprs.iter().filter(|e| !untyped(e)).collect();
+    if typed.is_empty() {
+        return Ok(false);
+    }
+    if typed.iter().all(|e| is_jsonb(e, schema)) {
         exprs.into_iter().try_for_each(take_jsonb_key)?;
+        return Ok(true);
     }
-    Ok(any)
+    if !typed.iter().all(|e| is_interval(e, schema)) {
+        return Ok(false);
+    }
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    for expr in exprs {
+        if let Some(text) = literal_text(expr) {
+            casts::check_literal(text, &interval)?;
+        }
+        if untyped(expr) {
+            cast(expr, &interval);
+        }
+        let taken = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+        *expr = intervals::span(taken);
+    }
+    Ok(true)
+}
+
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Interval(IntervalUnit::MonthDayNano)))
 }
 
 fn is_padded(expr: &Expr, schema: &DFSchema) -> bool {
@@ -294,7 +382,7 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
             },
         };
     }
-    let mut changed = cut_padding(&mut exprs, schema, place)?;
+    let mut changed = cut_padding(&mut exprs, schema, place)? | read_literals(&mut exprs, schema)?;
     if let Some(wanted) = wanted {
         let timestamp = matches!(wanted, DataType::Timestamp(TimeUnit::Microsecond, _));
         for (expr, data_type) in exprs.iter_mut().zip(&types_before) {
@@ -305,6 +393,13 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
                     to
                 }
                 _ if timestamp && *data_type == Some(DataType::Date32) => wanted.clone(),
+                // Numbers beside a real are reals, as results.
+                _ if matches!(place, Place::Result(_))
+                    && wanted.is_floating()
+                    && data_type.as_ref().is_some_and(|t| t.is_numeric() && *t != wanted) =>
+                {
+                    wanted.clone()
+                }
                 _ => continue,
             };
             cast(expr, &to);
@@ -312,6 +407,27 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
         }
     }
     Ok(unite_numbers(exprs, schema) || changed)
+}
+
+/// Reads the literals beside values whose type Arrow does not tell from text: `'A0EE…'` is the uuid `a0ee…`. Whether there
+/// were any.
+fn read_literals(exprs: &mut [&mut Expr], schema: &DFSchema) -> Result<bool> {
+    let told = |e: &Expr| e.to_field(schema).ok().map(|(_, field)| sql_type_of(&field));
+    let typed = exprs.iter().filter(|e| literal_text(e).is_none()).filter_map(|e| told(e));
+    let Some(sql_type) = typed.into_iter().find(|t| matches!(t.as_str(), "uuid" | "json" | "jsonb")) else {
+        return Ok(false);
+    };
+    let field = with_sql_type(Field::new("", DataType::Utf8, true), &sql_type);
+    let mut any = false;
+    for expr in exprs {
+        let Some(text) = literal_text(expr) else { continue };
+        let literal: ArrayRef = Arc::new(StringArray::from(vec![text]));
+        casts::apply(&literal, &Field::new("", DataType::Utf8, true), &field, &Style::default())?;
+        let taken = std::mem::replace(*expr, Expr::Literal(ScalarValue::Null, None));
+        **expr = Expr::Cast(Cast { expr: Box::new(taken), field: Arc::new(field.clone()) });
+        any = true;
+    }
+    Ok(any)
 }
 
 /// Takes the padding off char(n) among results that are text; whether there was any. What is compared is looked at where
@@ -352,12 +468,18 @@ fn cast(expr: &mut Expr, to: &DataType) {
     let taken = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
     *expr = match taken {
         // A number's literal stays one, for what looks for literals.
-        Expr::Literal(value, metadata) if *to == DataType::Float64 && is_numeric(&value.data_type()) => {
-            match value.cast_to(to) {
+        Expr::Literal(value, metadata) if is_float(to) && is_numeric(&value.data_type()) => {
+            match nearest_float(&value, to) {
                 Ok(float) => Expr::Literal(float, metadata),
                 Err(_) => Expr::Cast(Cast::new(Box::new(Expr::Literal(value, metadata)), to.clone())),
             }
         }
         other => Expr::Cast(Cast::new(Box::new(other), to.clone())),
     };
+}
+
+fn nearest_float(value: &ScalarValue, to: &DataType) -> Result<ScalarValue> {
+    let (from, to) = (Field::new("", value.data_type(), true), Field::new("", to.clone(), true));
+    let float = casts::apply(&value.to_array()?, &from, &to, &Style::default())?;
+    ScalarValue::try_from_array(&float, 0)
 }

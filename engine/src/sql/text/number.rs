@@ -54,7 +54,11 @@ pub fn write_f64(v: f64, out: &mut Vec<u8>) {
     let mut rest = &mut buffer[..];
     write!(rest, "{v:e}").expect("fits 32 bytes");
     let left = rest.len();
-    layout_float(v.is_finite(), v.is_nan(), v.is_sign_negative(), &buffer[..32 - left], 15, out)
+    let text = &mut buffer[..32 - left];
+    if let Some(even) = even_of_two(text, 15, v) {
+        text[even.0] = even.1;
+    }
+    layout_float(v.is_finite(), v.is_nan(), v.is_sign_negative(), text, 15, out)
 }
 
 pub fn write_f32(v: f32, out: &mut Vec<u8>) {
@@ -62,7 +66,42 @@ pub fn write_f32(v: f32, out: &mut Vec<u8>) {
     let mut rest = &mut buffer[..];
     write!(rest, "{v:e}").expect("fits 32 bytes");
     let left = rest.len();
-    layout_float(v.is_finite(), v.is_nan(), v.is_sign_negative(), &buffer[..32 - left], 6, out)
+    let text = &mut buffer[..32 - left];
+    // Each real is a double precision.
+    if let Some(even) = even_of_two(text, 6, v.into()).filter(|even| reads_as(text, *even, v)) {
+        text[even.0] = even.1;
+    }
+    layout_float(v.is_finite(), v.is_nan(), v.is_sign_negative(), text, 6, out)
+}
+
+/// Where a value lies in the middle of two shortest forms, Postgres writes the one whose last digit is even: 1234568.25 as
+/// a real is 1.2345682e+06. The place of that digit and what it is, if it is another one. Values of fewer than `least`
+/// digits are exact.
+fn even_of_two(text: &[u8], least: usize, v: f64) -> Option<(usize, u8)> {
+    let e = text.iter().position(|b| *b == b'e')?;
+    let digits = text[..e].iter().filter(|b| b.is_ascii_digit()).count();
+    if digits < least || text[e - 1] % 2 == 0 {
+        return None;
+    }
+    // All digits of a double precision are no more than these.
+    let exact = format!("{v:.780e}");
+    let (same, rest) = exact.as_bytes().split_at(e);
+    let end = rest.iter().position(|b| *b == b'e')?;
+    let half = rest[0] == b'5' && rest[1..end].iter().all(|b| *b == b'0');
+    let even = match same[e - 1] {
+        lower if lower % 2 == 0 => lower,
+        b'9' => return None,
+        odd => odd + 1,
+    };
+    let changed = (e - 1, even);
+    (half && (least < 15 || reads_as(text, changed, v))).then_some(changed)
+}
+
+/// Whether a text reads as a value with another digit.
+fn reads_as<T: std::str::FromStr + PartialEq>(text: &[u8], (at, digit): (usize, u8), v: T) -> bool {
+    let mut text = text.to_vec();
+    text[at] = digit;
+    String::from_utf8(text).is_ok_and(|text| text.parse::<T>().is_ok_and(|read| read == v))
 }
 
 /// Turns `-1.25e-7` into Postgres' form; plain digits while -4 <= exponent < `plain_below`.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray, UInt32Array, make_comparator, new_empty_array};
-use arrow::compute::{SortOptions, concat, take};
+use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices, take};
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
 use crate::sql::bounds::check_value;
+use crate::sql::functions::order_key;
 use crate::sql::text::value_to_text;
 
 pub fn all() -> Vec<Declared> {
@@ -136,6 +137,19 @@ pub fn all() -> Vec<Declared> {
                 let any =
                     (0..a.len()).any(|i| a.is_valid(i) && (0..b.len()).any(|j| b.is_valid(j) && same(i, j).is_eq()));
                 Ok(any.into())
+            })],
+        ),
+        // With whether it is descending and whether NULLs come first.
+        function(
+            "mr_array_sort",
+            &[of(&[AnyArray, Boolean, Boolean], SameAs(0), |r| {
+                let items = r.items(0);
+                let options = SortOptions { descending: r.boolean(1), nulls_first: r.boolean(2) };
+                let keys = order_key::of_items(&items, &r.fields[0])?;
+                // What has the same key is put in some order all the same.
+                let columns = [keys.unwrap_or_else(|| items.clone()), items.clone()];
+                let columns = columns.map(|values| SortColumn { values, options: Some(options) });
+                Ok(Value::Items(take(&items, &lexsort_to_indices(&columns, None)?, None)?))
             })],
         ),
         function(

@@ -7,7 +7,7 @@ use arrow::array::{
     UInt32Array, make_comparator,
 };
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, Float64Type, IntervalMonthDayNano, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, Float64Type, IntervalMonthDayNano, TimeUnit};
 use datafusion::error::Result;
 
 use super::Type::*;
@@ -49,8 +49,20 @@ pub fn all() -> Vec<Declared> {
                     Ok(Value::Items(Arc::new(numbers.with_precision_and_scale(38, scale)?)))
                 })
                 .least(2),
-                of(&[Timestamp, Timestamp, Interval], Array("timestamp"), |r| moments(r, None)),
-                of(&[Timestamptz, Timestamptz, Interval], Array("timestamptz"), |r| moments(r, Some(r.style.zone))),
+                // Of dates it is one of timestamps with time zone.
+                of(&[Date, Date, Interval], Array("timestamptz"), |r| {
+                    let midnight = |i: usize| {
+                        let local = i64::from(r.arrays[i].as_primitive::<Date32Type>().value(r.row)) * DAY_US;
+                        local - i64::from(r.style.zone.offset_at_local(local)) * 1_000_000
+                    };
+                    moments(r, midnight(0), midnight(1), Some(r.style.zone))
+                }),
+                of(&[Timestamp, Timestamp, Interval], Array("timestamp"), |r| {
+                    moments(r, r.micros(0), r.micros(1), None)
+                }),
+                of(&[Timestamptz, Timestamptz, Interval], Array("timestamptz"), |r| {
+                    moments(r, r.micros(0), r.micros(1), Some(r.style.zone))
+                }),
             ],
         ),
         function(
@@ -82,6 +94,9 @@ pub fn all() -> Vec<Declared> {
                 }),
                 of(&[Array("double precision"), Array("double precision")], Array("double precision"), |r| {
                     let values = in_order(r);
+                    if values.is_empty() {
+                        return Ok(Value::Null);
+                    }
                     let fractions = r.items(1);
                     let fractions = fractions.as_primitive::<Float64Type>().iter();
                     let found =
@@ -118,6 +133,9 @@ pub fn all() -> Vec<Declared> {
                 }),
                 of(&[AnyArray, Array("double precision")], SameAs(0), |r| {
                     let (items, fractions) = (r.items(0), r.items(1));
+                    if items.null_count() == items.len() {
+                        return Ok(Value::Null);
+                    }
                     let fractions = fractions.as_primitive::<Float64Type>().iter();
                     let found = fractions.map(|fraction| fraction.map_or(Ok(None), |f| first_at(&items, f)));
                     let found = found.collect::<Result<UInt32Array>>()?;
@@ -178,8 +196,8 @@ fn numbers(from: i128, to: i128, step: i128) -> Result<Vec<i128>> {
     }
 }
 
-fn moments<'a>(r: &Row<'a>, zone: Option<Zone>) -> Result<Value<'a>> {
-    let (mut at, to, step) = (r.micros(0), r.micros(1), r.interval(2));
+fn moments<'a>(r: &Row<'a>, from: i64, to: i64, zone: Option<Zone>) -> Result<Value<'a>> {
+    let (mut at, step) = (from, r.interval(2));
     // A month counts 30 days here.
     let length = (i128::from(step.months) * 30 + i128::from(step.days)) * i128::from(DAY_US) * 1000
         + i128::from(step.nanoseconds);

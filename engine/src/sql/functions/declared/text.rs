@@ -118,15 +118,14 @@ pub fn all() -> Vec<Declared> {
                 let mut inside = false;
                 let mut out = String::new();
                 for c in r.text(0).chars() {
-                    match inside {
-                        true => out.extend(c.to_lowercase()),
-                        false => out.extend(c.to_uppercase()),
-                    }
+                    out.push(if inside { lower(c) } else { upper(c) });
                     inside = c.is_alphanumeric();
                 }
                 Ok(out.into())
             })],
         ),
+        function("upper", &[of(&[Text], Text, |r| Ok(r.text(0).chars().map(upper).collect::<String>().into()))]),
+        function("lower", &[of(&[Text], Text, |r| Ok(r.text(0).chars().map(lower).collect::<String>().into()))]),
         function(
             "translate",
             &[of(&[Text, Text, Text], Text, |r| {
@@ -256,6 +255,17 @@ pub fn all() -> Vec<Declared> {
 }
 
 /// The arguments from one on, as texts, those that are not NULL.
+/// A letter that is one letter in capitals too: `ß` stays.
+fn upper(c: char) -> char {
+    let mut capitals = c.to_uppercase();
+    if capitals.len() == 1 { capitals.next().unwrap_or(c) } else { c }
+}
+
+fn lower(c: char) -> char {
+    let mut small = c.to_lowercase();
+    if small.len() == 1 { small.next().unwrap_or(c) } else { c }
+}
+
 fn joined(r: &Row, from: usize, between: &str) -> Result<String> {
     let mut out = String::new();
     for (n, text) in (from..r.len()).filter_map(|i| r.written(i)).enumerate() {

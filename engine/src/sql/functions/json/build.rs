@@ -9,7 +9,7 @@ use super::tree::{self, quoted};
 use crate::sql::bounds::check_value;
 use crate::sql::functions::declared::{Row, Value, fail};
 use crate::sql::text::{Style, value_to_text};
-use crate::sql::types::sql_type_of;
+use crate::sql::types::{sql_type_of, with_sql_type};
 
 /// What is between the pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub fn value(field: &Field, array: &ArrayRef, row: usize, form: Form, style: &St
         }
         t if t.is_numeric() => text(),
         DataType::List(item) => {
+            // The type of the items is told by that of the array.
+            let tagged = sql_type_of(field).strip_suffix("[]").map(|of| with_sql_type(item.as_ref().clone(), of));
+            let item = tagged.as_ref().unwrap_or(item);
             let items = array.as_list::<i32>().value(row);
             let pieces = (0..items.len()).map(|i| value(item, &items, i, form, style)).collect::<Result<Vec<_>>>()?;
             format!("[{}]", pieces.join(if form == Form::Jsonb { ", " } else { "," }))
@@ -46,14 +49,7 @@ pub fn value(field: &Field, array: &ArrayRef, row: usize, form: Form, style: &St
                 let name = if unnamed { format!("f{}", i + 1) } else { field.name().clone() };
                 pieces.push((name, value(field, columns.column(i), row, form, style)?));
             }
-            match form {
-                Form::Jsonb => tree::object(pieces),
-                Form::Json => {
-                    let pieces: Vec<String> =
-                        pieces.iter().map(|(key, value)| format!("{}:{value}", quoted(key))).collect();
-                    format!("{{{}}}", pieces.join(","))
-                }
-            }
+            of_fields(pieces, form)
         }
         DataType::Timestamp(_, zone) => {
             let text = text().replacen(' ', "T", 1);
@@ -67,6 +63,17 @@ pub fn value(field: &Field, array: &ArrayRef, row: usize, form: Form, style: &St
             _ => quoted(&text()),
         },
     })
+}
+
+/// A row from its fields.
+fn of_fields(fields: Vec<(String, String)>, form: Form) -> String {
+    match form {
+        Form::Jsonb => tree::object(fields),
+        Form::Json => {
+            let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{}:{value}", quoted(key))).collect();
+            format!("{{{}}}", fields.join(","))
+        }
+    }
 }
 
 /// Without an exponent in jsonb.
@@ -120,6 +127,19 @@ pub fn build_object<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
         }
     }
     .into())
+}
+
+/// `ROW(…)`, whose arguments tell their types.
+pub fn build_row<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
+    let mut bytes = 0;
+    let field = |i| {
+        let value = argument(r, i, form)?;
+        bytes += value.len();
+        check_value(bytes)?;
+        Ok((format!("f{}", i + 1), value))
+    };
+    let fields = (0..r.len()).map(field).collect::<Result<Vec<_>>>()?;
+    Ok(of_fields(fields, form).into())
 }
 
 pub fn build_array<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {

@@ -17,6 +17,7 @@ use arrow::array::AsArray;
 use datafusion::error::Result;
 
 use self::build::Form;
+pub use self::order::keys_of as order_keys;
 use self::tree::{Kind, Node};
 use super::declared::Type::*;
 use super::declared::{Declared, Row, Value, fail, function, of};
@@ -33,14 +34,14 @@ pub fn all() -> Vec<Declared> {
         function(
             "mr_json_get",
             &[
-                of(&[Json, Bigint], SameAs(0), |r| piece(r, |node| node.item(r.integer(1)))),
+                of(&[Json, Bigint], SameAs(0), |r| piece(r, |node| item(r, node))),
                 of(&[Json, Text], SameAs(0), |r| piece(r, |node| node.field(r.text(1)))),
             ],
         ),
         function(
             "mr_json_get_text",
             &[
-                of(&[Json, Bigint], Text, |r| piece_text(r, |node| node.item(r.integer(1)))),
+                of(&[Json, Bigint], Text, |r| piece_text(r, |node| item(r, node))),
                 of(&[Json, Text], Text, |r| piece_text(r, |node| node.field(r.text(1)))),
             ],
         ),
@@ -131,6 +132,8 @@ pub fn all() -> Vec<Declared> {
         function("json_build_object", &[of(&[], Json, |r| build::build_object(r, Form::Json)).rest(Any).nullable()]),
         function("jsonb_build_array", &[of(&[], Jsonb, |r| build::build_array(r, Form::Jsonb)).rest(Any).nullable()]),
         function("json_build_array", &[of(&[], Json, |r| build::build_array(r, Form::Json)).rest(Any).nullable()]),
+        function("mr_jsonb_row", &[of(&[], Jsonb, |r| build::build_row(r, Form::Jsonb)).rest(Any).nullable()]),
+        function("mr_json_row", &[of(&[], Json, |r| build::build_row(r, Form::Json)).rest(Any).nullable()]),
         function(
             "jsonb_object",
             &[
@@ -161,6 +164,16 @@ fn piece<'a>(r: &Row<'a>, of: impl for<'n, 'b> Fn(&'n Node<'b>) -> Option<&'n No
 fn piece_text<'a>(r: &Row<'a>, of: impl for<'n, 'b> Fn(&'n Node<'b>) -> Option<&'n Node<'b>>) -> Result<Value<'a>> {
     let text = document(r, 0)?;
     Ok(of(&tree::parse(&text)?).and_then(Node::as_text).into())
+}
+
+/// What `->` with an index gives: to it a scalar in jsonb is an array of one.
+fn item<'n, 'b>(r: &Row, node: &'n Node<'b>) -> Option<&'n Node<'b>> {
+    let at = r.integer(1);
+    let jsonb = r.fields[0].metadata().get(TYPE_KEY).is_some_and(|t| t == "jsonb");
+    match node.kind {
+        Kind::Array(_) | Kind::Object(_) => node.item(at),
+        _ => (jsonb && matches!(at, 0 | -1)).then_some(node),
+    }
 }
 
 fn follow<'n, 'a>(node: &'n Node<'a>, steps: &[Option<String>]) -> Option<&'n Node<'a>> {

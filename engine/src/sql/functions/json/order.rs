@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::BinaryArray;
+use arrow::array::{ArrayRef, AsArray, BinaryArray};
 use datafusion::error::Result;
 
 use super::tree::{self, Kind, Node, key_order};
@@ -38,9 +38,14 @@ pub fn key<'a>(r: &Row<'a>) -> Result<Value<'a>> {
 
 /// Of each item of an array.
 pub fn keys<'a>(r: &Row<'a>) -> Result<Value<'a>> {
-    let key = |text: Option<String>| text.map(|text| Ok(bytes(&tree::parse(&tree::normal(&text)?)?))).transpose();
-    let keys = r.texts(0).into_iter().map(key).collect::<Result<Vec<_>>>()?;
-    Ok(Value::Items(Arc::new(keys.iter().map(|key| key.as_deref()).collect::<BinaryArray>())))
+    Ok(Value::Items(keys_of(&r.items(0))?))
+}
+
+/// Of each document.
+pub fn keys_of(documents: &ArrayRef) -> Result<ArrayRef> {
+    let key = |text: Option<&str>| text.map(|text| Ok(bytes(&tree::parse(&tree::normal(text)?)?))).transpose();
+    let keys = documents.as_string::<i32>().iter().map(key).collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(keys.iter().map(|key| key.as_deref()).collect::<BinaryArray>()))
 }
 
 fn bytes(node: &Node) -> Vec<u8> {
