@@ -4,10 +4,76 @@ use sqlparser::ast;
 use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
+use super::parse_expression;
 use crate::error::{Error, Result};
 use crate::sql::statement::{Delete, Insert, OnConflict, StatementKind, Update};
 
+/// The columns of a subquery that has one row, each as a value.
+fn columns_of_row(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>> {
+    let name = |i: usize| format!("\"mr value {i}\"");
+    let names: Vec<String> = (1..=width).map(name).collect();
+    let column = |name: &String| {
+        parse_expression(&format!("(SELECT {name} FROM ({query}) AS \"mr row\" ({}))", names.join(", ")))
+    };
+    names.iter().map(column).collect()
+}
+
 impl Cursor<'_> {
+    /// INSERT, UPDATE or DELETE behind a WITH that belongs to it; `None` where a query follows.
+    pub fn change_with(&mut self) -> Result<Option<StatementKind>> {
+        // Read to there and back again: looking ahead counts from here each time.
+        let (mut depth, mut read) = (0usize, 0);
+        let changes = loop {
+            match self.token() {
+                Token::EOF => break false,
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                token if depth == 0 => match super::source::unquoted(token).to_ascii_lowercase().as_str() {
+                    "insert" | "update" | "delete" => break true,
+                    "select" | "values" | "table" => break false,
+                    _ => {}
+                },
+                _ => {}
+            }
+            self.parser.advance_token();
+            read += 1;
+        };
+        (0..read).for_each(|_| self.parser.prev_token());
+        if !changes {
+            return Ok(None);
+        }
+        let with_token = self.parser.peek_token().into();
+        self.expect("with")?;
+        let recursive = self.accept("recursive");
+        let cte_tables = self.comma_separated(|c| c.sqlparser(|p| p.parse_cte()))?;
+        let with = ast::With { with_token, recursive, cte_tables };
+        let word = super::source::unquoted(self.token()).to_ascii_lowercase();
+        Ok(Some(match word.as_str() {
+            "insert" => match self.insert()? {
+                StatementKind::Insert(mut insert) => {
+                    // What the source says itself comes behind, and may name what is before.
+                    if let Some(source) = &mut insert.source {
+                        let own = source.with.take();
+                        let mut all = with;
+                        all.recursive |= own.as_ref().is_some_and(|own| own.recursive);
+                        all.cte_tables.extend(own.into_iter().flat_map(|own| own.cte_tables));
+                        source.with = Some(all);
+                    }
+                    StatementKind::Insert(insert)
+                }
+                other => other,
+            },
+            "update" => match self.update()? {
+                StatementKind::Update(update) => StatementKind::Update(Update { with: Some(with), ..update }),
+                other => other,
+            },
+            _ => match self.delete()? {
+                StatementKind::Delete(delete) => StatementKind::Delete(Delete { with: Some(with), ..delete }),
+                other => other,
+            },
+        }))
+    }
+
     pub fn insert(&mut self) -> Result<StatementKind> {
         self.expect("insert into")?;
         let table = self.name()?;
@@ -81,6 +147,7 @@ impl Cursor<'_> {
             let values = match c.expression()? {
                 ast::Expr::Tuple(values) => values,
                 ast::Expr::Nested(value) => vec![*value],
+                ast::Expr::Subquery(query) => columns_of_row(&query, columns.len())?,
                 _ => return Err(Error::unsupported("assignment of a row other than a list of values")),
             };
             if values.len() != columns.len() {
@@ -123,7 +190,7 @@ impl Cursor<'_> {
         let from = if self.accept("from") { self.from_items()? } else { Vec::new() };
         let filter = self.filter()?;
         let returning = self.returning()?;
-        Ok(StatementKind::Update(Update { table, alias, assignments, from, filter, returning }))
+        Ok(StatementKind::Update(Update { with: None, table, alias, assignments, from, filter, returning }))
     }
 
     pub fn delete(&mut self) -> Result<StatementKind> {
@@ -134,7 +201,7 @@ impl Cursor<'_> {
         let using = if self.accept("using") { self.from_items()? } else { Vec::new() };
         let filter = self.filter()?;
         let returning = self.returning()?;
-        Ok(StatementKind::Delete(Delete { table, alias, using, filter, returning }))
+        Ok(StatementKind::Delete(Delete { with: None, table, alias, using, filter, returning }))
     }
 
     pub fn truncate(&mut self) -> Result<StatementKind> {
