@@ -27,6 +27,7 @@ use sqlparser::ast;
 
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
 use crate::sql::ordered::WithoutRepeats;
+use crate::sql::sorts::MissingSorts;
 use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, rules, types};
 
@@ -140,7 +141,10 @@ fn new_state(settings: &Settings) -> SessionState {
         }
     }));
     let physical = PhysicalOptimizer::new().rules.into_iter();
-    let physical = physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
+    let mut physical: Vec<rules::Physical> =
+        physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
+    let check = physical.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(physical.len());
+    physical.insert(check, Arc::new(MissingSorts));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_optimizer_rules(rules::optimizing(rules))

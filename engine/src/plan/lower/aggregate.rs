@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{AggregateFunction as AggregateExpr, AggregateFunctionParams};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable};
@@ -103,8 +103,12 @@ fn kept_function<'a>(
     }
     let argument = params.args.first().map(|a| a.get_type(input)).transpose().map_err(error_from)?;
     // Of exact numbers Postgres' variance is a numeric.
-    let float = argument.is_some_and(|t| t.is_floating());
+    let float = argument.as_ref().is_some_and(|t| t.is_floating());
+    let interval = matches!(argument, Some(DataType::Interval(_)));
+    let list = matches!(argument, Some(DataType::List(_)));
     let function = match func.name() {
+        "sum" | "avg" if interval => return Ok(None),
+        "min" | "max" if interval || list => return Ok(None),
         "var_pop" if float => AggregateFunction::VarPop,
         "var_samp" if float => AggregateFunction::VarSamp,
         "stddev_pop" if float => AggregateFunction::StddevPop,

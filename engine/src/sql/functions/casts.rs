@@ -56,6 +56,7 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
         (D::Timestamp(_, Some(_)), D::Timestamp(_, None) | D::Date32 | D::Time64(_)) => true,
         (D::Timestamp(_, None), D::Date32 | D::Time64(_)) => true,
         (D::Timestamp(_, None), D::Timestamp(_, Some(_))) | (D::Date32, D::Timestamp(..)) => true,
+        (D::Time64(_), D::Interval(_)) | (D::Interval(_), D::Time64(_)) => true,
         (D::List(from), D::List(to)) => from != to && function(from.data_type(), to).is_some(),
         _ => false,
     };
@@ -250,6 +251,17 @@ impl CastFunction {
                 let midnights: ArrayRef = Arc::new(midnights);
                 let offset = |us| zone.as_ref().map_or(0, |_| -i64::from(style.zone.offset_at_local(us)));
                 Ok(Arc::new(moved(&midnights, offset)?.with_data_type(to.clone())))
+            }
+            (D::Time64(TimeUnit::Microsecond), D::Interval(_)) => {
+                let times = array.as_primitive::<Time64MicrosecondType>();
+                let of = |us: i64| IntervalMonthDayNano::new(0, 0, us * 1000);
+                Ok(Arc::new(times.unary::<_, IntervalMonthDayNanoType>(of)))
+            }
+            // The part of a day that it is beyond whole ones.
+            (D::Interval(IntervalUnit::MonthDayNano), D::Time64(TimeUnit::Microsecond)) => {
+                let spans = array.as_primitive::<IntervalMonthDayNanoType>();
+                let of = |span: IntervalMonthDayNano| (span.nanoseconds / 1000).rem_euclid(DAY_US);
+                Ok(Arc::new(spans.unary::<_, Time64MicrosecondType>(of)))
             }
             _ => by_arrow(&array, to),
         }
