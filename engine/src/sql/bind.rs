@@ -115,6 +115,11 @@ pub fn bind_finishing(
             Some(spelt_out) => marked(&spelt_out).map_err(|_| error),
             None => Err(error),
         },
+        Err(error) if error.message.contains("Cannot access field") => {
+            let mut named = query.clone();
+            crate::sql::one_name::mark_tables(&mut named);
+            marked(&named).map_err(|_| error)
+        }
         Err(error) if error.code == "42803" => {
             let mut grouped = query.clone();
             match crate::sql::primary_keys::name_columns(&mut grouped, relations) {

@@ -24,6 +24,7 @@ pub mod log;
 pub mod moments;
 mod named_casts;
 mod named_windows;
+mod one_name;
 pub mod ordered;
 pub mod parse;
 pub mod planner;

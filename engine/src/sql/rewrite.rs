@@ -33,7 +33,7 @@ use crate::sql::{
 /// A cube of more columns has more sets than anyone wants.
 const CUBE_MAX: usize = 12;
 /// Stands between a name and the number that makes it differ.
-const MARK: char = '\u{1}';
+pub const MARK: char = '\u{1}';
 
 /// A column's name as the user knows it.
 pub fn plain_name(name: &str) -> &str {
