@@ -4,7 +4,7 @@
 //! enters its own: ΔL ⋈ R + (L + ΔL) ⋈ ΔR, which is the change of L ⋈ R in whatever order batches come.
 //!
 //! The outer, semi, anti and mark kinds keep a count of matches per row of the side that they preserve. A
-//! row whose count leaves or reaches 0 changes its unmatched form:
+//! row whose count has left or reached 0 between the ends of two epochs changes its unmatched form:
 //!
 //! ```text
 //!   LEFT JOIN   l: (1,'a')  no match       out  +1 | 1 | a | NULL
@@ -12,11 +12,14 @@
 //!                                               +1 | 1 | a | x
 //! ```
 //!
+//! That is output when the epoch ends and not as matches come and go: of each change that is taken back in the same epoch
+//! the next outer join would make two, and a chain of them so many as no epoch can bear.
+//!
 //! State: both sides, whole (pruned to the columns that are used). Cost: a probe per changed row, and a
 //! gather per match. An update that has produced [`OUTPUT_ROWS_MAX`] rows pauses, so that one hot key
 //! blocks nobody. Retractions wait for the end of their epoch, when all that they could take back is there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -117,6 +120,10 @@ pub struct SideSpec {
 
 struct Side {
     keyed: KeyedRows,
+    /// The positions from here on are of the open epoch, once it has rows.
+    first_new: Option<u32>,
+    /// Of a counted side: the rows from before the epoch that it has touched, and whether they had matches.
+    touched: BTreeMap<u32, bool>,
     /// By position, where the kind counts matches of this side.
     matches: Option<StateVec<u32>>,
     /// Just restored: the counts have to be made.
@@ -158,6 +165,8 @@ impl Join {
             let s = &spec.sides[port];
             Ok(Side {
                 keyed: KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?,
+                first_new: None,
+                touched: BTreeMap::new(),
                 matches: (spec.kind.counts(port) && !spec.kind.is_lookup()).then(|| StateVec::new_in(Spillable)),
                 restored: false,
                 expiry: s.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
@@ -184,6 +193,9 @@ impl Join {
         }
         if rows.num_rows() == 0 {
             return Ok(());
+        }
+        for side in &mut self.sides {
+            side.first_new.get_or_insert(side.keyed.rows.end());
         }
         let own = &mut self.sides[side].keyed;
         let keys = own.keys(&rows);
@@ -252,7 +264,7 @@ impl Join {
             self.emit(columns, rows.len(), work.sign, out);
         }
         if self.spec.kind.counts(1 - work.side) {
-            self.recount(1 - work.side, &positions, work.sign, out);
+            self.recount(1 - work.side, &positions, work.sign);
         }
         looked_at
     }
@@ -323,63 +335,93 @@ impl Join {
     }
 
     /// Rows of `side` at `positions` won (`sign` +1) or lost a match each.
-    fn recount(&mut self, side: Port, positions: &[u32], sign: i64, out: &mut Output) {
-        let matches = self.sides[side].matches.as_mut().expect("a counted side");
-        let mut turned = Vec::new();
+    fn recount(&mut self, side: Port, positions: &[u32], sign: i64) {
+        let Side { matches, touched, first_new, .. } = &mut self.sides[side];
+        let matches = matches.as_mut().expect("a counted side");
+        let first_new = first_new.unwrap_or_default();
         for &position in positions {
             let count = &mut matches[position as usize];
+            if position < first_new {
+                touched.entry(position).or_insert(*count > 0);
+            }
             if sign > 0 {
                 *count += 1;
-                if *count == 1 {
-                    turned.push(position);
-                }
             } else {
                 *count -= 1;
-                if *count == 0 {
-                    turned.push(position);
-                }
             }
-        }
-        if turned.is_empty() {
-            return;
-        }
-        let rows = self.sides[side].keyed.rows.rows_at(&turned);
-        let now = sign > 0;
-        if self.spec.kind.alone(side, !now) {
-            self.emit_alone(side, &rows, Some(!now), -1, out);
-        }
-        if self.spec.kind.alone(side, now) {
-            self.emit_alone(side, &rows, Some(now), 1, out);
         }
     }
 
-    /// The work has met all of the other side: its rows enter their own, and stand alone where they must.
+    /// The work has met all of the other side: its rows enter their own.
     fn settle(&mut self, work: Work, out: &mut Output) {
         let kind = self.spec.kind;
-        let side = &mut self.sides[work.side];
-        if kind.counts(work.side) {
-            let counts: Vec<u32> = if work.sign > 0 {
-                work.found.clone()
-            } else {
-                let matches = side.matches.as_ref().expect("a counted side");
-                work.positions.iter().map(|&p| matches[p as usize]).collect()
-            };
-            for matched in [false, true] {
-                if kind.alone(work.side, matched) {
-                    let rows: Vec<u32> =
-                        (0..counts.len() as u32).filter(|&r| (counts[r as usize] > 0) == matched).collect();
-                    let rows = if rows.len() == counts.len() { work.rows.clone() } else { take(&work.rows, &rows) };
-                    self.emit_alone(work.side, &rows, Some(matched), work.sign, out);
-                }
+        if kind.is_lookup() {
+            let rows: Vec<u32> = (0..work.found.len() as u32).filter(|&r| work.found[r as usize] == 0).collect();
+            if kind.alone(work.side, false) {
+                self.emit_alone(work.side, &take(&work.rows, &rows), None, work.sign, out);
             }
+            return;
         }
-        if work.sign > 0 && !kind.is_lookup() {
-            let side = &mut self.sides[work.side];
+        let side = &mut self.sides[work.side];
+        if work.sign > 0 {
             side.keyed.append(&work.rows, &work.keys);
             if let Some(matches) = &mut side.matches {
                 matches.extend_from_slice(&work.found);
             }
+        } else if let Some(matches) = &side.matches {
+            let first_new = side.first_new.unwrap_or_default();
+            for &position in work.positions.iter().filter(|&&position| position < first_new) {
+                side.touched.entry(position).or_insert(matches[position as usize] > 0);
+            }
         }
+    }
+
+    /// What rows output by themselves, as it has changed in the epoch.
+    fn settle_alone(&mut self, out: &mut Output) -> Step {
+        let mut budget = OUTPUT_ROWS_MAX;
+        for port in 0..2 {
+            let kind = self.spec.kind;
+            let side = &mut self.sides[port];
+            let Some(matches) = &side.matches else { continue };
+            let Some(first_new) = side.first_new else { continue };
+            // By whether they had or have matches: rows that no longer, and that now stand for themselves.
+            let mut before: [Vec<u32>; 2] = Default::default();
+            let mut now: [Vec<u32>; 2] = Default::default();
+            while budget > 0 {
+                let Some((position, had)) = side.touched.pop_first() else { break };
+                let has = side.keyed.rows.is_live(position).then(|| matches[position as usize] > 0);
+                if has != Some(had) {
+                    before[usize::from(had)].push(position);
+                    has.into_iter().for_each(|has| now[usize::from(has)].push(position));
+                }
+                budget -= 1;
+            }
+            let mut position = first_new;
+            while budget > 0 && position < side.keyed.rows.end() {
+                if side.keyed.rows.is_live(position) {
+                    now[usize::from(matches[position as usize] > 0)].push(position);
+                }
+                position += 1;
+                budget -= 1;
+            }
+            side.first_new = Some(position);
+            let more = !side.touched.is_empty() || position < side.keyed.rows.end();
+            for (positions, sign) in [(before, -1), (now, 1)] {
+                for (matched, positions) in [false, true].into_iter().zip(positions) {
+                    if !kind.alone(port, matched) {
+                        continue;
+                    }
+                    for positions in positions.chunks(PAIRS_PER_BATCH) {
+                        let rows = self.sides[port].keyed.rows.rows_at(positions);
+                        self.emit_alone(port, &rows, Some(matched), sign, out);
+                    }
+                }
+            }
+            if more {
+                return Step::Again;
+            }
+        }
+        Step::Done
     }
 
     /// Of a look-up: right rows come at once, they go and left rows meet them when the epoch ends.
@@ -491,7 +533,11 @@ impl Operator for Join {
             let Some((side, rows)) = self.held.pop() else { break };
             self.enqueue(side, -1, rows, epoch.epoch)?;
         }
+        if let Step::Again = self.settle_alone(out) {
+            return Ok(Step::Again);
+        }
         for side in &mut self.sides {
+            side.first_new = None;
             let kept = side.keyed.publish(epoch.epoch);
             if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
                 *matches = kept_counts(&kept, matches);

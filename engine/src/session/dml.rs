@@ -9,9 +9,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
 use sqlparser::ast;
 
@@ -23,6 +23,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::serve::snapshot::Snapshot;
 use crate::sql::bind::error_from;
+use crate::sql::grouped::names_of;
 use crate::sql::statement::{Delete, Insert, Name, OnConflict, StatementKind, Update};
 use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
@@ -224,7 +225,15 @@ impl Session {
             }
         };
         let answer = self
-            .answer(&relation, insert.alias.as_deref(), "INSERT 0", new, insert.returning.as_deref(), parameters)
+            .answer(
+                &relation,
+                insert.alias.as_deref(),
+                "INSERT 0",
+                new,
+                insert.returning.as_deref(),
+                vec![],
+                parameters,
+            )
             .await?;
         self.write(relation.id, deltas).await?;
         drop(held);
@@ -374,9 +383,14 @@ impl Session {
         check_not_null(&relation, &columns)?;
         let new = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
-        let answer = self
-            .answer(&relation, update.alias.as_deref(), "UPDATE", new, update.returning.as_deref(), parameters)
-            .await?;
+        let others = match &update.returning {
+            Some(_) => self.others(&update.with, &update.from)?,
+            None => Vec::new(),
+        };
+        let others = with_rows(others, &found, width + update.assignments.len())?;
+        let returning = update.returning.as_deref();
+        let answer =
+            self.answer(&relation, update.alias.as_deref(), "UPDATE", new, returning, others, parameters).await?;
         self.write(relation.id, deltas).await?;
         Ok(answer)
     }
@@ -398,11 +412,15 @@ impl Session {
             };
             values.push(ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(format!("__new_{i}")) });
         }
-        rows_query(relation, update.alias.as_deref(), values, &update.from, update.filter.as_ref())
+        values.extend(self.shown(&update.returning, &update.with, &update.from)?);
+        let query = rows_query(relation, update.alias.as_deref(), values, &update.from, update.filter.as_ref())?;
+        Ok(ast::Query { with: update.with.clone(), ..query })
     }
 
     pub(super) fn delete_query(&self, delete: &Delete, relation: &Relation) -> Result<ast::Query> {
-        rows_query(relation, delete.alias.as_deref(), Vec::new(), &delete.using, delete.filter.as_ref())
+        let values = self.shown(&delete.returning, &delete.with, &delete.using)?;
+        let query = rows_query(relation, delete.alias.as_deref(), values, &delete.using, delete.filter.as_ref())?;
+        Ok(ast::Query { with: delete.with.clone(), ..query })
     }
 
     /// UPDATE … FROM and DELETE … USING may find a row several times: the first counts. Rows of a table without a key
@@ -436,12 +454,19 @@ impl Session {
         let found = self.rows_of_planned(&planned, parameters).await?;
         let found = self.first_per_key(&relation, found, !delete.using.is_empty())?;
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-        let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
+        let schema = relation.arrow_schema();
+        let width = schema.fields().len();
+        let old = RecordBatch::try_new_with_options(schema, found.columns()[..width].to_vec(), &options)
             .map_err(Error::internal)?;
         let deltas = vec![Delta::retractions(old.clone())];
-        let answer = self
-            .answer(&relation, delete.alias.as_deref(), "DELETE", old, delete.returning.as_deref(), parameters)
-            .await?;
+        let others = match &delete.returning {
+            Some(_) => self.others(&delete.with, &delete.using)?,
+            None => Vec::new(),
+        };
+        let others = with_rows(others, &found, width)?;
+        let returning = delete.returning.as_deref();
+        let answer =
+            self.answer(&relation, delete.alias.as_deref(), "DELETE", old, returning, others, parameters).await?;
         self.write(relation.id, deltas).await?;
         Ok(answer)
     }
@@ -480,13 +505,19 @@ impl Session {
         tag: &'static str,
         rows: RecordBatch,
         returning: Option<&[ast::SelectItem]>,
+        others: Vec<(Other, RecordBatch)>,
         parameters: &[Argument],
     ) -> Result<Outcome> {
         let Some(items) = returning else { return Ok(Outcome::Done(format!("{tag} {}", rows.num_rows()))) };
-        let query = returning_query(relation, alias, items)?;
+        let beside: Vec<Other> = others.iter().map(|(other, _)| other.clone()).collect();
+        let query = returning_query(relation, alias, items, &beside)?;
         let mut scope = self.scope();
-        let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
-        scope.extra.insert(RETURNED.into(), Arc::new(table));
+        let all = std::iter::once(rows).chain(others.into_iter().map(|(_, rows)| rows));
+        for (i, rows) in all.enumerate() {
+            let rows = if beside.is_empty() { rows } else { numbered(rows)? };
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
+            scope.extra.insert(returned(i), Arc::new(table));
+        }
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, &query, &fields_of(parameters))?;
         let plan = with_parameters(bound.plan, parameters)?;
@@ -499,6 +530,45 @@ impl Session {
         let (schema, rows) = self.run_over(&state, plan, &bound.names, snapshot, Ok).await?;
         let batches = self.collected(rows).await?;
         Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))), tag })
+    }
+
+    /// What FROM or USING has, name by name.
+    fn others(&self, with: &Option<ast::With>, from: &[ast::TableWithJoins]) -> Result<Vec<Other>> {
+        let mut others = Vec::new();
+        for name in names_of(from) {
+            let query = with_parts("SELECT 1", |select| {
+                select.projection = vec![all_of(&name)];
+                select.from = from.to_vec();
+            })?;
+            let query = ast::Query { with: with.clone(), ..query };
+            let scope = self.scope();
+            let state = self.state(&scope)?;
+            let bound = bind_query(&state, &scope, &query, &[])?;
+            let schema = super::query::output_schema(&bound.plan, &bound.names);
+            others.push(Other { name, schema });
+        }
+        Ok(others)
+    }
+
+    /// Their columns, where RETURNING may show them.
+    fn shown(
+        &self,
+        returning: &Option<Vec<ast::SelectItem>>,
+        with: &Option<ast::With>,
+        from: &[ast::TableWithJoins],
+    ) -> Result<Vec<ast::SelectItem>> {
+        if returning.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut shown = Vec::new();
+        for (i, other) in self.others(with, from)?.iter().enumerate() {
+            for (j, field) in other.schema.fields().iter().enumerate() {
+                let ident = |name: &str| ast::Ident::with_quote('"', name);
+                let expr = ast::Expr::CompoundIdentifier(vec![ident(&other.name), ident(field.name())]);
+                shown.push(ast::SelectItem::ExprWithAlias { expr, alias: ident(&format!("__other_{i}_{j}")) });
+            }
+        }
+        Ok(shown)
     }
 
     /// The types of parameters that stand in ON CONFLICT, added to those known.
@@ -525,11 +595,20 @@ impl Session {
         table: &Name,
         alias: Option<&str>,
         items: &[ast::SelectItem],
+        with: &Option<ast::With>,
+        from: &[ast::TableWithJoins],
     ) -> Result<SchemaRef> {
         let relation = self.relation(table)?;
-        let query = returning_query(&relation, alias, items)?;
+        let others = self.others(with, from)?;
+        let query = returning_query(&relation, alias, items, &others)?;
         let mut scope: Scope = self.scope();
-        scope.extra.insert(RETURNED.into(), no_rows(&relation)?);
+        let all = std::iter::once(relation.arrow_schema()).chain(others.iter().map(|other| other.schema.clone()));
+        for (i, schema) in all.enumerate() {
+            let rows = RecordBatch::new_empty(schema);
+            let rows = if others.is_empty() { rows } else { numbered(rows)? };
+            let table = MemTable::try_new(rows.schema(), vec![vec![]]).map_err(error_from)?;
+            scope.extra.insert(returned(i), Arc::new(table));
+        }
         let state = self.state(&scope)?;
         let bound = bind_query(&state, &scope, &query, &[])?;
         Ok(super::query::output_schema(&bound.plan, &bound.names))
@@ -566,6 +645,13 @@ impl Session {
         self.create_with(Arc::unwrap_or_clone(relation), rows, false, false).await?;
         Ok(Some(count))
     }
+}
+
+/// `t.*`
+fn all_of(name: &str) -> ast::SelectItem {
+    let name = ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]);
+    let kind = ast::SelectItemQualifiedWildcardKind::ObjectName(name);
+    ast::SelectItem::QualifiedWildcard(kind, ast::WildcardAdditionalOptions::default())
 }
 
 /// A text of ours with the user's own parts put in as they were parsed, so that their errors have places.
@@ -685,12 +771,82 @@ fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr
     }
 }
 
-/// The changed rows, apart from their table, which RETURNING may read too.
-const RETURNED: &str = "mr returned";
+/// The changed rows, apart from their table, which RETURNING may read too; and what FROM or USING had beside them.
+fn returned(i: usize) -> String {
+    format!("mr returned {i}")
+}
 
-fn returning_query(relation: &Relation, alias: Option<&str>, items: &[ast::SelectItem]) -> Result<ast::Query> {
-    let (name, alias) = (quoted(RETURNED), quoted(alias.unwrap_or(&relation.name)));
-    with_parts(&format!("SELECT 1 FROM {name} AS {alias}"), |select| select.projection = items.to_vec())
+/// The column that says which rows belong together.
+const RETURNED_ROW: &str = "mr returned row";
+
+fn numbered(rows: RecordBatch) -> Result<RecordBatch> {
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows.num_rows() as i64));
+    let number = Arc::new(Field::new(RETURNED_ROW, DataType::Int64, false));
+    let fields: Vec<FieldRef> = rows.schema().fields().iter().cloned().chain([number]).collect();
+    let columns = rows.columns().iter().cloned().chain([numbers]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)
+}
+
+/// What stands under one name in FROM or USING.
+#[derive(Clone)]
+struct Other {
+    name: String,
+    schema: SchemaRef,
+}
+
+/// Each with its rows among those that were found, in which their columns begin at `at`.
+fn with_rows(others: Vec<Other>, found: &RecordBatch, mut at: usize) -> Result<Vec<(Other, RecordBatch)>> {
+    let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
+    let rows = others.into_iter().map(|other| {
+        let width = other.schema.fields().len();
+        let columns = found.columns()[at..at + width].to_vec();
+        at += width;
+        let rows = RecordBatch::try_new_with_options(relaxed(&other.schema), columns, &options);
+        Ok((other, rows.map_err(Error::internal)?))
+    });
+    rows.collect()
+}
+
+fn returning_query(
+    relation: &Relation,
+    alias: Option<&str>,
+    items: &[ast::SelectItem],
+    others: &[Other],
+) -> Result<ast::Query> {
+    let own = alias.unwrap_or(&relation.name);
+    let mut text = format!("SELECT 1 FROM {} AS {}", quoted(&returned(0)), quoted(own));
+    let row = quoted(RETURNED_ROW);
+    for (i, other) in others.iter().enumerate() {
+        let (table, name) = (quoted(&returned(i + 1)), quoted(&other.name));
+        text.push_str(&format!(" JOIN {table} AS {name} ON {name}.{row} = {}.{row}", quoted(own)));
+    }
+    // All columns but those numbers.
+    let schemas = std::iter::once((own, relation.arrow_schema()))
+        .chain(others.iter().map(|other| (other.name.as_str(), other.schema.clone())));
+    let columns = |of: Option<&str>| -> Vec<ast::SelectItem> {
+        let wanted = schemas.clone().filter(|(name, _)| of.is_none_or(|of| of == *name));
+        let all = wanted.flat_map(|(name, schema)| {
+            let column = |field: &FieldRef| {
+                let ident = |name: &str| ast::Ident::with_quote('"', name);
+                ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(vec![ident(name), ident(field.name())]))
+            };
+            schema.fields().iter().map(column).collect::<Vec<_>>()
+        });
+        all.collect()
+    };
+    let items = items.iter().flat_map(|item| match item {
+        _ if others.is_empty() => vec![item.clone()],
+        ast::SelectItem::Wildcard(_) => columns(None),
+        ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            match crate::sql::parse::name_of(name) {
+                Ok(name) if schemas.clone().any(|(known, _)| known == name.name) => columns(Some(&name.name)),
+                _ => vec![item.clone()],
+            }
+        }
+        other => vec![other.clone()],
+    });
+    let items = items.collect();
+    with_parts(&text, |select| select.projection = items)
 }
 
 fn no_rows(relation: &Relation) -> Result<Arc<MemTable>> {

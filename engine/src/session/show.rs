@@ -325,8 +325,12 @@ impl Session {
             let planned = self.planned(plans, given, || Ok(Cow::Borrowed(query)))?;
             Ok((bind::parameters_known(&planned.plan, given)?, output_schema(&planned.plan, &planned.names)))
         };
-        let returning = |table: &Name, alias: &Option<String>, items: &Option<Vec<sqlparser::ast::SelectItem>>| {
-            items.as_ref().map(|items| self.returning_schema(table, alias.as_deref(), items)).transpose()
+        let returning = |table: &Name,
+                         alias: &Option<String>,
+                         items: &Option<Vec<sqlparser::ast::SelectItem>>,
+                         with: &Option<sqlparser::ast::With>,
+                         from: &[sqlparser::ast::TableWithJoins]| {
+            items.as_ref().map(|items| self.returning_schema(table, alias.as_deref(), items, with, from)).transpose()
         };
         use StatementKind::*;
         let (parameters, columns) = match &statement.kind {
@@ -340,15 +344,17 @@ impl Session {
                     None => given.to_vec(),
                 };
                 let parameters = self.conflict_parameters(insert, parameters)?;
-                (parameters, returning(&insert.table, &insert.alias, &insert.returning)?)
+                (parameters, returning(&insert.table, &insert.alias, &insert.returning, &None, &[])?)
             }
             Update(update) => {
                 let query = self.update_query(update, &*self.relation(&update.table)?)?;
-                (bound(&query)?.0, returning(&update.table, &update.alias, &update.returning)?)
+                let columns = returning(&update.table, &update.alias, &update.returning, &update.with, &update.from)?;
+                (bound(&query)?.0, columns)
             }
             Delete(delete) => {
                 let query = self.delete_query(delete, &*self.relation(&delete.table)?)?;
-                (bound(&query)?.0, returning(&delete.table, &delete.alias, &delete.returning)?)
+                let columns = returning(&delete.table, &delete.alias, &delete.returning, &delete.with, &delete.using)?;
+                (bound(&query)?.0, columns)
             }
             DeclareCursor { statement, .. } => return Ok((self.describe(statement, given, plans)?.0, None)),
             Fetch { cursor, is_move: false, .. } => (vec![], Some(self.cursor_schema(cursor)?)),

@@ -1,4 +1,4 @@
-//! Subqueries where DataFusion has no plan for them, within aggregates and in ON: their values become columns of what is
+//! Subqueries where DataFusion has no plan for them, within aggregates, in ON and in ORDER BY: their values become columns of what is
 //! below.
 //!
 //! ```text
@@ -14,9 +14,9 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{AggregateFunction, Sort};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
 
 use crate::sql::dependent;
 
@@ -49,6 +49,7 @@ pub fn computed(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate),
         LogicalPlan::Join(join) => of_join(join),
+        LogicalPlan::Sort(sort) => of_sort(sort),
         _ => Ok(None),
     }
 }
@@ -74,7 +75,7 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
                 params.args = params.args.into_iter().map(&mut value).collect();
                 params.filter = params.filter.map(|filter| Box::new(value(*filter)));
                 let order = params.order_by.into_iter();
-                params.order_by = order.map(|sort| Sort { expr: value(sort.expr), ..sort }).collect();
+                params.order_by = order.map(|sort| SortExpr { expr: value(sort.expr), ..sort }).collect();
                 let call = Expr::AggregateFunction(AggregateFunction { func, params });
                 Ok(Transformed::new(call, true, TreeNodeRecursion::Jump))
             }
@@ -102,9 +103,53 @@ fn columns_of(expr: &Expr) -> HashSet<Column> {
     columns
 }
 
+/// ORDER BY may name columns that the select list does not show: what names those is computed beside it.
+fn of_sort(sort: &Sort) -> Result<Option<LogicalPlan>> {
+    if !sort.expr.iter().any(|sort| has_subquery(&sort.expr)) {
+        return Ok(None);
+    }
+    let within = |schema: &DFSchemaRef, expr: &Expr| columns_of(expr).iter().all(|column| schema.has_column(column));
+    let (shown, projection) = match sort.input.as_ref() {
+        LogicalPlan::Projection(projection) => (sort.input.schema(), Some(projection)),
+        input => (input.schema(), None),
+    };
+    let (mut above, mut beside) = (Computed::default(), Computed::default());
+    let mut order = Vec::new();
+    for SortExpr { expr, asc, nulls_first } in sort.expr.iter().cloned() {
+        let expr = if !has_subquery(&expr) {
+            expr
+        } else if within(shown, &expr) {
+            above.column(expr)
+        } else if projection.is_some_and(|projection| within(projection.input.schema(), &expr)) {
+            let name = format!("mr beside {}", beside.exprs.len() + 1);
+            beside.exprs.push(expr.alias(&name));
+            Expr::Column(Column::new_unqualified(name))
+        } else {
+            return Ok(None);
+        };
+        order.push(SortExpr { expr, asc, nulls_first });
+    }
+    let input = match projection {
+        Some(projection) if !beside.exprs.is_empty() => {
+            let exprs = projection.expr.iter().cloned().chain(beside.exprs);
+            let plan = LogicalPlanBuilder::from(projection.input.as_ref().clone()).project(exprs)?.build()?;
+            dependent::joined(&plan)?.unwrap_or(plan)
+        }
+        _ => sort.input.as_ref().clone(),
+    };
+    let input = Arc::new(if above.exprs.is_empty() { input } else { above.below(&input)? });
+    let columns = shown.columns().into_iter().map(Expr::Column);
+    let sorted = LogicalPlan::Sort(Sort { expr: order, input, fetch: sort.fetch });
+    LogicalPlanBuilder::from(sorted).project(columns)?.build().map(Some)
+}
+
 fn of_join(join: &Join) -> Result<Option<LogicalPlan>> {
     let Some(filter) = join.filter.as_ref().filter(|filter| has_subquery(filter)) else { return Ok(None) };
-    let within = |schema: &DFSchemaRef, expr: &Expr| columns_of(expr).iter().all(|column| schema.has_column(column));
+    // What comes from further out is there on both sides.
+    let own = |column: &Column| join.left.schema().has_column(column) || join.right.schema().has_column(column);
+    let within = |schema: &DFSchemaRef, expr: &Expr| {
+        columns_of(expr).iter().filter(|column| own(column)).all(|column| schema.has_column(column))
+    };
     let mut sides = [Computed::default(), Computed::default()];
     // The largest parts that are of one side.
     let filter = filter.clone().transform_down(|expr| {

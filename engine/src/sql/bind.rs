@@ -101,13 +101,25 @@ pub fn bind_finishing(
         Err(error) if error.code == "42701" || error.code == "42702" => attempt(query, true).map_err(|_| error),
         other => other,
     };
+    let spelt_out = |query: &ast::Query| {
+        let mut columns = |query: &ast::Query| {
+            let plan = bind_once(state, relations, query, given, false).ok()?;
+            Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
+        };
+        let mut query = query.clone();
+        crate::sql::whole_rows::spell_out(&mut query, &mut columns).then_some(query)
+    };
+    let given_rows = if crate::sql::whole_rows::gives_rows(query) { spelt_out(query) } else { None };
+    let query = given_rows.as_ref().unwrap_or(query);
     let plan = bounds::planning(|| match marked(query) {
-        Err(error) if error.code == "42703" => {
-            let mut spelt_out = query.clone();
-            match crate::sql::whole_rows::spell_out(&mut spelt_out) {
-                true => marked(&spelt_out).map_err(|_| error),
-                false => Err(error),
-            }
+        Err(error) if error.code == "42703" => match spelt_out(query) {
+            Some(spelt_out) => marked(&spelt_out).map_err(|_| error),
+            None => Err(error),
+        },
+        Err(error) if error.message.contains("Cannot access field") => {
+            let mut named = query.clone();
+            crate::sql::one_name::mark_tables(&mut named);
+            marked(&named).map_err(|_| error)
         }
         Err(error) if error.code == "42803" => {
             let mut grouped = query.clone();

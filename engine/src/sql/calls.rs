@@ -17,8 +17,9 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::sql::hypothetical;
 use crate::sql::parse::fold;
-use crate::sql::rewrite::{call, cast, number};
+use crate::sql::rewrite::{call, cast, is_number, number};
 use crate::sql::unnest::{Array, Arrays};
 
 /// A function that returns a set of values.
@@ -164,6 +165,9 @@ pub fn respell(mut function: Function) -> Result<Expr> {
                 _ => None,
             })
         }
+        "lag" | "lead" if function.over.is_some() && !has_literal_offset(&function) => {
+            Ok(renamed(function, if name == "lag" { "mr_lag" } else { "mr_lead" }))
+        }
         "array_agg" => {
             sort_distinct(&mut function);
             Ok(Expr::Function(function))
@@ -173,10 +177,27 @@ pub fn respell(mut function: Function) -> Result<Expr> {
             let list = list_of_doubles();
             ordered_set(with_fractions(function), "mr_percentile_cont").map(|call| typed_argument(call, 0, list))
         }
+        name if hypothetical::NAMES.contains(&name) && !function.within_group.is_empty() => {
+            hypothetical::counted(function, name)
+        }
         "percentile_disc" if !function.within_group.is_empty() => {
             ordered_set(with_fractions(function), "mr_percentile_disc")
         }
         _ => Ok(Expr::Function(function)),
+    }
+}
+
+/// Of lag and lead: none, or one that is written out.
+fn has_literal_offset(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return true };
+    match list.args.get(1) {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(offset))) => match offset {
+            Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } => is_number(expr),
+            Expr::Value(_) => true,
+            Expr::Cast { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
+            _ => false,
+        },
+        _ => true,
     }
 }
 

@@ -29,6 +29,7 @@ use crate::sql::distinct_arrays::DistinctArrays;
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
 use crate::sql::interval_groups::IntervalGroups;
 use crate::sql::ordered::WithoutRepeats;
+use crate::sql::sorts::MissingSorts;
 use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, rules, types};
 
@@ -146,7 +147,10 @@ fn new_state(settings: &Settings) -> SessionState {
         rules.extend(then.map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> { Arc::new(rule) }));
     }
     let physical = PhysicalOptimizer::new().rules.into_iter();
-    let physical = physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
+    let mut physical: Vec<rules::Physical> =
+        physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
+    let check = physical.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(physical.len());
+    physical.insert(check, Arc::new(MissingSorts));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_optimizer_rules(rules::optimizing(rules))

@@ -15,6 +15,7 @@
 //!
 //! `mr_key` makes one value of several that is never NULL, so that NULLs find their answers.
 
+mod outside;
 mod simple;
 
 use std::sync::Arc;
@@ -23,19 +24,22 @@ use arrow::array::BinaryArray;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, ScalarValue};
+use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, ColumnarValue, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit,
     LogicalPlan, LogicalPlanBuilder, Operator, Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    SkipType, SortExpr, Subquery, SubqueryAlias, Union, Volatility, Window, lit,
+    SkipType, SortExpr, Subquery, SubqueryAlias, Union, Volatility, Window, binary_expr, lit,
 };
 
+use self::outside::{mentions, outside, renamed_in};
 use self::simple::{Use, is_simple, use_of};
 use crate::error::Error;
 use crate::sql::functions::row_number;
+
+pub use self::outside::note;
 
 /// Begins the names that tables of outer values have.
 const OUTER: &str = "mr_outer_";
@@ -44,7 +48,7 @@ const NUMBER: &str = "mr_number";
 /// A plan node whose own subqueries, lateral or in expressions, are joins; `None` where DataFusion is left to do it.
 pub fn joined(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     match plan {
-        LogicalPlan::Join(join) => lateral(join, false),
+        LogicalPlan::Join(join) => lateral(join, None),
         LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => values(plan),
         _ => Ok(None),
     }
@@ -54,39 +58,35 @@ fn refused(what: &str) -> DataFusionError {
     DataFusionError::External(Box::new(Error::unsupported(format!("a correlated subquery with {what}"))))
 }
 
-/// The outer columns of a subquery that a plan has.
-fn outer_columns(subquery: &Subquery, plan: &LogicalPlan) -> Vec<Column> {
-    let mut columns: Vec<Column> = Vec::new();
-    for expr in &subquery.outer_ref_columns {
-        if let Expr::OuterReferenceColumn(_, column) = expr
-            && plan.schema().has_column(column)
-            && !columns.contains(column)
-        {
-            columns.push(column.clone());
-        }
-    }
-    columns
+/// The outer columns of a subquery that a plan has; `None` where it takes others too, from further out. Such a subquery
+/// has to wait until those have become columns of the plan.
+fn outer_columns(subquery: &Subquery, plan: &LogicalPlan) -> Result<Option<Vec<Column>>> {
+    let columns: Vec<Column> = outside(&subquery.subquery)?.into_iter().map(|(_, column)| column).collect();
+    let all = columns.iter().all(|column| plan.schema().has_column(column));
+    Ok(all.then_some(columns))
 }
 
-/// `within`: of a subquery that is correlated itself, where DataFusion's rules do not come.
-fn lateral(join: &Join, within: bool) -> Result<Option<LogicalPlan>> {
+/// `within`: of a subquery that is correlated itself, where DataFusion's rules do not come; numbers from there on are free.
+fn lateral(join: &Join, within: Option<usize>) -> Result<Option<LogicalPlan>> {
     let (subquery, alias) = match join.right.as_ref() {
-        LogicalPlan::Subquery(subquery) => (subquery, None),
+        LogicalPlan::Subquery(subquery) => (subquery.subquery.as_ref(), None),
         LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => match input.as_ref() {
-            LogicalPlan::Subquery(subquery) => (subquery, Some(alias.clone())),
-            _ => return Ok(None),
+            LogicalPlan::Subquery(subquery) => (subquery.subquery.as_ref(), Some(alias.clone())),
+            _ => (join.right.as_ref(), None),
         },
-        _ => return Ok(None),
+        // DataFusion takes a LATERAL for an ordinary table if only subqueries in it name columns of the left side.
+        other => (other, None),
     };
-    let outer = outer_columns(subquery, &join.left);
+    let outer: Vec<Column> = outside(subquery)?.into_iter().map(|(_, column)| column).collect();
+    let outer: Vec<Column> = outer.into_iter().filter(|column| join.left.schema().has_column(column)).collect();
     if outer.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
         return Ok(None);
     }
-    if !within && is_simple(&subquery.subquery, &outer, Use::Rows)? {
+    if within.is_none() && is_simple(subquery, &outer, Use::Rows)? {
         return Ok(None);
     }
-    let mut unnesting = Unnesting::new(&join.left, outer, &subquery.subquery)?;
-    let (mut right, mut outer) = unnesting.unnest(&subquery.subquery)?;
+    let mut unnesting = Unnesting::new(&join.left, outer, subquery, within.unwrap_or(0))?;
+    let (mut right, mut outer) = unnesting.unnest(subquery)?;
     if let Some(alias) = alias {
         outer = outer.into_iter().map(|column| Column::new(Some(alias.clone()), column.name)).collect();
         right = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(right), alias)?);
@@ -118,7 +118,7 @@ fn values(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
                 Expr::Exists(Exists { subquery, negated }) => (subquery, Some(*negated)),
                 _ => return Ok(Transformed::no(expr)),
             };
-            let outer = outer_columns(subquery, input);
+            let Some(outer) = outer_columns(subquery, input)? else { return Ok(Transformed::no(expr)) };
             if outer.is_empty() || is_simple(&subquery.subquery, &outer, use_of(exists.is_none()))? {
                 return Ok(Transformed::no(expr));
             }
@@ -127,7 +127,7 @@ fn values(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
                 let rows = count(lit(1i64)).alias("rows");
                 plan = LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), [rows])?.build()?;
             }
-            let mut unnesting = Unnesting::new(input, outer, &plan)?;
+            let mut unnesting = Unnesting::new(input, outer, &plan, 0)?;
             let (value, outer) = unnesting.unnest(&plan)?;
             let alias = format!("{OUTER}value_{number}");
             number += 1;
@@ -178,13 +178,8 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
         let equal = column.eq(x.data);
         let equal = if negated { Expr::IsNotFalse(Box::new(equal)) } else { equal };
         let plan = LogicalPlanBuilder::from(plan).filter(equal)?.build()?;
-        let mut outer_ref_columns = subquery.outer_ref_columns.clone();
-        outer_ref_columns
-            .extend(plan.all_out_ref_exprs().into_iter().filter(|e| !subquery.outer_ref_columns.contains(e)));
-        Ok(Expr::Exists(Exists {
-            subquery: Subquery { subquery: Arc::new(plan), outer_ref_columns, ..subquery },
-            negated,
-        }))
+        let subquery = note(Subquery { subquery: Arc::new(plan), ..subquery })?;
+        Ok(Expr::Exists(Exists { subquery, negated }))
     };
     Ok(match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if matches!(op, Operator::And | Operator::Or) => {
@@ -197,13 +192,12 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
             existing(of, true)?
         }
         Expr::InSubquery(of) if !of.negated && !of.subquery.outer_ref_columns.is_empty() => {
-            let outer = outer_columns(&of.subquery, input);
-            match is_simple(&of.subquery.subquery, &outer, Use::Rows)? {
-                true => Expr::InSubquery(of),
-                false => {
+            match outer_columns(&of.subquery, input)? {
+                Some(outer) if !is_simple(&of.subquery.subquery, &outer, Use::Rows)? => {
                     *changed = true;
                     existing(of, false)?
                 }
+                _ => Expr::InSubquery(of),
             }
         }
         Expr::Not(inner) => match *inner {
@@ -215,38 +209,6 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
         },
         other => other,
     })
-}
-
-/// Whether a plan or a subquery in it takes any of these columns from outside.
-fn mentions(plan: &LogicalPlan, outer: &[Column]) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                found |= matches!(expr, Expr::OuterReferenceColumn(_, column) if outer.contains(column));
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(found)
-}
-
-/// The same for the expressions of a node alone.
-fn own_mentions(plan: &LogicalPlan, outer: &[Column]) -> Result<bool> {
-    let mut found = false;
-    for expr in plan.expressions() {
-        expr.apply(|expr| {
-            found |= match expr {
-                Expr::OuterReferenceColumn(_, column) => outer.contains(column),
-                Expr::ScalarSubquery(subquery)
-                | Expr::Exists(Exists { subquery, .. })
-                | Expr::InSubquery(InSubquery { subquery, .. }) => mentions(&subquery.subquery, outer)?,
-                _ => false,
-            };
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-    }
-    Ok(found)
 }
 
 /// A number that no table of outer values in a plan has.
@@ -263,6 +225,43 @@ fn next_number(plan: &LogicalPlan) -> usize {
     next
 }
 
+/// More nodes than this are rather not read twice.
+const LARGE: usize = 100;
+
+fn size_of(plan: &LogicalPlan) -> usize {
+    let mut nodes = 0;
+    let _ = plan.apply_with_subqueries(|_| {
+        nodes += 1;
+        Ok(if nodes > LARGE { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    nodes
+}
+
+/// The part of a plan that has the values of these columns: an outer join adds none to the side that it keeps. An inner
+/// join takes some away, for which the subquery then is asked in vain; of a `large` plan that is the lesser evil, since
+/// each subquery after another one doubles what is before it.
+fn source_of<'a>(plan: &'a LogicalPlan, outer: &[Column], large: bool) -> &'a LogicalPlan {
+    let has_all = |plan: &LogicalPlan| outer.iter().all(|column| plan.schema().has_column(column));
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let kept =
+                |column: &Column| projection.expr.iter().any(|e| matches!(e, Expr::Column(own) if own == column));
+            match outer.iter().all(kept) {
+                true => source_of(&projection.input, outer, large),
+                false => plan,
+            }
+        }
+        LogicalPlan::Join(join) => match join.join_type {
+            JoinType::Left if has_all(&join.left) => source_of(&join.left, outer, large),
+            JoinType::Right if has_all(&join.right) => source_of(&join.right, outer, large),
+            JoinType::Inner if large && has_all(&join.left) => source_of(&join.left, outer, large),
+            JoinType::Inner if large && has_all(&join.right) => source_of(&join.right, outer, large),
+            _ => plan,
+        },
+        _ => plan,
+    }
+}
+
 struct Unnesting {
     outer: Vec<Column>,
     /// The distinct outer values, after the key that stands for them.
@@ -274,13 +273,14 @@ struct Unnesting {
 type Unnested = (LogicalPlan, Vec<Column>);
 
 impl Unnesting {
-    fn new(left: &LogicalPlan, outer: Vec<Column>, subquery: &LogicalPlan) -> Result<Self> {
-        let number = next_number(left).max(next_number(subquery));
+    fn new(left: &LogicalPlan, outer: Vec<Column>, subquery: &LogicalPlan, least: usize) -> Result<Self> {
+        let number = next_number(left).max(next_number(subquery)).max(least);
         // Names of its own: a subquery in a subquery has the outer values of both.
         let columns =
             outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{number}_{i}")));
         let columns: Vec<Expr> = [key(&outer).alias(format!("mr_key_{number}"))].into_iter().chain(columns).collect();
-        let values = LogicalPlanBuilder::from(left.clone()).project(columns)?.distinct()?.build()?;
+        let source = source_of(left, &outer, size_of(left) > LARGE);
+        let values = LogicalPlanBuilder::from(source.clone()).project(columns)?.distinct()?.build()?;
         Ok(Unnesting { outer, values, number })
     }
 
@@ -296,6 +296,13 @@ impl Unnesting {
         let values = LogicalPlanBuilder::from(self.values.clone()).alias(alias)?.build()?;
         let columns = values.schema().columns();
         Ok((values, columns))
+    }
+
+    /// Subqueries in a node that took columns from further out can be joined now.
+    fn with_values(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let Some(joined) = values(&plan)? else { return Ok(plan) };
+        self.number = self.number.max(next_number(&joined));
+        Ok(joined)
     }
 
     fn unnest(&mut self, plan: &LogicalPlan) -> Result<Unnested> {
@@ -320,12 +327,14 @@ impl Unnesting {
                 });
                 let exprs = exprs.collect::<Result<Vec<_>>>()?;
                 let exprs = outer.iter().cloned().map(Expr::Column).chain(exprs).collect();
-                Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?), outer))
+                let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?);
+                Ok((self.with_values(plan)?, outer))
             }
             LogicalPlan::Filter(filter) => {
                 let (input, outer) = self.unnest(&filter.input)?;
                 let predicate = self.replace(filter.predicate.clone(), &outer, &input)?.data;
-                Ok((LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?), outer))
+                let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
+                Ok((self.with_values(plan)?, outer))
             }
             LogicalPlan::SubqueryAlias(alias) => {
                 let (input, outer) = self.unnest(&alias.input)?;
@@ -377,8 +386,11 @@ impl Unnesting {
                 let exprs = exprs.collect::<Result<Vec<_>>>()?;
                 Ok((LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?), outer))
             }
-            LogicalPlan::Join(join) => match lateral(join, true)? {
-                Some(joined) => self.unnest(&joined),
+            LogicalPlan::Join(join) => match lateral(join, Some(self.number + 1))? {
+                Some(joined) => {
+                    self.number = self.number.max(next_number(&joined));
+                    self.unnest(&joined)
+                }
                 None => self.join(join),
             },
             // LATERAL by itself.
@@ -386,11 +398,9 @@ impl Unnesting {
             LogicalPlan::Union(union) => {
                 let mut inputs = Vec::new();
                 for input in &union.inputs {
-                    inputs.push(Arc::new(self.unnest(input)?.0));
+                    inputs.push(self.unnest(input)?.0);
                 }
-                let union = Union::try_new_with_loose_types(inputs)?;
-                let outer = union.schema.columns().into_iter().take(self.outer.len() + 1).collect();
-                Ok((LogicalPlan::Union(union), outer))
+                self.united(inputs)
             }
             LogicalPlan::Unnest(unnest) => {
                 let (input, outer) = self.unnest(&unnest.input)?;
@@ -419,15 +429,28 @@ impl Unnesting {
                         LogicalPlanBuilder::from(input).project(outer.chain(exprs).collect::<Vec<_>>())?.build()?,
                     );
                 }
-                let plan = match rows.len() {
-                    1 => rows.remove(0),
-                    _ => LogicalPlan::Union(Union::try_new_with_loose_types(rows.into_iter().map(Arc::new).collect())?),
-                };
-                let outer = plan.schema().columns().into_iter().take(self.outer.len() + 1).collect();
-                Ok((plan, outer))
+                self.united(rows)
             }
             other => Err(refused(&other.display().to_string())),
         }
+    }
+
+    /// The rows of all of them; the outer values get a qualifier, which a union takes off.
+    fn united(&mut self, mut inputs: Vec<LogicalPlan>) -> Result<Unnested> {
+        let plan = match inputs.len() {
+            1 => inputs.remove(0),
+            _ => LogicalPlan::Union(Union::try_new_with_loose_types(inputs.into_iter().map(Arc::new).collect())?),
+        };
+        let alias = TableReference::bare(format!("{OUTER}{}", self.number));
+        self.number += 1;
+        let mut columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let mut outer = Vec::new();
+        for column in columns.iter_mut().take(self.outer.len() + 1) {
+            let Expr::Column(own) = column.clone() else { continue };
+            outer.push(Column::new(Some(alias.clone()), own.name.clone()));
+            *column = Expr::Column(own.clone()).alias_qualified(Some(alias.clone()), own.name);
+        }
+        Ok((LogicalPlanBuilder::from(plan).project(columns)?.build()?, outer))
     }
 
     /// The first rows for each set of outer values, by their number.
@@ -479,7 +502,8 @@ impl Unnesting {
         });
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
         let exprs: Vec<Expr> = outer.iter().cloned().map(Expr::Column).chain(exprs).collect();
-        Ok((LogicalPlanBuilder::from(plan).project(exprs)?.build()?, outer))
+        let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
+        Ok((self.with_values(plan)?, outer))
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Unnested> {
@@ -541,12 +565,14 @@ impl Unnesting {
             produce_one_row: false,
             schema: Arc::new(both),
         });
-        let equal = join.on.iter().map(|(l, r)| l.clone().eq(r.clone()));
+        // Those of INTERSECT and EXCEPT are equal where both are NULL too.
+        let op = match join.null_equality {
+            NullEquality::NullEqualsNull => Operator::IsNotDistinctFrom,
+            NullEquality::NullEqualsNothing => Operator::Eq,
+        };
+        let equal = join.on.iter().map(|(l, r)| binary_expr(l.clone(), op, r.clone()));
         let own = of_left.first().zip(of_right.first());
         let own = own.map(|(l, r)| Expr::Column(l.clone()).eq(Expr::Column(r.clone())));
-        if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty() {
-            return Err(refused("INTERSECT or EXCEPT"));
-        }
         let conditions = equal.chain(join.filter.iter().cloned()).map(|e| Ok(self.replace(e, &outer, &both)?.data));
         let conditions = conditions.collect::<Result<Vec<_>>>()?.into_iter().chain(own).collect::<Vec<_>>();
         let columns = outer.iter().cloned().chain(join.schema.columns()).map(Expr::Column).collect::<Vec<_>>();
@@ -566,30 +592,11 @@ impl Unnesting {
     /// outer columns, under that name.
     fn replace(&self, expr: Expr, outer: &[Column], input: &LogicalPlan) -> Result<Transformed<Expr>> {
         let of = |column: &Column| self.outer.iter().position(|o| o == column).map(|i| outer[i + 1].clone());
-        let within = |subquery: Subquery| -> Result<Subquery> {
-            if !mentions(&subquery.subquery, &self.outer)? {
-                return Ok(subquery);
-            }
-            let plan = subquery.subquery.as_ref().clone().transform_up_with_subqueries(|node| {
-                node.map_expressions(|expr| {
-                    expr.transform(|expr| match &expr {
-                        Expr::OuterReferenceColumn(field, column) => Ok(match of(column) {
-                            Some(own) => Transformed::yes(Expr::OuterReferenceColumn(field.clone(), own)),
-                            None => Transformed::no(expr),
-                        }),
-                        _ => Ok(Transformed::no(expr)),
-                    })
-                })
-            })?;
-            let mut outer_ref_columns = subquery.outer_ref_columns.clone();
-            for expr in &mut outer_ref_columns {
-                if let Expr::OuterReferenceColumn(_, column) = expr
-                    && let Some(own) = of(column)
-                {
-                    *column = own;
-                }
-            }
-            Ok(Subquery { subquery: Arc::new(plan.data), outer_ref_columns, ..subquery })
+        let names = self.outer.iter().cloned().zip(outer.iter().skip(1).cloned());
+        let names: Vec<_> = names.filter(|(column, _)| !input.schema().has_column(column)).collect();
+        let within = |subquery: Subquery| match mentions(&subquery.subquery, &self.outer)? {
+            true => renamed_in(subquery, &names),
+            false => Ok(subquery),
         };
         expr.transform_down(|expr| {
             Ok(match expr {

@@ -12,7 +12,7 @@ use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 use crate::sql::bounds;
 
@@ -27,6 +27,8 @@ thread_local! {
     static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
     /// Whether its text says SYSTEM_TIME. To any other an `at` behind a table is an alias.
     static VERSIONS: Cell<bool> = const { Cell::new(false) };
+    /// Whether its text says NATURAL. In any other a join that comes before the ON of another one is its right side.
+    static NATURAL: Cell<bool> = const { Cell::new(false) };
 }
 
 /// To be called before parsing so many tokens.
@@ -36,8 +38,11 @@ pub fn allow_attempts(tokens: usize) {
 
 /// To be called before parsing them.
 pub fn allow_versions(tokens: &[TokenWithSpan]) {
-    let is = |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::SYSTEM_TIME);
-    VERSIONS.set(tokens.iter().any(|token| is(&token.token)));
+    let says = |keyword: Keyword| {
+        tokens.iter().any(|token| matches!(&token.token, Token::Word(word) if word.keyword == keyword))
+    };
+    VERSIONS.set(says(Keyword::SYSTEM_TIME));
+    NATURAL.set(says(Keyword::NATURAL));
 }
 
 /// Answers as Postgres does.
@@ -71,6 +76,83 @@ fn loose_prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     // In parentheses, as signs beside it would be another operator.
     let of = |expr| Expr::UnaryOp { op, expr: Box::new(Expr::Nested(Box::new(expr))) };
     Some(operand.map(|expr| Expr::Nested(Box::new(of(expr)))))
+}
+
+/// GROUPING SETS among the sets of others: `GROUPING SETS ((a), GROUPING SETS ((b), ()))`.
+fn nested_sets(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
+        Token::Word(word) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    if word(0) != Keyword::GROUPING || word(1) != Keyword::SETS {
+        return None;
+    }
+    (0..2).for_each(|_| {
+        parser.next_token();
+    });
+    let set = |parser: &mut Parser| {
+        if !parser.consume_token(&Token::LParen) {
+            return Ok(vec![parser.parse_expr()?]);
+        }
+        if parser.consume_token(&Token::RParen) {
+            return Ok(Vec::new());
+        }
+        let set = parser.parse_comma_separated(Parser::parse_expr)?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(set)
+    };
+    let sets = |parser: &mut Parser| {
+        parser.expect_token(&Token::LParen)?;
+        let sets = parser.parse_comma_separated(set)?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::GroupingSets(sets))
+    };
+    Some(sets(parser))
+}
+
+/// `x ISNULL` is one for NULL, `x NOTNULL` one for what is not.
+fn is_null_test(word: &Word) -> Option<bool> {
+    match word.keyword {
+        Keyword::NOTNULL => Some(false),
+        _ if word.value.eq_ignore_ascii_case("isnull") => Some(true),
+        _ => None,
+    }
+}
+
+/// `x = ANY (VALUES …)`, where sqlparser sees a call of a function.
+fn any_of_values(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, ParserError>> {
+    let compare_op = match parser.peek_nth_token_ref(0).token {
+        Token::Eq => BinaryOperator::Eq,
+        Token::Neq => BinaryOperator::NotEq,
+        Token::Lt => BinaryOperator::Lt,
+        Token::LtEq => BinaryOperator::LtEq,
+        Token::Gt => BinaryOperator::Gt,
+        Token::GtEq => BinaryOperator::GtEq,
+        _ => return None,
+    };
+    let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
+        Token::Word(word) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let quantifier = word(1);
+    let any = matches!(quantifier, Keyword::ANY | Keyword::SOME);
+    let opens = parser.peek_nth_token_ref(2).token == Token::LParen;
+    if !(any || quantifier == Keyword::ALL) || !opens || word(3) != Keyword::VALUES {
+        return None;
+    }
+    (0..3).for_each(|_| {
+        parser.next_token();
+    });
+    let rows = |parser: &mut Parser| {
+        let rows = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(Box::new(Expr::Subquery(rows)))
+    };
+    let left = Box::new(left.clone());
+    Some(rows(parser).map(|right| match any {
+        true => Expr::AnyOp { left, compare_op, right, is_some: quantifier == Keyword::SOME },
+        false => Expr::AllOp { left, compare_op, right },
+    }))
 }
 
 impl MillraceDialect {
@@ -111,7 +193,12 @@ impl Dialect for MillraceDialect {
         POSTGRES.is_custom_operator_part(ch)
     }
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        POSTGRES.get_next_precedence(parser)
+        match &parser.peek_nth_token_ref(0).token {
+            Token::Word(word) if word.quote_style.is_none() && is_null_test(word).is_some() => {
+                Some(Ok(self.prec_value(Precedence::Is)))
+            }
+            _ => POSTGRES.get_next_precedence(parser),
+        }
     }
     fn prec_value(&self, precedence: Precedence) -> u8 {
         POSTGRES.prec_value(precedence)
@@ -123,13 +210,24 @@ impl Dialect for MillraceDialect {
             left if left % 1024 == 0 && bounds::check().is_err() => Some(Err(ParserError::RecursionLimitExceeded)),
             left => {
                 ATTEMPTS.set(left - 1);
-                sign_of_signed(parser).or_else(|| loose_prefix(parser))
+                sign_of_signed(parser).or_else(|| loose_prefix(parser)).or_else(|| nested_sets(parser))
             }
         }
     }
-    /// `BETWEEN SYMMETRIC`, whose bounds may come in either order; ASYMMETRIC says what holds anyway. `IS DISTINCT FROM`,
+    /// ISNULL and NOTNULL; ANY and ALL of VALUES; `BETWEEN SYMMETRIC`, whose bounds may come in either order; ASYMMETRIC says what holds anyway. `IS DISTINCT FROM`,
     /// which ends where AND and OR begin.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        if let Token::Word(word) = &parser.peek_nth_token_ref(0).token
+            && word.quote_style.is_none()
+            && let Some(null) = is_null_test(word)
+        {
+            parser.next_token();
+            let of = Box::new(expr.clone());
+            return Some(Ok(if null { Expr::IsNull(of) } else { Expr::IsNotNull(of) }));
+        }
+        if let Some(compared) = any_of_values(parser, expr) {
+            return Some(compared);
+        }
         let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
             Token::Word(word) if word.quote_style.is_none() => word.keyword,
             _ => Keyword::NoKeyword,
@@ -174,6 +272,9 @@ impl Dialect for MillraceDialect {
                 false => between(&low, &high),
             }
         }))
+    }
+    fn supports_left_associative_joins_without_parens(&self) -> bool {
+        NATURAL.get()
     }
     fn supports_table_versioning(&self) -> bool {
         VERSIONS.get()

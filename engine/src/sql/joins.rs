@@ -269,7 +269,14 @@ impl Joins<'_> {
                 let expr = match kept {
                     Kept::Left => l.expr,
                     Kept::Right => r.expr,
-                    Kept::Both => call("coalesce", vec![l.expr, r.expr]),
+                    // Of several joins the first one that is known: one in the other would be looked at twice each.
+                    Kept::Both => match &l.expr {
+                        Expr::Function(before) if before.name.to_string() == "coalesce" => {
+                            let sides = crate::sql::calls::arguments(before).unwrap_or_default();
+                            call("coalesce", sides.into_iter().chain([r.expr]).collect())
+                        }
+                        _ => call("coalesce", vec![l.expr, r.expr]),
+                    },
                 };
                 out.push(Column { name: name.clone(), expr, merged: true });
             }

@@ -27,13 +27,14 @@ use crate::sql::functions::SERIES_ROWS;
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, functions, log, named_windows, quantified, types, unnest, window,
+    aggregate_input, calls, counted_rows, functions, grouped, log, named_windows, quantified, ties, types, unnest,
+    window,
 };
 
 /// A cube of more columns has more sets than anyone wants.
 const CUBE_MAX: usize = 12;
 /// Stands between a name and the number that makes it differ.
-const MARK: char = '\u{1}';
+pub const MARK: char = '\u{1}';
 
 /// A column's name as the user knows it.
 pub fn plain_name(name: &str) -> &str {
@@ -69,10 +70,16 @@ impl VisitorMut for Rewriter {
             return refuse("FOR UPDATE or FOR SHARE");
         }
         if let Some(fetch) = query.fetch.take() {
-            if fetch.with_ties || fetch.percent {
-                return refuse("FETCH … WITH TIES or PERCENT");
+            if fetch.percent {
+                return refuse("FETCH … PERCENT");
             }
             let rows = fetch.quantity.unwrap_or_else(|| Expr::Value(Value::Number("1".into(), false).into()));
+            if fetch.with_ties {
+                if let Err(error) = ties::keep(query, &rows) {
+                    return ControlFlow::Break(Box::new(error));
+                }
+                return self.pre_visit_query(query);
+            }
             let offset = match query.limit_clause.take() {
                 Some(ast::LimitClause::LimitOffset { offset, limit: None, .. }) => offset,
                 None => None,
@@ -94,6 +101,9 @@ impl VisitorMut for Rewriter {
                     _ => {}
                 }
             }
+        }
+        if let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) = &mut query.order_by {
+            items.iter_mut().try_for_each(|item| spell_out_subqueries(&mut item.expr))?;
         }
         aggregate_input::keep_order(query);
         if let Err(error) = check_recursion(query) {
@@ -119,6 +129,9 @@ impl VisitorMut for Rewriter {
         }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             mark_as_of(join)?;
+        }
+        if let Err(error) = grouped::derive(select) {
+            return ControlFlow::Break(Box::new(error));
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
         select.selection.iter_mut().chain(&mut select.having).try_for_each(subqueries::keep_conditions)?;
@@ -303,6 +316,43 @@ fn check_condition(join: &ast::Join) -> ControlFlow<Box<Error>> {
     }
 }
 
+/// ROLLUP, CUBE or GROUPING SETS as one of the sets of GROUPING SETS: the sets that it stands for.
+fn nested_sets(set: &[Expr]) -> Option<Vec<Vec<Expr>>> {
+    let [item] = set else { return None };
+    let parts = |function: &Function| {
+        let of = |expr| if let Expr::Tuple(parts) = expr { parts } else { vec![expr] };
+        calls::arguments(function).map(|arguments| arguments.into_iter().map(of).collect::<Vec<_>>())
+    };
+    match item {
+        Expr::GroupingSets(sets) => Some(sets.clone()),
+        Expr::Function(function) => match function.name.to_string().to_lowercase().as_str() {
+            "rollup" => parts(function).map(|sets| rolled_up(&sets)),
+            "cube" => parts(function).filter(|sets| sets.len() <= CUBE_MAX).map(|sets| cubed(&sets)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn expanded_sets(sets: Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
+    sets.into_iter()
+        .flat_map(|set| match nested_sets(&set) {
+            Some(nested) => expanded_sets(nested),
+            None => vec![set],
+        })
+        .collect()
+}
+
+fn rolled_up(sets: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
+    (0..=sets.len()).rev().map(|n| sets[..n].concat()).collect()
+}
+
+fn cubed(sets: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
+    let n = sets.len();
+    let chosen = |bits: usize| (0..n).filter(move |i| bits >> (n - 1 - i) & 1 == 1).flat_map(|i| sets[i].clone());
+    (0..1usize << n).rev().map(|bits| chosen(bits).collect()).collect()
+}
+
 /// `GROUP BY (a, b), a` is `GROUP BY a, b`; `CUBE ((a, b), c)` and the like are the sets that they mean.
 fn flatten_groups(select: &mut Select) {
     let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return };
@@ -310,15 +360,12 @@ fn flatten_groups(select: &mut Select) {
     for group in groups.drain(..) {
         let parts = match group {
             Expr::Tuple(parts) => parts,
-            Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) => {
-                let prefixes = (0..=sets.len()).rev().map(|n| sets[..n].concat()).collect();
-                vec![Expr::GroupingSets(prefixes)]
-            }
+            Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) => vec![Expr::GroupingSets(rolled_up(&sets))],
             Expr::Cube(sets) if sets.iter().any(|set| set.len() != 1) && sets.len() <= CUBE_MAX => {
-                let n = sets.len();
-                let chosen =
-                    |bits: usize| (0..n).filter(move |i| bits >> (n - 1 - i) & 1 == 1).flat_map(|i| sets[i].clone());
-                vec![Expr::GroupingSets((0..1usize << n).rev().map(|bits| chosen(bits).collect()).collect())]
+                vec![Expr::GroupingSets(cubed(&sets))]
+            }
+            Expr::GroupingSets(sets) if sets.iter().any(|set| nested_sets(set).is_some()) => {
+                vec![Expr::GroupingSets(expanded_sets(sets))]
             }
             other => vec![other],
         };
@@ -352,8 +399,15 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             Some(found) => found,
             None => Expr::InList { expr, list, negated },
         },
-        Expr::AnyOp { right, .. } if is_empty_array(&right) => Expr::Value(Value::Boolean(false).into()),
-        Expr::AllOp { right, .. } if is_empty_array(&right) => Expr::Value(Value::Boolean(true).into()),
+        // Of no elements none is equal, and all are.
+        Expr::AnyOp { left, right, .. } if is_empty_literal(&right) => {
+            let known = Expr::Value(Value::Boolean(false).into());
+            Expr::Nested(Box::new(binary(Expr::IsNull(left), BinaryOperator::And, known)))
+        }
+        Expr::AllOp { left, right, .. } if is_empty_literal(&right) => {
+            let known = Expr::Value(Value::Boolean(true).into());
+            Expr::Nested(Box::new(binary(Expr::IsNull(left), BinaryOperator::Or, known)))
+        }
         // `x = ANY (ARRAY[1, 2])` and `x = ANY ('{1,2}')`, whose items are of what x is.
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, is_some } => match literal_items(&right) {
             Some(list) => Expr::InList { expr: left, list, negated: false },
@@ -389,6 +443,9 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 None => Expr::AllOp { left, compare_op, right },
             },
         },
+        // A row is NULL where all of its fields are, and not NULL where none is.
+        Expr::IsNull(row) if is_row(&row) => each_field(&row, Expr::IsNull),
+        Expr::IsNotNull(row) if is_row(&row) => each_field(&row, Expr::IsNotNull),
         // Whether it is known, and not only whether it is true.
         Expr::IsNull(_)
         | Expr::IsNotNull(_)
@@ -505,6 +562,11 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 return Ok(cast(call("now", Vec::new()), data_type));
             }
             return calls::respell(function);
+        }
+        Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => like_each(expr, BinaryOperator::Or)?,
+        // Read as a call of a function.
+        Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if all_of(pattern).is_some() => {
+            like_each(expr, BinaryOperator::And)?
         }
         Expr::Like { negated, any, expr, pattern, escape_char } => {
             let (pattern, escape_char) = escaped(pattern, escape_char)?;
@@ -715,6 +777,52 @@ fn is_digits(expr: &Expr, digits: &str) -> bool {
     matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
 }
 
+/// The array of `LIKE ALL (array)`.
+fn all_of(pattern: &Expr) -> Option<Expr> {
+    match pattern {
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("all") => {
+            calls::arguments(function).filter(|arguments| arguments.len() == 1).map(|mut all| all.remove(0))
+        }
+        _ => None,
+    }
+}
+
+/// `x LIKE ANY (array)`, the patterns being written out: one LIKE for each. NOT is of each too.
+fn like_each(expr: Expr, and: BinaryOperator) -> Result<Expr> {
+    let one = |item: Expr| match &expr {
+        Expr::Like { negated, expr, escape_char, .. } => Some(Expr::Like {
+            negated: *negated,
+            any: false,
+            expr: expr.clone(),
+            pattern: Box::new(item),
+            escape_char: escape_char.clone(),
+        }),
+        Expr::ILike { negated, expr, escape_char, .. } => Some(Expr::ILike {
+            negated: *negated,
+            any: false,
+            expr: expr.clone(),
+            pattern: Box::new(item),
+            escape_char: escape_char.clone(),
+        }),
+        _ => None,
+    };
+    let patterns = match &expr {
+        Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } => match (pattern.as_ref(), all_of(pattern)) {
+            (_, Some(array)) => literal_items(&array),
+            (Expr::Nested(inner), _) => literal_items(inner),
+            (other, _) => literal_items(other),
+        },
+        _ => None,
+    };
+    let Some(patterns) = patterns else {
+        return Err(Error::unsupported("LIKE ANY and ALL of an array that is not written out"));
+    };
+    let each = patterns.into_iter().filter_map(one).map(rewrite_expr).collect::<Result<Vec<_>>>()?;
+    let all = each.into_iter().reduce(|a, b| binary(a, and.clone(), b));
+    let of_none = Expr::Value(Value::Boolean(and == BinaryOperator::And).into());
+    Ok(Expr::Nested(Box::new(all.unwrap_or(of_none))))
+}
+
 /// `LIKE 'a#%' ESCAPE '#'` is `LIKE 'a\%'`, as DataFusion knows it.
 fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Box<Expr>, Option<ast::ValueWithSpan>)> {
     let escaping = escape.as_ref().and_then(|escape| match &escape.value {
@@ -747,7 +855,7 @@ fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Bo
 }
 
 /// What a row is written of.
-fn fields_of_row(expr: &Expr) -> Option<Vec<Expr>> {
+pub fn fields_of_row(expr: &Expr) -> Option<Vec<Expr>> {
     match expr {
         Expr::Tuple(fields) => Some(fields.clone()),
         Expr::Function(function)
@@ -765,7 +873,7 @@ fn is_row(expr: &Expr) -> bool {
 }
 
 /// Rows are compared field by field, and what is not known of one may leave the whole unknown.
-fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+pub fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
     use BinaryOperator as O;
     let (left, right) = (fields_of_row(left)?, fields_of_row(right)?);
     if left.len() != right.len() || left.is_empty() {
@@ -808,6 +916,14 @@ fn row_in(row: &Expr, list: &[Expr]) -> Option<Expr> {
     }
     let equal = |item| rows_compared(row, &BinaryOperator::Eq, item).map(|equal| Expr::Nested(Box::new(equal)));
     any(list.iter().map(equal).collect::<Option<Vec<_>>>()?)
+}
+
+/// A row of which each field is asked.
+fn each_field(row: &Expr, ask: fn(Box<Expr>) -> Expr) -> Expr {
+    let fields = fields_of_row(row).unwrap_or_default().into_iter();
+    let all = fields.map(|field| ask(Box::new(Expr::Nested(Box::new(field)))));
+    let all = all.reduce(|a, b| binary(a, BinaryOperator::And, b));
+    Expr::Nested(Box::new(all.unwrap_or(Expr::Value(Value::Boolean(true).into()))))
 }
 
 fn is_power(expr: &Expr) -> bool {
@@ -857,10 +973,10 @@ fn literal_items(expr: &Expr) -> Option<Vec<Expr>> {
     if items.is_empty() { None } else { Some(items.into_iter().map(literal).collect()) }
 }
 
-/// `'{}'`, which is of no type.
-fn is_empty_array(expr: &Expr) -> bool {
-    let items = |text| crate::sql::text::nested::split_array(text, false).ok();
-    crate::sql::values::quoted_text(expr).and_then(items).is_some_and(|items| items.is_empty())
+/// `'{}'`, an array of whatever it is compared with.
+fn is_empty_literal(expr: &Expr) -> bool {
+    let items = crate::sql::values::quoted_text(expr).map(|text| crate::sql::text::nested::split_array(text, false));
+    matches!(items, Some(Ok(items)) if items.is_empty())
 }
 
 /// `ARRAY[a, b]::int[]` is `ARRAY[a::int, b::int]::int[]`: each element is cast from what it is. The type is one of as many
@@ -972,7 +1088,7 @@ fn set_in_from(
     arrays.map(|arrays| unnest::lateral(arrays, alias.clone())).transpose()
 }
 
-fn whole_number(expr: &Expr) -> Option<i64> {
+pub fn whole_number(expr: &Expr) -> Option<i64> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
@@ -1104,7 +1220,7 @@ fn name_function_column(name: &ObjectName, alias: &mut Option<TableAlias>) {
 }
 
 /// Gives each item of a SELECT the name that Postgres gives it, and a mark to one that repeats a name.
-fn name_items(select: &mut Select) {
+pub fn name_items(select: &mut Select) {
     let star = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
     let starred: Vec<String> = select
         .projection
@@ -1180,7 +1296,7 @@ fn mark_outermost(body: &mut SetExpr) {
 }
 
 /// The name that Postgres gives a column (`FigureColname`); `None` is `?column?`.
-fn name_of_expr(expr: &Expr) -> Option<String> {
+pub fn name_of_expr(expr: &Expr) -> Option<String> {
     let name = match expr {
         Expr::Identifier(ident) => return Some(fold(ident)),
         Expr::CompoundIdentifier(parts) => return parts.last().map(fold),

@@ -23,7 +23,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::functions_aggregate::min_max::max_udaf;
-use datafusion::logical_expr::expr::{AggregateFunction, Alias};
+use datafusion::logical_expr::expr::{AggregateFunction, Alias, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     AggregateUDF, Cast, ColumnarValue, Distinct, Expr, FetchType, JoinType, LogicalPlan, LogicalPlanBuilder,
@@ -83,7 +83,11 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = plan.map_expressions(|expr| {
             let name = names.save(&expr);
             let single = expr.transform_up(|expr| match expr {
-                Expr::ScalarSubquery(subquery) => single(subquery),
+                Expr::ScalarSubquery(subquery) => single(dependent::note(subquery)?),
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                    let subquery = dependent::note(subquery)?;
+                    Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+                }
                 other => Ok(Transformed::no(other)),
             })?;
             Ok(single.update_data(|expr| name.restore(expr)))

@@ -298,6 +298,8 @@ pub struct OnConflict {
 
 #[derive(Debug, Clone)]
 pub struct Update {
+    /// WITH before it.
+    pub with: Option<ast::With>,
     pub table: Name,
     pub alias: Option<String>,
     pub assignments: Vec<(String, ast::Expr)>,
@@ -309,6 +311,8 @@ pub struct Update {
 
 #[derive(Debug, Clone)]
 pub struct Delete {
+    /// WITH before it.
+    pub with: Option<ast::With>,
     pub table: Name,
     pub alias: Option<String>,
     /// DELETE … USING.

@@ -9,6 +9,7 @@
 //!   x > ALL (SELECT …)                 NOT x <= ANY (SELECT …)
 //!   WHERE (a, b) IN (SELECT …)         WHERE EXISTS (SELECT … WHERE c = a AND d = b)
 //!   WHERE (a, b) NOT IN (SELECT …)     WHERE NOT EXISTS (SELECT … WHERE (c = a AND d = b) IS NOT FALSE)
+//!   (a, b) = (SELECT c, d …)           (SELECT a = c AND b = d …)
 //! ```
 
 use std::ops::ControlFlow;
@@ -19,7 +20,7 @@ use sqlparser::ast::{
 
 use crate::error::Error;
 use crate::sql::parse::{parse_expression, query};
-use crate::sql::rewrite::call_star;
+use crate::sql::rewrite::{call_star, fields_of_row, rows_compared};
 
 type Visit<T = ()> = ControlFlow<Box<Error>, T>;
 
@@ -136,14 +137,51 @@ fn without_parentheses(expr: &Expr) -> &Expr {
     }
 }
 
-/// Rows in a subquery, as a value.
+/// Rows in a subquery, or beside one, as a value.
 pub fn rows_in(expr: &Expr) -> Visit<Option<Expr>> {
     match expr {
         Expr::InSubquery { expr, subquery, negated } if matches!(without_parentheses(expr), Expr::Tuple(_)) => {
             value_of_in(expr, subquery, *negated).map_continue(Some)
         }
+        Expr::BinaryOp { left, op, right } => match (fields_of_row(left), without_parentheses(right)) {
+            (Some(items), Expr::Subquery(subquery)) => {
+                let Some(compared) = rows_compared_to(&items, op) else { return ControlFlow::Continue(None) };
+                parsed(&format!("(SELECT {compared} FROM {})", rows(subquery, items.len()))).map_continue(Some)
+            }
+            _ => ControlFlow::Continue(None),
+        },
+        Expr::AnyOp { left, compare_op, right, .. } => row_beside_any(left, compare_op, right, "max", [2, 1]),
+        Expr::AllOp { left, compare_op, right } => row_beside_any(left, compare_op, right, "min", [0, 1]),
         _ => ControlFlow::Continue(None),
     }
+}
+
+/// A row compared to the columns of a subquery.
+fn rows_compared_to(items: &[Expr], op: &BinaryOperator) -> Option<Expr> {
+    let columns = (1..=items.len()).map(|i| Expr::Identifier(ast::Ident::with_quote('"', format!("mr value {i}"))));
+    rows_compared(&Expr::Tuple(items.to_vec()), op, &Expr::Tuple(columns.collect()))
+}
+
+/// `(a, b) op ANY (SELECT …)`: of the rows' answers (2 true, 1 NULL, 0 false) the one that decides.
+fn row_beside_any(
+    left: &Expr,
+    op: &BinaryOperator,
+    right: &Expr,
+    decides: &str,
+    [decided, unknown]: [u8; 2],
+) -> Visit<Option<Expr>> {
+    let (Some(items), Expr::Subquery(subquery)) = (fields_of_row(left), without_parentheses(right)) else {
+        return ControlFlow::Continue(None);
+    };
+    let Some(compared) = rows_compared_to(&items, op) else { return ControlFlow::Continue(None) };
+    let rows = rows(subquery, items.len());
+    parsed(&format!(
+        "CASE (SELECT {decides}(CASE WHEN {compared} THEN 2 WHEN ({compared}) IS NULL THEN 1 ELSE 0 END) FROM {rows}) \
+         WHEN {decided} THEN {} WHEN {unknown} THEN NULL ELSE {} END",
+        decided == 2,
+        decided != 2
+    ))
+    .map_continue(Some)
 }
 
 /// ANY and ALL with a subquery, as a value; `None` for the two that are IN and NOT IN.
@@ -283,6 +321,10 @@ impl VisitorMut for Values {
     type Break = Box<Error>;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {
+        if let Some(value) = rows_in(expr)? {
+            *expr = value;
+            return ControlFlow::Continue(());
+        }
         if let Some(value) = compared_to_rows(expr)? {
             *expr = value;
             return ControlFlow::Continue(());

@@ -172,15 +172,16 @@ fn kept_function<'a>(
     let argument = params.args.first().map(|a| a.get_type(input)).transpose().map_err(error_from)?;
     // Of exact numbers Postgres' variance is a numeric.
     let float = argument.as_ref().is_some_and(|t| t.is_floating());
-    // Intervals and arrays are ordered by a key, and not as they are.
-    let keyed = argument.is_some_and(|t| matches!(t, DataType::Interval(_) | DataType::List(_)));
+    let interval = matches!(argument, Some(DataType::Interval(_)));
+    let list = matches!(argument, Some(DataType::List(_)));
     let function = match func.name() {
+        "sum" | "avg" if interval => return Ok(None),
+        "min" | "max" if interval || list => return Ok(None),
         "var_pop" if float => AggregateFunction::VarPop,
         "var_samp" if float => AggregateFunction::VarSamp,
         "stddev_pop" if float => AggregateFunction::StddevPop,
         "stddev_samp" if float => AggregateFunction::StddevSamp,
         "count" => AggregateFunction::Count,
-        "min" | "max" | "sum" | "avg" if keyed => return Ok(None),
         "sum" => AggregateFunction::Sum,
         "avg" => AggregateFunction::Avg,
         "min" => AggregateFunction::Min,

@@ -5,7 +5,7 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
-use super::{mentions, own_mentions};
+use super::outside::{mentions, own_mentions, subqueries_mention};
 use crate::sql::types::sql_type_of;
 
 /// What is asked of a plan's rows.
@@ -54,7 +54,7 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
             };
             let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
             let mut correlated = conditions.into_iter().filter(|e| e.contains_outer());
-            let nested = own && !filter.predicate.contains_outer();
+            let nested = subqueries_mention(plan, outer)?;
             let is_having = of == Use::Value && has_aggregate(&filter.input);
             let joins = of == Use::Rows || correlated.all(|e| equalities(&e));
             !nested && !is_having && joins && is_simple(&filter.input, outer, of)?

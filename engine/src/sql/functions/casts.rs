@@ -58,6 +58,7 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
         (D::Timestamp(_, None), D::Date32 | D::Time64(_)) => true,
         (D::Time64(_), D::Interval(IntervalUnit::MonthDayNano)) => true,
         (D::Timestamp(_, None), D::Timestamp(_, Some(_))) | (D::Date32, D::Timestamp(..)) => true,
+        (D::Time64(_), D::Interval(_)) | (D::Interval(_), D::Time64(_)) => true,
         (D::List(from), D::List(to)) => from != to && function(from.data_type(), to).is_some(),
         _ => false,
     };
@@ -316,6 +317,12 @@ impl CastFunction {
                 let midnights: ArrayRef = Arc::new(midnights);
                 let offset = |us| zone.as_ref().map_or(0, |_| -i64::from(style.zone.offset_at_local(us)));
                 Ok(Arc::new(moved(&midnights, offset)?.with_data_type(to.clone())))
+            }
+            // The part of a day that it is beyond whole ones.
+            (D::Interval(IntervalUnit::MonthDayNano), D::Time64(TimeUnit::Microsecond)) => {
+                let spans = array.as_primitive::<IntervalMonthDayNanoType>();
+                let of = |span: IntervalMonthDayNano| (span.nanoseconds / 1000).rem_euclid(DAY_US);
+                Ok(Arc::new(spans.unary::<_, Time64MicrosecondType>(of)))
             }
             _ => by_arrow(&array, to),
         }

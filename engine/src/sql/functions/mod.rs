@@ -13,6 +13,7 @@ mod intervals;
 mod joined;
 mod json;
 mod length;
+mod lenient;
 mod math;
 mod min_max;
 mod now;
@@ -22,6 +23,7 @@ mod ranks;
 mod regression;
 pub mod session;
 mod settle;
+mod shift;
 mod sleep;
 mod steady;
 mod string_agg;
@@ -85,6 +87,10 @@ pub fn register(state: &mut SessionState) {
     for function in scalars {
         state.register_udf(Arc::new(function)).expect(full);
     }
+    let library = lenient::NAMES.iter().filter_map(|name| state.scalar_functions().get(*name).cloned());
+    for function in library.collect::<Vec<_>>() {
+        state.register_udf(Arc::new(lenient::Lenient::new(function).into())).expect(full);
+    }
     weighed::register(state).expect(full);
     uniform::register(state).expect(full);
     doubles::register(state).expect(full);
@@ -105,7 +111,8 @@ pub fn register(state: &mut SessionState) {
     for function in library.collect::<Vec<_>>().into_iter().chain(others.map(Arc::new)) {
         state.register_udaf(Arc::new(steady::Steady::new(function).into())).expect(full);
     }
-    for function in session::all().map(WindowUDF::from).into_iter().chain(ranks::all().map(WindowUDF::from)) {
+    let windows = session::all().map(WindowUDF::from).into_iter().chain(ranks::all().map(WindowUDF::from));
+    for function in windows.chain(shift::all().map(WindowUDF::from)) {
         state.register_udwf(Arc::new(function)).expect(full);
     }
 }

@@ -5,8 +5,8 @@
 //!   Tuesday, 02nd of Jan 2024 03:04:05.000 PM
 //! ```
 //!
-//! A timestamptz is written in the session's zone. Of formats for numbers only those that are made of digits, signs and
-//! separators are known.
+//! A timestamptz is written in the session's zone. Of formats for numbers only those that are made of digits, signs,
+//! separators and EEEE are known.
 
 use std::sync::Arc;
 
@@ -30,9 +30,56 @@ fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
+/// A number as `9.99EEEE` asks for it, with so many digits behind the point: ` 1.23e+04`.
+fn scientific(value: &str, behind: usize) -> String {
+    let (sign, unsigned) = match value.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => (" ", value),
+    };
+    let (mantissa, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+    let zeros = all.iter().take_while(|&&digit| digit == b'0').count();
+    let mut digits = all[zeros..].to_vec();
+    let mut exponent = match digits.is_empty() {
+        true => 0,
+        false => whole.len() as i64 - zeros as i64 - 1 + power.parse::<i64>().unwrap_or(0),
+    };
+    let up = digits.get(behind + 1).is_some_and(|&digit| digit >= b'5');
+    digits.resize(behind + 1, b'0');
+    if up {
+        match digits.iter().rposition(|&digit| digit != b'9') {
+            Some(place) => {
+                digits[place] += 1;
+                digits[place + 1..].fill(b'0');
+            }
+            None => {
+                digits.fill(b'0');
+                digits[0] = b'1';
+                exponent += 1;
+            }
+        }
+    }
+    let digits = String::from_utf8_lossy(&digits);
+    let point = if behind > 0 { "." } else { "" };
+    let direction = if exponent < 0 { '-' } else { '+' };
+    format!("{sign}{}{point}{}e{direction}{:02}", &digits[..1], &digits[1..], exponent.abs())
+}
+
 /// A number in a format: `9` and `0` are its digits, `,` and `G` part thousands, `.` and `D` are the point; `S`, `MI`,
 /// `PL`, `SG` and `PR` say where the sign stands, `FM` leaves blanks and zeros off.
 fn format_number(value: &str, format: &str) -> Result<String> {
+    if let Some(mantissa) = format.to_ascii_uppercase().strip_suffix("EEEE")
+        && value.bytes().any(|b| b.is_ascii_digit())
+    {
+        if mantissa.bytes().any(|b| !matches!(b, b'9' | b'0' | b'.' | b'D')) {
+            let error = Error::syntax("\"EEEE\" is incompatible with other formats");
+            return Err(external(error.detail("It goes with patterns of digits and of the decimal point alone.")));
+        }
+        let digits = |text: &str| text.bytes().filter(|b| matches!(b, b'9' | b'0')).count();
+        let behind = mantissa.split_once(['.', 'D']).map_or(0, |(_, behind)| digits(behind));
+        return Ok(scientific(value, behind));
+    }
     enum Item<'a> {
         Digit { zero: bool },
         Part,

@@ -4,10 +4,86 @@ use sqlparser::ast;
 use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
+use super::parse_expression;
 use crate::error::{Error, Result};
+use crate::sql::rewrite::call;
 use crate::sql::statement::{Delete, Insert, OnConflict, StatementKind, Update};
 
+/// The columns of a subquery that has one row, each as a value.
+fn columns_of_row(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>> {
+    let shown = |item: &ast::SelectItem| {
+        matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
+    };
+    if let ast::SetExpr::Select(select) = query.body.as_ref()
+        && select.projection.iter().all(shown)
+        && select.projection.len() != width
+    {
+        return Err(Error::syntax("number of columns does not match number of values"));
+    }
+    let name = |i: usize| format!("\"mr value {i}\"");
+    let names: Vec<String> = (1..=width).map(name).collect();
+    let column = |name: &String| {
+        parse_expression(&format!("(SELECT {name} FROM ({query}) AS \"mr row\" ({}))", names.join(", ")))
+    };
+    names.iter().map(column).collect()
+}
+
 impl Cursor<'_> {
+    /// INSERT, UPDATE or DELETE behind a WITH that belongs to it; `None` where a query follows.
+    pub fn change_with(&mut self) -> Result<Option<StatementKind>> {
+        // Read to there and back again: looking ahead counts from here each time.
+        let (mut depth, mut read) = (0usize, 0);
+        let changes = loop {
+            match self.token() {
+                Token::EOF => break false,
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                token if depth == 0 => match super::source::unquoted(token).to_ascii_lowercase().as_str() {
+                    "insert" | "update" | "delete" => break true,
+                    "select" | "values" | "table" => break false,
+                    _ => {}
+                },
+                _ => {}
+            }
+            self.parser.advance_token();
+            read += 1;
+        };
+        (0..read).for_each(|_| self.parser.prev_token());
+        if !changes {
+            return Ok(None);
+        }
+        let with_token = self.parser.peek_token().into();
+        self.expect("with")?;
+        let recursive = self.accept("recursive");
+        let cte_tables = self.comma_separated(|c| c.sqlparser(|p| p.parse_cte()))?;
+        let with = ast::With { with_token, recursive, cte_tables };
+        let word = super::source::unquoted(self.token()).to_ascii_lowercase();
+        Ok(Some(match word.as_str() {
+            "insert" => match self.insert()? {
+                StatementKind::Insert(mut insert) => {
+                    // What the source says itself comes behind, and may name what is before.
+                    if let Some(source) = &mut insert.source {
+                        let own = source.with.take();
+                        let mut all = with;
+                        all.recursive |= own.as_ref().is_some_and(|own| own.recursive);
+                        all.cte_tables.extend(own.into_iter().flat_map(|own| own.cte_tables));
+                        source.with = Some(all);
+                    }
+                    StatementKind::Insert(insert)
+                }
+                other => other,
+            },
+            "update" => match self.update()? {
+                StatementKind::Update(update) => StatementKind::Update(Update { with: Some(with), ..update }),
+                other => other,
+            },
+            _ => match self.delete()? {
+                StatementKind::Delete(delete) => StatementKind::Delete(Delete { with: Some(with), ..delete }),
+                other => other,
+            },
+        }))
+    }
+
     pub fn insert(&mut self) -> Result<StatementKind> {
         self.expect("insert into")?;
         let table = self.name()?;
@@ -42,7 +118,7 @@ impl Cursor<'_> {
             return Ok(OnConflict { target, assignments: Vec::new(), filter: None });
         }
         self.expect("do update set")?;
-        let assignments = self.assignments()?;
+        let assignments = self.assignments(None)?;
         let filter = self.filter()?;
         Ok(OnConflict { target, assignments, filter })
     }
@@ -64,16 +140,35 @@ impl Cursor<'_> {
         self.expression().map(Some)
     }
 
-    /// `a = 1, (b, c) = (2, 3)`.
-    fn assignments(&mut self) -> Result<Vec<(String, ast::Expr)>> {
+    /// `a = 1, (b, c) = (2, 3), d[1] = 4`; in an expression a column of `table` is one that is qualified with it.
+    fn assignments(&mut self, table: Option<&str>) -> Result<Vec<(String, ast::Expr)>> {
+        let mut elements: Vec<(String, ast::Expr)> = Vec::new();
         let groups = self.comma_separated(|c| {
             if *c.token() != Token::LParen {
                 let column = c.identifier()?;
+                let element = *c.token() == Token::LBracket;
+                let index = if element { Some(c.subscript()?) } else { None };
                 if matches!(c.token(), Token::Period | Token::LBracket) {
                     return Err(c.error_here(Error::unsupported("assignment to a part of a column")));
                 }
                 c.expect_token(&Token::Eq)?;
-                return Ok(vec![(column, c.expression()?)]);
+                let value = c.expression()?;
+                let Some(index) = index else { return Ok(vec![(column, value)]) };
+                // Of several elements of an array each is set in what the one before has left.
+                let before = elements.iter().position(|(known, _)| *known == column);
+                let array = match before {
+                    Some(before) => elements.swap_remove(before).1,
+                    None => {
+                        let names = table.into_iter().chain([column.as_str()]);
+                        let parts = names.map(|name| ast::Ident::with_quote('"', name)).collect();
+                        match table {
+                            Some(_) => ast::Expr::CompoundIdentifier(parts),
+                            None => ast::Expr::Identifier(ast::Ident::with_quote('"', column.as_str())),
+                        }
+                    }
+                };
+                elements.push((column, call("mr_array_set", vec![array, index, value])));
+                return Ok(Vec::new());
             }
             let columns = c.identifiers()?;
             c.expect_token(&Token::Eq)?;
@@ -81,6 +176,7 @@ impl Cursor<'_> {
             let values = match c.expression()? {
                 ast::Expr::Tuple(values) => values,
                 ast::Expr::Nested(value) => vec![*value],
+                ast::Expr::Subquery(query) => columns_of_row(&query, columns.len())?,
                 _ => return Err(Error::unsupported("assignment of a row other than a list of values")),
             };
             if values.len() != columns.len() {
@@ -88,13 +184,24 @@ impl Cursor<'_> {
             }
             Ok(columns.into_iter().zip(values).collect())
         })?;
-        let assignments: Vec<(String, ast::Expr)> = groups.into_iter().flatten().collect();
+        let assignments: Vec<(String, ast::Expr)> = groups.into_iter().flatten().chain(elements).collect();
         for (i, (column, _)) in assignments.iter().enumerate() {
             if assignments[..i].iter().any(|(other, _)| other == column) {
                 return Err(Error::syntax(format!("multiple assignments to same column \"{column}\"")));
             }
         }
         Ok(assignments)
+    }
+
+    /// `[i]`
+    fn subscript(&mut self) -> Result<ast::Expr> {
+        self.expect_token(&Token::LBracket)?;
+        let index = self.expression()?;
+        if *self.token() == Token::Colon {
+            return Err(self.error_here(Error::unsupported("assignment to a slice of an array")));
+        }
+        self.expect_token(&Token::RBracket)?;
+        Ok(index)
     }
 
     /// `[AS] alias`, unless one of `stops` comes.
@@ -119,11 +226,11 @@ impl Cursor<'_> {
         let table = self.name()?;
         let alias = self.alias(&["set"])?;
         self.expect("set")?;
-        let assignments = self.assignments()?;
+        let assignments = self.assignments(Some(alias.as_deref().unwrap_or(&table.name)))?;
         let from = if self.accept("from") { self.from_items()? } else { Vec::new() };
         let filter = self.filter()?;
         let returning = self.returning()?;
-        Ok(StatementKind::Update(Update { table, alias, assignments, from, filter, returning }))
+        Ok(StatementKind::Update(Update { with: None, table, alias, assignments, from, filter, returning }))
     }
 
     pub fn delete(&mut self) -> Result<StatementKind> {
@@ -134,7 +241,7 @@ impl Cursor<'_> {
         let using = if self.accept("using") { self.from_items()? } else { Vec::new() };
         let filter = self.filter()?;
         let returning = self.returning()?;
-        Ok(StatementKind::Delete(Delete { table, alias, using, filter, returning }))
+        Ok(StatementKind::Delete(Delete { with: None, table, alias, using, filter, returning }))
     }
 
     pub fn truncate(&mut self) -> Result<StatementKind> {

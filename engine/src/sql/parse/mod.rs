@@ -141,7 +141,11 @@ impl Cursor<'_> {
         }
         let first = unquoted(self.token()).to_ascii_lowercase();
         match first.as_str() {
-            "select" | "with" | "values" | "table" => self.query_statement(),
+            "with" => match self.change_with()? {
+                Some(change) => Ok(change),
+                None => self.query_statement(),
+            },
+            "select" | "values" | "table" => self.query_statement(),
             "insert" => self.insert(),
             "update" => self.update(),
             "delete" => self.delete(),

@@ -52,8 +52,9 @@ pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<Logic
     if let LogicalPlan::Join(join) = &node
         && let Some((subquery, alias)) = lateral(&join.right)
         && of_system(&subquery.subquery)
+        && let Some(replaced) = replace_lateral(join, subquery, alias)?
     {
-        return replace_lateral(join, subquery, alias).map(Transformed::yes);
+        return Ok(Transformed::yes(replaced));
     }
     let schema = input_schema(&node);
     let in_filter = matches!(node, LogicalPlan::Filter(_));
@@ -144,13 +145,14 @@ fn lateral(plan: &LogicalPlan) -> Option<(&Subquery, Option<&SubqueryAlias>)> {
     }
 }
 
-/// left JOIN LATERAL (subquery): the rows of the subquery as one list per row of the left, unnested.
-fn replace_lateral(join: &Join, subquery: &Subquery, alias: Option<&SubqueryAlias>) -> Result<LogicalPlan> {
+/// left JOIN LATERAL (subquery): the rows of the subquery as one list per row of the left, unnested; `None` for an outer
+/// join with a condition, which the engine makes an ordinary join of.
+fn replace_lateral(join: &Join, subquery: &Subquery, alias: Option<&SubqueryAlias>) -> Result<Option<LogicalPlan>> {
     let outer = join.join_type == JoinType::Left;
     let conditions = join.on.iter().map(|(l, r)| l.clone().eq(r.clone())).chain(join.filter.clone());
     let condition = conditions.reduce(Expr::and).filter(|c| *c != lit(true));
     if !(join.join_type == JoinType::Inner || outer && condition.is_none()) {
-        return functions::failed(Error::unsupported("this kind of LATERAL join on the catalogs"));
+        return Ok(None);
     }
     const ROWS: &str = "lateral rows";
     let left = join.left.as_ref().clone();
@@ -174,7 +176,7 @@ fn replace_lateral(join: &Join, subquery: &Subquery, alias: Option<&SubqueryAlia
     if let Some(condition) = condition {
         builder = builder.filter(condition)?;
     }
-    builder.build()
+    builder.build().map(Some)
 }
 
 /// Fields of a row are named by position: a subquery may give one name twice.

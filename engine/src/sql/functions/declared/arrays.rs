@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray, UInt32Array, make_comparator, new_empty_array};
+use arrow::array::{Array as _, ArrayRef, AsArray, UInt32Array, make_comparator, new_empty_array, new_null_array};
 use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices, take};
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
@@ -248,6 +248,38 @@ pub fn all() -> Vec<Declared> {
                 .rest(Integer),
                 of(&[Jsonb], Jsonb, crate::sql::functions::json::subscript).rest(Any),
             ],
+        ),
+        // a with x at i, for `SET a[i] = x`; NULLs fill what is between its end and i.
+        function(
+            "mr_array_set",
+            &[of(&[AnyArray, Integer, ElementOf(0)], SameAs(0), |r| {
+                let at = match r.is_null(1) {
+                    true => return fail("22004", "array subscript in assignment must not be null"),
+                    false => r.integer(1),
+                };
+                if at > ITEMS_MAX.into() {
+                    return fail("54000", "array size exceeds the maximum allowed");
+                }
+                let Some(at) = usize::try_from(at).ok().and_then(|at| at.checked_sub(1)) else {
+                    return fail("0A000", "assignment below the first element of an array is not supported");
+                };
+                let items = if r.is_null(0) { new_empty_array(r.item_field(0).data_type()) } else { r.items(0) };
+                let count = items.len();
+                let both =
+                    concat(&[&items, &r.one(2), &new_null_array(items.data_type(), 1)].map(|part| part.as_ref()))?;
+                let place = |i: usize| {
+                    if i == at {
+                        count
+                    } else if i < count {
+                        i
+                    } else {
+                        count + 1
+                    }
+                };
+                let places: UInt32Array = (0..count.max(at + 1)).map(|i| place(i) as u32).collect();
+                Ok(Value::Items(take(&both, &places, None)?))
+            })
+            .nullable()],
         ),
         function(
             "mr_array_subscripts",

@@ -1,0 +1,311 @@
+//! Grouped queries that DataFusion has no plan for: whose subqueries name aggregates of theirs, and HAVING without any
+//! aggregate. What is grouped becomes a derived table, and the rest is an ordinary query over it.
+//!
+//! ```text
+//!   SELECT k FROM t GROUP BY k                    SELECT g."mr group 1" AS k
+//!     HAVING EXISTS (SELECT 1 FROM r                FROM (SELECT k AS "mr group 1", min(t.v) AS "mr aggregate 1"
+//!                    WHERE r.v > min(t.v))                FROM t GROUP BY k) AS g
+//!                                                   WHERE EXISTS (SELECT 1 FROM r WHERE r.v > g."mr aggregate 1")
+//!
+//!   SELECT 1 FROM t HAVING true                   SELECT 1 FROM (SELECT count(*) FROM t) AS g WHERE true
+//! ```
+//!
+//! An aggregate is an outer query's if all columns that it names are; only those count that are named with their table.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Visit,
+    VisitMut, Visitor, VisitorMut,
+};
+
+use crate::error::Result;
+use crate::sql::parse::{fold, query};
+use crate::sql::rewrite::name_items;
+
+const ALIAS: &str = "mr grouped";
+const AGGREGATES: &[&str] = &[
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "array_agg",
+    "string_agg",
+    "bool_and",
+    "bool_or",
+    "every",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "variance",
+    "var_pop",
+    "var_samp",
+    "corr",
+    "covar_pop",
+    "covar_samp",
+    "json_agg",
+    "jsonb_agg",
+    "json_object_agg",
+    "jsonb_object_agg",
+    "mode",
+    "percentile_cont",
+    "percentile_disc",
+];
+
+fn is_aggregate(expr: &Expr) -> bool {
+    let Expr::Function(Function { name, over: None, .. }) = expr else { return false };
+    let name = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+    AGGREGATES.contains(&name.as_str()) || name.starts_with("regr_")
+}
+
+/// Makes a query over a derived table of such a SELECT.
+pub fn derive(select: &mut Select) -> Result<()> {
+    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return Ok(()) };
+    let sets = |e: &Expr| matches!(e, Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_));
+    if groups.iter().any(sets) {
+        return Ok(());
+    }
+    let names = names_of(&select.from);
+    let mut found = Found { names: &names, depth: 0, own: Vec::new(), theirs: Vec::new(), columns: false };
+    for item in &select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                let _ = expr.visit(&mut found);
+            }
+            // All columns: not of what is grouped.
+            _ => return Ok(()),
+        }
+    }
+    if let Some(having) = &select.having {
+        let _ = having.visit(&mut found);
+    }
+    let alone = select.having.is_some() && groups.is_empty() && found.own.is_empty() && !found.columns;
+    if found.theirs.is_empty() && !alone {
+        return Ok(());
+    }
+    // A number is the item at that place.
+    let group = |group: &Expr| match crate::sql::rewrite::whole_number(group) {
+        None => Some(group.clone()),
+        Some(place) => match select.projection.get(usize::try_from(place).ok()?.checked_sub(1)?)? {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr.clone()),
+            _ => None,
+        },
+    };
+    let Some(groups) = groups.iter().map(group).collect::<Option<Vec<Expr>>>() else { return Ok(()) };
+    let mut calls = found.own;
+    let theirs = found.theirs;
+    calls.extend(theirs.iter().cloned());
+    let mut unique: Vec<Expr> = Vec::new();
+    for call in calls {
+        if !unique.contains(&call) {
+            unique.push(call);
+        }
+    }
+    name_items(select);
+    let mut derived = query(&format!("SELECT 1 FROM (SELECT count(*) AS \"mr rows\") AS \"{ALIAS}\""))?;
+    let SetExpr::Select(outer) = derived.body.as_mut() else { return Ok(()) };
+    let Some(TableFactor::Derived { subquery, .. }) = outer.from.first_mut().map(|from| &mut from.relation) else {
+        return Ok(());
+    };
+    let SetExpr::Select(inner) = subquery.body.as_mut() else { return Ok(()) };
+    let named = |expr: &Expr, name: String| SelectItem::ExprWithAlias {
+        expr: expr.clone(),
+        alias: Ident::with_quote('"', name),
+    };
+    if !(groups.is_empty() && unique.is_empty()) {
+        inner.projection.clear();
+    }
+    inner.projection.extend(groups.iter().enumerate().map(|(i, group)| named(group, group_name(i))));
+    inner.projection.extend(unique.iter().enumerate().map(|(i, call)| named(call, aggregate_name(i))));
+    inner.from = std::mem::take(&mut select.from);
+    inner.selection = select.selection.take();
+    inner.group_by = GroupByExpr::Expressions(groups.clone(), Vec::new());
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    select.from = std::mem::take(&mut outer.from);
+    select.selection = select.having.take();
+    let mut replace = Replace { names: &names, groups: &groups, calls: &unique, theirs: &theirs, depth: 0 };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) = item {
+            let name = match &expr {
+                Expr::Identifier(ident) => Some(fold(ident)),
+                Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+                _ => None,
+            };
+            if let Some(name) = name {
+                *item = named(expr, name);
+            }
+        }
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = expr.visit(&mut replace);
+        }
+    }
+    if let Some(selection) = &mut select.selection {
+        let _ = selection.visit(&mut replace);
+    }
+    Ok(())
+}
+
+fn group_name(i: usize) -> String {
+    format!("mr group {}", i + 1)
+}
+
+fn aggregate_name(i: usize) -> String {
+    format!("mr aggregate {}", i + 1)
+}
+
+fn derived_column(name: String) -> Expr {
+    Expr::CompoundIdentifier(vec![Ident::with_quote('"', ALIAS), Ident::with_quote('"', name)])
+}
+
+/// The names that the tables of FROM have.
+pub fn names_of(from: &[TableWithJoins]) -> Vec<String> {
+    fn add(table: &TableWithJoins, names: &mut Vec<String>) {
+        let joined = table.joins.iter().map(|join| &join.relation);
+        for factor in std::iter::once(&table.relation).chain(joined) {
+            match factor {
+                TableFactor::Table { alias: Some(alias), .. }
+                | TableFactor::Derived { alias: Some(alias), .. }
+                | TableFactor::Function { alias: Some(alias), .. }
+                | TableFactor::UNNEST { alias: Some(alias), .. } => names.push(fold(&alias.name)),
+                TableFactor::Table { name, .. } => {
+                    names.extend(name.0.last().and_then(|part| part.as_ident()).map(fold));
+                }
+                TableFactor::NestedJoin { table_with_joins, .. } => add(table_with_joins, names),
+                _ => {}
+            }
+        }
+    }
+    let mut names = Vec::new();
+    from.iter().for_each(|table| add(table, &mut names));
+    names
+}
+
+/// The names that tables in a query have, at any depth.
+fn names_within(query: &Query) -> Vec<String> {
+    struct Names(Vec<String>);
+    impl Visitor for Names {
+        type Break = ();
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            self.0.extend(names_of(&select.from));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names(Vec::new());
+    let _ = query.visit(&mut names);
+    names.0
+}
+
+/// Whether an expression names columns, and all of them are of these tables.
+fn is_of(expr: &Expr, names: &[String]) -> bool {
+    let (mut any, mut all) = (false, true);
+    let _ = ast::visit_expressions(expr, |expr| {
+        match expr {
+            Expr::Identifier(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => all = false,
+            Expr::CompoundIdentifier(parts) => {
+                any = true;
+                all &= parts.len() == 2 && names.contains(&fold(&parts[0]));
+            }
+            _ => {}
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    any && all
+}
+
+/// Aggregates of a query: its own, and those in subqueries.
+struct Found<'a> {
+    names: &'a [String],
+    /// How many subqueries are around.
+    depth: usize,
+    own: Vec<Expr>,
+    theirs: Vec<Expr>,
+    /// Whether columns stand outside of subqueries and aggregates.
+    columns: bool,
+}
+
+impl Visitor for Found<'_> {
+    type Break = ();
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if self.depth == 0 {
+            let within = names_within(query);
+            let names: Vec<String> = self.names.iter().filter(|name| !within.contains(name)).cloned().collect();
+            let _ = ast::visit_expressions(query, |expr| {
+                if is_aggregate(expr) && is_of(expr, &names) {
+                    self.theirs.push(expr.clone());
+                }
+                ControlFlow::<()>::Continue(())
+            });
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if self.depth == 0 {
+            if is_aggregate(expr) {
+                self.own.push(expr.clone());
+            }
+            self.columns |= matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Puts the columns of the derived table where groups and aggregates stand.
+struct Replace<'a> {
+    names: &'a [String],
+    groups: &'a [Expr],
+    calls: &'a [Expr],
+    /// Those of them that stand in subqueries; others there are the subqueries' own.
+    theirs: &'a [Expr],
+    depth: usize,
+}
+
+impl Replace<'_> {
+    /// `k` is `t.k` where t is one of the tables.
+    fn means(&self, expr: &Expr, group: &Expr) -> bool {
+        if expr == group {
+            return self.depth == 0 || matches!(expr, Expr::CompoundIdentifier(_));
+        }
+        match (expr, group) {
+            (Expr::CompoundIdentifier(parts), Expr::Identifier(name)) => {
+                matches!(parts.as_slice(), [table, column]
+                    if self.names.contains(&fold(table)) && fold(column) == fold(name))
+            }
+            (Expr::Identifier(name), Expr::CompoundIdentifier(parts)) if self.depth == 0 => {
+                parts.last().is_some_and(|column| fold(column) == fold(name))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl VisitorMut for Replace<'_> {
+    type Break = ();
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if is_aggregate(expr)
+            && (self.depth == 0 || self.theirs.contains(expr))
+            && let Some(i) = self.calls.iter().position(|call| call == expr)
+        {
+            *expr = derived_column(aggregate_name(i));
+        } else if let Some(i) = self.groups.iter().position(|group| self.means(expr, group)) {
+            *expr = derived_column(group_name(i));
+        }
+        ControlFlow::Continue(())
+    }
+}
