@@ -37,6 +37,8 @@ pub struct Checkpoints {
 pub struct Job {
     pub epoch: Epoch,
     pub tables: Vec<(RelationId, Saved)>,
+    /// What is remembered of streams' versions; their log stays.
+    pub versions: Vec<(RelationId, Saved)>,
     pub workers: Receiver<WorkerParts>,
     pub positions: Vec<(RelationId, Vec<u8>)>,
     /// The relations that exist as of the epoch, with their plans' fingerprints (0 for tables).
@@ -89,7 +91,7 @@ impl Checkpoints {
     /// Returns whether it counts: not when the workers were stopped meanwhile.
     fn write(&mut self, job: Job) -> Result<bool> {
         self.parts.retain(|key, part| job.fingerprints.get(&key.0) == Some(&part.fingerprint));
-        for (relation, saved) in job.tables {
+        for (relation, saved) in job.tables.into_iter().chain(job.versions) {
             self.add((relation, 0, RELATION_ROWS, 0), 0, saved)?;
         }
         let mut reported: BTreeMap<RelationId, usize> = BTreeMap::new();

@@ -25,7 +25,9 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::state::store::{CatalogChange, LogEntry};
 use crate::state::table::Table;
+use crate::state::versions::Versions;
 use crate::time::{CLOCK, Epoch, EpochHeader};
+use crate::waits::{Reason, Waiter};
 use crate::watermark::{Admitted, Partition, admit, pass_time, times_of};
 
 /// Rows that one epoch takes from waiting requests (a single request may be larger).
@@ -117,6 +119,8 @@ pub struct Commit {
     pub core: Arc<Core>,
     pub workers: Arc<Workers>,
     pub tables: BTreeMap<RelationId, Table>,
+    /// Of the streams that have them.
+    pub versions: BTreeMap<RelationId, Versions>,
     pub header: Arc<EpochHeader>,
     pub positions: BTreeMap<RelationId, Vec<u8>>,
     pub plans: BTreeMap<RelationId, Arc<Plan>>,
@@ -159,6 +163,7 @@ impl Commit {
             core,
             workers,
             tables,
+            versions: BTreeMap::new(),
             header,
             positions: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -424,20 +429,23 @@ impl Commit {
         // All are checked before any is changed.
         let mut checked = Vec::new();
         for (&id, deltas) in &writes.changes {
-            checked.push(match self.tables.get_mut(&id) {
-                None => (id, None),
-                Some(table) => (id, Some(table.check(deltas)?)),
+            checked.push(match (self.tables.get_mut(&id), self.versions.get_mut(&id)) {
+                (Some(table), _) => (id, Some(table.check(deltas)?)),
+                (None, Some(versions)) => (id, Some(versions.check(deltas)?)),
+                (None, None) => (id, None),
             });
         }
         let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
         for (id, checked) in checked {
-            match checked {
-                None => logged.push((id, writes.changes[&id].clone())),
-                Some(checked) => {
-                    let table = self.tables.get_mut(&id).expect("checked just now");
-                    logged.push((id, table.change(checked, epoch)));
+            let deltas = match (checked, self.tables.get_mut(&id)) {
+                (None, _) => writes.changes[&id].clone(),
+                (Some(checked), Some(table)) => table.change(checked, epoch),
+                (Some(checked), None) => {
+                    self.versions.get_mut(&id).expect("checked just now").change(checked, epoch);
+                    writes.changes[&id].clone()
                 }
-            }
+            };
+            logged.push((id, deltas));
         }
         logged.retain(|(_, deltas)| deltas.iter().any(|d| !d.is_empty()));
         Ok(logged)
@@ -501,6 +509,7 @@ impl Commit {
     /// Hands the epoch just committed to the workers; waits when they are behind.
     fn forward(&mut self) {
         if let Some((header, changes)) = self.unforwarded.take() {
+            let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
             self.workers.feed(header, changes);
         }
     }
@@ -538,10 +547,13 @@ impl Commit {
             }
         }
         // Tables are made before anyone can see them.
-        let mut made = Vec::new();
+        let (mut made, mut versions) = (Vec::new(), Vec::new());
         for (id, relation) in &after.relations {
             if relation.kind == RelationKind::Table && !self.tables.contains_key(id) {
                 made.push((*id, Table::new(relation.clone())?));
+            }
+            if relation.kind == RelationKind::Stream && !self.versions.contains_key(id) {
+                versions.extend(Versions::new(relation)?.map(|versions| (*id, versions)));
             }
         }
         let mut header = self.next_header();
@@ -560,6 +572,7 @@ impl Commit {
             self.core.tables.write().expect("no panic while held").insert(id, table.reader());
             self.tables.insert(id, table);
         }
+        self.versions.extend(versions);
         let epoch = self.commit(entry)?;
         let after = Arc::new(after);
         self.core.set_catalog(after.clone());
@@ -586,6 +599,7 @@ impl Commit {
         self.core.absolve(id);
         self.core.tables.write().expect("no panic while held").remove(&id);
         self.tables.remove(&id);
+        self.versions.remove(&id);
         self.positions.remove(&id);
         self.core.past.forget(id);
         if let Err(error) = self.core.store.drop_relation_log(id) {
@@ -700,7 +714,8 @@ impl Commit {
             };
         }
         let positions = self.positions.iter().map(|(id, p)| (*id, p.clone())).collect();
-        let job = Job { epoch: self.header.epoch, tables, workers: receiver, positions, fingerprints };
+        let versions = self.versions.iter_mut().map(|(id, versions)| (*id, versions.save())).collect();
+        let job = Job { epoch: self.header.epoch, tables, versions, workers: receiver, positions, fingerprints };
         self.checkpointed = (self.header.epoch, Instant::now());
         if self.jobs.send(Work::Checkpoint(job, reply)).is_err() {
             tracing::error!("the checkpoint writer is gone");

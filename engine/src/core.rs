@@ -16,10 +16,9 @@ use crate::past::Past;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
 use crate::state::store::Store;
+use crate::subscriptions::Subscriptions;
 use crate::time::EpochHeader;
-
-/// By number; what of, and the epoch seen.
-pub type Subscriptions = Mutex<BTreeMap<u64, (RelationId, Arc<AtomicU64>)>>;
+use crate::waits::Waits;
 
 pub struct Core {
     pub store: Arc<Store>,
@@ -46,8 +45,9 @@ pub struct Core {
     pub past: Past,
     /// Sessions that are open, by process id: user, database.
     pub sessions: Mutex<BTreeMap<i32, (String, String)>>,
-    /// Subscriptions under way: what of, and the epoch that each has seen.
+    /// Subscriptions under way.
     pub subscriptions: Arc<Subscriptions>,
+    pub waits: Waits,
     pub next_pid: AtomicI32,
     pub system: RwLock<Option<Arc<dyn SystemCatalog>>>,
     /// What ad-hoc queries may take.
@@ -83,6 +83,7 @@ impl Core {
             past: Past::default(),
             sessions: Mutex::default(),
             subscriptions: Arc::default(),
+            waits: Waits::default(),
             next_pid: AtomicI32::new(1),
             system: RwLock::new(None),
             memory,

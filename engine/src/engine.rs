@@ -31,6 +31,8 @@ use crate::sql::system::SystemCatalog;
 use crate::state::spill::Passing;
 use crate::state::store::{Faults, LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
 use crate::state::table::Table;
+use crate::state::versions::Versions;
+use crate::subscriptions::{self, SubscriptionLimits};
 use crate::time::{Epoch, EpochHeader};
 
 /// Rows, and epochs, that replay hands to the dataflows at once.
@@ -52,6 +54,8 @@ pub struct Config {
     /// Log what is written. Without it rows live only in the views that exist when they come, streams hold
     /// nothing that could be read, and a restart finds the definitions alone: for measuring what the log costs.
     pub log: bool,
+    /// What a subscription whose reader takes nothing may keep until it is ended.
+    pub subscriptions: SubscriptionLimits,
     /// For tests: a clock that SET CLOCK drives, and that outlives this engine. The system's while it is 0.
     pub test_clock: Option<Arc<AtomicI64>>,
     /// Asked around each write to the disk, to make it fail: for tests.
@@ -69,6 +73,7 @@ impl Config {
             sync: true,
             checkpoint_interval,
             log: true,
+            subscriptions: SubscriptionLimits::default(),
             test_clock: None,
             faults: None,
         }
@@ -154,6 +159,7 @@ impl Engine {
         )?;
         core.past.begin(start);
         runtime.spawn(budget::keep(Arc::downgrade(&core), memory_bytes));
+        runtime.spawn(subscriptions::keep(Arc::downgrade(&core), config.subscriptions));
         let recovered = recover(&mut commit, manifest.as_deref()).and_then(|()| wait_live(&mut commit, &runtime));
         if let Err(error) = recovered {
             commit.workers.stop();
@@ -352,17 +358,25 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         let mut passing = Passing::default();
         part.blocks.iter().map(|&b| Ok(passing.take(core.store.read_block(b)?))).collect()
     };
+    let rows_of = |id: RelationId| {
+        let parts = manifest.map_or(&[][..], |m| &m.parts);
+        parts.iter().find(|p| p.relation == id && p.node == RELATION_ROWS && p.fingerprint == 0)
+    };
     for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::Table) {
         let mut table = Table::new(relation.clone())?;
-        let part = manifest.and_then(|m| {
-            m.parts.iter().find(|p| p.relation == relation.id && p.node == RELATION_ROWS && p.fingerprint == 0)
-        });
-        match part {
+        match rows_of(relation.id) {
             Some(part) => table.restore(blocks_of(part)?, start)?,
             None => table.publish(start),
         }
         core.tables.write().expect("no panic while held").insert(relation.id, table.reader());
         commit.tables.insert(relation.id, table);
+    }
+    for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::Stream) {
+        let Some(mut versions) = Versions::new(relation)? else { continue };
+        if let Some(part) = rows_of(relation.id) {
+            versions.restore(blocks_of(part)?, start)?;
+        }
+        commit.versions.insert(relation.id, versions);
     }
     for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView) {
         // A view that cannot be planned any more, or that reads one, starts suspended: it can be seen and dropped.
@@ -405,15 +419,10 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         let mut parts = Parts::new();
         for part in own {
             let workers = parts.entry((part.node, part.slot)).or_insert_with(|| vec![Vec::new(); saved_by]);
-            workers[part.worker] = blocks_of(part)?;
+            workers[part.worker] = part.blocks.clone();
         }
         commit.restored.insert(relation.id);
-        commit.start_view(
-            relation.id,
-            plan,
-            Start::Restore { at: start, parts: Mutex::new(parts) },
-            view_options(relation),
-        )?;
+        commit.start_view(relation.id, plan, Start::Restore { at: start, parts }, view_options(relation))?;
     }
     // Replay, some epochs at a time.
     let mut group: Vec<LogEntry> = Vec::new();
@@ -445,6 +454,9 @@ fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
         for (id, deltas) in entry.changes {
             if let Some(table) = commit.tables.get_mut(&id) {
                 table.replay(&deltas, epoch)?;
+            }
+            if let Some(versions) = commit.versions.get_mut(&id) {
+                versions.replay(&deltas, epoch)?;
             }
             changes.entry(id).or_default().extend(deltas);
         }
@@ -481,4 +493,67 @@ fn wait_live(commit: &mut Commit, runtime: &tokio::runtime::Runtime) -> Result<(
         })
     }));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::session::Outcome;
+
+    async fn run(engine: &Arc<Engine>, text: &str) -> Result<usize> {
+        let mut session = engine.session("tester", "millrace");
+        let mut rows_seen = 0;
+        for statement in session.parse(text)? {
+            if let (_, Outcome::Rows { mut rows, .. }) = session.prepare_and_execute(statement).await? {
+                while let Some(batch) = rows.next().await {
+                    rows_seen += batch?.num_rows();
+                }
+            }
+        }
+        Ok(rows_seen)
+    }
+
+    /// A block that is gone costs its view, until it is made anew; nothing else.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_block_that_cannot_be_read_suspends_its_view() {
+        let place = tempfile::tempdir().unwrap();
+        let config = Config { workers: 2, checkpoint_interval: None, ..Config::new(place.path()) };
+        let open = || tokio::task::block_in_place(|| Engine::open(config.clone()));
+        let engine = open().unwrap();
+        run(
+            &engine,
+            "CREATE STREAM s (k int, v int); CREATE MATERIALIZED VIEW per_k AS SELECT k, sum(v) AS v FROM s GROUP BY k;
+             CREATE MATERIALIZED VIEW above AS SELECT count(*) AS n FROM per_k;
+             CREATE MATERIALIZED VIEW beside AS SELECT count(*) AS n FROM s;
+             INSERT INTO s SELECT g % 50, g FROM generate_series(1, 1000) AS t(g)",
+        )
+        .await
+        .unwrap();
+        let view = engine.catalog().find("public", "per_k").unwrap().id;
+        engine.shutdown().await.unwrap();
+        engine.release().await;
+        {
+            let options = StoreOptions { create: false, sync: true, cache_bytes: 16 << 20 };
+            let store = Store::open_with_faults(place.path(), options, None).unwrap();
+            let manifest = store.newest_manifest().unwrap();
+            let part = manifest.parts.iter().find(|part| part.relation == view && !part.blocks.is_empty()).unwrap();
+            store.discard_blocks(&part.blocks).unwrap();
+        }
+        let engine = open().unwrap();
+        for view in ["per_k", "above"] {
+            let error = run(&engine, &format!("SELECT * FROM {view}")).await.unwrap_err();
+            assert!(error.code == "55000" && error.message.contains("it is missing"), "{error}");
+        }
+        assert_eq!(run(&engine, "SELECT * FROM beside WHERE n = 1000").await.unwrap(), 1);
+        run(&engine, "INSERT INTO s VALUES (51, 1)").await.unwrap();
+        for view in ["per_k", "above"] {
+            run(&engine, &format!("ALTER MATERIALIZED VIEW {view} RESUME")).await.unwrap();
+        }
+        assert_eq!(run(&engine, "SELECT * FROM per_k").await.unwrap(), 51);
+        assert_eq!(run(&engine, "SELECT * FROM above WHERE n = 51").await.unwrap(), 1);
+        assert_eq!(run(&engine, "VERIFY MATERIALIZED VIEW per_k").await.unwrap(), 0);
+        engine.shutdown().await.unwrap();
+    }
 }

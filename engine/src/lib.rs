@@ -32,11 +32,14 @@ pub mod session;
 mod sources;
 pub mod sql;
 mod state;
+mod subscriptions;
 pub mod time;
 pub mod tools;
 mod ttl;
+mod waits;
 mod watermark;
 
 pub use engine::{Config, Engine};
 pub use error::{Error, Result};
 pub use session::Session;
+pub use subscriptions::SubscriptionLimits;

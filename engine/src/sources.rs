@@ -14,6 +14,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::serve::subscribe::Subscription;
 use crate::ttl::Ttl;
+use crate::waits::{Reason, Waiter};
 
 /// Rows asked of a source at once.
 const POLL_ROWS: usize = 8192;
@@ -86,11 +87,13 @@ async fn pull(core: Arc<Core>, relation: Arc<Relation>, mut source: Box<dyn crat
                 let writes = Writes { changes, positions, ..Writes::default() };
                 loop {
                     let writes = writes.clone();
-                    match core.ask(|reply| Request::Write { writes, reply }).await {
+                    let written = core.ask(|reply| Request::Write { writes, reply });
+                    match core.waits.during(Waiter::Connector(relation.id), Reason::Commit, None, written).await {
                         Ok(_) => break,
                         // A full disk may have room again.
                         Err(error) if error.code == "53100" && core.failure().is_none() => {
                             tracing::warn!(%error, stream = relation.name, "the stream's connector waits");
+                            let _waiting = core.waits.begin(Waiter::Connector(relation.id), Reason::Disk, None);
                             tokio::time::sleep(Duration::from_secs(1)).await;
                         }
                         Err(error) => {
@@ -120,10 +123,19 @@ async fn push(core: Arc<Core>, relation: Arc<Relation>, mut sink: Box<dyn crate:
         let catalog = core.catalog();
         let input = relation.depends_on.first().and_then(|id| catalog.get(*id)).cloned();
         let input = input.ok_or_else(|| Error::internal("a sink without an input"))?;
-        let mut subscription = Subscription::start(&core, &input, true, None, None).await?;
         loop {
-            let (epoch, changes) = subscription.next(&core).await?;
-            sink.write(epoch, &changes)?;
+            let mut subscription = Subscription::start(&core, &input, true, None, None).await?;
+            loop {
+                match subscription.next(&core).await {
+                    Ok((epoch, changes)) => sink.write(epoch, &changes)?,
+                    // As at a start: all rows once more, then the changes.
+                    Err(error) if error.code == "53400" => {
+                        tracing::warn!(%error, sink = relation.name, "the sink begins anew");
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
         }
     };
     let result: Result<()> = follow.await;

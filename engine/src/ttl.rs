@@ -22,6 +22,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::serve::snapshot::Snapshot;
 use crate::serve::table::scan;
+use crate::waits::{Reason, Waiter};
 
 /// What the options of tables and views are called.
 pub const TTL: &str = "ttl";
@@ -82,7 +83,8 @@ pub async fn run(core: Arc<Core>, relation: Arc<Relation>, ttl: Ttl) {
 pub async fn expire(core: &Core, relation: &Arc<Relation>, ttl: Ttl) -> Result<()> {
     loop {
         // As for a DELETE: writers wait, so that what is found is still there.
-        let _held = core.lock_of(relation.id).lock_owned().await;
+        let (waiter, lock) = (Waiter::Connector(relation.id), core.lock_of(relation.id));
+        let _held = core.waits.during(waiter, Reason::Lock, Some(relation.id), lock.lock_owned()).await;
         let snapshot = Snapshot::take(core, std::slice::from_ref(relation)).await?;
         let before_us = core.clock_us().saturating_sub(ttl.age_us);
         let (mut old, mut count) = (Vec::new(), 0);

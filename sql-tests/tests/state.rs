@@ -4,8 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use millrace_engine::tools;
+use futures::StreamExt;
+use millrace_engine::session::{Outcome, RowStream, Session};
+use millrace_engine::{Config, Engine, SubscriptionLimits, tools};
 use millrace_sql_tests::answer::{Answer, SqlError};
 use millrace_sql_tests::millrace::{Database, run};
 use tempfile::TempDir;
@@ -402,5 +405,119 @@ fn operators_say_what_they_have_done() {
             let other = sql(&database, "EXPLAIN ANALYZE MATERIALIZED VIEW t").await.unwrap_err();
             assert_eq!(other.code, "42809");
         }
+    });
+}
+
+/// A reader that takes nothing while rows are replaced over and over is ended; one that takes what there is goes on, and
+/// so does one that only reads what never changes.
+#[test]
+fn a_subscription_that_takes_nothing_is_ended() {
+    block_on(async {
+        let place = tempfile::tempdir().unwrap();
+        let limits = SubscriptionLimits { patience: Duration::from_millis(300), dead_rows: 500 };
+        let config = Config { workers: 2, subscriptions: limits, ..Config::new(place.path()) };
+        let engine = tokio::task::block_in_place(|| Engine::open(config)).unwrap();
+        let session = || engine.session("tester", "millrace");
+        let (mut writer, mut away, mut here, mut idle) = (session(), session(), session(), session());
+        for text in [
+            "CREATE TABLE t (id int PRIMARY KEY, v int)",
+            "CREATE TABLE quiet (id int)",
+            "CREATE MATERIALIZED VIEW doubled AS SELECT id, v * 2 AS v FROM t",
+            "INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) AS s(g)",
+        ] {
+            run(&mut writer, text).await.unwrap();
+        }
+        let subscribe = async |session: &mut Session, of: &str| {
+            let statement = session.parse(&format!("SUBSCRIBE TO {of}")).unwrap().remove(0);
+            match session.prepare_and_execute(statement).await.unwrap() {
+                (_, Outcome::Rows { rows, .. }) => rows,
+                _ => panic!("it gives rows"),
+            }
+        };
+        let mut of_away = subscribe(&mut away, "doubled").await;
+        let mut of_here = subscribe(&mut here, "doubled").await;
+        let mut of_idle = subscribe(&mut idle, "quiet").await;
+        let all_100 = async |of: &mut RowStream| {
+            let mut rows = 0;
+            // A batch of each worker.
+            while rows < 100 {
+                rows += of.next().await.unwrap().unwrap().num_rows();
+            }
+            assert_eq!(rows, 100);
+        };
+        all_100(&mut of_away).await;
+        let reader = tokio::spawn(async move {
+            let mut rows = 0;
+            while let Some(batch) = of_here.next().await {
+                rows += batch.unwrap().num_rows();
+            }
+            rows
+        });
+        let shown = "SELECT relation, max(kept_rows) FROM mr_subscriptions GROUP BY 1 ORDER BY 1";
+        let mut kept_most: u64 = 0;
+        let ended = async {
+            loop {
+                run(&mut writer, "UPDATE t SET v = v + 1").await.unwrap();
+                let rows = run(&mut writer, shown).await.unwrap().rows;
+                let kept = rows.iter().find(|row| row[0] == "doubled").expect("it has subscribers")[1].parse().unwrap();
+                // What it keeps is shown, until it is ended and keeps nothing.
+                if kept < kept_most && kept_most > 500 {
+                    break;
+                }
+                kept_most = kept_most.max(kept);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it is ended");
+        let error = of_away.next().await.unwrap().unwrap_err();
+        assert_eq!(error.code, "53400", "{error}");
+        assert!(of_away.next().await.is_none());
+        assert!(!reader.is_finished(), "who takes what there is goes on");
+        reader.abort();
+        run(&mut writer, "INSERT INTO quiet VALUES (1)").await.unwrap();
+        assert_eq!(of_idle.next().await.unwrap().unwrap().num_rows(), 1);
+        // Whoever comes back has the rows as they are, first.
+        all_100(&mut subscribe(&mut away, "doubled").await).await;
+        drop((of_away, of_idle));
+        drop((writer, away, here, idle));
+        engine.shutdown().await.unwrap();
+    });
+}
+
+/// What sessions and the commit path wait for can be seen while they do.
+#[test]
+fn waits_are_shown() {
+    block_on(async {
+        let database = Database::create(1).unwrap();
+        let (mut first, mut second) = (database.session(), database.session());
+        for text in [
+            "CREATE TABLE t (id int PRIMARY KEY, v int)",
+            "INSERT INTO t SELECT g, 0 FROM generate_series(1, 2000) AS s(g)",
+        ] {
+            run(&mut first, text).await.unwrap();
+        }
+        // Reads for a while with the table's lock held.
+        let slow =
+            "UPDATE t SET v = (SELECT count(*) FROM generate_series(1, 3000) AS a(i), t AS b WHERE i % 7 <> b.id % 5)";
+        let fast = "UPDATE t SET v = 1 WHERE id = 1";
+        let pid = second.pid().to_string();
+        let look = async {
+            loop {
+                let waits = "SELECT waiter, pid, waits_for, relation FROM mr_waits WHERE waited_ms >= 10";
+                let rows = ok(&database, waits).await;
+                if rows.contains(&["session", &pid, "lock", "t"].map(String::from).to_vec()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        // In tasks of their own: a thread that computes looks after nothing else.
+        let first = tokio::spawn(async move { run(&mut first, slow).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let second = tokio::spawn(async move { run(&mut second, fast).await });
+        tokio::time::timeout(Duration::from_secs(50), look).await.expect("the wait was shown");
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
+        assert_eq!(one(&database, "SELECT count(*) FROM mr_waits WHERE waits_for = 'lock'").await, "0");
+        assert_eq!(one(&database, "SELECT rows, kept_rows FROM mr_arrangements WHERE relation = 't'").await, "2000|0");
     });
 }

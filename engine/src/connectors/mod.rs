@@ -68,6 +68,8 @@ pub struct SinkStatus {
 
 const SOURCES: &[&str] = &["datagen", "nexmark"];
 const SINKS: &[&str] = &["blackhole"];
+/// Options of a stream that is written to (`state/versions.rs`).
+const VERSION_OPTIONS: &[&str] = &["version_key", "version_column"];
 /// Options of a stream that are not its connector's.
 const STREAM_OPTIONS: &[&str] = &["connector", "retention", "max_future"];
 /// Options of a sink that are not its connector's.
@@ -112,7 +114,7 @@ pub fn check_options(kind: RelationKind, given: &BTreeMap<String, String>) -> Re
         (RelationKind::Sink, Some("blackhole")) => options::check_names("sink", given, &[SINK_OPTIONS]),
         (RelationKind::Sink, Some(other)) => Err(unknown_connector("sink", other, SINKS)),
         (RelationKind::Sink, None) => Err(missing_connector(SINKS)),
-        (RelationKind::Stream, None) => options::check_names("stream", given, &[STREAM_OPTIONS]),
+        (RelationKind::Stream, None) => options::check_names("stream", given, &[STREAM_OPTIONS, VERSION_OPTIONS]),
         (RelationKind::Stream, Some("nexmark")) => nexmark::check_names(given, STREAM_OPTIONS),
         (RelationKind::Stream, Some("datagen")) => datagen::check_names(given, STREAM_OPTIONS),
         (RelationKind::Stream, Some(other)) => Err(unknown_connector("source", other, SOURCES)),

@@ -30,7 +30,8 @@ use crate::operators::{ErrorChange, Operator};
 use crate::plan::Plan;
 use crate::state::arrangement::{Arrangement, Pin, Shared};
 use crate::state::durable::{Saved, Share};
-use crate::state::store::Store;
+use crate::state::spill::Passing;
+use crate::state::store::{BlockId, Store};
 use crate::time::{Epoch, EpochHeader};
 
 /// Epochs of one view that may be under way at once.
@@ -45,8 +46,8 @@ const ERRORS_SHOWN_MAX: usize = 1000;
 pub const NODE_OUTPUT: u32 = u32::MAX;
 pub const NODE_ERRORS: u32 = u32::MAX - 1;
 
-/// What a checkpoint held of a view: by (plan node, slot), for each worker of then the blocks.
-pub type Parts = BTreeMap<(u32, u32), Vec<Vec<RecordBatch>>>;
+/// What a checkpoint held of a view: by (plan node, slot), for each worker of then its blocks, by number.
+pub type Parts = BTreeMap<(u32, u32), Vec<Vec<BlockId>>>;
 
 /// What the workers need to know to make a view.
 pub struct ViewSetup {
@@ -74,7 +75,7 @@ pub enum Start {
     /// From its sources as of the end of this epoch. For each worker the tables it reads, pinned there.
     Hydrate { header: Arc<EpochHeader>, tables: Vec<Mutex<BTreeMap<RelationId, Pin>>> },
     /// From a checkpoint of the end of this epoch.
-    Restore { at: Epoch, parts: Mutex<Parts> },
+    Restore { at: Epoch, parts: Parts },
 }
 
 /// The result, as the dataflow's last operator keeps it.
@@ -247,7 +248,11 @@ impl View {
                 });
             }
             Start::Restore { at, parts } => {
-                view.restore(*at, &parts.lock().expect("no panic while held"))?;
+                // What cannot be read suspends this view, and those that read it.
+                if let Err(error) = view.restore(*at, parts, sources.store()) {
+                    setup.status.fail(error.clone());
+                    view.context.fail(error);
+                }
                 view.advance_inputs(at + 1);
                 view.constants.iter_mut().for_each(|(_, rows)| *rows = None);
                 setup.status.workers[index].live.store(true, Ordering::Release);
@@ -644,36 +649,36 @@ impl View {
         parts
     }
 
-    fn restore(&mut self, at: Epoch, parts: &Parts) -> Result<()> {
+    /// Each worker reads the blocks that it needs, all at the same time.
+    fn restore(&mut self, at: Epoch, parts: &Parts, store: &Store) -> Result<()> {
         let share = Share { worker: self.worker, workers: self.workers };
-        let nothing = Vec::new();
+        let blocks_of = |node: u32, slot: u32| -> Result<Vec<Vec<RecordBatch>>> {
+            let mut passing = Passing::default();
+            let by_worker = parts.get(&(node, slot)).map_or(&[][..], |by_worker| by_worker);
+            let as_before = by_worker.len() == share.workers;
+            let of_worker =
+                by_worker.iter().enumerate().map(|(worker, blocks)| match as_before && worker != share.worker {
+                    // Nothing of it is this one's.
+                    true => Ok(vec![]),
+                    false => blocks.iter().map(|&block| Ok(passing.take(store.read_block(block)?))).collect(),
+                });
+            of_worker.collect()
+        };
         for (node, operator) in &self.operators {
             for (slot, durable) in operator.borrow_mut().durable().into_iter().enumerate() {
-                durable.restore(parts.get(&(*node, slot as u32)).unwrap_or(&nothing), &share)?;
+                durable.restore(&blocks_of(*node, slot as u32)?, &share)?;
             }
         }
         let mut published = self.published.borrow_mut();
         let schema = published.rows.schema().clone();
         let types: Vec<DataType> = self.output_key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
         let encoder = KeyEncoder::new(&types)?;
-        published.rows.restore(
-            parts.get(&(NODE_OUTPUT, 0)).unwrap_or(&nothing),
-            &encoder,
-            &self.output_key,
-            &share,
-            at,
-        );
+        published.rows.restore(&blocks_of(NODE_OUTPUT, 0)?, &encoder, &self.output_key, &share, at);
         published.frontier = at + 1;
-        if let Some(blocks) = parts.get(&(NODE_ERRORS, 0)) {
-            // Each its own; dealt to another number of workers, the first takes them all.
-            let own: Vec<&RecordBatch> = match blocks.len() == self.workers {
-                true => blocks[self.worker].iter().collect(),
-                false if self.worker == 0 => blocks.iter().flatten().collect(),
-                false => vec![],
-            };
-            for block in own {
-                add_errors(&mut published.errors, block);
-            }
+        // Each its own; dealt to another number of workers, the first takes them all.
+        let errors = blocks_of(NODE_ERRORS, 0)?;
+        if errors.len() == self.workers || self.worker == 0 {
+            errors.iter().flatten().for_each(|block| add_errors(&mut published.errors, block));
         }
         self.show_errors(&published);
         Ok(())

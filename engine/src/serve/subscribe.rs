@@ -2,51 +2,26 @@
 //! closed epoch to the next.
 //!
 //! A subscription is a cursor, not a queue: it pins the epoch that it has seen and asks for what came
-//! since. A slow reader gets larger steps, and nothing piles up for it.
+//! since. A slow reader gets larger steps, and nothing piles up for it but what its pins keep (see `subscriptions.rs`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use crate::catalog::{Relation, RelationId, RelationKind};
-use crate::core::{Core, Subscriptions};
+use crate::catalog::{Relation, RelationKind};
+use crate::core::Core;
 use crate::dataflow::status::ViewStatus;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
 use crate::state::arrangement::Pin;
+use crate::subscriptions::Listed;
 use crate::time::Epoch;
-
-/// A subscription's line in `mr_subscriptions`, for as long as it lives.
-struct Shown {
-    all: Arc<Subscriptions>,
-    number: u64,
-    seen: Arc<AtomicU64>,
-}
-
-impl Shown {
-    fn new(core: &Core, relation: RelationId, seen: Epoch) -> Shown {
-        let (all, seen) = (core.subscriptions.clone(), Arc::new(AtomicU64::new(seen)));
-        let mut lines = all.lock().expect("no panic while held");
-        let number = lines.last_key_value().map_or(1, |(number, _)| number + 1);
-        lines.insert(number, (relation, seen.clone()));
-        drop(lines);
-        Shown { all, number, seen }
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.all.lock().expect("no panic while held").remove(&self.number);
-    }
-}
 
 pub struct Subscription {
     relation: Arc<Relation>,
     view: Option<Arc<ViewStatus>>,
     /// What has been seen, kept readable.
-    pins: Vec<Pin>,
-    seen: Epoch,
-    shown: Shown,
+    line: Listed,
     /// The rows at `seen` have yet to be given.
     snapshot: bool,
     up_to: Option<Epoch>,
@@ -71,8 +46,8 @@ impl Subscription {
             };
             let pins: Option<Vec<Pin>> = readers.iter().map(|r| r.pin(seen)).collect();
             if let Some(pins) = pins {
-                let (relation, shown) = (relation.clone(), Shown::new(core, relation.id, seen));
-                return Ok(Subscription { relation, view, pins, seen, shown, snapshot, up_to });
+                let line = core.subscriptions.add(relation.id, seen, pins);
+                return Ok(Subscription { relation: relation.clone(), view, line, snapshot, up_to });
             }
             if as_of.is_some() {
                 return Err(Error::not_in_state(format!(
@@ -86,7 +61,7 @@ impl Subscription {
 
     /// Everything up to the last wanted epoch has been given.
     pub fn ended(&self) -> bool {
-        !self.snapshot && self.up_to.is_some_and(|up_to| self.seen >= up_to)
+        !self.snapshot && self.up_to.is_some_and(|up_to| self.line.seen() >= up_to)
     }
 
     /// The next change, and the epoch at whose end it holds. Waits for one; empty when epochs passed that
@@ -99,25 +74,24 @@ impl Subscription {
                     || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && view.closed(w, epoch))
             }
         };
+        let seen = self.line.seen();
         if self.snapshot {
-            core.progress.wait_until(|| closed(self.seen)).await;
+            core.progress.wait_until(|| closed(seen)).await;
             self.check(core)?;
             self.snapshot = false;
             let rows = match self.relation.kind {
                 RelationKind::Stream => {
                     let after = core.store.trimmed_through(self.relation.id)?;
-                    let rows = core.store.stream_rows(self.relation.id, after, self.seen, None);
+                    let rows = core.store.stream_rows(self.relation.id, after, seen, None);
                     rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
                 }
-                _ => self
-                    .pins
-                    .iter()
-                    .flat_map(|p| p.picture().batches().map(Delta::inserts).collect::<Vec<_>>())
-                    .collect(),
+                _ => self.line.with_pins(|pins| {
+                    pins.iter().flat_map(|p| p.picture().batches().map(Delta::inserts).collect::<Vec<_>>()).collect()
+                })?,
             };
-            return Ok((self.seen, rows));
+            return Ok((seen, rows));
         }
-        let mut target = self.seen;
+        let mut target = seen;
         core.progress
             .wait_until(|| {
                 target = core.committed.load(Ordering::Acquire).min(self.up_to.unwrap_or(Epoch::MAX));
@@ -128,25 +102,25 @@ impl Subscription {
                     }
                     target = view.closed_through(&core.progress, target);
                 }
-                target > self.seen
+                target > seen
             })
             .await;
         self.check(core)?;
         let changes = match self.relation.kind {
             RelationKind::Stream => {
-                let rows = core.store.stream_rows(self.relation.id, self.seen, target, None);
+                let rows = core.store.stream_rows(self.relation.id, seen, target, None);
                 rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
             }
             _ => {
-                let deltas: Vec<Delta> = self.pins.iter().flat_map(|p| p.changes(target)).collect();
-                for pin in &mut self.pins {
-                    pin.advance(target);
-                }
+                let deltas: Vec<Delta> = self.line.with_pins(|pins| {
+                    let deltas = pins.iter().flat_map(|p| p.changes(target)).collect();
+                    pins.iter_mut().for_each(|pin| pin.advance(target));
+                    deltas
+                })?;
                 if deltas.iter().any(|d| d.weights.is_some()) { consolidate(&deltas) } else { deltas }
             }
         };
-        self.seen = target;
-        self.shown.seen.store(target, Ordering::Relaxed);
+        self.line.advance(target);
         Ok((target, changes))
     }
 

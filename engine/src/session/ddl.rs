@@ -16,6 +16,7 @@ use crate::sql::bind::relations_named;
 use crate::sql::interval::Interval;
 use crate::sql::statement::{CreateRelation, LateRowsDefinition, Name, Options, SinkInput};
 use crate::state::store::CatalogChange;
+use crate::state::versions::VersionColumns;
 
 /// The relations that a query names, directly.
 pub fn dependencies(scope: &Scope, query: &ast::Query) -> Result<Vec<RelationId>> {
@@ -288,6 +289,15 @@ impl Session {
                 Error::unsupported("PRIMARY KEY on a stream").hint("A stream only grows; CREATE TABLE has keys.")
             );
         }
+        let versions = match kind {
+            RelationKind::Stream => VersionColumns::of(&columns, &d.options)?,
+            _ => None,
+        };
+        if versions.is_some() && d.watermark.is_some() {
+            return Err(Error::unsupported("versions on a stream with a watermark").hint(
+                "A late row would be a version that is missing. Views over the stream can have windows without it.",
+            ));
+        }
         let watermark = match &d.watermark {
             None => None,
             Some(w) => {
@@ -309,6 +319,9 @@ impl Session {
             Some(Watermark { late: LateRows::Into(target), .. }) => vec![*target],
             _ => vec![],
         };
+        if let Some(versions) = versions {
+            versions.set_not_null(&mut columns);
+        }
         let relation = Relation {
             kind,
             columns,
@@ -338,6 +351,9 @@ impl Session {
         match target.kind {
             RelationKind::Stream if target.watermark.is_some() => return refuse("it has a watermark of its own"),
             RelationKind::Stream if target.options.contains_key("connector") => return refuse("it has a connector"),
+            RelationKind::Stream if VersionColumns::of(&target.columns, &target.options)?.is_some() => {
+                return refuse("its rows have versions");
+            }
             RelationKind::Table if !target.primary_key.is_empty() => return refuse("it has a primary key"),
             RelationKind::Stream | RelationKind::Table => {}
             other => return refuse(&format!("it is a {}", other.word())),

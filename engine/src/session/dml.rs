@@ -27,6 +27,7 @@ use crate::sql::grouped::names_of;
 use crate::sql::statement::{Delete, Insert, Name, OnConflict, StatementKind, Update};
 use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
+use crate::waits::Reason;
 
 /// So often a statement of its own is run before it fails because others were faster.
 const TRIES_MAX: usize = 100;
@@ -268,7 +269,10 @@ impl Session {
     /// Outside a transaction: holds off other read-then-write statements on the table.
     async fn hold(&self, relation: &Relation) -> Option<tokio::sync::OwnedMutexGuard<()>> {
         match &self.transaction {
-            None => Some(self.core.lock_of(relation.id).lock_owned().await),
+            None => {
+                let lock = self.core.lock_of(relation.id).lock_owned();
+                Some(self.core.waits.during(self.waiter(), Reason::Lock, Some(relation.id), lock).await)
+            }
             Some(_) => None,
         }
     }

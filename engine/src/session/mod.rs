@@ -60,6 +60,7 @@ use crate::serve::table::SnapshotSlot;
 use crate::sql::bounds::Bounds;
 use crate::sql::statement::{CopyDirection, CopyFormat, Statement, StatementKind};
 use crate::sql::system::CatalogView;
+use crate::waits::Waiter;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionStatus {
@@ -468,6 +469,11 @@ impl Session {
     pub fn cancel_handle(&self) -> CancelHandle {
         self.cancel.clone()
     }
+    /// Itself, as one who waits.
+    fn waiter(&self) -> Waiter {
+        Waiter::Session(self.pid)
+    }
+
     /// The session's process id as clients see it (pg_backend_pid, BackendKeyData).
     pub fn pid(&self) -> i32 {
         self.pid

@@ -29,6 +29,7 @@ use crate::sql::bounds;
 use crate::sql::context::{self, Settings as BindSettings};
 use crate::sql::functions::joined_within_bounds;
 use crate::sql::system::{CatalogView, SystemCatalog};
+use crate::waits::Reason;
 
 /// The relations that a statement's names mean.
 pub struct Scope {
@@ -321,6 +322,13 @@ impl Session {
     }
 
     pub(super) async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
+        let (core, waiter) = (self.core.clone(), self.waiter());
+        let awaited = relations.iter().find(|relation| relation.kind == RelationKind::MaterializedView);
+        let awaited = awaited.map(|relation| relation.id);
+        core.waits.during(waiter, Reason::Epoch, awaited, self.snapshot_of(relations)).await
+    }
+
+    async fn snapshot_of(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
         let Some(transaction) = &mut self.transaction else {
             return Ok(Arc::new(Snapshot::take(&self.core, relations).await?));
         };

@@ -6,7 +6,9 @@
 //! | `mr_checkpoints` | the newest checkpoint: epoch, time, workers, parts, blocks |
 //! | `mr_sources` | streams: connector, retention, offsets, through where trimmed, bytes in files |
 //! | `mr_sinks` | sinks: what of, connector |
-//! | `mr_subscriptions` | SUBSCRIBEs and sinks under way: what of, epoch seen, epochs behind |
+//! | `mr_subscriptions` | SUBSCRIBEs and sinks under way: what of, epoch seen, epochs behind, rows kept for it |
+//! | `mr_arrangements` | the rows of tables and views that can be read: live, dead and kept, since which epoch |
+//! | `mr_waits` | who has waited for over 10 ms, and for what |
 //! | `mr_sessions` | sessions: process id, user, database |
 //! | `mr_memory` | what `--memory` allows, what the process has, where the state of views and tables is |
 
@@ -21,7 +23,9 @@ use crate::catalog::{Catalog, RelationKind};
 use crate::core::Core;
 use crate::error::Result;
 use crate::sql::bind::error_from;
+use crate::state::arrangement::{Shared, Size};
 use crate::state::spill;
+use crate::waits::{Reason, Wait, Waiter};
 
 /// Rows of mr_epochs.
 const EPOCHS_MAX: usize = 1000;
@@ -35,6 +39,8 @@ pub fn table(core: &Arc<Core>, name: &str) -> Option<Arc<dyn TableProvider>> {
         "mr_sources" => sources(core, &catalog),
         "mr_sinks" => sinks(&catalog),
         "mr_subscriptions" => subscriptions(core, &catalog),
+        "mr_arrangements" => arrangements(core, &catalog),
+        "mr_waits" => waits(core, &catalog),
         "mr_sessions" => sessions(core),
         "mr_memory" => memory(core),
         _ => return None,
@@ -119,14 +125,69 @@ fn sinks(catalog: &Catalog) -> Result<RecordBatch> {
 
 fn subscriptions(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
     let committed = core.committed.load(Relaxed);
-    let lines: Vec<(u32, u64)> = {
-        let lines = core.subscriptions.lock().expect("no panic while held");
-        lines.values().map(|(relation, seen)| (*relation, seen.load(Relaxed))).collect()
+    let lines = core.subscriptions.lines();
+    let name = |id: u32| catalog.get(id).map(|relation| relation.name.clone());
+    batch(vec![
+        ("relation", texts(lines.iter().map(|(_, line)| name(line.relation)))),
+        ("seen_epoch", numbers(lines.iter().map(|(_, line)| line.seen()))),
+        ("behind", numbers(lines.iter().map(|(_, line)| committed.saturating_sub(line.seen())))),
+        ("kept_rows", numbers(lines.iter().map(|(_, line)| line.kept_rows()))),
+    ])
+}
+
+/// Per table or view and worker what readers can see.
+fn arrangements(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
+    let mut rows: Vec<(String, Option<u64>, Arc<Shared>)> = Vec::new();
+    for relation in catalog.relations.values() {
+        rows.extend(core.table(relation.id).map(|reader| (relation.name.clone(), None, reader)));
+        let view = core.view(relation.id).filter(|view| view.failure().is_none());
+        let readers = view.map(|view| view.readers()).unwrap_or_default();
+        let by_worker = readers.into_iter().enumerate();
+        rows.extend(by_worker.map(|(worker, reader)| (relation.name.clone(), Some(worker as u64), reader)));
+    }
+    let sizes: Vec<Size> = rows.iter().map(|(_, _, reader)| reader.size()).collect();
+    batch(vec![
+        ("relation", texts(rows.iter().map(|(name, ..)| Some(name.clone())))),
+        ("worker", Arc::new(rows.iter().map(|(_, worker, _)| worker.map(|w| w as i64)).collect::<Int64Array>())),
+        ("rows", numbers(sizes.iter().map(|size| size.live_rows))),
+        ("kept_rows", numbers(sizes.iter().map(|size| size.kept_rows))),
+        ("segments", numbers(sizes.iter().map(|size| size.segments))),
+        ("bytes", numbers(sizes.iter().map(|size| size.bytes))),
+        ("file_bytes", numbers(sizes.iter().map(|size| size.file_bytes))),
+        ("horizon", numbers(sizes.iter().map(|size| size.horizon))),
+        ("closed", numbers(sizes.iter().map(|size| size.closed))),
+    ])
+}
+
+fn waits(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
+    let waits = core.waits.list();
+    // Whom workers are too far ahead of.
+    let slowest = || {
+        let views = core.views.read().expect("no panic while held");
+        let live = views.iter().filter(|(_, view)| view.failure().is_none());
+        let closed = live.map(|(id, view)| (view.closed_through(&core.progress, core.committed.load(Relaxed)), *id));
+        closed.min().map(|(_, id)| id)
+    };
+    let name = |id: Option<u32>| id.and_then(|id| catalog.get(id)).map(|relation| relation.name.clone());
+    let waiter = |wait: &Wait| match wait.waiter {
+        Waiter::Session(_) => "session".to_string(),
+        Waiter::Connector(id) => name(Some(id)).unwrap_or_else(|| "connector".to_string()),
+        Waiter::Commit => "commit".to_string(),
+    };
+    let pid = |wait: &Wait| match wait.waiter {
+        Waiter::Session(pid) => Some(i64::from(pid)),
+        _ => None,
+    };
+    let relation = |wait: &Wait| match wait.reason {
+        Reason::Workers => name(slowest()),
+        _ => name(wait.relation),
     };
     batch(vec![
-        ("relation", texts(lines.iter().map(|(id, _)| catalog.get(*id).map(|relation| relation.name.clone())))),
-        ("seen_epoch", numbers(lines.iter().map(|(_, seen)| *seen))),
-        ("behind", numbers(lines.iter().map(|(_, seen)| committed.saturating_sub(*seen)))),
+        ("waiter", texts(waits.iter().map(|wait| Some(waiter(wait))))),
+        ("pid", Arc::new(waits.iter().map(pid).collect::<Int64Array>())),
+        ("waits_for", texts(waits.iter().map(|wait| Some(wait.reason.word().to_string())))),
+        ("relation", texts(waits.iter().map(relation))),
+        ("waited_ms", numbers(waits.iter().map(|wait| wait.since.elapsed().as_millis() as u64))),
     ])
 }
 

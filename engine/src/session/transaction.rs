@@ -20,6 +20,7 @@ use crate::state::arrangement::take;
 use crate::state::key_table::KeyTable;
 use crate::state::table::duplicate_key;
 use crate::time::Epoch;
+use crate::waits::Reason;
 
 #[derive(Default)]
 pub(super) struct Transaction {
@@ -243,11 +244,14 @@ impl Session {
     /// Has the commit path do something. Once it has been asked nobody can take that back, so from then on the
     /// statement cannot be cancelled: its client would hear of a failure, and find the rows.
     pub(super) async fn decide<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
-        let place = self.core.requests.reserve().await.map_err(|_| stopped())?;
-        self.cancel.too_late();
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        place.send(request(reply));
-        answer.await.map_err(|_| stopped())?
+        let decided = async {
+            let place = self.core.requests.reserve().await.map_err(|_| stopped())?;
+            self.cancel.too_late();
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            place.send(request(reply));
+            answer.await.map_err(|_| stopped())?
+        };
+        self.core.waits.during(self.waiter(), Reason::Commit, None, decided).await
     }
 
     /// A key that a transaction inserts must be free now: among its own changes, and in the table as last committed.

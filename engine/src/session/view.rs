@@ -28,6 +28,7 @@ use crate::sql::statement::{Emit, Name, Options};
 use crate::sql::types::sql_type_of;
 use crate::state::store::CatalogChange;
 use crate::ttl::{TTL, TTL_COLUMN, Ttl};
+use crate::waits::Reason;
 
 /// The incremental plan of a stored materialized view.
 pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relation) -> Result<Plan> {
@@ -221,7 +222,8 @@ impl Session {
         if relation.starts.is_empty() {
             relation.starts = self.starts(&plan, &relation.options)?;
         }
-        fill(&core, id, plan, view_options(relation)).await?;
+        let filled = fill(&core, id, plan, view_options(relation));
+        core.waits.during(self.waiter(), Reason::Hydration, Some(id), filled).await?;
         Ok(making)
     }
 }
@@ -286,7 +288,8 @@ impl Session {
             }
             result
         });
-        resumed.await.map_err(Error::internal)??;
+        let resumed = self.core.waits.during(self.waiter(), Reason::Hydration, Some(id), resumed).await;
+        resumed.map_err(Error::internal)??;
         if looks_up {
             self.save_look_ups().await;
         }

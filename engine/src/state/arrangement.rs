@@ -33,7 +33,7 @@ use crate::state::durable;
 use crate::state::gather::{Place, gather};
 use crate::state::row_index::RowIndex;
 use crate::state::segment_index::{SegmentIndex, Wanted};
-use crate::state::spill::{Charge, Spillable, StateVec, set_aside};
+use crate::state::spill::{Charge, Spillable, StateVec, is_in_file, set_aside};
 use crate::time::Epoch;
 
 /// The death of a row that lives: later than any epoch. (0 is one: before the first checkpoint, recovery fills views as of it.)
@@ -119,6 +119,22 @@ struct State {
     live_rows: u64,
 }
 
+/// What readers see of an arrangement, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    pub live_rows: u64,
+    /// Dead rows that someone can still see.
+    pub kept_rows: u64,
+    pub segments: u64,
+    /// Of rows in memory, dead ones included, without indexes.
+    pub bytes: u64,
+    /// Of those in the file.
+    pub file_bytes: u64,
+    /// The oldest epoch that can be read.
+    pub horizon: Epoch,
+    pub closed: Epoch,
+}
+
 /// Keeps an epoch readable for as long as it lives.
 pub struct Pin {
     shared: Arc<Shared>,
@@ -136,6 +152,18 @@ impl Pin {
     /// The net change after the pinned epoch up to `through`, which must be closed.
     pub fn changes(&self, through: Epoch) -> Vec<Delta> {
         self.shared.changes(self.epoch, through)
+    }
+    pub fn reader(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+    /// Rows that are dead, and kept because of this pin, and perhaps of later ones: none while there is an older one.
+    pub fn kept_rows(&self) -> u64 {
+        let oldest = self.shared.pins.lock().expect("no panic while held").keys().next().copied();
+        if oldest < Some(self.epoch) {
+            return 0;
+        }
+        let state = self.shared.state.lock().expect("no panic while held");
+        (state.deaths.len() - state.deaths.partition_point(|death| death.0 <= self.epoch)) as u64
     }
     /// Pins a later epoch instead.
     pub fn advance(&mut self, epoch: Epoch) {
@@ -181,6 +209,23 @@ impl Shared {
 
     pub fn live_rows(&self) -> u64 {
         self.state.lock().expect("no panic while held").live_rows
+    }
+
+    pub fn size(&self) -> Size {
+        let state = self.state.lock().expect("no panic while held");
+        let bytes = |in_file| {
+            let rows = state.segments.iter().map(|segment| &segment.rows).filter(|rows| is_in_file(rows) == in_file);
+            rows.map(|rows| rows.get_array_memory_size() as u64).sum()
+        };
+        Size {
+            live_rows: state.live_rows,
+            kept_rows: state.deaths.len() as u64,
+            segments: state.segments.len() as u64,
+            bytes: bytes(false),
+            file_bytes: bytes(true),
+            horizon: state.horizon,
+            closed: state.closed,
+        }
     }
 
     fn picture(&self, epoch: Epoch) -> Picture {

@@ -12,3 +12,4 @@ pub mod segment_index;
 pub mod spill;
 pub mod store;
 pub mod table;
+pub mod versions;

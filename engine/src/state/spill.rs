@@ -369,10 +369,15 @@ impl Drop for Charge {
     }
 }
 
+/// Whether a batch lies in the file.
+pub fn is_in_file(rows: &RecordBatch) -> bool {
+    REGION.get().is_some_and(|region| region.has(rows))
+}
+
 /// The batch as it is, counted; or, when memory holds enough, a copy in the file.
 pub fn set_aside(rows: RecordBatch) -> (RecordBatch, Charge) {
     let bytes = rows.get_array_memory_size();
-    if bytes < PIECE_BYTES_MIN || REGION.get().is_some_and(|region| region.has(&rows)) {
+    if bytes < PIECE_BYTES_MIN || is_in_file(&rows) {
         return (rows, Charge::default());
     }
     if let Some(region) = region_for(bytes)

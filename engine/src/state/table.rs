@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::catalog::Relation;
 use crate::delta::Delta;
@@ -25,6 +25,13 @@ pub struct Checked {
     minus: RecordBatch,
 }
 
+impl Checked {
+    /// Known to fit: each row of `minus` is there, and the keys of `plus` are free without them.
+    pub fn new(plus: RecordBatch, minus: RecordBatch) -> Self {
+        Checked { plus, minus }
+    }
+}
+
 pub struct Table {
     relation: Arc<Relation>,
     rows: Arrangement,
@@ -41,6 +48,20 @@ impl Table {
 
     pub fn reader(&self) -> Arc<Shared> {
         self.rows.reader()
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        self.rows.schema()
+    }
+
+    /// Of a table with a primary key: where the row with the key of each of `rows` is, or `NONE`; and those keys.
+    pub fn positions(&mut self, rows: &RecordBatch) -> (Vec<u32>, KeyBatch) {
+        let keys = self.keys(rows).expect("it has a primary key");
+        (self.key.as_mut().expect("has keys").heads(&keys), keys)
+    }
+
+    pub fn rows_at(&self, positions: &[u32]) -> RecordBatch {
+        self.rows.rows_at(positions)
     }
 
     fn keys(&self, rows: &RecordBatch) -> Option<KeyBatch> {

@@ -35,9 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use catalog::CatalogChange;
-#[cfg(test)]
-pub use checkpoint::BlockId;
-pub use checkpoint::{Manifest, Part, RELATION_ROWS};
+pub use checkpoint::{BlockId, Manifest, Part, RELATION_ROWS};
 pub use faults::Faults;
 pub use faults::Write;
 pub use inspect::{Report, restore};
