@@ -34,9 +34,10 @@ use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::cheap_first::cheap_first;
 use crate::sql::context::PostgresTypes;
+use crate::sql::item_names::plain_name;
 use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
 use crate::sql::parse::name_of;
-use crate::sql::rewrite::{cast_parameters, plain_name, rewrite_expression, rewrite_query};
+use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query};
 use crate::sql::size;
 use crate::sql::statement::Name;
 use crate::sql::types::{field, field_from_ast, sql_type_of};
@@ -104,7 +105,7 @@ pub fn bind_finishing(
     let spelt_out = |query: &ast::Query| {
         let mut columns = |query: &ast::Query| {
             let plan = bind_once(state, relations, query, given, false).ok()?;
-            Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
+            Some(plan.schema().fields().iter().map(|f| f.name().to_string()).collect())
         };
         let mut query = query.clone();
         crate::sql::whole_rows::spell_out(&mut query, &mut columns).then_some(query)
@@ -189,6 +190,7 @@ fn bind_once(
     crate::sql::expansion::check(query)?;
     bounds::check()?;
     let mut query = query.clone();
+    crate::sql::shadowing::name_apart(&mut query);
     crate::sql::system_time::spell_as_of(&mut query, relations)?;
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
@@ -414,6 +416,7 @@ pub fn relations_named(query: &ast::Query) -> Vec<Name> {
         }
     }
     let mut rewritten = query.clone();
+    crate::sql::shadowing::name_all_apart(&mut rewritten);
     // Windows name their table in an argument; an error in one will come up when the query is bound.
     let _ = rewrite_query(&mut rewritten, false);
     let mut names = Names { found: Vec::new(), with: Vec::new() };

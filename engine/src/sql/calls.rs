@@ -11,15 +11,18 @@
 //!   to_jsonb(ROW(a, b))                             to_jsonb(mr_jsonb_row(a, b))
 //! ```
 
+use std::ops::ControlFlow;
+
 use sqlparser::ast::{
     self, AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
-    ObjectName, Subscript,
+    ObjectName, Query, Subscript, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
+use crate::sql::grouped::is_aggregate;
 use crate::sql::hypothetical;
 use crate::sql::parse::fold;
-use crate::sql::rewrite::{call, cast, is_number, number};
+use crate::sql::rewrite::{binary, call, cast, is_number, nested, number};
 use crate::sql::unnest::{Array, Arrays};
 
 /// A function that returns a set of values.
@@ -98,7 +101,7 @@ pub fn returns_set(name: &str) -> bool {
 /// A call in FROM that returns a set, as arrays.
 pub fn set_in_from(name: &str, arguments: Vec<Expr>, ordinality: bool) -> Option<Arrays> {
     let columns = match set_named(name) {
-        Some(set) => vec![Array { expr: call(set.array, arguments), item: set.item.clone(), name: set.column }],
+        Some(set) => vec![Array { expr: array_of(set, arguments), item: set.item.clone(), name: set.column }],
         None => {
             let (_, keys, values, item) = FIELDS.iter().find(|(known, ..)| *known == name)?;
             let array = |function: &str, item, name| Array { expr: call(function, arguments.clone()), item, name };
@@ -110,16 +113,110 @@ pub fn set_in_from(name: &str, arguments: Vec<Expr>, ordinality: bool) -> Option
     Some(Arrays { name, columns, ordinality })
 }
 
+fn array_of(set: &Set, arguments: Vec<Expr>) -> Expr {
+    if set.name == "generate_series" { series(arguments) } else { call(set.array, arguments) }
+}
+
+/// A series as an array. Literals take the type of the start, or are timestamps with time zone where it is one too; the step
+/// of a time is an interval.
+pub fn series(mut arguments: Vec<Expr>) -> Expr {
+    let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
+    let of_start = match arguments.as_slice() {
+        [Expr::Cast { data_type, .. }, ..] => Some(data_type.clone()),
+        [Expr::TypedString(typed), ..] => Some(typed.data_type.clone()),
+        [start, end, _] if quoted(start) && quoted(end) => Some(ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz)),
+        _ => None,
+    };
+    let interval = ast::DataType::Interval { fields: None, precision: None };
+    for (i, argument) in arguments.iter_mut().enumerate().filter(|(_, e)| quoted(e)) {
+        if let Some(to) = if i == 2 { Some(interval.clone()) } else { of_start.clone() } {
+            *argument = cast(argument.clone(), to);
+        }
+    }
+    call("mr_series", arguments)
+}
+
 /// The name that the one column of a set has in FROM, whatever its alias.
 pub fn column_in_from(name: &str) -> Option<&'static str> {
     set_named(name)?.column
 }
 
+/// Makes arrays to be unnested of the calls in an item of the select list that return sets, those in subqueries not being
+/// of it. Errors: 0A000 where one of the values would be wanted, or all of them.
+pub fn unnest_sets(item: &mut Expr) -> Result<()> {
+    struct Sets {
+        depth: usize,
+        /// Whether they are made arrays, or only looked for.
+        change: bool,
+        found: bool,
+    }
+    impl VisitorMut for Sets {
+        type Break = Error;
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Error> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Error> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+            let name = if let Expr::Function(function) = expr { name_of(function) } else { String::new() };
+            let outside = self.depth == 0;
+            self.depth += usize::from(is_of_catalog(expr));
+            if !outside {
+                return ControlFlow::Continue(());
+            }
+            self.found |= name == "unnest" || returns_set(&name);
+            let message = match expr {
+                Expr::Case { .. } => "set-returning functions are not allowed in CASE",
+                _ if name == "coalesce" => "set-returning functions are not allowed in COALESCE",
+                _ if is_aggregate(expr) => "aggregate function calls cannot contain set-returning function calls",
+                _ => return ControlFlow::Continue(()),
+            };
+            if self.change && found_in(expr) {
+                let hint = "You might be able to move the set-returning function into a LATERAL FROM item.";
+                return ControlFlow::Break(Error::new("0A000", message).hint(hint));
+            }
+            ControlFlow::Continue(())
+        }
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+            self.depth -= usize::from(is_of_catalog(expr));
+            if self.depth == 0
+                && self.change
+                && let Some(items) = unnested(expr)
+            {
+                *expr = items;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    fn found_in(expr: &mut Expr) -> bool {
+        let mut within = Sets { depth: 0, change: false, found: false };
+        let _ = expr.visit(&mut within);
+        within.found
+    }
+    match item.visit(&mut Sets { depth: 0, change: true, found: false }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// `unnest(generate_subscripts(…))`, which the server writes: the function is that of the catalog, and gives an array.
+fn is_of_catalog(expr: &Expr) -> bool {
+    let Expr::Function(function) = expr else { return false };
+    let of_one_value = |argument: &Expr| {
+        matches!(argument, Expr::Function(inner)
+            if matches!(name_of(inner).as_str(), "generate_subscripts" | "generate_series"))
+    };
+    name_of(function) == "unnest" && arguments(function).is_some_and(|all| all.iter().any(of_one_value))
+}
+
 /// A call in the select list that returns a set.
-pub fn unnested(expr: &Expr) -> Option<Expr> {
+fn unnested(expr: &Expr) -> Option<Expr> {
     let Expr::Function(function) = expr else { return None };
     let set = set_named(&name_of(function))?;
-    let items = call("unnest", vec![call(set.array, arguments(function)?)]);
+    let items = call("unnest", vec![array_of(set, arguments(function)?)]);
     Some(match &set.item {
         Some(data_type) => cast(items, data_type.clone()),
         None => items,
@@ -165,9 +262,11 @@ pub fn respell(mut function: Function) -> Result<Expr> {
                 _ => None,
             })
         }
-        "lag" | "lead" if function.over.is_some() && !has_literal_offset(&function) => {
-            Ok(renamed(function, if name == "lag" { "mr_lag" } else { "mr_lead" }))
-        }
+        "lag" | "lead" if function.over.is_some() => match with_default(&function) {
+            Some(either) => Ok(either),
+            None if has_literal_offset(&function) => Ok(Expr::Function(function)),
+            None => Ok(renamed(function, if name == "lag" { "mr_lag" } else { "mr_lead" })),
+        },
         "array_agg" => {
             sort_distinct(&mut function);
             Ok(Expr::Function(function))
@@ -185,6 +284,69 @@ pub fn respell(mut function: Function) -> Result<Expr> {
         }
         _ => Ok(Expr::Function(function)),
     }
+}
+
+/// `lag(x, 1, d) OVER w` is `CASE WHEN lag(1, 1) OVER w IS NULL THEN d ELSE lag(x, 1) OVER w END` where d is computed or may
+/// be of another type than x: they are brought to one type.
+fn with_default(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(_)),
+        offset @ FunctionArg::Unnamed(FunctionArgExpr::Expr(rows)),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(default)),
+    ] = list.args.as_slice()
+    else {
+        return None;
+    };
+    let of_its_type = match default {
+        Expr::Value(value) => match &value.value {
+            ast::Value::Number(digits, _) => digits.bytes().all(|b| b.is_ascii_digit()),
+            _ => true,
+        },
+        Expr::UnaryOp { expr, .. } => crate::sql::rewrite::whole_number(expr).is_some(),
+        _ => false,
+    };
+    if of_its_type || function.null_treatment.is_some() {
+        return None;
+    }
+    let shifted = |arguments: Vec<FunctionArg>| {
+        let mut shifted = function.clone();
+        if let FunctionArguments::List(list) = &mut shifted.args {
+            list.args = arguments;
+        }
+        let name = if name_of(function) == "lag" { "mr_lag" } else { "mr_lead" };
+        if has_literal_offset(&shifted) { Expr::Function(shifted) } else { renamed(shifted, name) }
+    };
+    let one = FunctionArg::Unnamed(FunctionArgExpr::Expr(number("1")));
+    let mut missing = Expr::IsNull(Box::new(shifted(vec![one, offset.clone()])));
+    if !has_literal_offset(function) {
+        // By an unknown number of rows it is unknown.
+        let known = Expr::IsNotNull(Box::new(nested(rows)));
+        missing = binary(missing, ast::BinaryOperator::And, known);
+    }
+    Some(Expr::Case {
+        case_token: ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition: missing, result: default.clone() }],
+        else_result: Some(Box::new(shifted(vec![list.args[0].clone(), offset.clone()]))),
+    })
+}
+
+/// The type that a call of a function of its name casts to.
+pub fn cast_named(function: &str) -> Option<ast::DataType> {
+    Some(match function {
+        "int2" => ast::DataType::SmallInt(None),
+        "int4" => ast::DataType::Integer(None),
+        "int8" => ast::DataType::BigInt(None),
+        "float4" => ast::DataType::Real,
+        "float8" => ast::DataType::DoublePrecision,
+        "bool" => ast::DataType::Boolean,
+        "text" => ast::DataType::Text,
+        "date" => ast::DataType::Date,
+        "timestamptz" => ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz),
+        _ => return None,
+    })
 }
 
 /// Of lag and lead: none, or one that is written out.

@@ -276,6 +276,9 @@ impl Dialect for MillraceDialect {
     fn supports_left_associative_joins_without_parens(&self) -> bool {
         NATURAL.get()
     }
+    fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
+        true
+    }
     fn supports_table_versioning(&self) -> bool {
         VERSIONS.get()
     }

@@ -10,7 +10,7 @@ use datafusion::error::DataFusionError;
 
 use crate::error::Error;
 use crate::sql::bind::nearest;
-use crate::sql::rewrite::plain_name;
+use crate::sql::item_names::plain_name;
 
 /// The user's view of a DataFusion error.
 pub fn error_from(error: DataFusionError) -> Error {

@@ -8,6 +8,7 @@
 //!                                                   WHERE EXISTS (SELECT 1 FROM r WHERE r.v > g."mr aggregate 1")
 //!
 //!   SELECT 1 FROM t HAVING true                   SELECT 1 FROM (SELECT count(*) FROM t) AS g WHERE true
+//!   SELECT 1 FROM t GROUP BY ()                   the same
 //! ```
 //!
 //! An aggregate is an outer query's if all columns that it names are; only those count that are named with their table.
@@ -19,9 +20,9 @@ use sqlparser::ast::{
     VisitMut, Visitor, VisitorMut,
 };
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sql::item_names::name_items;
 use crate::sql::parse::{fold, query};
-use crate::sql::rewrite::name_items;
 
 const ALIAS: &str = "mr grouped";
 const AGGREGATES: &[&str] = &[
@@ -56,7 +57,7 @@ const AGGREGATES: &[&str] = &[
     "percentile_disc",
 ];
 
-fn is_aggregate(expr: &Expr) -> bool {
+pub fn is_aggregate(expr: &Expr) -> bool {
     let Expr::Function(Function { name, over: None, .. }) = expr else { return false };
     let name = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
     AGGREGATES.contains(&name.as_str()) || name.starts_with("regr_")
@@ -64,7 +65,13 @@ fn is_aggregate(expr: &Expr) -> bool {
 
 /// Makes a query over a derived table of such a SELECT.
 pub fn derive(select: &mut Select) -> Result<()> {
-    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return Ok(()) };
+    let GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return Ok(()) };
+    // Of nothing: all rows are one group, also where there is no aggregate.
+    if !groups.is_empty() && groups.iter().all(|group| matches!(group, Expr::Tuple(parts) if parts.is_empty())) {
+        groups.clear();
+        select.having.get_or_insert(Expr::Value(ast::Value::Boolean(true).into()));
+    }
+    let groups = &*groups;
     let sets = |e: &Expr| matches!(e, Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_));
     if groups.iter().any(sets) {
         return Ok(());
@@ -82,6 +89,16 @@ pub fn derive(select: &mut Select) -> Result<()> {
     }
     if let Some(having) = &select.having {
         let _ = having.visit(&mut found);
+    }
+    let within = |call: &Expr| {
+        let found = ast::visit_expressions(call, |expr| match found.theirs.contains(expr) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        found.is_break()
+    };
+    if found.own.iter().any(within) {
+        return Err(Error::new("42803", "aggregate function calls cannot be nested"));
     }
     let alone = select.having.is_some() && groups.is_empty() && found.own.is_empty() && !found.columns;
     if found.theirs.is_empty() && !alone {
@@ -185,26 +202,32 @@ pub fn names_of(from: &[TableWithJoins]) -> Vec<String> {
 }
 
 /// The names that tables in a query have, at any depth.
-fn names_within(query: &Query) -> Vec<String> {
-    struct Names(Vec<String>);
-    impl Visitor for Names {
-        type Break = ();
-        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-            self.0.extend(names_of(&select.from));
-            ControlFlow::Continue(())
-        }
+struct Names(Vec<String>);
+
+impl Visitor for Names {
+    type Break = ();
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.0.extend(names_of(&select.from));
+        ControlFlow::Continue(())
     }
+}
+
+fn names_within(query: &Query) -> Vec<String> {
     let mut names = Names(Vec::new());
     let _ = query.visit(&mut names);
     names.0
 }
 
-/// Whether an expression names columns, and all of them are of these tables.
+/// Whether an expression names columns, and all of them are of these tables. Those of tables in subqueries of its own do
+/// not count.
 fn is_of(expr: &Expr, names: &[String]) -> bool {
+    let mut inner = Names(Vec::new());
+    let _ = expr.visit(&mut inner);
     let (mut any, mut all) = (false, true);
     let _ = ast::visit_expressions(expr, |expr| {
         match expr {
-            Expr::Identifier(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => all = false,
+            Expr::Identifier(_) => all = false,
+            Expr::CompoundIdentifier(parts) if parts.len() == 2 && inner.0.contains(&fold(&parts[0])) => {}
             Expr::CompoundIdentifier(parts) => {
                 any = true;
                 all &= parts.len() == 2 && names.contains(&fold(&parts[0]));

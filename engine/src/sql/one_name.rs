@@ -14,8 +14,8 @@ use sqlparser::ast::{
     SelectItemQualifiedWildcardKind, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 
+use crate::sql::item_names::MARK;
 use crate::sql::parse::fold;
-use crate::sql::rewrite::MARK;
 
 /// Gives all tables in a query such names.
 pub fn mark_tables(query: &mut Query) {

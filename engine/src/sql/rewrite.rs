@@ -1,7 +1,7 @@
 //! What is changed in a parsed query before DataFusion sees it, so that it means what it means in Postgres.
 //!
 //! ```text
-//!   SELECT count(*), 1, 1        SELECT count(*) AS count, 1 AS "?column?", 1 AS "?column?␁2"
+//!   SELECT count(*)              SELECT count(*) AS count (item_names.rs)
 //!   TUMBLE(t, ts, …) in FROM     a derived table (window.rs)
 //!   a = ANY (SELECT …)           a IN (SELECT …); see subqueries.rs for others
 //!   l, unnest(l.a) u             a lateral subquery (unnest.rs)
@@ -9,37 +9,26 @@
 //!   ts AT TIME ZONE 'x'          timezone('x', ts)
 //!   INTERVAL '1:30'              INTERVAL '0 months 0 days 5400000000 microseconds'
 //! ```
-//!
-//! DataFusion wants different names in one SELECT, Postgres does not: what repeats a name gets a mark and a number at
-//! its end, which [`plain_name`] takes off again.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableAliasColumnDef,
-    TableFactor, Value, VisitMut, VisitorMut,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut,
+    VisitorMut,
 };
 
 use crate::error::{Error, Result};
 use crate::sql::functions::SERIES_ROWS;
+use crate::sql::groups::{flatten_groups, resolve_positions};
+use crate::sql::item_names::{mark_outermost, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
+use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, functions, grouped, log, named_windows, quantified, ties, types, unnest,
+    aggregate_input, calls, counted_rows, functions, grouped, log, named_windows, quantified, records, ties, unnest,
     window,
 };
-
-/// A cube of more columns has more sets than anyone wants.
-const CUBE_MAX: usize = 12;
-/// Stands between a name and the number that makes it differ.
-pub const MARK: char = '\u{1}';
-
-/// A column's name as the user knows it.
-pub fn plain_name(name: &str) -> &str {
-    name.split(MARK).next().unwrap_or(name)
-}
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
 /// own, as the last resort against repeated names.
@@ -157,8 +146,8 @@ impl VisitorMut for Rewriter {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 type_literal(expr);
-                if let Some(items) = calls::unnested(expr) {
-                    *expr = items;
+                if let Err(error) = calls::unnest_sets(expr) {
+                    return ControlFlow::Break(Box::new(error));
                 }
                 spell_out_subqueries(expr)?;
             }
@@ -169,6 +158,11 @@ impl VisitorMut for Rewriter {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Box<Error>> {
         match log::rewrite(factor) {
             Ok(Some(marked)) => *factor = marked,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(Box::new(error)),
+        }
+        match records::rewrite(factor) {
+            Ok(Some(derived)) => *factor = derived,
             Ok(None) => {}
             Err(error) => return ControlFlow::Break(Box::new(error)),
         }
@@ -314,68 +308,6 @@ fn check_condition(join: &ast::Join) -> ControlFlow<Box<Error>> {
         }
         _ => ControlFlow::Continue(()),
     }
-}
-
-/// ROLLUP, CUBE or GROUPING SETS as one of the sets of GROUPING SETS: the sets that it stands for.
-fn nested_sets(set: &[Expr]) -> Option<Vec<Vec<Expr>>> {
-    let [item] = set else { return None };
-    let parts = |function: &Function| {
-        let of = |expr| if let Expr::Tuple(parts) = expr { parts } else { vec![expr] };
-        calls::arguments(function).map(|arguments| arguments.into_iter().map(of).collect::<Vec<_>>())
-    };
-    match item {
-        Expr::GroupingSets(sets) => Some(sets.clone()),
-        Expr::Function(function) => match function.name.to_string().to_lowercase().as_str() {
-            "rollup" => parts(function).map(|sets| rolled_up(&sets)),
-            "cube" => parts(function).filter(|sets| sets.len() <= CUBE_MAX).map(|sets| cubed(&sets)),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn expanded_sets(sets: Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
-    sets.into_iter()
-        .flat_map(|set| match nested_sets(&set) {
-            Some(nested) => expanded_sets(nested),
-            None => vec![set],
-        })
-        .collect()
-}
-
-fn rolled_up(sets: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
-    (0..=sets.len()).rev().map(|n| sets[..n].concat()).collect()
-}
-
-fn cubed(sets: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
-    let n = sets.len();
-    let chosen = |bits: usize| (0..n).filter(move |i| bits >> (n - 1 - i) & 1 == 1).flat_map(|i| sets[i].clone());
-    (0..1usize << n).rev().map(|bits| chosen(bits).collect()).collect()
-}
-
-/// `GROUP BY (a, b), a` is `GROUP BY a, b`; `CUBE ((a, b), c)` and the like are the sets that they mean.
-fn flatten_groups(select: &mut Select) {
-    let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return };
-    let mut flat: Vec<Expr> = Vec::new();
-    for group in groups.drain(..) {
-        let parts = match group {
-            Expr::Tuple(parts) => parts,
-            Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) => vec![Expr::GroupingSets(rolled_up(&sets))],
-            Expr::Cube(sets) if sets.iter().any(|set| set.len() != 1) && sets.len() <= CUBE_MAX => {
-                vec![Expr::GroupingSets(cubed(&sets))]
-            }
-            Expr::GroupingSets(sets) if sets.iter().any(|set| nested_sets(set).is_some()) => {
-                vec![Expr::GroupingSets(expanded_sets(sets))]
-            }
-            other => vec![other],
-        };
-        for part in parts {
-            if !flat.contains(&part) {
-                flat.push(part);
-            }
-        }
-    }
-    *groups = flat;
 }
 
 fn refuse(what: &str) -> ControlFlow<Box<Error>> {
@@ -541,8 +473,12 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 let cut = Expr::Value(Value::SingleQuotedString(cut.into()).into());
                 return Ok(cast(call("date_trunc", vec![cut, now]), kind));
             }
-            if let ("date", Some([moment])) = (name.as_str(), calls::arguments(&function).as_deref()) {
-                return Ok(cast(moment.clone(), ast::DataType::Date));
+            if let (Some(to), Some([value])) = (calls::cast_named(&name), calls::arguments(&function).as_deref()) {
+                return Ok(cast(value.clone(), to));
+            }
+            if let ("age", Some([moment])) = (name.as_str(), calls::arguments(&function).as_deref()) {
+                let today = cast(call("now", Vec::new()), ast::DataType::Date);
+                return Ok(call("age", vec![today, moment.clone()]));
             }
             if name == "gen_random_uuid" {
                 return Ok(cast(call("uuid", Vec::new()), ast::DataType::Uuid));
@@ -740,27 +676,6 @@ fn select_subqueries(body: &mut SetExpr) -> Result<()> {
     Ok(())
 }
 
-/// Among GROUPING SETS, ROLLUP and CUBE a number is the item of the SELECT list at that place; by itself in GROUP BY
-/// DataFusion knows it.
-fn resolve_positions(select: &mut Select) -> Result<()> {
-    let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return Ok(()) };
-    for group in groups {
-        let (Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets)) = group else { continue };
-        for item in sets.iter_mut().flatten() {
-            let Some(position) = whole_number(item) else { continue };
-            let place = usize::try_from(position).ok().and_then(|position| position.checked_sub(1));
-            *item = match place.and_then(|place| select.projection.get(place)) {
-                Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => expr.clone(),
-                _ => {
-                    let message = format!("GROUP BY position {position} is not in select list");
-                    return Err(Error::new("42P10", message));
-                }
-            };
-        }
-    }
-    Ok(())
-}
-
 fn has_columns(expr: &Expr) -> bool {
     let found = ast::visit_expressions(expr, |expr| match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
@@ -852,78 +767,6 @@ fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Bo
         }
     }
     Ok((Box::new(Expr::Value(Value::SingleQuotedString(spelt).into())), None))
-}
-
-/// What a row is written of.
-pub fn fields_of_row(expr: &Expr) -> Option<Vec<Expr>> {
-    match expr {
-        Expr::Tuple(fields) => Some(fields.clone()),
-        Expr::Function(function)
-            if function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|n| fold(n) == "row") =>
-        {
-            calls::arguments(function)
-        }
-        Expr::Nested(inner) => fields_of_row(inner),
-        _ => None,
-    }
-}
-
-fn is_row(expr: &Expr) -> bool {
-    fields_of_row(expr).is_some()
-}
-
-/// Rows are compared field by field, and what is not known of one may leave the whole unknown.
-pub fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
-    use BinaryOperator as O;
-    let (left, right) = (fields_of_row(left)?, fields_of_row(right)?);
-    if left.len() != right.len() || left.is_empty() {
-        return None;
-    }
-    let pairs = || left.iter().cloned().zip(right.iter().cloned());
-    let each = |op: O, and: O| {
-        let all = pairs().map(|(l, r)| binary(Expr::Nested(Box::new(l)), op.clone(), Expr::Nested(Box::new(r))));
-        all.reduce(|a, b| binary(a, and.clone(), b))
-    };
-    let (strict, last) = match op {
-        O::Eq => return each(O::Eq, O::And),
-        O::NotEq => return each(O::NotEq, O::Or),
-        O::Lt => (O::Lt, O::Lt),
-        O::LtEq => (O::Lt, O::LtEq),
-        O::Gt => (O::Gt, O::Gt),
-        O::GtEq => (O::Gt, O::GtEq),
-        _ => return None,
-    };
-    let mut all = pairs().rev();
-    let (l, r) = all.next()?;
-    let mut compared = binary(nested(&l), last, nested(&r));
-    for (l, r) in all {
-        let equal = binary(nested(&l), O::Eq, nested(&r));
-        let further = binary(equal, O::And, Expr::Nested(Box::new(compared)));
-        compared = binary(binary(nested(&l), strict.clone(), nested(&r)), O::Or, further);
-    }
-    Some(compared)
-}
-
-/// `(a, b) IN ((c, d), …)`: equal to one of them, field by field.
-fn row_in(row: &Expr, list: &[Expr]) -> Option<Expr> {
-    fn any(mut rows: Vec<Expr>) -> Option<Expr> {
-        // Not deeper than it must be.
-        let right = rows.split_off(rows.len() / 2);
-        match rows.is_empty() {
-            true => right.into_iter().next(),
-            false => Some(Expr::Nested(Box::new(binary(any(rows)?, BinaryOperator::Or, any(right)?)))),
-        }
-    }
-    let equal = |item| rows_compared(row, &BinaryOperator::Eq, item).map(|equal| Expr::Nested(Box::new(equal)));
-    any(list.iter().map(equal).collect::<Option<Vec<_>>>()?)
-}
-
-/// A row of which each field is asked.
-fn each_field(row: &Expr, ask: fn(Box<Expr>) -> Expr) -> Expr {
-    let fields = fields_of_row(row).unwrap_or_default().into_iter();
-    let all = fields.map(|field| ask(Box::new(Expr::Nested(Box::new(field)))));
-    let all = all.reduce(|a, b| binary(a, BinaryOperator::And, b));
-    Expr::Nested(Box::new(all.unwrap_or(Expr::Value(Value::Boolean(true).into()))))
 }
 
 fn is_power(expr: &Expr) -> bool {
@@ -1070,19 +913,6 @@ fn set_in_from(
                 sample: None,
             }));
         }
-        // Literals take the type of the start; the step of a time is an interval.
-        let of_start = match exprs.first() {
-            Some(Expr::Cast { data_type, .. }) => Some(data_type.clone()),
-            Some(Expr::TypedString(typed)) => Some(typed.data_type.clone()),
-            _ => None,
-        };
-        let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
-        for (i, expr) in exprs.iter_mut().enumerate().skip(1).filter(|(_, e)| quoted(e)) {
-            let interval = ast::DataType::Interval { fields: None, precision: None };
-            if let Some(to) = if i == 2 { Some(interval) } else { of_start.clone() } {
-                *expr = cast(expr.clone(), to);
-            }
-        }
     }
     let arrays = calls::set_in_from(&name, exprs, with_ordinality);
     arrays.map(|arrays| unnest::lateral(arrays, alias.clone())).transpose()
@@ -1098,7 +928,7 @@ pub fn whole_number(expr: &Expr) -> Option<i64> {
     }
 }
 
-fn nested(expr: &Expr) -> Expr {
+pub fn nested(expr: &Expr) -> Expr {
     Expr::Nested(Box::new(expr.clone()))
 }
 
@@ -1217,163 +1047,6 @@ fn name_function_column(name: &ObjectName, alias: &mut Option<TableAlias>) {
         let name = column.map_or_else(|| alias.name.clone(), Ident::new);
         alias.columns.push(TableAliasColumnDef { name, data_type: None });
     }
-}
-
-/// Gives each item of a SELECT the name that Postgres gives it, and a mark to one that repeats a name.
-pub fn name_items(select: &mut Select) {
-    let star = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
-    let starred: Vec<String> = select
-        .projection
-        .iter()
-        .filter_map(|item| match item {
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                name.0.last().and_then(|part| part.as_ident()).map(fold)
-            }
-            _ => None,
-        })
-        .collect();
-    let mut used = HashSet::new();
-    for (i, item) in select.projection.iter_mut().enumerate() {
-        let (name, in_star) = match item {
-            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => (fold(ident), star),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
-                let qualifier = parts.iter().rev().nth(1).map(fold);
-                let name = parts.last().map(fold).unwrap_or_default();
-                (name, star || qualifier.is_some_and(|q| starred.contains(&q)))
-            }
-            SelectItem::UnnamedExpr(expr) => {
-                let name = name_of_expr(expr).unwrap_or_else(|| "?column?".into());
-                let given = if used.contains(&name) { marked(&name, i) } else { name.clone() };
-                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', given) };
-                used.insert(name);
-                continue;
-            }
-            SelectItem::ExprWithAlias { alias, .. } => {
-                let name = fold(alias);
-                if !used.insert(name.clone()) && !name.contains(MARK) {
-                    *alias = Ident::with_quote('"', marked(&name, i));
-                }
-                continue;
-            }
-            _ => continue,
-        };
-        if !used.insert(name.clone()) || in_star {
-            mark(item, &name, i);
-        }
-    }
-}
-
-fn marked(name: &str, i: usize) -> String {
-    format!("{name}{MARK}{i}")
-}
-
-fn mark(item: &mut SelectItem, name: &str, i: usize) {
-    if let SelectItem::UnnamedExpr(expr) = item {
-        let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', marked(name, i)) };
-    }
-}
-
-fn mark_outermost(body: &mut SetExpr) {
-    match body {
-        SetExpr::Select(select) => {
-            for (i, item) in select.projection.iter_mut().enumerate() {
-                match item {
-                    SelectItem::UnnamedExpr(expr) => {
-                        let name = name_of_expr(expr).unwrap_or_else(|| "?column?".into());
-                        mark(item, &name, i);
-                    }
-                    SelectItem::ExprWithAlias { alias, .. } => *alias = Ident::with_quote('"', marked(&fold(alias), i)),
-                    _ => {}
-                }
-            }
-        }
-        SetExpr::Query(query) => mark_outermost(&mut query.body),
-        SetExpr::SetOperation { left, .. } => mark_outermost(left),
-        _ => {}
-    }
-}
-
-/// The name that Postgres gives a column (`FigureColname`); `None` is `?column?`.
-pub fn name_of_expr(expr: &Expr) -> Option<String> {
-    let name = match expr {
-        Expr::Identifier(ident) => return Some(fold(ident)),
-        Expr::CompoundIdentifier(parts) => return parts.last().map(fold),
-        Expr::CompoundFieldAccess { root, access_chain } => {
-            let field = access_chain.iter().rev().find_map(|access| match access {
-                ast::AccessExpr::Dot(Expr::Identifier(ident)) => Some(fold(ident)),
-                _ => None,
-            });
-            return field.or_else(|| name_of_expr(root));
-        }
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of_expr(inner),
-        Expr::Function(function) => return function.name.0.last().and_then(|part| part.as_ident()).map(fold),
-        Expr::Cast { expr, data_type, .. } => {
-            let inner = name_of_expr(expr).filter(|_| !matches!(expr.as_ref(), Expr::Case { .. } | Expr::Cast { .. }));
-            return inner.or_else(|| type_name(data_type));
-        }
-        Expr::TypedString(typed) => return type_name(&typed.data_type),
-        Expr::Case { else_result, .. } => {
-            let from_else = else_result.as_deref().filter(|e| !matches!(e, Expr::Cast { .. } | Expr::Case { .. }));
-            return from_else.and_then(name_of_expr).or(Some("case".into()));
-        }
-        Expr::Subquery(query) => return name_of_subquery(&query.body),
-        Expr::Exists { .. } => "exists",
-        Expr::Array(_) => "array",
-        Expr::Interval(_) => "interval",
-        Expr::Extract { .. } => "extract",
-        Expr::Substring { .. } => "substring",
-        Expr::Position { .. } => "position",
-        Expr::Overlay { .. } => "overlay",
-        Expr::Ceil { .. } => "ceil",
-        Expr::Floor { .. } => "floor",
-        Expr::Trim { trim_where: Some(ast::TrimWhereField::Leading), .. } => "ltrim",
-        Expr::Trim { trim_where: Some(ast::TrimWhereField::Trailing), .. } => "rtrim",
-        Expr::Trim { .. } => "btrim",
-        Expr::AtTimeZone { .. } => "timezone",
-        Expr::Tuple(_) => "row",
-        Expr::Value(value) => match &value.value {
-            Value::Boolean(_) => "bool",
-            _ => return None,
-        },
-        _ => return None,
-    };
-    Some(name.to_string())
-}
-
-fn name_of_subquery(body: &SetExpr) -> Option<String> {
-    match body {
-        SetExpr::Select(select) => match select.projection.as_slice() {
-            [SelectItem::UnnamedExpr(expr)] => name_of_expr(expr),
-            [SelectItem::ExprWithAlias { alias, .. }] => Some(fold(alias)),
-            _ => None,
-        },
-        SetExpr::Query(query) => name_of_subquery(&query.body),
-        SetExpr::SetOperation { left, .. } => name_of_subquery(left),
-        _ => None,
-    }
-}
-
-/// Types as pg_type names them.
-fn type_name(data_type: &ast::DataType) -> Option<String> {
-    let canonical = types::sql_type_from_ast(data_type).ok()?;
-    let plain = canonical.split('(').next().unwrap_or_default().trim_end_matches("[]");
-    let name = match plain {
-        "integer" => "int4",
-        "bigint" => "int8",
-        "smallint" => "int2",
-        "real" => "float4",
-        "double precision" => "float8",
-        "boolean" => "bool",
-        "timestamp with time zone" => "timestamptz",
-        "timestamp without time zone" => "timestamp",
-        "time without time zone" => "time",
-        "character varying" => "varchar",
-        "character" => "bpchar",
-        other => other.trim_matches('"'),
-    };
-    Some(name.to_string())
 }
 
 fn placeholder(expr: &Expr) -> Option<usize> {

@@ -20,7 +20,8 @@ use sqlparser::ast::{
 
 use crate::error::Error;
 use crate::sql::parse::{parse_expression, query};
-use crate::sql::rewrite::{call_star, fields_of_row, rows_compared};
+use crate::sql::rewrite::call_star;
+use crate::sql::rows::{fields_of_row, rows_compared};
 
 type Visit<T = ()> = ControlFlow<Box<Error>, T>;
 

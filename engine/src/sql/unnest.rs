@@ -113,28 +113,10 @@ fn called(name: &ObjectName, args: &[FunctionArg], ordinality: bool) -> Option<A
             if exprs.iter().all(plain) && !ordinality {
                 return None;
             }
-            Some(Arrays { name: "generate_series", columns: vec![series(exprs)?.into()], ordinality })
+            Some(Arrays { name: "generate_series", columns: vec![calls::series(exprs).into()], ordinality })
         }
         name => calls::set_in_from(name, exprs, ordinality),
     }
-}
-
-/// A series as an array: literals take the type of the start; the step of a time is an interval.
-fn series(mut exprs: Vec<Expr>) -> Option<Expr> {
-    let of_start = match exprs.first()? {
-        Expr::Cast { data_type, .. } => Some(data_type.clone()),
-        Expr::TypedString(typed) => Some(typed.data_type.clone()),
-        _ => None,
-    };
-    let quoted = |e: &Expr| crate::sql::values::quoted_text(e).is_some();
-    for (i, expr) in exprs.iter_mut().enumerate().skip(1).filter(|(_, e)| quoted(e)) {
-        let to =
-            if i == 2 { Some(ast::DataType::Interval { fields: None, precision: None }) } else { of_start.clone() };
-        if let Some(to) = to {
-            *expr = cast(expr.clone(), to);
-        }
-    }
-    Some(call("mr_series", exprs))
 }
 
 fn quoted(name: &str) -> String {

@@ -16,10 +16,12 @@ use sqlparser::ast::{
 };
 
 use crate::sql::calls::column_in_from;
+use crate::sql::item_names::{name_of_expr, plain_name};
 use crate::sql::parse::{fold, query as parsed};
-use crate::sql::rewrite::{binary, call, name_of_expr};
+use crate::sql::rewrite::{binary, call};
 
-/// Spells out the rows and values in a query; whether there were any. `columns` names the columns of a query.
+/// Spells out the rows and values in a query; whether there were any. `columns` names the columns of a query, with the marks
+/// that tell those of one name apart.
 pub fn spell_out(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Option<Vec<String>>) -> bool {
     let mut rewriter = Rewriter { changed: false, ctes: Vec::new(), ends: Vec::new(), columns };
     let _ = query.visit(&mut rewriter);
@@ -257,7 +259,7 @@ impl Named {
         match &self.meaning {
             Meaning::Column(column) => Expr::CompoundIdentifier(vec![self.name.clone(), Ident::new(*column)]),
             Meaning::Row { columns, maybe_missing } => {
-                let text = |name: &String| Expr::Value(Value::SingleQuotedString(name.clone()).into());
+                let text = |name: &String| Expr::Value(Value::SingleQuotedString(plain_name(name).into()).into());
                 let fields = columns.iter().flat_map(|name| [text(name), self.column(name)]).collect();
                 let row = call("named_struct", fields);
                 let known = columns.iter().map(|name| Expr::IsNotNull(Box::new(self.column(name))));
@@ -290,14 +292,26 @@ impl VisitorMut for Rows {
         }
         if let Expr::Function(function) = expr
             && !is_count(function)
+            && let is_row = function.name.to_string().eq_ignore_ascii_case("row")
             && let FunctionArguments::List(list) = &mut function.args
         {
-            for argument in &mut list.args {
-                if let Some(named) = row_given(argument).and_then(|name| self.named(&name)) {
-                    *argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(named.value()));
-                    self.changed = true;
+            let mut arguments = Vec::new();
+            for argument in std::mem::take(&mut list.args) {
+                let Some(named) = row_given(&argument).and_then(|name| self.named(&name)) else {
+                    arguments.push(argument);
+                    continue;
+                };
+                let given = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+                match &named.meaning {
+                    // Its columns are fields of the row.
+                    Meaning::Row { columns, .. } if is_row => {
+                        arguments.extend(columns.iter().map(|column| given(named.column(column))));
+                    }
+                    _ => arguments.push(given(named.value())),
                 }
+                self.changed = true;
             }
+            list.args = arguments;
         }
         ControlFlow::Continue(())
     }

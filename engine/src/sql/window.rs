@@ -98,7 +98,7 @@ pub fn rewrite(factor: &TableFactor) -> Result<Option<TableFactor>> {
     Ok(Some(select.from.remove(0).relation))
 }
 
-fn window_kind(name: &ObjectName) -> Option<&'static str> {
+pub fn window_kind(name: &ObjectName) -> Option<&'static str> {
     let [part] = name.0.as_slice() else { return None };
     let word = fold(part.as_ident()?);
     ["tumble", "hop", "cumulate", "session"].into_iter().find(|kind| *kind == word)

@@ -387,6 +387,21 @@ impl ExprPlanner for Operators {
             _ => (left, right),
         };
         let timestamp = |t: &DataType| matches!(t, DataType::Timestamp(..));
+        // A time that moves a timestamp, or is multiplied, is an interval.
+        let time = |t: &DataType| matches!(t, DataType::Time64(_));
+        let moves = matches!(op, BinaryOperator::Plus | BinaryOperator::Minus);
+        let scales = matches!(op, BinaryOperator::Multiply | BinaryOperator::Divide);
+        let (left, left_type, right, right_type) = match (time(&left_type), time(&right_type)) {
+            (false, true) if moves && timestamp(&left_type) => (left, left_type, as_type(right, span()), span()),
+            (true, false) if op == BinaryOperator::Plus && timestamp(&right_type) => {
+                (as_type(left, span()), span(), right, right_type)
+            }
+            (true, false) if scales && right_type.is_numeric() => (as_type(left, span()), span(), right, right_type),
+            (false, true) if op == BinaryOperator::Multiply && left_type.is_numeric() => {
+                (left, left_type, as_type(right, span()), span())
+            }
+            _ => (left, left_type, right, right_type),
+        };
         let interval = |t: &DataType| matches!(t, DataType::Interval(_));
         let number = |t: &DataType| t.is_numeric();
         let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..));
@@ -508,6 +523,9 @@ impl SubChecked for Expr {
 
 fn as_type(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast(Cast::new(Box::new(expr), data_type))
+}
+fn span() -> DataType {
+    DataType::Interval(IntervalUnit::MonthDayNano)
 }
 fn days(expr: Expr) -> Expr {
     as_type(expr, DataType::Int32)

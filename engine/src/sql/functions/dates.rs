@@ -98,7 +98,7 @@ impl ScalarUDFImpl for DateFunction {
         let fits = |t: &DataType, kinds: &[Kind]| *t == DataType::Null || kind(t).is_some_and(|k| kinds.contains(&k));
         let all = |kinds: &[Kind]| types.iter().all(|t| fits(t, kinds));
         let coerced = match (self.operation, types.len()) {
-            (O::Age, 1 | 2) if all(&[Kind::Moment, Kind::Text]) => {
+            (O::Age, 2) if all(&[Kind::Moment, Kind::Text]) => {
                 let local = types.iter().any(|t| matches!(t, DataType::Timestamp(_, None)));
                 Some(vec![if local { plain() } else { zoned() }; types.len()])
             }
@@ -153,12 +153,6 @@ impl ScalarUDFImpl for DateFunction {
                     let us = arrays[column].as_primitive::<TimestampMicrosecondType>().value(row);
                     us + zone.map_or(0, |zone| i64::from(zone.offset_at(us))) * SECOND_US
                 };
-                // Of one argument, from it to the day's midnight.
-                let today = || match args.args.len() {
-                    1 => Err(external(Error::unsupported("age() of one argument").hint("Write age(current_date, x)."))),
-                    _ => Ok(()),
-                };
-                today()?;
                 let ages = (0..rows).map(|row| valid(row).then(|| age(local(0, row), local(1, row))));
                 Arc::new(ages.collect::<IntervalMonthDayNanoArray>())
             }

@@ -405,6 +405,12 @@ impl Times {
     }
 }
 
+/// A week as a template counts it.
+enum Week {
+    Iso(i64),
+    OfYear(i64),
+}
+
 /// A text read by a template: local microseconds since 1970, and the offset if the template has one.
 pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
     let invalid = |pattern: &str, rest: &str| {
@@ -413,11 +419,24 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
     };
     let (mut year, mut month, mut day, mut hour, mut minute, mut us) = (None::<i64>, 1i64, 1i64, 0i64, 0i64, 0i64);
     let (mut afternoon, mut before_christ, mut day_of_year, mut julian, mut offset) = (None, false, None, None, None);
+    let (mut century, mut short_year, mut week, mut weekday) = (None::<i64>, false, None::<Week>, 1);
     let (mut rest, mut left) = (text.trim_start(), format);
     while !left.is_empty() {
         let begins = |prefix: &str| left.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         if begins("FM") || begins("TM") || begins("FX") {
             left = &left[2..];
+            continue;
+        }
+        // In quotes it is as many characters, whatever they are.
+        if let Some(quoted) = left.strip_prefix('"') {
+            let mut signs = quoted.chars();
+            while let Some(c) = signs.next().filter(|c| *c != '"') {
+                if c == '\\' {
+                    signs.next();
+                }
+                rest = rest.chars().next().map_or("", |c| &rest[c.len_utf8()..]);
+            }
+            left = signs.as_str();
             continue;
         }
         let Some(pattern) = pattern_at(left) else {
@@ -461,6 +480,7 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
             "YYY" => year = Some(number(3)? + 2000),
             "YY" => {
                 let short = number(2)?;
+                short_year = true;
                 year = Some(if short < 70 {
                     short + 2000
                 } else if short < 100 {
@@ -469,7 +489,14 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
                     short
                 });
             }
-            "Y" => year = Some(number(1)? + 2020),
+            "Y" => (year, short_year) = (Some(number(1)? + 2020), true),
+            "CC" => century = Some(number(2)?),
+            "IW" => week = Some(Week::Iso(number(2)?)),
+            "WW" => week = Some(Week::OfYear(number(2)?)),
+            "W" => day = (number(1)? - 1) * 7 + 1,
+            "ID" => weekday = number(1)?,
+            // What does not say which day it is.
+            "D" | "Q" => drop(number(1)?),
             "MM" => month = number(2)?,
             "DD" => day = number(2)?,
             "DDD" => day_of_year = Some(number(3)?),
@@ -529,17 +556,34 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
         return Err(out_of_range());
     }
     // Without a year it is 1 BC.
-    let year = match year.unwrap_or(0) {
-        year if before_christ => 1 - year,
-        year => year,
+    let year = match (year, century) {
+        (Some(year), Some(century)) if short_year && !before_christ => match year % 100 {
+            0 => century * 100,
+            year => (century - 1) * 100 + year,
+        },
+        (None, Some(century)) if !before_christ => (century - 1) * 100 + 1,
+        (year, _) if before_christ => 1 - year.unwrap_or(0),
+        (year, _) => year.unwrap_or(0),
     };
-    let days = match (julian, day_of_year) {
-        (Some(julian), _) => julian - 2_440_588,
-        (_, Some(day)) => days_from_civil(Civil { year, month: 1, day: 1 }) + day - 1,
+    let in_order = |number: i64, last: i64| if (1..=last).contains(&number) { Ok(()) } else { Err(out_of_range()) };
+    if julian.is_none() && !(-4713..294_277).contains(&year) {
+        return Err(out_of_range());
+    }
+    let days = match (julian, week, day_of_year) {
+        (Some(julian), ..) => julian - 2_440_588,
+        (_, Some(Week::Iso(week)), _) => {
+            in_order(week, 53).and(in_order(weekday, 7))?;
+            // The first one is that of the 4th of January.
+            let fourth = days_from_civil(Civil { year, month: 1, day: 4 });
+            fourth - (fourth + 3).rem_euclid(7) + (week - 1) * 7 + weekday - 1
+        }
+        (_, Some(Week::OfYear(week)), _) => {
+            in_order(week, 53)?;
+            days_from_civil(Civil { year, month: 1, day: 1 }) + (week - 1) * 7
+        }
+        (.., Some(day)) => days_from_civil(Civil { year, month: 1, day: 1 }) + day - 1,
         _ => {
-            let valid = (1..=12).contains(&month)
-                && (1..=i64::from(days_in_month(year, month as u32))).contains(&day)
-                && (-4713..294_277).contains(&year);
+            let valid = (1..=12).contains(&month) && (1..=i64::from(days_in_month(year, month as u32))).contains(&day);
             if !valid {
                 return Err(out_of_range());
             }

@@ -9,15 +9,9 @@ use super::{Declared, Row, Value, fail, function, of};
 pub fn all() -> Vec<Declared> {
     vec![
         function("sind", &[of(&[Double], Double, |r| finite(r, |x| sind(x)))]),
-        function("cosd", &[of(&[Double], Double, |r| finite(r, |x| sind(90.0 - x.abs() % 360.0)))]),
-        function(
-            "tand",
-            &[of(&[Double], Double, |r| finite(r, |x| sind(x) / sind(90.0 - x.abs() % 360.0)).map(|v| plain_zero(v)))],
-        ),
-        function(
-            "cotd",
-            &[of(&[Double], Double, |r| finite(r, |x| sind(90.0 - x.abs() % 360.0) / sind(x)).map(|v| plain_zero(v)))],
-        ),
+        function("cosd", &[of(&[Double], Double, |r| finite(r, cosd))]),
+        function("tand", &[of(&[Double], Double, |r| finite(r, |x| sind(x) / cosd(x)).map(|v| plain_zero(v)))]),
+        function("cotd", &[of(&[Double], Double, |r| finite(r, |x| cosd(x) / sind(x)).map(|v| plain_zero(v)))]),
         function("asind", &[of(&[Double], Double, |r| within_one(r, |x| asind(x)))]),
         function("acosd", &[of(&[Double], Double, |r| within_one(r, |x| 90.0 - asind(x)))]),
         function("atand", &[of(&[Double], Double, |r| Ok(atand(r.double(0)).into()))]),
@@ -81,6 +75,23 @@ pub fn all() -> Vec<Declared> {
                     (value, scale) = (value / 10, scale - 1);
                 }
                 Ok(i64::from(scale).into())
+            })],
+        ),
+        function("num_nulls", &[of(&[], Integer, |r| Ok(nulls(r).into())).rest(Any).nullable()]),
+        function("num_nonnulls", &[of(&[], Integer, |r| Ok((r.len() as i64 - nulls(r)).into())).rest(Any).nullable()]),
+        // Of the type whose values are shown without zeros at their end.
+        function(
+            "trim_scale",
+            &[of(&[Numeric], PlainNumeric, |r| {
+                let (value, own) = r.numeric(0);
+                let scaled = match crate::sql::types::NUMERIC_SCALE_DEFAULT - own {
+                    up @ 0.. => value.checked_mul(10i128.pow(up as u32)),
+                    down => {
+                        let unit = 10i128.pow(down.unsigned_abs().into());
+                        (value % unit == 0).then_some(value / unit)
+                    }
+                };
+                scaled.map_or_else(|| fail("22003", "value overflows numeric format"), |v| Ok(Value::Numeric(v)))
             })],
         ),
         function(
@@ -148,12 +159,20 @@ fn within_one<'a>(r: &Row<'a>, of: impl Fn(f64) -> f64) -> Result<Value<'a>> {
     }
 }
 
+fn nulls(r: &Row) -> i64 {
+    (0..r.len()).filter(|i| r.is_null(*i)).count() as i64
+}
+
 /// Without its sign, which a quotient of zeros may have.
 fn plain_zero(value: Value) -> Value {
     match value {
         Value::Double(v) => Value::Double(v + 0.0),
         other => other,
     }
+}
+
+fn cosd(x: f64) -> f64 {
+    sind(90.0 - x.abs() % 360.0) + 0.0
 }
 
 /// Exact at multiples of 30 and 90 degrees.

@@ -79,6 +79,13 @@ pub fn all() -> Vec<Declared> {
             .least(3)],
         ),
         function(
+            "json_strip_nulls",
+            &[of(&[Json], Json, |r| {
+                let text = document(r, 0)?;
+                Ok(stripped_json(&tree::parse(&text)?).into())
+            })],
+        ),
+        function(
             "jsonb_strip_nulls",
             &[of(&[Jsonb], Jsonb, |r| {
                 let text = document(r, 0)?;
@@ -202,6 +209,19 @@ fn stripped(node: &Node) -> String {
             object(kept.map(|(key, value)| (key.to_string(), stripped(value))))
         }
         Kind::Array(items) => array(items.iter().map(stripped)),
+        _ => node.raw.to_string(),
+    }
+}
+
+/// The same of json, whose fields stay in their order.
+fn stripped_json(node: &Node) -> String {
+    match &node.kind {
+        Kind::Object(fields) => {
+            let kept = fields.iter().filter(|(_, value)| !matches!(value.kind, Kind::Null));
+            let kept = kept.map(|(key, value)| format!("{}:{}", quoted(key), stripped_json(value)));
+            format!("{{{}}}", kept.collect::<Vec<_>>().join(","))
+        }
+        Kind::Array(items) => format!("[{}]", items.iter().map(stripped_json).collect::<Vec<_>>().join(",")),
         _ => node.raw.to_string(),
     }
 }
