@@ -34,6 +34,7 @@ pub mod parse;
 pub mod planner;
 mod primary_keys;
 mod quantified;
+mod repeated;
 mod rewrite;
 mod rules;
 mod shape;
