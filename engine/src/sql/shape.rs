@@ -26,9 +26,9 @@ use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Alias, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    AggregateUDF, Cast, ColumnarValue, Distinct, Expr, FetchType, JoinType, LogicalPlan, LogicalPlanBuilder, Projection,
-    RecursiveQuery, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType, SortExpr,
-    Subquery, Union, Volatility, lit, when,
+    AggregateUDF, Cast, ColumnarValue, Distinct, Expr, FetchType, JoinType, LogicalPlan, LogicalPlanBuilder,
+    Projection, RecursiveQuery, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType,
+    SortExpr, Subquery, Union, Volatility, lit, when,
 };
 
 use crate::error::Error;
