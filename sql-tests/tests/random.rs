@@ -10,8 +10,9 @@
 //!
 //! Cases run in child processes, so that a worker's panic, which stops the process, and a hang are found and
 //! shrunk like any other failure. A child tells `start SEED`, `done SEED …` or `fail SEED KIND` on its
-//! standard output, a line each.
+//! standard output, a line each, and `refused SEED WHY` of views.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
@@ -95,6 +96,9 @@ fn run_child(seeds: &str) {
             eprintln!("{}: {}", failure.kind, failure.message);
             exit(1);
         }
+        for message in report.refusals {
+            println!("refused {seed} {}", message.lines().next().unwrap_or_default());
+        }
         let Report { statements, checks, views_made, views_refused, final_views, .. } = report;
         println!("done {seed} {statements} {checks} {views_made} {views_refused} {final_views}");
     }
@@ -147,10 +151,11 @@ fn run_parent() {
         })
         .collect();
     let mut totals = [0usize; 6];
+    let mut refusals = BTreeMap::new();
     let mut failed = None;
     for i in 0..children.len() {
         // The children run beside each other; their lines wait here.
-        match follow(&children[i], &mut totals) {
+        match follow(&children[i], &mut totals, &mut refusals) {
             Followed::Finished => {}
             Followed::Failed { seed, kind } => {
                 failed = Some((seed, kind, children[i].what_it_said()));
@@ -164,6 +169,9 @@ fn run_parent() {
         "random: {done} cases, {statements} statements, {checks} checks, {made} views made ({finals} final), {refused} refused, in {:.0} s",
         started.elapsed().as_secs_f64()
     );
+    for (why, count) in refusals {
+        println!("  {count} times refused: {why}");
+    }
     if let Some((seed, kind, said)) = failed {
         report(seed, &kind, &said, &folder);
         exit(1);
@@ -180,7 +188,7 @@ enum Followed {
 }
 
 /// Reads a child's lines to the end. `totals`: cases, statements, checks, views made, views refused, final views made.
-fn follow(process: &Process, totals: &mut [usize; 6]) -> Followed {
+fn follow(process: &Process, totals: &mut [usize; 6], refusals: &mut BTreeMap<String, usize>) -> Followed {
     let mut current = None;
     loop {
         let line = match process.lines.recv_timeout(SILENCE_MAX) {
@@ -203,6 +211,7 @@ fn follow(process: &Process, totals: &mut [usize; 6]) -> Followed {
                     *total += n.parse::<usize>().expect("a child writes numbers");
                 }
             }
+            ["refused", _, why] => *refusals.entry(why.to_string()).or_default() += 1,
             ["fail", seed, kind] => {
                 return Followed::Failed {
                     seed: seed.parse().expect("a child writes numbers"),
@@ -227,7 +236,7 @@ fn report(seed: u64, kind: &str, said: &str, folder: &Path) {
     let case = shrink(&generate::case(seed), Instant::now() + SHRINKING_MAX, |case| {
         std::fs::write(&script, case.to_string()).expect("the test's folder is writable");
         let mut process = Process::start(SCRIPT, &script.display().to_string(), folder.join("shrink"));
-        let fails = matches!(follow(&process, &mut [0; 6]), Followed::Failed { kind: k, .. } if k == kind);
+        let fails = matches!(follow(&process, &mut [0; 6], &mut BTreeMap::new()), Followed::Failed { kind: k, .. } if k == kind);
         process.stop();
         if fails {
             last_words = process.what_it_said();

@@ -17,6 +17,7 @@ use sqlparser::ast::{
 };
 
 use crate::sql::parse::fold;
+use crate::sql::rewrite::is_number;
 
 /// Aggregates whose result is in the order of their rows.
 const ORDERED: &[&str] = &[
@@ -29,6 +30,22 @@ const ORDERED: &[&str] = &[
     "first_value",
     "last_value",
 ];
+
+/// A number in an aggregate's order is a constant, and no column's position as at the end of a SELECT.
+pub fn keep_constants(function: &mut Function) {
+    let clauses = match &mut function.args {
+        FunctionArguments::List(list) => &mut list.clauses[..],
+        _ => &mut [],
+    };
+    let orders = clauses.iter_mut().filter_map(|clause| match clause {
+        FunctionArgumentClause::OrderBy(items) => Some(items),
+        _ => None,
+    });
+    for item in orders.flatten().chain(&mut function.within_group).filter(|item| is_number(&item.expr)) {
+        let number = std::mem::replace(&mut item.expr, Expr::Value(Value::Null.into()));
+        item.expr = Expr::Nested(Box::new(number));
+    }
+}
 
 /// Aggregates without an order of their own take the one of the only subquery that they read.
 pub fn take_order(select: &mut Select) {

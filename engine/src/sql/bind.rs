@@ -37,6 +37,7 @@ use crate::sql::context::PostgresTypes;
 use crate::sql::item_names::plain_name;
 use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
 use crate::sql::parse::name_of;
+use crate::sql::repeated;
 use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query};
 use crate::sql::size;
 use crate::sql::statement::Name;
@@ -336,7 +337,7 @@ fn parameter(wanted: &Field) -> Result<FieldRef> {
 /// it has folded constants.
 pub fn optimize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     let types: Vec<DataType> = plan.schema().fields().iter().map(|f| f.data_type().clone()).collect();
-    let plan = bounds::planning(|| state.optimize(&plan)).map_err(error_from)?;
+    let plan = bounds::planning(|| repeated::shown(state.optimize(&plan)?)).map_err(error_from)?;
     size::check_size(&plan)?;
     with_types(cheap_first(plan).map_err(error_from)?, &types)
 }

@@ -156,6 +156,22 @@ fn any_of_values(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, Parser
 }
 
 impl MillraceDialect {
+    /// NOT before EXISTS is one like any other, which ends where AND and OR begin: `NOT EXISTS (…) IS NULL` is always true.
+    fn not_exists(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
+            Token::Word(word) if word.quote_style.is_none() => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        if word(0) != Keyword::NOT || word(1) != Keyword::EXISTS {
+            return None;
+        }
+        parser.next_token();
+        Some(parser.parse_subexpr(self.prec_value(Precedence::UnaryNot)).map(|of| match of {
+            Expr::Exists { subquery, negated: false } => Expr::Exists { subquery, negated: true },
+            of => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(of) },
+        }))
+    }
+
     /// `IS [NOT] DISTINCT FROM …`, from IS on.
     fn distinct_from(&self, parser: &mut Parser, left: &Expr, negated: bool) -> Result<Expr, ParserError> {
         parser.expect_keyword(Keyword::IS)?;
@@ -210,7 +226,10 @@ impl Dialect for MillraceDialect {
             left if left % 1024 == 0 && bounds::check().is_err() => Some(Err(ParserError::RecursionLimitExceeded)),
             left => {
                 ATTEMPTS.set(left - 1);
-                sign_of_signed(parser).or_else(|| loose_prefix(parser)).or_else(|| nested_sets(parser))
+                sign_of_signed(parser)
+                    .or_else(|| loose_prefix(parser))
+                    .or_else(|| nested_sets(parser))
+                    .or_else(|| self.not_exists(parser))
             }
         }
     }

@@ -37,6 +37,7 @@ pub mod planner;
 mod primary_keys;
 mod quantified;
 mod records;
+mod repeated;
 mod rewrite;
 mod rows;
 mod rules;

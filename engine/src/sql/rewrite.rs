@@ -198,6 +198,7 @@ impl VisitorMut for Rewriter {
         cast_items(expr);
         if let Expr::Function(function) = expr {
             calls::rows_as_json(function);
+            aggregate_input::keep_constants(function);
         }
         type_literals_within(expr);
         ControlFlow::Continue(())

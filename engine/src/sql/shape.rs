@@ -27,8 +27,8 @@ use datafusion::logical_expr::expr::{AggregateFunction, Alias, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     AggregateUDF, Cast, ColumnarValue, Distinct, Expr, FetchType, JoinType, LogicalPlan, LogicalPlanBuilder,
-    RecursiveQuery, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType, SortExpr,
-    Subquery, Union, Volatility, lit, when,
+    Projection, RecursiveQuery, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SkipType,
+    SortExpr, Subquery, Union, Volatility, lit, when,
 };
 
 use crate::error::Error;
@@ -37,6 +37,7 @@ use crate::sql::below;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::dependent;
 use crate::sql::functions::{array_repeat, sum, without_padding};
+use crate::sql::repeated;
 use crate::sql::system_time;
 use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
 
@@ -76,6 +77,13 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
                     }
                 }
                 None => LogicalPlan::Join(join),
+            },
+            LogicalPlan::Unnest(unnest) => match repeated::without_keys(&unnest)? {
+                Some(plan) => {
+                    changed = true;
+                    plan
+                }
+                None => LogicalPlan::Unnest(unnest),
             },
             other => other,
         };
@@ -390,18 +398,23 @@ fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -
         ],
     )?;
     let zero = || lit(0i64);
-    let repeated = match (distinct, intersect) {
+    let counted: LogicalPlanBuilder = match (distinct, intersect) {
         (true, true) => counted.filter(l.gt(zero()).and(r.gt(zero())))?,
         (true, false) => counted.filter(l.gt(zero()).and(r.eq(zero())))?,
         (false, _) => {
             let copies = if intersect { when(l.clone().lt(r.clone()), l).otherwise(r)? } else { l - r };
             let list = array_repeat().call(vec![lit(true), column("n")]).alias("copies");
             let with = |last: Expr| groups.iter().cloned().chain([last]).collect::<Vec<_>>();
-            counted
+            let copied = counted
                 .project(with(copies.alias("n")))?
                 .filter(column("n").gt(zero()))?
                 .project(with(list))?
                 .unnest_column(Column::new_unqualified("copies"))?
+                .build()?;
+            match &copied {
+                LogicalPlan::Unnest(unnest) => repeated::without_keys(unnest)?.unwrap_or(copied).into(),
+                _ => copied.into(),
+            }
         }
     };
     let named: Vec<Expr> = left
@@ -410,11 +423,22 @@ fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -
         .zip(groups)
         .map(|((qualifier, field), group)| group.alias_qualified(qualifier.cloned(), field.name()))
         .collect();
-    repeated.project(named)?.build().map(Some)
+    counted.project(named)?.build().map(Some)
 }
 
 fn aggregate(function: Arc<AggregateUDF>, arguments: Vec<Expr>, order: Vec<SortExpr>) -> Expr {
     Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, None, order, None))
+}
+
+/// What a subquery's value is called: DataFusion puts columns beside it by which it is joined, which may have its name.
+const VALUE: &str = "mr_value";
+
+/// A SELECT of one item that was given a name, with another one.
+fn renamed(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
+    let [Expr::Alias(item)] = &projection.expr[..] else { return Ok(None) };
+    let item = Alias { relation: None, name: VALUE.into(), ..item.clone() };
+    Projection::try_new(vec![Expr::Alias(item)], projection.input.clone()).map(LogicalPlan::Projection).map(Some)
 }
 
 /// A subquery used as a value, with the check that it has one row at most.
@@ -427,23 +451,27 @@ fn single(subquery: Subquery) -> Result<Transformed<Expr>> {
         return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
     }
     let field = plan.schema().field(0).clone();
+    let correlated = !subquery.outer_ref_columns.is_empty();
     if plan.max_rows().is_some_and(|rows| rows <= 1) {
-        return Ok(match first_row(plan, !subquery.outer_ref_columns.is_empty())? {
+        return Ok(match first_row(plan, correlated)? {
             Some(first) => Transformed::yes(with(first, &subquery)),
             None if !field.is_nullable() && !has_a_row(plan) => {
                 // Without a row it is NULL, whatever its column is.
                 let value = Expr::Column(plan.schema().columns().remove(0));
-                let value = aggregate(max_udaf(), vec![value], Vec::new()).alias(field.name());
+                let value = aggregate(max_udaf(), vec![value], Vec::new()).alias(VALUE);
                 let plan = LogicalPlanBuilder::from(plan.clone()).aggregate(Vec::<Expr>::new(), [value])?.build()?;
                 Transformed::yes(with(plan, &subquery))
             }
-            None => Transformed::no(Expr::ScalarSubquery(subquery)),
+            None => match renamed(plan)?.filter(|_| correlated) {
+                Some(renamed) => Transformed::yes(with(renamed, &subquery)),
+                None => Transformed::no(Expr::ScalarSubquery(subquery)),
+            },
         });
     }
     let column = Expr::Column(plan.schema().columns().remove(0));
     let value = |name: &str| Expr::Column(Column::new_unqualified(name));
     let row = datafusion::functions::core::named_struct();
-    let row = row.call(vec![lit("n"), value("n"), lit("value"), value("value")]).alias(field.name());
+    let row = row.call(vec![lit("n"), value("n"), lit("value"), value("value")]).alias(VALUE);
     let plan = LogicalPlanBuilder::from(plan.clone())
         .aggregate(
             Vec::<Expr>::new(),
@@ -489,8 +517,7 @@ fn first_row(plan: &LogicalPlan, correlated: bool) -> Result<Option<LogicalPlan>
         // Any row will do: the largest can be maintained.
         other => (max_udaf(), Vec::new(), other),
     };
-    let name = plan.schema().field(0).name();
-    let first = aggregate(function, vec![value], order).alias(name);
+    let first = aggregate(function, vec![value], order).alias(VALUE);
     LogicalPlanBuilder::from(below.clone()).aggregate(Vec::<Expr>::new(), [first])?.build().map(Some)
 }
 

@@ -19,14 +19,23 @@ pub enum Type {
     Date,
     Timestamp,
     Timestamptz,
+    /// Of hours, minutes and seconds only: spans of the same length are then the same text.
+    Interval,
+    Bytea,
+    /// `int[]`, NULLs within included.
+    Array,
+    /// jsonb whose numbers are whole.
+    Json,
     /// A double that another order of the same additions may change in its last bits: an average.
     Inexact,
 }
 
 /// What columns of base relations can have.
-pub const COLUMN_TYPES: [Type; 11] = [
+pub const COLUMN_TYPES: [Type; 17] = [
     Type::Int,
     Type::Int,
+    Type::Int,
+    Type::Text,
     Type::Smallint,
     Type::Bigint,
     Type::Text,
@@ -36,6 +45,10 @@ pub const COLUMN_TYPES: [Type; 11] = [
     Type::Date,
     Type::Timestamp,
     Type::Timestamptz,
+    Type::Interval,
+    Type::Bytea,
+    Type::Array,
+    Type::Json,
 ];
 
 impl Type {
@@ -51,13 +64,21 @@ impl Type {
             Type::Date => "date",
             Type::Timestamp => "timestamp",
             Type::Timestamptz => "timestamptz",
+            Type::Interval => "interval",
+            Type::Bytea => "bytea",
+            Type::Array => "int[]",
+            Type::Json => "jsonb",
         }
     }
     pub fn number(self) -> bool {
         matches!(self, Type::Smallint | Type::Int | Type::Bigint | Type::Numeric | Type::Double)
     }
+    /// Whether it has min and max.
     pub fn ordered(self) -> bool {
-        !matches!(self, Type::Boolean | Type::Inexact)
+        !matches!(self, Type::Boolean | Type::Bytea | Type::Json | Type::Inexact)
+    }
+    pub fn whole(self) -> bool {
+        matches!(self, Type::Smallint | Type::Int | Type::Bigint)
     }
 }
 
@@ -88,6 +109,13 @@ pub fn value(rng: &mut StdRng, ty: Type) -> String {
         Type::Double | Type::Inexact => pick(rng, &["0", "1", "0.5", "1.25", "-2", "100"]).to_string(),
         Type::Boolean => pick(rng, &["true", "false"]).to_string(),
         Type::Date => format!("'2024-01-0{}'", rng.random_range(1..=4)),
+        Type::Interval => pick(rng, &["'1 minute'", "'00:01:30'", "'-00:00:30'", "'1 hour'", "'0'"]).to_string(),
+        Type::Bytea => pick(rng, &["'\\x01'", "'\\x'", "'\\x0102'", "'\\xff'"]).to_string(),
+        Type::Array => pick(rng, &["'{}'", "'{1,2}'", "'{2}'", "'{1,NULL}'", "'{0,1,2}'", "'{NULL}'"]).to_string(),
+        Type::Json => {
+            pick(rng, &["'{\"a\": 1}'", "'[1, 2]'", "'\"a\"'", "'1'", "'null'", "'{\"a\": [1], \"b\": null}'", "'{}'"])
+                .to_string()
+        }
         Type::Timestamp | Type::Timestamptz => pick(
             rng,
             &[
@@ -160,7 +188,9 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         }
         Type::Int => {
             let a = sub(Type::Int);
-            match rng.random_range(0..7) {
+            match rng.random_range(0..9) {
+                7 => format!("cardinality({})", leaf(rng, scope, Type::Array)),
+                8 => format!("({})[{}]", leaf(rng, scope, Type::Array), rng.random_range(1..=3)),
                 0 => format!("({a} + 1)"),
                 1 => format!("({a} - {})", leaf(rng, scope, Type::Int)),
                 2 => format!("({a} * 2)"),
@@ -182,7 +212,11 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         }
         Type::Text => {
             let a = sub(Type::Text);
-            match rng.random_range(0..8) {
+            match rng.random_range(0..12) {
+                8 => format!("({} ->> 'a')", leaf(rng, scope, Type::Json)),
+                9 => format!("jsonb_typeof({})", leaf(rng, scope, Type::Json)),
+                10 => format!("encode({}, 'hex')", leaf(rng, scope, Type::Bytea)),
+                11 => format!("array_to_string({}, ',', '-')", leaf(rng, scope, Type::Array)),
                 6 => format!("({a} || {})", leaf(rng, scope, Type::Int)),
                 7 => format!("({}::text)", leaf(rng, scope, Type::Date)),
                 0 => format!("upper({a})"),
@@ -224,14 +258,67 @@ pub fn expression(rng: &mut StdRng, scope: &[Column], ty: Type, depth: u32) -> S
         }
         Type::Timestamp | Type::Timestamptz => {
             let a = sub(ty);
-            match rng.random_range(0..4) {
+            match rng.random_range(0..5) {
                 0 => format!("({a} + INTERVAL '1 minute')"),
+                4 => format!("({a} - {})", leaf(rng, scope, Type::Interval)),
                 1 => format!("date_trunc('minute', {a})"),
                 2 => format!("({a} - INTERVAL '1 day')"),
                 _ => format!("date_bin(INTERVAL '2 minutes', {a}, {} '2000-01-01')", ty.sql()),
             }
         }
+        Type::Interval => {
+            let a = sub(Type::Interval);
+            match rng.random_range(0..4) {
+                0 => format!("({a} + INTERVAL '30 seconds')"),
+                1 => format!("(-{a})"),
+                2 => format!("({a} * 2)"),
+                _ => format!("make_interval(mins => {})", leaf(rng, scope, Type::Int)),
+            }
+        }
+        Type::Bytea => {
+            let a = sub(Type::Bytea);
+            match rng.random_range(0..3) {
+                0 => format!("({a} || '\\x01'::bytea)"),
+                1 => format!("decode(left(encode({a}, 'hex'), 2), 'hex')"),
+                _ => format!("convert_to({}, 'UTF8')", leaf(rng, scope, Type::Text)),
+            }
+        }
+        Type::Array => {
+            let a = sub(Type::Array);
+            match rng.random_range(0..5) {
+                0 => format!("({a} || {})", leaf(rng, scope, Type::Int)),
+                1 => format!("array_remove({a}, 1)"),
+                2 => format!("ARRAY[{}, {}]", leaf(rng, scope, Type::Int), leaf(rng, scope, Type::Int)),
+                3 => format!("({a})[1:2]"),
+                _ => format!("array_append({a}, {})", leaf(rng, scope, Type::Int)),
+            }
+        }
+        Type::Json => {
+            let a = sub(Type::Json);
+            match rng.random_range(0..5) {
+                0 => format!("({a} -> 'a')"),
+                1 => format!("jsonb_build_object('k', {})", leaf(rng, scope, Type::Int)),
+                2 => format!("to_jsonb({})", leaf(rng, scope, Type::Text)),
+                3 => format!("jsonb_build_array({}, {a})", leaf(rng, scope, Type::Int)),
+                _ => format!("to_jsonb({})", leaf(rng, scope, Type::Array)),
+            }
+        }
         Type::Inexact => unreachable!("a leaf above"),
+    }
+}
+
+pub const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
+
+/// Two columns compared as a row.
+fn rows(rng: &mut StdRng, [a, b]: [&Column; 2]) -> String {
+    let row = format!("({}, {})", a.name, b.name);
+    let mut values = || format!("({}, {})", literal(rng, a.ty), literal(rng, b.ty));
+    let (first, second) = (values(), values());
+    match rng.random_range(0..4) {
+        0 => format!("({row} IN ({first}, {second}))"),
+        1 => format!("({row} NOT IN ({first}, {second}))"),
+        2 => format!("(ROW{row} IS DISTINCT FROM ROW{first})"),
+        _ => format!("({row} {} {first})", pick(rng, &OPERATORS)),
     }
 }
 
@@ -259,7 +346,18 @@ pub fn predicate(rng: &mut StdRng, scope: &[Column], depth: u32) -> String {
             _ => format!("({name} IS NULL)"),
         };
     }
-    let operator = *pick(rng, &["=", "<>", "<", "<=", ">", ">="]);
+    let operator = *pick(rng, &OPERATORS);
+    match (ty, rng.random_range(0..3)) {
+        (Type::Array, 0) => return format!("(1 = ANY ({name}))"),
+        (Type::Array, 1) => return format!("({name} @> '{{1}}'::int[])"),
+        (Type::Json, 0) => return format!("({name} ? 'a')"),
+        (Type::Json, 1) => return format!("({name} @> '1'::jsonb)"),
+        _ => {}
+    }
+    if one_in(rng, 12) {
+        let other = (*pick(rng, &computable)).clone();
+        return rows(rng, [c, &other]);
+    }
     match rng.random_range(0..10) {
         0 => format!("({name} IS NULL)"),
         1 => format!("({name} IS NOT NULL)"),
@@ -267,6 +365,10 @@ pub fn predicate(rng: &mut StdRng, scope: &[Column], depth: u32) -> String {
         3 => format!("({name} IN ({}, {}))", literal(rng, ty), literal(rng, ty)),
         4 => format!("({name} IS DISTINCT FROM {})", leaf(rng, scope, ty)),
         5 if ty == Type::Text => format!("({name} LIKE 'a%')"),
+        5 if matches!(ty, Type::Int | Type::Date) => {
+            let quantifier = *pick(rng, &["ANY", "ALL"]);
+            format!("({name} {operator} {quantifier} (ARRAY[{}, {}]))", literal(rng, ty), literal(rng, ty))
+        }
         6 if ty == Type::Int => {
             let numeric = leaf(rng, scope, Type::Numeric);
             format!("({name} {operator} {numeric})")

@@ -14,13 +14,21 @@
 //!
 //! [`generate`] makes a case of a seed, [`run`] runs it, [`shrink`] drops what a failure does not need.
 
+pub mod aggregates;
+pub mod changes;
 pub mod expression;
 pub mod final_rows;
+pub mod from;
 pub mod generate;
+pub mod lateral;
 pub mod ordered;
 pub mod query;
+pub mod recursive;
 pub mod run;
+pub mod sets;
 pub mod shrink;
+pub mod subqueries;
+pub mod windows;
 
 use std::fmt;
 

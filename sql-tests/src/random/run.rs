@@ -30,6 +30,8 @@ pub struct Report {
     pub views_refused: usize,
     /// Views made that show final rows only.
     pub final_views: usize,
+    /// Why views were refused.
+    pub refusals: Vec<String>,
     pub failure: Option<Failure>,
 }
 
@@ -98,10 +100,11 @@ impl Runner<'_> {
 
     async fn sql(&mut self, sql: &str) -> Result<(), Failure> {
         self.report.statements += 1;
-        let w = words(sql, 5);
+        let w = words(sql, 6);
         let word = |i: usize| w.get(i).map_or("", String::as_str);
         let view = match (word(0), word(1)) {
             ("CREATE", "MATERIALIZED") => Some(word(3).to_ascii_lowercase()),
+            ("CREATE", "OR") => Some(word(5).to_ascii_lowercase()),
             ("CREATE", "VIEW") => Some(word(2).to_ascii_lowercase()),
             _ => None,
         };
@@ -117,6 +120,11 @@ impl Runner<'_> {
                     self.report.final_views += usize::from(sql.ends_with(FINAL));
                     let query = sql.split_once(" AS ").expect("a view has a query").1;
                     self.views.push((word(3).to_ascii_lowercase(), query.to_string()));
+                }
+                ("CREATE", "OR") => {
+                    let query = sql.split_once(" AS ").expect("a view has a query").1;
+                    let replaced = self.views.iter_mut().find(|(name, _)| *name == word(5).to_ascii_lowercase());
+                    replaced.expect("it was there").1 = query.to_string();
                 }
                 ("CREATE", "STREAM" | "TABLE") => self.bases.push(word(2).to_ascii_lowercase()),
                 ("DROP", "MATERIALIZED") => self.views.retain(|(name, _)| *name != word(3).to_ascii_lowercase()),
@@ -137,6 +145,14 @@ impl Runner<'_> {
                     message: format!("Millrace answered {ours:?}, PostgreSQL {theirs:?}: {:?}", other.err()),
                 });
             }
+            // SELECT, and what RETURNING gives: the types are only known of ours.
+            if let (Ok(ours), Ok(theirs)) = (&result, other) {
+                let theirs = Answer { columns: ours.columns.clone(), ..theirs };
+                if let Some(difference) = difference(&comparable(ours), &comparable(&theirs)) {
+                    let message = format!("answers differ (− only here, + only in PostgreSQL)\n{difference}");
+                    return Err(Failure { kind: "postgres answer".into(), message });
+                }
+            }
         }
         Ok(())
     }
@@ -149,7 +165,11 @@ impl Runner<'_> {
             if code == "0A000" || on_refused {
                 // Few queries end.
                 self.report.views_refused += usize::from(!sql.ends_with(FINAL));
-                self.refused.push(view.to_string());
+                self.report.refusals.extend((code == "0A000" && !sql.ends_with(FINAL)).then(|| e.message.clone()));
+                // One that was to be replaced is still there.
+                if !self.views.iter().any(|(name, _)| name == view) {
+                    self.refused.push(view.to_string());
+                }
                 return Ok(true);
             }
         }
@@ -158,7 +178,7 @@ impl Runner<'_> {
         }
         let allowed = match words(sql, 1)[0].as_str() {
             "INSERT" | "UPDATE" => &["23505", "23502", "21000", "25P02"][..],
-            "SELECT" | "DELETE" | "TRUNCATE" | "SAVEPOINT" | "ROLLBACK" => &["25P02", "3B001"][..],
+            "SELECT" | "DELETE" | "TRUNCATE" | "SAVEPOINT" | "ROLLBACK" | "RELEASE" => &["25P02", "3B001"][..],
             _ => &[][..],
         };
         // What is gone from a case that was cut down; never what only a bug can give.

@@ -54,13 +54,18 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
             };
             let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
             let mut correlated = conditions.into_iter().filter(|e| e.contains_outer());
-            let nested = subqueries_mention(plan, outer)?;
+            let nested = subqueries_mention(plan, outer)? || asks_from_outside(&filter.predicate)?;
             let is_having = of == Use::Value && has_aggregate(&filter.input);
             let joins = of == Use::Rows || correlated.all(|e| equalities(&e));
             !nested && !is_having && joins && is_simple(&filter.input, outer, of)?
         }
         _ => false,
     })
+}
+
+/// Whether there is an `x IN (…)` whose x is a column from outside.
+fn asks_from_outside(predicate: &Expr) -> Result<bool> {
+    predicate.exists(|expr| Ok(matches!(expr, Expr::InSubquery(of) if of.expr.contains_outer())))
 }
 
 /// Whether values are compared themselves, and not a key of them, which DataFusion's rules would not take for a column.

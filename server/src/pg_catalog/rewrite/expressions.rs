@@ -223,6 +223,8 @@ fn function_call(function: &mut Function, of_system: bool) -> Result<Option<Expr
             function.name = ObjectName::from(vec![Ident::new("series")]);
             return Ok(Some(call("unnest", vec![Expr::Function(function.clone())])));
         }
+        // The engine knows these itself, and better.
+        "generate_series" | "generate_subscripts" if !of_system => return Ok(None),
         "age" => {
             if let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = list.args.as_slice()
                 && is_transaction_id(argument)
