@@ -147,7 +147,7 @@ impl TableProvider for LogTable {
             scan = base;
         }
         let Scan::Log(log) = scan else { return Err(missing()) };
-        let log = self.part(*log, filters).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let log = self.part(log.clone(), filters).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let timed = projection.is_none_or(|columns| columns.contains(&(self.schema.fields().len() - 1)));
         let rows = Rows { id: self.relation.id, schema: self.schema.clone(), store: self.store.clone(), log, timed };
         let exec = StreamingTableExec::try_new(self.schema(), vec![Arc::new(rows)], projection, None, false, limit)?;
@@ -205,9 +205,11 @@ impl PartitionStream for Rows {
     }
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let Rows { id, schema, store, log, timed } = self;
-        let (schema, store, timed) = (schema.clone(), store.clone(), *timed);
+        let (schema, store, timed, kept) = (schema.clone(), store.clone(), *timed, log.kept.clone());
         let batches = store.stream_rows(*id, log.after, log.through, None).with_places();
         let batches = batches.map(move |batch| {
+            // Until the last one has been read.
+            let _kept = &kept;
             batch
                 .and_then(|(rows, places)| Rows::with_places(&schema, &store, timed, rows, &places))
                 .map_err(|e| DataFusionError::External(Box::new(e)))

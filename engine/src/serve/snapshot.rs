@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{Picture, Pin};
+use crate::state::store::LogPin;
 use crate::time::{Epoch, EpochHeader};
 
 /// Keep relations readable at an epoch for as long as they live.
@@ -33,11 +34,13 @@ pub enum Scan {
 }
 
 /// The rows of a stream after `skip` rows of the epochs after `after`, through epoch `through`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LogScan {
     pub after: Epoch,
     pub skip: u64,
     pub through: Epoch,
+    /// Nothing of it is trimmed meanwhile.
+    pub kept: LogPin,
 }
 
 impl Snapshot {
@@ -85,8 +88,8 @@ impl Snapshot {
         for relation in relations {
             let readers = match relation.kind {
                 RelationKind::Stream => {
-                    let after = core.store.trimmed_through(relation.id)?;
-                    scans.insert(relation.id, Scan::Log(LogScan { after, skip: 0, through: epoch }));
+                    let (after, kept) = core.store.pin_log(relation.id)?;
+                    scans.insert(relation.id, Scan::Log(LogScan { after, skip: 0, through: epoch, kept }));
                     continue;
                 }
                 RelationKind::Table => {

@@ -81,7 +81,7 @@ impl Subscription {
             self.snapshot = false;
             let rows = match self.relation.kind {
                 RelationKind::Stream => {
-                    let after = core.store.trimmed_through(self.relation.id)?;
+                    let (after, _kept) = core.store.pin_log(self.relation.id)?;
                     let rows = core.store.stream_rows(self.relation.id, after, seen, None);
                     rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
                 }

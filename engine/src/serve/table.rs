@@ -161,7 +161,9 @@ pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
             pictures.clone().into_iter().flat_map(|p| (0..p.segments()).filter_map(move |i| p.batch(i))).map(Ok),
         ),
         Scan::Log(log) => {
-            Box::new(store.stream_rows(relation.id, log.after, log.through, None).skipping_rows(log.skip))
+            let kept = log.kept.clone();
+            let rows = store.stream_rows(relation.id, log.after, log.through, None).skipping_rows(log.skip);
+            Box::new(rows.inspect(move |_| _ = &kept))
         }
         Scan::WithOwn(base, own) => {
             let base = self::scan(base, relation, store);

@@ -21,6 +21,7 @@ use super::chunk::{self, ChunkHead};
 use super::faults::Write;
 use super::frame::{self, Frame, Reader, damaged, put_varint};
 use super::keys::{DROPPED, HEADERS, LOG_END, log_key, log_range, meta_key, meta_range, parse_log_key, u32_at};
+use super::readers::Readers;
 use super::rocks::{Batch, Db, Family};
 use super::schemas::StoredSchema;
 use super::{Inner, Store};
@@ -61,6 +62,8 @@ pub(super) struct LogState {
     trimmed: RwLock<HashMap<RelationId, Epoch>>,
     /// Held while ranges are deleted.
     trimming: Mutex<()>,
+    /// Who keeps streams from being trimmed.
+    pub readers: Readers,
 }
 
 struct Tail {
@@ -84,6 +87,7 @@ impl LogState {
             writer: Mutex::default(),
             trimmed: RwLock::default(),
             trimming: Mutex::default(),
+            readers: Readers::default(),
         })
     }
     pub fn last_epoch(&self) -> Epoch {
@@ -134,7 +138,7 @@ impl Store {
         self.trim_all(&[(relation, through)])
     }
 
-    /// The same for several relations, with one sync.
+    /// The same for several relations, with one sync. What is being read stays, for a while ([`super::readers`]).
     pub fn trim_all(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
         self.inner.trim(relations)
     }
@@ -270,8 +274,9 @@ impl Inner {
         let _trimming = self.log.trimming.lock().expect("no panic under this lock");
         let mut batch = self.db.batch();
         let mut ranges = Vec::new();
+        let readers = self.log.readers.hold();
         for &(relation, through) in relations {
-            let after = self.trimmed_through(relation)?;
+            let (after, through) = (self.trimmed_through(relation)?, through.min(readers.unread_through(relation)));
             if through <= after {
                 continue;
             }
@@ -285,6 +290,7 @@ impl Inner {
             ranges.push((lower, upper));
             self.log.trimmed.write().expect("no panic under this lock").insert(relation, through);
         }
+        drop(readers);
         if ranges.is_empty() {
             return Ok(());
         }

@@ -23,6 +23,7 @@ mod keys;
 mod log;
 mod packed;
 mod past;
+mod readers;
 mod replay;
 mod rocks;
 mod scan;
@@ -40,6 +41,7 @@ pub use faults::Faults;
 pub use faults::Write;
 pub use inspect::{Report, restore};
 pub use log::LogEntry;
+pub use readers::LogPin;
 pub use scan::Place;
 
 use tokio::sync::watch;

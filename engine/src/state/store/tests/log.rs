@@ -139,6 +139,25 @@ fn trimming_leaves_the_rest_and_the_offsets() {
 }
 
 #[test]
+fn what_a_reader_has_pinned_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    (1..=4).for_each(|e| store.append(&insert(e, e as i64 * 10..e as i64 * 10 + 10)).unwrap());
+    store.trim(STREAM, 1).unwrap();
+    let (after, pin) = store.pin_log(STREAM).unwrap();
+    assert_eq!(after, 1);
+    store.trim(STREAM, 3).unwrap();
+    assert_eq!(store.trimmed_through(STREAM).unwrap(), 1);
+    let later = pin.clone();
+    drop(pin);
+    store.trim(STREAM, 3).unwrap();
+    assert_eq!(stream(&store, after, 4), rows(20..50));
+    drop(later);
+    store.trim(STREAM, 3).unwrap();
+    assert_eq!((store.trimmed_through(STREAM).unwrap(), stream(&store, 3, 4)), (3, rows(40..50)));
+}
+
+#[test]
 fn a_reader_notices_that_rows_were_trimmed_under_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
