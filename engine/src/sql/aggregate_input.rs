@@ -173,10 +173,20 @@ fn order_of(query: &mut Query, alias: &mut TableAlias, wildcard: bool) -> Option
                 let same = |item: &SelectItem| name_of(item).is_some_and(|n| fold(&n) == fold(name));
                 shown.iter().position(same)
             }
-            expr => shown.iter().position(|item| match item {
-                SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => e == expr,
-                _ => false,
-            }),
+            expr => {
+                let same = |item: &SelectItem| match item {
+                    SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => e == expr,
+                    _ => false,
+                };
+                // DISTINCT orders by its items alone: `t.a` can only be the item `a`.
+                let unqualified = |item: &SelectItem| match (expr, item) {
+                    (Expr::CompoundIdentifier(parts), SelectItem::UnnamedExpr(Expr::Identifier(name))) => {
+                        !simple && parts.last().is_some_and(|last| fold(last) == fold(name))
+                    }
+                    _ => false,
+                };
+                shown.iter().position(same).or_else(|| shown.iter().position(unqualified))
+            }
         };
         let column = match place {
             Some(place) if place < known => match alias.columns.get(place) {
