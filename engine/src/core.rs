@@ -47,6 +47,7 @@ pub struct Core {
     pub sessions: Mutex<BTreeMap<i32, (String, String)>>,
     /// Subscriptions under way.
     pub subscriptions: Arc<Subscriptions>,
+    /// Who waits for what.
     pub waits: Waits,
     pub next_pid: AtomicI32,
     pub system: RwLock<Option<Arc<dyn SystemCatalog>>>,

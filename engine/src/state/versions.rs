@@ -116,27 +116,30 @@ impl Versions {
         let mut table = KeyTable::new(&types)?;
         let mut ids = Vec::new();
         table.intern(&keys, &mut ids);
-        // By key of this change.
-        let mut newest: Vec<Option<(i64, u32)>> = vec![None; table.bound() as usize];
-        let mut replaced = Vec::new();
+        // By key of this change: its last version before, then the newest one with its row.
+        let keys = table.bound() as usize;
+        let mut replaced = vec![NONE; keys];
+        ids.iter().zip(&positions).for_each(|(&id, &position)| replaced[id as usize] = position);
+        let known: Vec<u32> = replaced.iter().copied().filter(|&position| position != NONE).collect();
+        let old = self.last.rows_at(&known);
+        let old_versions = numbers(old.column(version_column));
+        let mut old_versions = old_versions.as_primitive::<Int64Type>().values().iter().copied();
+        let mut newest: Vec<(i64, u32)> = replaced
+            .iter()
+            .map(|&position| match position {
+                NONE => (0, NONE),
+                _ => (old_versions.next().expect("one for each that is known"), NONE),
+            })
+            .collect();
         for (row, &id) in ids.iter().enumerate() {
-            let newest = &mut newest[id as usize];
-            let last = match (*newest, positions[row]) {
-                (Some((version, _)), _) => version,
-                (None, NONE) => 0,
-                (None, position) => {
-                    replaced.push(position);
-                    numbers(self.last.rows_at(&[position]).column(version_column)).as_primitive::<Int64Type>().value(0)
-                }
-            };
-            let version = versions.value(row);
-            if last.checked_add(1) != Some(version) {
-                return Err(self.conflict(&rows, row, last));
+            let (newest, version) = (&mut newest[id as usize], versions.value(row));
+            if newest.0.checked_add(1) != Some(version) {
+                return Err(self.conflict(&rows, row, newest.0));
             }
-            *newest = Some((version, row as u32));
+            *newest = (version, row as u32);
         }
-        let kept: Vec<u32> = newest.into_iter().flatten().map(|(_, row)| row).collect();
-        Ok(Checked::new(take(&rows, &kept), self.last.rows_at(&replaced)))
+        let kept: Vec<u32> = newest.into_iter().map(|(_, row)| row).collect();
+        Ok(Checked::new(take(&rows, &kept), old))
     }
 
     fn conflict(&self, rows: &RecordBatch, row: usize, last: i64) -> Error {
