@@ -91,7 +91,8 @@ pub fn derive(select: &mut Select) -> Result<()> {
         let _ = having.visit(&mut found);
     }
     let within = |call: &Expr| {
-        let found = ast::visit_expressions(call, |expr| match found.theirs.contains(expr) {
+        // The same call may stand in a subquery too.
+        let found = ast::visit_expressions(call, |expr| match expr != call && found.theirs.contains(expr) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         });
