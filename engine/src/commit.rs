@@ -19,7 +19,7 @@ use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::view::{Start, ViewOptions, ViewSetup};
-use crate::dataflow::worker::{Command, Workers};
+use crate::dataflow::worker::{Command, EPOCHS_AHEAD_MAX, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -285,7 +285,9 @@ impl Commit {
             },
             Request::Stop { checkpoint, reply } => {
                 let room = self.core.store.room(CHECKPOINT_ROOM_BYTES).is_ok();
+                // While it starts the log holds all there is to hold.
                 if checkpoint
+                    && !self.core.progress.is_starting()
                     && room
                     && self.log
                     && self.core.failure().is_none()
@@ -510,7 +512,7 @@ impl Commit {
     fn forward(&mut self) {
         if let Some((header, changes)) = self.unforwarded.take() {
             let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
-            self.workers.feed(header, changes);
+            self.workers.feed(header, changes, EPOCHS_AHEAD_MAX);
         }
     }
 
@@ -680,7 +682,8 @@ impl Commit {
 
     fn checkpoint_if_due(&mut self) {
         let Some(interval) = self.checkpoint_interval else { return };
-        if self.checkpointed.1.elapsed() < interval {
+        // Workers take nothing in while one is due, and cannot give theirs before all views are back.
+        if self.checkpointed.1.elapsed() < interval || self.core.progress.is_starting() {
             return;
         }
         // One at a time; nothing to do when nothing has happened.

@@ -3,6 +3,9 @@
 //! Recovery: the newest manifest gives each table's and view's state as of its epoch; views that it does
 //! not hold are filled anew from what their sources held then; then the log after it is replayed through
 //! the same dataflows. So every view is what its query says of the log, whatever happened before.
+//!
+//! It is lazy: the engine is open once its tables are there and the log has been read. Workers bring views back one
+//! after the other, those that someone waits for first, and what is asked of a view meanwhile waits for that one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,7 +23,7 @@ use crate::connectors::options::bytes;
 use crate::core::Core;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::view::{Parts, Start, ViewOptions};
-use crate::dataflow::worker::{Command, Progress, Workers};
+use crate::dataflow::worker::{Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::memory::{QueryMemory, memory_default};
@@ -114,8 +117,8 @@ pub struct ViewInfo {
 }
 
 impl Engine {
-    /// Opens (or creates) the data directory, recovers, and starts the workers. Blocks until every view is
-    /// as far as the log.
+    /// Opens (or creates) the data directory, recovers, and starts the workers. Blocks until all tables are there;
+    /// views follow (see [`Engine::wait_started`]).
     pub fn open(config: Config) -> Result<Arc<Engine>> {
         let workers = config.workers.max(1);
         let cache_bytes = config.memory.map_or(128 << 20, |m| (m as usize / 8).clamp(16 << 20, 1 << 30));
@@ -160,16 +163,16 @@ impl Engine {
         core.past.begin(start);
         runtime.spawn(budget::keep(Arc::downgrade(&core), memory_bytes));
         runtime.spawn(subscriptions::keep(Arc::downgrade(&core), config.subscriptions));
-        let recovered = recover(&mut commit, manifest.as_deref()).and_then(|()| wait_live(&mut commit, &runtime));
+        let recovered = recover(&mut commit, manifest.as_deref());
         if let Err(error) = recovered {
             commit.workers.stop();
             return Err(error);
         }
-        progress.started();
         let positions = commit.positions.clone();
         for relation in core.catalog().relations.values() {
             core.past.note(&core, relation, commit.header.epoch);
         }
+        runtime.spawn(finish_start(core.clone(), commit.restored.clone(), commit.header.epoch));
         std::thread::Builder::new().name("millrace-commit".into()).spawn(move || {
             let _abort = AbortOnPanic;
             commit.run(receiver)
@@ -219,6 +222,11 @@ impl Engine {
             .collect::<Result<_>>()?;
         let writes = Writes { changes: [(relation, rows)].into(), ..Writes::default() };
         self.core.ask(|reply| Request::Write { writes, reply }).await
+    }
+
+    /// Waits until recovery is over: every view that is not suspended is live.
+    pub async fn wait_started(&self) {
+        self.core.progress.wait_until(|| !self.core.progress.is_starting()).await
     }
 
     /// Waits until every live view has closed all epochs up to `epoch`.
@@ -422,7 +430,8 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
             workers[part.worker] = part.blocks.clone();
         }
         commit.restored.insert(relation.id);
-        commit.start_view(relation.id, plan, Start::Restore { at: start, parts }, view_options(relation))?;
+        let from = Start::Restore { at: start, parts: Arc::new(parts) };
+        commit.start_view(relation.id, plan, from, view_options(relation))?;
     }
     // Replay, some epochs at a time.
     let mut group: Vec<LogEntry> = Vec::new();
@@ -469,30 +478,36 @@ fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
     }
     commit.header = Arc::new(header);
     commit.core.set_committed(commit.header.clone());
-    commit.workers.feed(commit.header.clone(), changes);
+    // All of it, so that tables and the server need not wait for views; its bytes are bounded still.
+    commit.workers.feed(commit.header.clone(), changes, usize::MAX);
     Ok(())
 }
 
-/// Views that are filled anew join the others; a view that fails stays, to be seen and dropped.
-fn wait_live(commit: &mut Commit, runtime: &tokio::runtime::Runtime) -> Result<()> {
-    let core = commit.core.clone();
+/// Views that are filled anew join the others; a view that fails stays, to be seen and dropped. `epoch`: the last one that
+/// was logged.
+async fn finish_start(core: Arc<Core>, restored: BTreeSet<RelationId>, epoch: Epoch) {
     let views = core.views.read().expect("no panic while held").clone();
-    let epoch = commit.header.epoch;
-    for (&id, status) in views.iter().filter(|(id, _)| !commit.restored.contains(id)) {
-        runtime.block_on(core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()));
+    for (&id, status) in views.iter().filter(|(id, _)| !restored.contains(id)) {
+        core.progress.wait_until(|| status.failure().is_some() || status.hydrated().is_some()).await;
         if let Some(error) = status.failure() {
             tracing::error!(%error, id, "a view could not be filled");
             continue;
         }
-        commit.workers.send(Command::CatchUp { id, join: true });
+        if core.ask(|reply| Request::CatchUp { id, join: true, reply }).await.is_err() {
+            // Stopped meanwhile.
+            return;
+        }
     }
-    runtime.block_on(core.progress.wait_until(|| {
-        views.values().all(|v| {
-            v.failure().is_some()
-                || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
-        })
-    }));
-    Ok(())
+    let closed = |v: &ViewStatus| {
+        v.failure().is_some() || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
+    };
+    core.progress.wait_until(|| views.values().all(|v| closed(v))).await;
+    // Now their rows can be pinned.
+    for relation in core.catalog().relations.values().filter(|relation| views.contains_key(&relation.id)) {
+        core.past.pin(&core, relation);
+    }
+    core.progress.started();
+    tracing::info!(epoch, "all views are back");
 }
 
 #[cfg(test)]
@@ -513,6 +528,78 @@ mod tests {
             }
         }
         Ok(rows_seen)
+    }
+
+    /// Views are brought back while the engine is open already: nobody sees one half, or as of an epoch of before.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_is_asked_right_after_a_start_is_right() {
+        let place = tempfile::tempdir().unwrap();
+        let config = Config { workers: 2, checkpoint_interval: None, ..Config::new(place.path()) };
+        let open = || tokio::task::block_in_place(|| Engine::open(config.clone()));
+        let engine = open().unwrap();
+        run(
+            &engine,
+            "CREATE STREAM s (k int, v int); CREATE TABLE t (k int PRIMARY KEY, name text);
+             INSERT INTO t SELECT g, 'name ' || g FROM generate_series(0, 49) AS t(g);
+             CREATE MATERIALIZED VIEW per_k AS SELECT k, count(*) AS n, max(v) AS v FROM s GROUP BY k;
+             CREATE MATERIALIZED VIEW named AS SELECT name, n FROM per_k JOIN t USING (k);
+             INSERT INTO s SELECT g % 50, g FROM generate_series(1, 100000) AS t(g)",
+        )
+        .await
+        .unwrap();
+        engine.shutdown().await.unwrap();
+        engine.release().await;
+        for round in 1..=4 {
+            // Not in the checkpoint: these are filled anew. Then there is a log to be replayed over both kinds.
+            let engine = open().unwrap();
+            run(
+                &engine,
+                &format!(
+                    "CREATE MATERIALIZED VIEW new_{round} AS SELECT name, sum(n) AS n FROM named GROUP BY name;
+                     INSERT INTO s SELECT g % 50, g FROM generate_series(1, 500) AS t(g);
+                     INSERT INTO t VALUES ({round}00, 'more')"
+                ),
+            )
+            .await
+            .unwrap();
+            for _ in 0..5 {
+                run(&engine, "INSERT INTO s SELECT g, 7 FROM generate_series(0, 49) AS t(g)").await.unwrap();
+            }
+            engine.crash().await;
+            engine.release().await;
+            let engine = open().unwrap();
+            let n = 2000 + round * 15;
+            let asked = [
+                (format!("SELECT * FROM new_{round} WHERE n = {n}"), 50),
+                (format!("SELECT * FROM named WHERE n = {n}"), 50),
+                (format!("SELECT * FROM per_k WHERE n = {n} AND k = 7"), 1),
+                (format!("BEGIN; SELECT * FROM t; SELECT * FROM new_{round} WHERE n = {n}; COMMIT"), 100 + round),
+                ("SELECT * FROM s WHERE v = 7 AND k = 8".to_string(), 5 * round),
+                (format!("CREATE MATERIALIZED VIEW beside_{round} AS SELECT n FROM named WHERE n = {n}"), 0),
+            ];
+            let asked = asked.map(|(text, rows)| {
+                let engine = engine.clone();
+                tokio::spawn(async move { (run(&engine, &text).await, rows, text) })
+            });
+            for answer in asked {
+                let (seen, rows, text) = answer.await.unwrap();
+                // It was fixed at an epoch of before the view's.
+                if !matches!(&seen, Err(error) if error.code == "40001" && text.starts_with("BEGIN")) {
+                    assert_eq!(seen.unwrap(), rows as usize, "{text}");
+                }
+            }
+            assert_eq!(run(&engine, &format!("SELECT * FROM beside_{round}")).await.unwrap(), 50);
+            engine.wait_started().await;
+            for view in ["per_k".into(), "named".into(), format!("new_{round}"), format!("beside_{round}")] {
+                assert_eq!(run(&engine, &format!("VERIFY MATERIALIZED VIEW {view}")).await.unwrap(), 0, "{view}");
+            }
+            assert_eq!(run(&engine, "SELECT * FROM mr_views WHERE state <> 'live'").await.unwrap(), 0);
+            run(&engine, &format!("DROP MATERIALIZED VIEW new_{round}; DROP MATERIALIZED VIEW beside_{round}"))
+                .await
+                .unwrap();
+            engine.shutdown().await.unwrap();
+            engine.release().await;
+        }
     }
 
     /// A block that is gone costs its view, until it is made anew; nothing else.

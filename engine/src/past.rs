@@ -62,12 +62,24 @@ impl Past {
             return;
         }
         let history = relation.options.get("history").and_then(|text| duration_us("history", text).ok());
-        let pins = match history {
-            Some(_) => readers(core, relation.id).iter().filter_map(|reader| reader.pin(epoch)).collect(),
-            None => Vec::new(),
-        };
-        let kept = Kept { since: epoch, history_us: history.unwrap_or(0), pins };
+        let kept = Kept { since: epoch, history_us: history.unwrap_or(0), pins: Vec::new() };
         self.kept.lock().expect("no panic while held").insert(relation.id, kept);
+        self.pin(core, relation);
+    }
+
+    /// Keeps what there is of the past of a table or view that has a history, from now on. After a start a view is there
+    /// later than noted.
+    pub fn pin(&self, core: &Core, relation: &Relation) {
+        let mut kept = self.kept.lock().expect("no panic while held");
+        let Some(kept) = kept.get_mut(&relation.id).filter(|kept| kept.history_us > 0 && kept.pins.is_empty()) else {
+            return;
+        };
+        let readers = readers(core, relation.id);
+        let oldest = readers.iter().map(|reader| reader.horizon()).fold(kept.since, Epoch::max);
+        // A view that is not on all workers yet has no past.
+        if core.view(relation.id).is_none_or(|view| view.live_from().is_some()) {
+            kept.pins = readers.iter().filter_map(|reader| reader.pin(oldest)).collect();
+        }
     }
 
     pub fn knows(&self, id: RelationId) -> bool {

@@ -17,15 +17,20 @@ pub struct ViewStatus {
     /// What its workers keep up to date; `None` where it could not be planned.
     pub plan: Option<Arc<Plan>>,
     failure: Mutex<Option<Error>>,
+    /// Someone waits for it: it is restored before others.
+    pub wanted: AtomicBool,
 }
 
 #[derive(Default)]
 pub struct WorkerStatus {
-    /// The first epoch that is not yet closed here; `Epoch::MAX` when all that were given are.
+    /// The first epoch that is not yet closed here; `Epoch::MAX` when all that were given are; 0 until the rows of a
+    /// checkpoint are back.
     pub(super) first_open: AtomicU64,
     /// While hydrating: 1 + the epoch up to which everything has been taken in and closed; 0 before that.
     pub hydrated: AtomicU64,
     pub live: AtomicBool,
+    /// Since it is live: what it is as of this epoch and later ones can be read.
+    pub(super) live_from: AtomicU64,
     pub state_bytes: AtomicU64,
     /// What of the state can be in memory only.
     pub fixed_bytes: AtomicU64,
@@ -47,13 +52,38 @@ impl ViewStatus {
             meters: (0..nodes).map(|_| Meter::default()).collect(),
             ..Default::default()
         };
-        ViewStatus { workers: (0..workers).map(|_| worker()).collect(), plan, failure: Mutex::new(None) }
+        ViewStatus {
+            workers: (0..workers).map(|_| worker()).collect(),
+            plan,
+            failure: Mutex::new(None),
+            wanted: AtomicBool::new(false),
+        }
     }
     pub fn failure(&self) -> Option<Error> {
         self.failure.lock().expect("no panic while held").clone()
     }
     pub fn fail(&self, error: Error) {
         self.failure.lock().expect("no panic while held").get_or_insert(error);
+    }
+    /// In a word, for who looks.
+    pub fn state(&self) -> &'static str {
+        let restored = |w: &WorkerStatus| w.first_open.load(Ordering::Acquire) > 0;
+        match (self.failure(), self.live_from()) {
+            (Some(_), _) => "suspended",
+            (None, None) => "hydrating",
+            (None, Some(_)) if self.workers.iter().all(restored) => "live",
+            (None, Some(_)) => "restoring",
+        }
+    }
+    /// Once it is live on all workers: the first epoch as of which it can be read.
+    pub fn live_from(&self) -> Option<Epoch> {
+        let live = self.workers.iter().all(|w| w.live.load(Ordering::Acquire));
+        live.then(|| self.workers.iter().map(|w| w.live_from.load(Ordering::Acquire)).max().unwrap_or(0))
+    }
+    /// Waits until it is; returns `None` if it is suspended instead.
+    pub async fn live(&self, progress: &Progress) -> Option<Epoch> {
+        progress.wait_until(|| self.failure().is_some() || self.live_from().is_some()).await;
+        if self.failure().is_some() { None } else { self.live_from() }
     }
     /// Whether all epochs up to `epoch` are closed on `worker`, which has been given them.
     pub fn closed(&self, worker: usize, epoch: Epoch) -> bool {

@@ -3,7 +3,12 @@
 //! A view *hydrates*: it takes in its sources as of one epoch, piece by piece, then the net changes since,
 //! at its own pace; then it *joins*: from an agreed epoch on it is fed each epoch with the others, *live*.
 //! Both read the sources through cursors (a stream's log, an arrangement's changes between two epochs), so
-//! nothing queues up between views.
+//! nothing queues up between views. After a start a view is *restored* from the checkpoint first (`saved`); until then
+//! what happens waits for it.
+
+mod saved;
+
+pub use saved::Parts;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,8 +16,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::DataType;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::worker::Worker;
@@ -29,9 +33,7 @@ use crate::error::{Error, Result};
 use crate::operators::{ErrorChange, Operator};
 use crate::plan::Plan;
 use crate::state::arrangement::{Arrangement, Pin, Shared};
-use crate::state::durable::{Saved, Share};
-use crate::state::spill::Passing;
-use crate::state::store::{BlockId, Store};
+use crate::state::store::Store;
 use crate::time::{Epoch, EpochHeader};
 
 /// Epochs of one view that may be under way at once.
@@ -41,13 +43,6 @@ const WAITING_ROWS_MAX: usize = 256 * 1024;
 
 /// Rows set aside that each worker shows; all are counted.
 const ERRORS_SHOWN_MAX: usize = 1000;
-
-/// The plan node of a part that holds the view's own rows, and of the one with the rows set aside.
-pub const NODE_OUTPUT: u32 = u32::MAX;
-pub const NODE_ERRORS: u32 = u32::MAX - 1;
-
-/// What a checkpoint held of a view: by (plan node, slot), for each worker of then its blocks, by number.
-pub type Parts = BTreeMap<(u32, u32), Vec<Vec<BlockId>>>;
 
 /// What the workers need to know to make a view.
 pub struct ViewSetup {
@@ -75,7 +70,7 @@ pub enum Start {
     /// From its sources as of the end of this epoch. For each worker the tables it reads, pinned there.
     Hydrate { header: Arc<EpochHeader>, tables: Vec<Mutex<BTreeMap<RelationId, Pin>>> },
     /// From a checkpoint of the end of this epoch.
-    Restore { at: Epoch, parts: Parts },
+    Restore { at: Epoch, parts: Arc<Parts> },
 }
 
 /// The result, as the dataflow's last operator keeps it.
@@ -93,10 +88,18 @@ struct Published {
 }
 
 enum Mode {
+    Restoring(Restoring),
     Hydrating(Hydration),
     Live,
     /// Holds nothing back any more.
     Failed,
+}
+
+/// From a checkpoint, in two steps: its rows, which can be read then if nothing has happened since; its operators.
+struct Restoring {
+    at: Epoch,
+    parts: Arc<Parts>,
+    rows_there: bool,
 }
 
 struct Hydration {
@@ -248,14 +251,13 @@ impl View {
                 });
             }
             Start::Restore { at, parts } => {
-                // What cannot be read suspends this view, and those that read it.
-                if let Err(error) = view.restore(*at, parts, sources.store()) {
-                    setup.status.fail(error.clone());
-                    view.context.fail(error);
-                }
-                view.advance_inputs(at + 1);
-                view.constants.iter_mut().for_each(|(_, rows)| *rows = None);
-                setup.status.workers[index].live.store(true, Ordering::Release);
+                view.published.borrow_mut().rows.begin_at(*at);
+                view.mode = Mode::Restoring(Restoring { at: *at, parts: parts.clone(), rows_there: false });
+                let status = view.my_status();
+                status.live_from.store(*at, Ordering::Release);
+                // Nothing is closed before its rows are there.
+                status.first_open.store(0, Ordering::Release);
+                status.live.store(true, Ordering::Release);
             }
         }
         Ok(view)
@@ -298,7 +300,7 @@ impl View {
     pub fn is_idle(&self) -> bool {
         match &self.mode {
             Mode::Live => self.pending.is_empty() && self.open.is_empty(),
-            Mode::Hydrating(_) => false,
+            Mode::Hydrating(_) | Mode::Restoring(_) => false,
             Mode::Failed => true,
         }
     }
@@ -307,7 +309,10 @@ impl View {
         match &self.mode {
             Mode::Hydrating(h) if h.first || h.feed.is_some() => h.closed_below,
             Mode::Hydrating(h) => self.open.front().map_or(h.fed + 1, |_| h.closed_below),
-            Mode::Live => self.open.front().or(self.pending.front()).copied().unwrap_or(processed + 1),
+            Mode::Restoring(r) if !r.rows_there => r.at,
+            Mode::Live | Mode::Restoring(_) => {
+                self.open.front().or(self.pending.front()).copied().unwrap_or(processed + 1)
+            }
             Mode::Failed => processed + 1,
         }
     }
@@ -315,7 +320,7 @@ impl View {
     pub fn first_header(&self, processed: Epoch) -> Epoch {
         match &self.mode {
             Mode::Hydrating(h) => h.fed.min(self.open.front().copied().unwrap_or(h.fed)),
-            Mode::Live | Mode::Failed => self.first_open(processed).min(processed),
+            Mode::Live | Mode::Restoring(_) | Mode::Failed => self.first_open(processed).min(processed),
         }
     }
     pub fn keep_changes(&mut self, keep: bool) {
@@ -343,12 +348,13 @@ impl View {
     /// An epoch that touches its sources has come. Returns whether its data will be asked for.
     pub fn announce(&mut self, epoch: Epoch) -> bool {
         let wanted = match &self.mode {
-            Mode::Live => true,
+            Mode::Live | Mode::Restoring(_) => true,
             Mode::Hydrating(h) => h.join,
             Mode::Failed => false,
         };
         if wanted {
-            if self.pending.is_empty() && self.open.is_empty() {
+            let rows_there = !matches!(&self.mode, Mode::Restoring(r) if !r.rows_there);
+            if rows_there && self.pending.is_empty() && self.open.is_empty() {
                 self.my_status().first_open.store(epoch, Ordering::Release);
             }
             self.pending.push_back(epoch);
@@ -393,9 +399,8 @@ impl View {
         let mut progress = self.retire();
         self.take_errors();
         match &mut self.mode {
-            Mode::Failed => {}
+            Mode::Failed | Mode::Restoring(_) | Mode::Live => {}
             Mode::Hydrating(_) => progress |= self.hydrate(sources),
-            Mode::Live => {}
         }
         if self.is_live() {
             while let Some(&epoch) = self.pending.front() {
@@ -532,6 +537,7 @@ impl View {
                 if h.join && h.target == Some(h.fed) {
                     let first_open = self.pending.front().copied().unwrap_or(Epoch::MAX);
                     self.my_status().first_open.store(first_open, Ordering::Release);
+                    self.my_status().live_from.store(h.fed, Ordering::Release);
                     self.my_status().live.store(true, Ordering::Release);
                     self.mode = Mode::Live;
                     return true;
@@ -630,58 +636,6 @@ impl View {
         self.table_keys
             .get(&relation)
             .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()))
-    }
-
-    /// What has changed since the last checkpoint. Called when nothing is open.
-    pub fn save(&mut self) -> Vec<((u32, u32), Saved)> {
-        let mut parts = Vec::new();
-        for (node, operator) in &self.operators {
-            for (slot, durable) in operator.borrow_mut().durable().into_iter().enumerate() {
-                parts.push(((*node, slot as u32), durable.save()));
-            }
-        }
-        let mut published = self.published.borrow_mut();
-        parts.push(((NODE_OUTPUT, 0), published.rows.save()));
-        if std::mem::take(&mut published.errors_changed) {
-            let block = errors_block(&published.errors);
-            parts.push(((NODE_ERRORS, 0), Saved { whole: true, blocks: vec![block] }));
-        }
-        parts
-    }
-
-    /// Each worker reads the blocks that it needs, all at the same time.
-    fn restore(&mut self, at: Epoch, parts: &Parts, store: &Store) -> Result<()> {
-        let share = Share { worker: self.worker, workers: self.workers };
-        let blocks_of = |node: u32, slot: u32| -> Result<Vec<Vec<RecordBatch>>> {
-            let mut passing = Passing::default();
-            let by_worker = parts.get(&(node, slot)).map_or(&[][..], |by_worker| by_worker);
-            let as_before = by_worker.len() == share.workers;
-            let of_worker =
-                by_worker.iter().enumerate().map(|(worker, blocks)| match as_before && worker != share.worker {
-                    // Nothing of it is this one's.
-                    true => Ok(vec![]),
-                    false => blocks.iter().map(|&block| Ok(passing.take(store.read_block(block)?))).collect(),
-                });
-            of_worker.collect()
-        };
-        for (node, operator) in &self.operators {
-            for (slot, durable) in operator.borrow_mut().durable().into_iter().enumerate() {
-                durable.restore(&blocks_of(*node, slot as u32)?, &share)?;
-            }
-        }
-        let mut published = self.published.borrow_mut();
-        let schema = published.rows.schema().clone();
-        let types: Vec<DataType> = self.output_key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
-        let encoder = KeyEncoder::new(&types)?;
-        published.rows.restore(&blocks_of(NODE_OUTPUT, 0)?, &encoder, &self.output_key, &share, at);
-        published.frontier = at + 1;
-        // Each its own; dealt to another number of workers, the first takes them all.
-        let errors = blocks_of(NODE_ERRORS, 0)?;
-        if errors.len() == self.workers || self.worker == 0 {
-            errors.iter().flatten().for_each(|block| add_errors(&mut published.errors, block));
-        }
-        self.show_errors(&published);
-        Ok(())
     }
 
     /// Notes memory and rows for whoever asks.
@@ -787,29 +741,4 @@ fn publish(stream: Packets<'_>, published: Rc<RefCell<Published>>, context: Rc<C
             false
         }
     });
-}
-
-fn errors_block(errors: &BTreeMap<(String, String), i64>) -> RecordBatch {
-    let schema = Schema::new(vec![
-        Field::new("message", DataType::Utf8, false),
-        Field::new("row", DataType::Utf8, false),
-        Field::new("weight", DataType::Int64, false),
-    ]);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(errors.keys().map(|k| Some(k.0.as_str())).collect::<StringArray>()),
-        Arc::new(errors.keys().map(|k| Some(k.1.as_str())).collect::<StringArray>()),
-        Arc::new(errors.values().copied().collect::<arrow::array::Int64Array>()),
-    ];
-    let options = RecordBatchOptions::new().with_row_count(Some(errors.len()));
-    RecordBatch::try_new_with_options(Arc::new(schema), columns, &options).expect("three columns")
-}
-
-fn add_errors(errors: &mut BTreeMap<(String, String), i64>, block: &RecordBatch) {
-    use arrow::array::AsArray;
-
-    let (messages, rows) = (block.column(0).as_string::<i32>(), block.column(1).as_string::<i32>());
-    let weights = block.column(2).as_primitive::<arrow::datatypes::Int64Type>();
-    for i in 0..block.num_rows() {
-        *errors.entry((messages.value(i).to_string(), rows.value(i).to_string())).or_insert(0) += weights.value(i);
-    }
 }

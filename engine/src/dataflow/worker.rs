@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -21,10 +21,8 @@ use crate::state::durable::Saved;
 use crate::state::store::Store;
 use crate::time::{Epoch, EpochHeader};
 
-/// Commands that may wait at a worker.
-const COMMANDS_MAX: usize = 64;
-/// Epochs that a worker may have taken in before its live views have closed them.
-const EPOCHS_AHEAD_MAX: u64 = 64;
+/// Epochs that workers may have been given before all live views have taken them in.
+pub const EPOCHS_AHEAD_MAX: usize = 128;
 
 /// How often views' memory is looked at.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
@@ -36,11 +34,17 @@ pub struct EpochInput {
     _backlog: Load,
 }
 
-/// Bytes of epochs that workers have been given and that some live view has yet to take in.
+/// Epochs that workers have been given and that some live view has yet to take in.
 #[derive(Default)]
 struct Backlog {
-    bytes: Mutex<usize>,
+    size: Mutex<BacklogSize>,
     less: Condvar,
+}
+
+#[derive(Default)]
+struct BacklogSize {
+    epochs: usize,
+    bytes: usize,
 }
 
 /// An epoch's part of it.
@@ -50,18 +54,23 @@ struct Load {
 }
 
 impl Load {
-    /// Waits while there are more than `bytes_max`, with this; one epoch alone may be larger.
-    fn add(backlog: &Arc<Backlog>, bytes: usize, bytes_max: usize) -> Load {
-        let waiting = backlog.bytes.lock().expect("no panic while held");
-        let full = |waiting: &mut usize| *waiting > 0 && *waiting + bytes > bytes_max;
-        *backlog.less.wait_while(waiting, full).expect("no panic while held") += bytes;
+    /// Waits while there would be more than `epochs_max` or `bytes_max` with this; one epoch alone may be larger.
+    fn add(backlog: &Arc<Backlog>, bytes: usize, epochs_max: usize, bytes_max: usize) -> Load {
+        let waiting = backlog.size.lock().expect("no panic while held");
+        let full =
+            |now: &mut BacklogSize| now.epochs > 0 && (now.epochs >= epochs_max || now.bytes + bytes > bytes_max);
+        let mut size = backlog.less.wait_while(waiting, full).expect("no panic while held");
+        size.epochs += 1;
+        size.bytes += bytes;
         Load { backlog: backlog.clone(), bytes }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        *self.backlog.bytes.lock().expect("no panic while held") -= self.bytes;
+        let mut size = self.backlog.size.lock().expect("no panic while held");
+        size.epochs -= 1;
+        size.bytes -= self.bytes;
         self.backlog.less.notify_one();
     }
 }
@@ -122,6 +131,11 @@ impl Progress {
     /// Recovery is over.
     pub fn started(&self) {
         self.starting.store(false, Ordering::Release);
+        self.tick();
+    }
+    /// Recovery is under way: some view is not back yet.
+    pub fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Acquire)
     }
     pub fn tick(&self) {
         self.changed.notify_waiters();
@@ -142,7 +156,7 @@ impl Progress {
 
 /// The running workers.
 pub struct Workers {
-    senders: Vec<SyncSender<Command>>,
+    senders: Vec<Sender<Command>>,
     threads: Vec<Thread>,
     backlog: Arc<Backlog>,
     backlog_bytes_max: usize,
@@ -157,7 +171,7 @@ impl Workers {
         progress: Arc<Progress>,
         backlog_bytes_max: usize,
     ) -> Result<Workers> {
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| sync_channel(COMMANDS_MAX)).unzip();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| channel()).unzip();
         let receivers: Vec<Mutex<Option<Receiver<Command>>>> =
             receivers.into_iter().map(|r| Mutex::new(Some(r))).collect();
         let (ready, threads) = std::sync::mpsc::channel();
@@ -195,14 +209,14 @@ impl Workers {
         self.senders.len()
     }
 
-    /// Gives an epoch to all workers; waits while too much is before them.
-    pub fn feed(&self, header: Arc<EpochHeader>, changes: BTreeMap<RelationId, Vec<Delta>>) {
+    /// Gives an epoch to all workers; waits while `epochs_max` or too many bytes are before them.
+    pub fn feed(&self, header: Arc<EpochHeader>, changes: BTreeMap<RelationId, Vec<Delta>>, epochs_max: usize) {
         let bytes = changes.values().flatten().map(Delta::bytes).sum();
-        let load = Load::add(&self.backlog, bytes, self.backlog_bytes_max);
+        let load = Load::add(&self.backlog, bytes, epochs_max, self.backlog_bytes_max);
         self.send(Command::Epoch(Arc::new(EpochInput { header, changes, _backlog: load })));
     }
 
-    /// To all workers; waits while one has too many commands before it.
+    /// To all workers.
     pub fn send(&self, command: Command) {
         for (sender, thread) in self.senders.iter().zip(&self.threads) {
             // A worker that is gone has brought the process down or has been stopped.
@@ -231,7 +245,7 @@ impl Drop for AbortOnPanic {
             let view = RUNNING.get();
             tracing::error!(view, "a worker panicked; the process ends and will recover from its log");
             // The next start would end the same way: there it starts suspended.
-            if let Some(view) = view.filter(|_| self.progress.starting.load(Ordering::Acquire)) {
+            if let Some(view) = view.filter(|_| self.progress.is_starting()) {
                 self.store.suspect(view);
             }
             std::process::abort();
@@ -295,7 +309,7 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
     let mut checkpoint = None;
     let mut measured = Instant::now();
     'running: loop {
-        while checkpoint.is_none() && !state.too_far_ahead() {
+        while checkpoint.is_none() {
             match commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break 'running,
                 Ok(Command::Checkpoint(views, reply)) => checkpoint = Some((views, reply)),
@@ -304,6 +318,7 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
             }
         }
         let mut moved = state.pump();
+        moved |= state.restore_next();
         if checkpoint.is_some() && state.settled() {
             let (views, reply) = checkpoint.take().expect("just looked");
             state.save(&views, reply);
@@ -325,16 +340,21 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
 }
 
 impl State {
-    /// Live views have fallen so far behind that no more is taken in.
-    fn too_far_ahead(&self) -> bool {
-        self.inputs
-            .first_key_value()
-            .is_some_and(|(&first, _)| self.processed.get().saturating_sub(first) >= EPOCHS_AHEAD_MAX)
+    /// Brings back more of one view; afterwards it is seen whether something has come meanwhile. Returns whether there was one.
+    fn restore_next(&mut self) -> bool {
+        let next = self.views.values().filter_map(|v| v.borrow().restore_order().map(|order| (order, v)));
+        let Some((_, view)) = next.min_by_key(|(order, _)| *order) else { return false };
+        let mut view = view.borrow_mut();
+        RUNNING.set(Some(view.id()));
+        view.restore_next(&self.store);
+        RUNNING.set(None);
+        true
     }
 
-    /// All live views have closed all epochs.
+    /// All live views have closed all epochs, and none is being restored.
     fn settled(&self) -> bool {
-        self.views.values().all(|v| !v.borrow().is_live() || v.borrow().is_idle())
+        let settled = |v: &View| v.restore_order().is_none() && (!v.is_live() || v.is_idle());
+        self.views.values().all(|v| settled(&v.borrow()))
     }
 
     /// Looks how much memory each view takes, and lets go of what suspended ones have. Returns whether one is new.

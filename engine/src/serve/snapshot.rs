@@ -1,7 +1,8 @@
 //! A picture of some relations at one closed epoch.
 //!
 //! The epoch is the last committed one when the statement begins, so it holds everything that was
-//! acknowledged to anyone before; views are waited for until they have closed it.
+//! acknowledged to anyone before; views are waited for until they have closed it. After a start that may take a while:
+//! a view is brought back when its turn comes, and those that are waited for come first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -97,8 +98,15 @@ impl Snapshot {
                 }
                 RelationKind::MaterializedView => {
                     let status = core.view(relation.id).ok_or_else(|| Error::undefined_relation(&relation.name))?;
+                    if status.live_from().is_none() {
+                        want(core, relation.id);
+                        status.live(&core.progress).await;
+                    }
                     if let Some(reason) = status.failure() {
                         return Err(suspended(relation, &reason));
+                    }
+                    if status.live_from().is_none_or(|from| from > epoch) {
+                        return Ok(None);
                     }
                     let readers = status.readers();
                     waited.push((relation.clone(), status));
@@ -117,6 +125,9 @@ impl Snapshot {
             return Err(error);
         }
         if !waited.is_empty() {
+            if core.progress.is_starting() {
+                waited.iter().for_each(|(relation, _)| want(core, relation.id));
+            }
             let closed = || {
                 waited.iter().all(|(_, v)| {
                     v.failure().is_some()
@@ -132,6 +143,18 @@ impl Snapshot {
         }
         scans.extend(pins.into_iter().map(|(id, pins)| (id, Scan::Rows(pins.iter().map(Pin::picture).collect()))));
         Ok(Some(Snapshot { epoch, relations: scans }))
+    }
+}
+
+/// After a start: a view, and those that it reads, are brought back before others.
+pub fn want(core: &Core, view: RelationId) {
+    let catalog = core.catalog();
+    let mut wanted = vec![view];
+    while let Some(id) = wanted.pop() {
+        let Some(status) = core.view(id) else { continue };
+        if !status.wanted.swap(true, Ordering::AcqRel) {
+            wanted.extend(catalog.get(id).into_iter().flat_map(|relation| relation.depends_on.iter().copied()));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::dataflow::status::ViewStatus;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
+use crate::serve::snapshot::want;
 use crate::state::arrangement::Pin;
 use crate::subscriptions::Listed;
 use crate::time::Epoch;
@@ -37,15 +38,23 @@ impl Subscription {
         up_to: Option<Epoch>,
     ) -> Result<Subscription> {
         loop {
-            let seen = as_of.unwrap_or_else(|| core.committed.load(Ordering::Acquire));
             let view = core.view(relation.id);
+            let live_from = match &view {
+                None => Some(0),
+                Some(view) => {
+                    want(core, relation.id);
+                    view.live(&core.progress).await
+                }
+            };
+            let seen = as_of.unwrap_or_else(|| core.committed.load(Ordering::Acquire));
             let readers = match (&view, relation.kind) {
                 (Some(view), _) => view.readers(),
                 (None, RelationKind::Table) => core.table(relation.id).into_iter().collect(),
                 _ => Vec::new(),
             };
             let pins: Option<Vec<Pin>> = readers.iter().map(|r| r.pin(seen)).collect();
-            if let Some(pins) = pins {
+            // Of a suspended one the first look at its rows says that it is.
+            if let Some(pins) = pins.filter(|_| live_from.is_none_or(|from| from <= seen)) {
                 let line = core.subscriptions.add(relation.id, seen, pins);
                 return Ok(Subscription { relation: relation.clone(), view, line, snapshot, up_to });
             }

@@ -110,13 +110,7 @@ fn views(core: &Core, catalog: &Catalog) -> Vec<ArrayRef> {
         Arc::new(views.iter().map(|(_, v)| f(v) as i64).collect::<Int64Array>())
     };
     let names: ArrayRef = Arc::new(views.iter().map(|(n, _)| Some(*n)).collect::<StringArray>());
-    let state =
-        |v: &crate::dataflow::status::ViewStatus| match (v.failure(), v.workers.iter().all(|w| w.live.load(Relaxed))) {
-            (Some(_), _) => "suspended",
-            (None, true) => "live",
-            (None, false) => "hydrating",
-        };
-    let states: ArrayRef = Arc::new(views.iter().map(|(_, v)| Some(state(v))).collect::<StringArray>());
+    let states: ArrayRef = Arc::new(views.iter().map(|(_, v)| Some(v.state())).collect::<StringArray>());
     let reasons: ArrayRef =
         Arc::new(views.iter().map(|(_, v)| v.failure().map(|e| e.message)).collect::<StringArray>());
     vec![

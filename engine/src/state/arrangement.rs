@@ -91,7 +91,7 @@ impl Segment {
 impl Segment {
     /// Of the visible rows those that may be wanted.
     fn found(&self, end: u32, epoch: Epoch, wanted: &Wanted) -> Option<RecordBatch> {
-        let Some(rows) = self.index.rows(&self.rows, wanted) else { return self.visible(end, epoch) };
+        let Some(rows) = self.index.rows(&self.rows, self.first, wanted) else { return self.visible(end, epoch) };
         let is_visible = |row: &u32| self.first + row < end && self.died_at(*row as usize) > epoch;
         let rows: Vec<u32> = rows.into_iter().filter(is_visible).collect();
         (!rows.is_empty()).then(|| take(&self.rows, &rows))
@@ -777,6 +777,15 @@ impl Arrangement {
         durable::Saved { whole, blocks }
     }
 
+    /// Nothing of epochs before this one will be there.
+    pub fn begin_at(&mut self, epoch: Epoch) {
+        let mut state = self.shared.state.lock().expect("no panic while held");
+        assert!(self.end == 0 && state.closed <= epoch, "nothing has happened in it");
+        state.births = VecDeque::from([(epoch, 0)]);
+        state.horizon = epoch;
+        state.closed = epoch;
+    }
+
     /// Fills an empty arrangement, as of `epoch`, with the live rows of what the workers of before saved:
     /// its own part if there are as many workers now, else the rows whose key (columns `key`) is its own.
     pub fn restore(
@@ -787,6 +796,20 @@ impl Arrangement {
         share: &durable::Share,
         epoch: Epoch,
     ) {
+        self.restore_rows(parts, encoder, key, share, epoch);
+        self.index_rows();
+    }
+
+    /// The same, but for the index that retractions need: that is made by [`Self::index_rows`].
+    pub fn restore_rows(
+        &mut self,
+        parts: &[Vec<RecordBatch>],
+        encoder: &KeyEncoder,
+        key: &[usize],
+        share: &durable::Share,
+        epoch: Epoch,
+    ) {
+        let index = self.rows_by_hash.take();
         let dealt_anew = parts.len() != share.workers;
         let parts = if dealt_anew { parts } else { &parts[share.worker..=share.worker] };
         let keep = |rows: &RecordBatch| -> BooleanArray {
@@ -823,8 +846,18 @@ impl Arrangement {
             }
         }
         self.publish(epoch);
+        self.rows_by_hash = index;
         // Positions are those of the saved blocks only if nothing was left out.
         self.saved = SavedUpTo { end: if as_saved { self.end } else { 0 }, deaths: Vec::new(), whole: !as_saved };
+    }
+
+    /// After [`Self::restore_rows`], before any other change.
+    pub fn index_rows(&mut self) {
+        let Some(index) = &mut self.rows_by_hash else { return };
+        *index = RowIndex::with_capacity(self.end as usize);
+        for segment in &self.segments {
+            index.append(&row_hashes(&segment.rows));
+        }
     }
 }
 

@@ -21,6 +21,12 @@ impl RowIndex {
         RowIndex { heads: HashTable::new_in(Spillable), next: StateVec::new_in(Spillable) }
     }
 
+    pub fn with_capacity(rows: usize) -> Self {
+        let mut next = StateVec::new_in(Spillable);
+        next.reserve(rows);
+        RowIndex { heads: HashTable::with_capacity_in(rows, Spillable), next }
+    }
+
     /// The next positions, one for each hash.
     pub fn append(&mut self, hashes: &[u64]) {
         self.append_live(hashes, |_| true);

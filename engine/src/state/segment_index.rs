@@ -1,8 +1,11 @@
-//! The rows of a segment by the hash of some columns, made when it is first asked for: a segment never changes, so the
-//! index stays right, and rows that died are left out by whoever reads.
+//! The rows of a segment by the hash of some columns: a segment never changes, so the index stays right, and rows that
+//! died are left out by whoever reads.
 //!
-//! Cost: 12 bytes and the sorting of a hash per row, once per segment and set of columns.
+//! Cost: 12 bytes and the sorting of a hash per row, once per segment and set of columns. That is some twenty times what
+//! reading the segment through costs, so of a large relation, as it is after a start, not everything is indexed by the
+//! first look-up: each makes the indexes of a million rows more, and reads the others through.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -12,6 +15,11 @@ use crate::delta::keys::KeyEncoder;
 
 /// Smaller segments are rather read whole.
 const INDEXED_ROWS_MIN: usize = 256;
+
+/// The segments of so many rows are indexed by one look-up.
+const INDEXED_ROWS_AT_ONCE: u32 = 1 << 20;
+/// After so many look-ups a segment is indexed wherever it lies.
+const ASKED_MAX: u32 = 64;
 
 /// Rows whose columns have this hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +32,20 @@ pub struct Wanted {
 type Hashes = Arc<Vec<(u64, u32)>>;
 
 #[derive(Default)]
-pub struct SegmentIndex(Mutex<Vec<(Vec<usize>, Hashes)>>);
+pub struct SegmentIndex {
+    known: Mutex<Vec<(Vec<usize>, Hashes)>>,
+    asked: AtomicU32,
+}
 
 impl SegmentIndex {
-    /// The rows that may be wanted, in order; `None`: any.
-    pub fn rows(&self, rows: &RecordBatch, wanted: &Wanted) -> Option<Vec<u32>> {
+    /// The rows that may be wanted, in order; `None`: any. `first`: the position of the first of them in its relation.
+    pub fn rows(&self, rows: &RecordBatch, first: u32, wanted: &Wanted) -> Option<Vec<u32>> {
         if rows.num_rows() < INDEXED_ROWS_MIN {
+            return None;
+        }
+        let turn = (first / INDEXED_ROWS_AT_ONCE).min(ASKED_MAX);
+        if self.asked.load(Ordering::Relaxed) < turn {
+            self.asked.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let hashes = self.hashes(rows, &wanted.columns)?;
@@ -39,7 +55,7 @@ impl SegmentIndex {
     }
 
     fn hashes(&self, rows: &RecordBatch, columns: &[usize]) -> Option<Hashes> {
-        let mut known = self.0.lock().expect("no panic while held");
+        let mut known = self.known.lock().expect("no panic while held");
         if let Some((_, hashes)) = known.iter().find(|(of, _)| of == columns) {
             return Some(hashes.clone());
         }
@@ -73,9 +89,13 @@ mod tests {
         };
         let of =
             |key: i64| (0..1000u32).filter(|&r| keys.iter().nth(r as usize) == Some(Some(key))).collect::<Vec<_>>();
-        assert_eq!(index.rows(&rows, &wanted(42)), Some(of(42)));
-        assert_eq!(index.rows(&rows, &wanted(99)), Some(of(99)));
-        assert_eq!(index.rows(&rows, &wanted(1000)), Some(vec![]));
-        assert_eq!(index.rows(&rows.slice(0, 10), &wanted(1)), None);
+        assert_eq!(index.rows(&rows, 0, &wanted(42)), Some(of(42)));
+        assert_eq!(index.rows(&rows, 0, &wanted(99)), Some(of(99)));
+        assert_eq!(index.rows(&rows, 0, &wanted(1000)), Some(vec![]));
+        // Its turn comes with the third look-up.
+        let late = SegmentIndex::default();
+        let found = (0..4).map(|_| late.rows(&rows, 2 * INDEXED_ROWS_AT_ONCE, &wanted(42))).collect::<Vec<_>>();
+        assert_eq!(found, [None, None, Some(of(42)), Some(of(42))]);
+        assert_eq!(index.rows(&rows.slice(0, 10), 0, &wanted(1)), None);
     }
 }
