@@ -10,7 +10,7 @@ endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 MILLRACE := $(TARGET)/release/millrace
 
-.PHONY: demo build serve test slt slt-update random bench bench-latency bench-operators bench-count quick fmt system-packages
+.PHONY: demo build serve test slt slt-update random kills bench bench-latency bench-operators bench-count quick fmt system-packages
 
 ## Builds Millrace and shows its main job on generated orders and payments.
 demo: build
@@ -39,6 +39,11 @@ slt-update: system-packages
 CASES ?= 2000
 random: system-packages
 	MILLRACE_RANDOM_CASES=$(CASES) cargo test --release -p millrace-sql-tests --test random -- --nocapture
+
+## The server under load, killed (SIGKILL) and started again, checked each time.
+KILLS ?= 500
+kills: system-packages
+	MILLRACE_KILLS=$(KILLS) cargo test --release -p millrace-server --test kills -- --nocapture
 
 ## Nexmark beside DataFusion's and DuckDB's batch runs, written to docs/performance.md with all else that it says: some
 ## twenty minutes on two cores. With ARGS only what they say is measured and printed: `make bench ARGS="--queries q3"`.

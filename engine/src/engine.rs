@@ -23,7 +23,7 @@ use crate::connectors::options::bytes;
 use crate::core::Core;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::view::{Parts, Start, ViewOptions};
-use crate::dataflow::worker::{Progress, Workers};
+use crate::dataflow::worker::{Command, Progress, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::memory::{QueryMemory, memory_default};
@@ -433,6 +433,8 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         let from = Start::Restore { at: start, parts: Arc::new(parts) };
         commit.start_view(relation.id, plan, from, view_options(relation))?;
     }
+    // Not before all are known, so that the small ones need not wait for a large one.
+    commit.workers.send(Command::Restore);
     // Replay, some epochs at a time.
     let mut group: Vec<LogEntry> = Vec::new();
     let mut rows = 0;
@@ -499,7 +501,8 @@ async fn finish_start(core: Arc<Core>, restored: BTreeSet<RelationId>, epoch: Ep
         }
     }
     let closed = |v: &ViewStatus| {
-        v.failure().is_some() || (0..core.workers).all(|w| core.progress.processed(w) >= epoch && v.closed(w, epoch))
+        let closed = |w| core.progress.processed(w) >= epoch && v.closed(w, epoch);
+        v.failure().is_some() || !v.is_restoring() && (0..core.workers).all(closed)
     };
     core.progress.wait_until(|| views.values().all(|v| closed(v))).await;
     // Now their rows can be pinned.

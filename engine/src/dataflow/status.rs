@@ -29,6 +29,8 @@ pub struct WorkerStatus {
     /// While hydrating: 1 + the epoch up to which everything has been taken in and closed; 0 before that.
     pub hydrated: AtomicU64,
     pub live: AtomicBool,
+    /// It is live, but its state is still being brought back from the checkpoint.
+    pub(super) restoring: AtomicBool,
     /// Since it is live: what it is as of this epoch and later ones can be read.
     pub(super) live_from: AtomicU64,
     pub state_bytes: AtomicU64,
@@ -67,13 +69,15 @@ impl ViewStatus {
     }
     /// In a word, for who looks.
     pub fn state(&self) -> &'static str {
-        let restored = |w: &WorkerStatus| w.first_open.load(Ordering::Acquire) > 0;
         match (self.failure(), self.live_from()) {
             (Some(_), _) => "suspended",
             (None, None) => "hydrating",
-            (None, Some(_)) if self.workers.iter().all(restored) => "live",
-            (None, Some(_)) => "restoring",
+            (None, Some(_)) if self.is_restoring() => "restoring",
+            (None, Some(_)) => "live",
         }
+    }
+    pub fn is_restoring(&self) -> bool {
+        self.workers.iter().any(|w| w.restoring.load(Ordering::Acquire))
     }
     /// Once it is live on all workers: the first epoch as of which it can be read.
     pub fn live_from(&self) -> Option<Epoch> {

@@ -257,6 +257,7 @@ impl View {
                 status.live_from.store(*at, Ordering::Release);
                 // Nothing is closed before its rows are there.
                 status.first_open.store(0, Ordering::Release);
+                status.restoring.store(true, Ordering::Release);
                 status.live.store(true, Ordering::Release);
             }
         }

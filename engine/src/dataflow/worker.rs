@@ -78,6 +78,8 @@ impl Drop for Load {
 pub enum Command {
     Epoch(Arc<EpochInput>),
     Create(Arc<ViewSetup>),
+    /// All views that a checkpoint has are made: bring them back.
+    Restore,
     /// A hydrating view catches up to the epoch that was given last and then, with `join`, goes live.
     CatchUp {
         id: RelationId,
@@ -94,6 +96,7 @@ impl Clone for Command {
         match self {
             Command::Epoch(e) => Command::Epoch(e.clone()),
             Command::Create(s) => Command::Create(s.clone()),
+            Command::Restore => Command::Restore,
             Command::CatchUp { id, join } => Command::CatchUp { id: *id, join: *join },
             Command::Drop(id) => Command::Drop(*id),
             Command::Checkpoint(views, reply) => Command::Checkpoint(views.clone(), reply.clone()),
@@ -264,6 +267,8 @@ struct State {
     index: usize,
     /// The last epoch taken in; the views' operators look at it too.
     processed: Rc<Cell<Epoch>>,
+    /// Views are brought back from the checkpoint.
+    restoring: bool,
     /// In order of their ids, which is an order of dependency.
     views: BTreeMap<RelationId, Rc<RefCell<View>>>,
     headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
@@ -302,6 +307,7 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
         processed: Rc::new(Cell::new(progress.processed(index))),
         progress,
         index,
+        restoring: false,
         views: BTreeMap::new(),
         headers: Rc::new(RefCell::new(BTreeMap::new())),
         inputs: BTreeMap::new(),
@@ -342,8 +348,14 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
 impl State {
     /// Brings back more of one view; afterwards it is seen whether something has come meanwhile. Returns whether there was one.
     fn restore_next(&mut self) -> bool {
+        if !self.restoring {
+            return false;
+        }
         let next = self.views.values().filter_map(|v| v.borrow().restore_order().map(|order| (order, v)));
-        let Some((_, view)) = next.min_by_key(|(order, _)| *order) else { return false };
+        let Some((_, view)) = next.min_by_key(|(order, _)| *order) else {
+            self.restoring = false;
+            return false;
+        };
         let mut view = view.borrow_mut();
         RUNNING.set(Some(view.id()));
         view.restore_next(&self.store);
@@ -410,6 +422,7 @@ impl State {
                     Err(error) => setup.status.fail(error),
                 }
             }
+            Command::Restore => self.restoring = true,
             Command::CatchUp { id, join } => {
                 if let Some(view) = self.views.get(&id) {
                     view.borrow_mut().catch_up(self.processed.get(), join);

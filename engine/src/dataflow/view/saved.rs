@@ -75,6 +75,7 @@ impl View {
                 self.published.borrow_mut().frontier = at + 1;
                 self.constants.iter_mut().for_each(|(_, rows)| *rows = None);
                 self.advance_inputs(at + 1);
+                self.my_status().restoring.store(false, Ordering::Release);
             }
         }
         self.measure();
