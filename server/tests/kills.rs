@@ -1,4 +1,5 @@
-//! The server under load, killed again and again (SIGKILL), and started on the same directory.
+//! The server under load, killed again and again (SIGKILL), and started on the same directory. Every fifth time it is
+//! stopped in order instead, and `millrace check` reads the whole directory.
 //!
 //! Writers keep count of what was acknowledged to them. After each start, while views are still being brought back:
 //! what was acknowledged is there once, what was not is there wholly or not at all, and every view equals its query.
@@ -63,6 +64,14 @@ impl Server {
     fn kill(mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it has been killed");
+    }
+
+    /// SIGTERM.
+    fn stop(mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        assert!(told.expect("every Unix has it").success());
+        let ended = self.process.wait().expect("it runs");
+        assert!(ended.success(), "the server ended with {ended}");
     }
 }
 
@@ -221,7 +230,14 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         let defining = tokio::spawn(define(three, known.clone()));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         tokio::time::sleep(Duration::from_millis(20 + (random >> 33) % 700)).await;
-        server.kill();
+        if round % 5 == 4 {
+            server.stop();
+            let check =
+                Command::new(env!("CARGO_BIN_EXE_millrace")).arg("check").arg(directory.path()).output().unwrap();
+            assert!(check.status.success(), "round {round}: {}", String::from_utf8_lossy(&check.stdout));
+        } else {
+            server.kill();
+        }
         known = defining.await.unwrap();
         (known.inserted, known.pairs) = (inserting.await.unwrap(), moving.await.unwrap());
     }
