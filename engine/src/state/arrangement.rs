@@ -356,6 +356,15 @@ struct SavedUpTo {
     end: u32,
     deaths: Vec<u32>,
     whole: bool,
+    /// Rows on disk that were dead at the last start, and so are not here: for each the position before which it was.
+    left_out: Vec<u32>,
+}
+
+impl SavedUpTo {
+    /// The position on disk of the row that is at `position` here.
+    fn on_disk(&self, position: u32) -> u32 {
+        position + self.left_out.partition_point(|&at| at <= position) as u32
+    }
 }
 
 impl Arrangement {
@@ -770,10 +779,11 @@ impl Arrangement {
             blocks = coalesce(&self.shared.schema, blocks);
         }
         if !dead.is_empty() {
-            let column: ArrayRef = Arc::new(UInt32Array::from(dead));
+            let dead: UInt32Array = dead.into_iter().map(|position| self.saved.on_disk(position)).collect();
+            let column: ArrayRef = Arc::new(dead);
             blocks.push(RecordBatch::try_from_iter([(DEATHS, column)]).expect("one column"));
         }
-        self.saved = SavedUpTo { end: self.end, deaths: Vec::new(), whole: false };
+        self.saved.end = self.end;
         durable::Saved { whole, blocks }
     }
 
@@ -816,14 +826,14 @@ impl Arrangement {
             let columns: Vec<ArrayRef> = key.iter().map(|&k| rows.column(k).clone()).collect();
             encoder.encode_rows(&columns, rows.num_rows()).hashes.iter().map(|&h| Some(share.owns(h))).collect()
         };
-        let mut as_saved = !dealt_anew;
+        let mut left_out = Vec::new();
         for part in parts {
             let mut dead: Vec<u32> = Vec::new();
             for block in part.iter().filter(|b| is_deaths(b)) {
                 dead.extend(block.column(0).as_primitive::<UInt32Type>().values().iter());
             }
             dead.sort_unstable();
-            as_saved &= dead.is_empty();
+            left_out.extend(dead.iter().zip(0..).map(|(&position, before)| position - before));
             let mut first = 0u32;
             for block in part.iter().filter(|b| !is_deaths(b)) {
                 let end = first + block.num_rows() as u32;
@@ -847,8 +857,11 @@ impl Arrangement {
         }
         self.publish(epoch);
         self.rows_by_hash = index;
-        // Positions are those of the saved blocks only if nothing was left out.
-        self.saved = SavedUpTo { end: if as_saved { self.end } else { 0 }, deaths: Vec::new(), whole: !as_saved };
+        // What is on disk goes on, unless these are other rows, or most of it is dead.
+        self.saved = match dealt_anew || left_out.len() > self.end as usize {
+            true => SavedUpTo { whole: true, ..SavedUpTo::default() },
+            false => SavedUpTo { end: self.end, deaths: Vec::new(), whole: false, left_out },
+        };
     }
 
     /// After [`Self::restore_rows`], before any other change.
@@ -955,5 +968,48 @@ mod tests {
         let mut again = Arrangement::new(schema.clone(), true);
         again.restore(&[saved], &encoder, &[], &durable::Share::ALL, 0);
         assert_eq!(again.live_rows(), 1);
+    }
+
+    /// What is saved after a start goes on from what was on disk before it, though rows that were dead are not here.
+    #[test]
+    fn saving_goes_on_after_dead_rows_were_left_out() {
+        let schema = schema("k: Int64");
+        let encoder = KeyEncoder::new(&[]).unwrap();
+        let mut disk: Vec<RecordBatch> = Vec::new();
+        let mut live: Vec<i64> = Vec::new();
+        let (mut next, mut wholes) = (0, 0);
+        for round in 0..12 {
+            let mut rows = Arrangement::new(schema.clone(), true);
+            rows.restore(&[disk.clone()], &encoder, &[], &durable::Share::ALL, 1);
+            let found: Vec<i64> = rows
+                .reader()
+                .pin(1)
+                .unwrap()
+                .picture()
+                .batches()
+                .flat_map(|b| b.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec())
+                .collect();
+            assert_eq!(found, live, "round {round}");
+            for step in 0..3 {
+                // Some come, of which one goes at once; some old ones go.
+                let mut text: Vec<String> = (next..next + 40).map(|k| format!("+1 | {k}")).collect();
+                live.extend(next..next + 40);
+                next += 40;
+                let goes: Vec<i64> = live.iter().copied().filter(|k| (k + round + step) % 7 == 0).collect();
+                live.retain(|k| !goes.contains(k));
+                text.extend(goes.iter().map(|k| format!("-1 | {k}")));
+                assert_eq!(rows.apply(&parse(&schema, &text.join("\n")), 2 + step as u64), 0);
+                rows.publish(2 + step as u64);
+                let saved = rows.save();
+                // Only when there was nothing, or when most of it was dead.
+                assert!(!saved.whole || step == 0 && round != 1, "round {round}, step {step}");
+                wholes += usize::from(saved.whole);
+                if saved.whole {
+                    disk.clear();
+                }
+                disk.extend(saved.blocks);
+            }
+        }
+        assert!((2..8).contains(&wholes), "{wholes}");
     }
 }
