@@ -97,7 +97,7 @@ pub fn bind_finishing(
         size::check(&plan)?;
         let plan = crate::sql::shape::shape(plan).map_err(error_from)?;
         bounds::check()?;
-        canonical_types(analyze(state, plan)?)
+        canonical_types(crate::sql::frames::find(analyze(state, plan)?, state.config_options())?)
     };
     let marked = |query: &ast::Query| match attempt(query, false) {
         Err(error) if error.code == "42701" || error.code == "42702" => attempt(query, true).map_err(|_| error),

@@ -17,6 +17,7 @@ mod distinct_arrays;
 mod errors;
 pub mod exact_float;
 mod expansion;
+mod frames;
 pub mod functions;
 pub mod grouped;
 pub mod grouping_sets;

@@ -26,7 +26,7 @@ use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, functions, grouped, log, named_windows, quantified, records, ties, unnest,
+    aggregate_input, calls, counted_rows, frames, functions, grouped, log, named_windows, quantified, records, ties, unnest,
     window,
 };
 
@@ -197,6 +197,9 @@ impl VisitorMut for Rewriter {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         cast_items(expr);
         if let Expr::Function(function) = expr {
+            if let Err(error) = frames::mark(function) {
+                return ControlFlow::Break(Box::new(error));
+            }
             calls::rows_as_json(function);
             aggregate_input::keep_constants(function);
         }
@@ -945,7 +948,7 @@ pub fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
     Expr::Cast { kind: ast::CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
-fn interval_expr(text: &str) -> Expr {
+pub fn interval_expr(text: &str) -> Expr {
     Expr::Interval(ast::Interval {
         value: Box::new(Expr::Value(Value::SingleQuotedString(text.to_string()).into())),
         leading_field: None,

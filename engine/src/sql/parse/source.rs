@@ -12,6 +12,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::frame;
 use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
@@ -198,12 +199,13 @@ pub fn significant(token: &TokenWithSpan) -> bool {
 ///
 /// After a table, `EMIT …` would be taken for an alias and `WITH (…)` for hints to the optimizer: they are marked as a
 /// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out; `t PARTITION BY k` in SESSION
-/// becomes two arguments. `TABLE t` as a query becomes `SELECT * FROM t`: sqlparser swallows the word after it.
+/// becomes two arguments; EXCLUDE in a frame goes into its first bound. `TABLE t` as a query becomes `SELECT * FROM t`: sqlparser swallows the word after it.
 pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let words: Vec<usize> = (0..tokens.len()).filter(|&i| significant(&tokens[i])).collect();
     let word = |n: usize| words.get(n).map_or("", |&i| unquoted(&tokens[i].token));
     let is = |n: usize, text: &str| word(n).eq_ignore_ascii_case(text);
     let token = |n: usize| words.get(n).map(|&i| &tokens[i].token);
+    let all: Vec<&Token> = words.iter().map(|&i| &tokens[i].token).collect();
     let mut clauses = Vec::new();
     // Where, how many tokens go, which come.
     let mut edits: Vec<(usize, usize, Vec<Token>)> = Vec::new();
@@ -218,6 +220,15 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         // sqlparser knows ASOF JOIN with another grammar, and GLOBAL before any join.
         if is(n, "asof") && ["join", "inner", "left", "right", "full"].iter().any(|word| is(n + 1, word)) {
             edits.push((words[n], 1, vec![Token::make_keyword("GLOBAL")]));
+        }
+        if is(n, "exclude") {
+            bounds::check()?;
+            let excluded = frame::exclusion(&all, n).into_iter();
+            edits.extend(excluded.map(|(at, removed, inserted)| (words[at], removed, inserted)));
+        }
+        if matches!(token(n), Some(Token::SingleQuotedString(_))) {
+            let cast = frame::cast_bound(&all, n).into_iter();
+            edits.extend(cast.map(|(at, removed, inserted)| (words[at], removed, inserted)));
         }
         let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
         if is(n, "table") && opened && ["tumble", "hop", "cumulate", "session"].iter().any(|f| is(n - 2, f)) {
