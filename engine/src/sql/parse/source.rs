@@ -230,6 +230,14 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             let cast = frame::cast_bound(&all, n).into_iter();
             edits.extend(cast.map(|(at, removed, inserted)| (words[at], removed, inserted)));
         }
+        // sqlparser knows a plain number of rows.
+        if n > 0 && is(n, "fetch") && (is(n + 1, "first") || is(n + 1, "next")) && token(n + 2) == Some(&Token::LParen) {
+            let end = closing(&all, n + 2)?.filter(|end| (is(end + 1, "row") || is(end + 1, "rows")) && is(end + 2, "only"));
+            if let Some(end) = end {
+                edits.push((words[n], 1, vec![Token::make_keyword("LIMIT")]));
+                edits.extend([n + 1, end + 1, end + 2].map(|word| (words[word], 1, vec![])));
+            }
+        }
         let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
         if is(n, "table") && opened && ["tumble", "hop", "cumulate", "session"].iter().any(|f| is(n - 2, f)) {
             edits.push((words[n], 1, vec![]));
@@ -286,6 +294,20 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         tokens.splice(at..at + removed, inserted.into_iter().map(|token| TokenWithSpan { token, span }));
     }
     Ok(tokens)
+}
+
+/// Where the parenthesis ends that begins at `open`.
+fn closing(tokens: &[&Token], open: usize) -> Result<Option<usize>> {
+    bounds::check()?;
+    let mut depth = 0;
+    Ok((open..tokens.len()).find(|&at| {
+        match tokens[at] {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    }))
 }
 
 /// Where in the arguments of SESSION its `PARTITION BY` stands, and the comma after its columns: two arguments follow.
