@@ -42,15 +42,19 @@ pub fn settle(query: &mut Query) -> Result<()> {
         query.limit_clause = None;
         return ties::within(query, limit.as_ref(), offset.as_ref());
     }
-    limit.iter_mut().chain(offset.iter_mut().map(|offset| &mut offset.value)).for_each(as_bigint);
-    Ok(())
+    limit.iter_mut().chain(offset.iter_mut().map(|offset| &mut offset.value)).try_for_each(as_bigint)
 }
 
-fn as_bigint(expr: &mut Expr) {
+fn as_bigint(expr: &mut Expr) -> Result<()> {
+    if let Some(text) = crate::sql::values::quoted_text(expr) {
+        let rows: i64 = text.trim().parse().map_err(|_| {
+            Error::new("22P02", format!("invalid input syntax for type bigint: \"{text}\""))
+        })?;
+        *expr = number(&rows.to_string());
+    }
     let plain = match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) => digits.bytes().all(|b| b.is_ascii_digit()),
-            Value::SingleQuotedString(_) => false,
             _ => true,
         },
         Expr::Cast { data_type: ast::DataType::BigInt(_), .. } => true,
@@ -62,4 +66,5 @@ fn as_bigint(expr: &mut Expr) {
         let taken = std::mem::replace(expr, Expr::Value(Value::Null.into()));
         *expr = cast(Expr::Nested(Box::new(taken)), ast::DataType::BigInt(None));
     }
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod length;
 mod lenient;
 mod math;
 mod min_max;
+mod named_row;
 mod now;
 mod operators;
 mod order_key;
@@ -78,6 +79,7 @@ pub fn register(state: &mut SessionState) {
         fields::Part::date_part().into(),
         fields::Trunc::default().into(),
         to_char::ToChar::default().into(),
+        named_row::NamedRow::default().into(),
         crate::sql::as_of::Mark::default().into(),
         crate::sql::frames::Mark::default().into(),
         crate::sql::system_time::AtArrival::default().into(),
