@@ -33,7 +33,7 @@ use sqlparser::ast::{self, BinaryOperator, Function, Value, WindowFrameBound, Wi
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
 use crate::sql::calls;
-use crate::sql::functions::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units, days_differ};
+use crate::sql::functions::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units, days_differ, span as span_of};
 use crate::sql::interval::Interval;
 use crate::sql::parse::interval_literal;
 use crate::sql::rewrite::{binary, call, interval_expr, number};
@@ -419,6 +419,9 @@ fn of_one_type(values: &[Expr], schema: &DFSchema) -> DataFusionResult<Vec<Expr>
         // A time that is moved beyond midnight begins anew.
         let error = Error::unsupported("EXCLUDE in a frame with RANGE by a time of day");
         return Err(DataFusionError::External(Box::new(error)));
+    }
+    if matches!(first, DataType::Interval(_)) {
+        return Ok(values.iter().cloned().map(span_of).collect());
     }
     let common = types.iter().try_fold(first.clone(), |common, next| match common == *next {
         true => Some(common),
