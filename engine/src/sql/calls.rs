@@ -252,7 +252,9 @@ pub fn respell(mut function: Function) -> Result<Expr> {
             }
             over_array(function, if jsonb { "mr_jsonb_join" } else { "mr_json_join" }, |values| match values {
                 [value] if jsonb => Some(call("to_jsonb", vec![value.clone()])),
-                [value] => Some(call(if is_json_row(value) { "mr_json_line" } else { "mr_json_item" }, vec![value.clone()])),
+                [value] => {
+                    Some(call(if is_json_row(value) { "mr_json_line" } else { "mr_json_item" }, vec![value.clone()]))
+                }
                 _ => None,
             })
         }

@@ -104,8 +104,7 @@ pub fn mark(function: &mut Function) -> Result<()> {
         match (key, offset) {
             (Some(key), _) => {
                 let descending = key.options.asc == Some(false);
-                let op =
-                    if (sign == "-") != descending { BinaryOperator::Minus } else { BinaryOperator::Plus };
+                let op = if (sign == "-") != descending { BinaryOperator::Minus } else { BinaryOperator::Plus };
                 let nested = |expr: &ast::Expr| ast::Expr::Nested(Box::new(expr.clone()));
                 values.push(binary(nested(&key.expr), op, nested(expr)));
                 values.len().to_string()
@@ -260,7 +259,10 @@ fn constant(expr: &ast::Expr) -> Constant {
         ast::Expr::Cast { expr: inner, data_type, .. } => match (constant(inner), data_type) {
             (
                 Constant::Number(value),
-                ast::DataType::SmallInt(_) | ast::DataType::Int(_) | ast::DataType::Integer(_) | ast::DataType::BigInt(_),
+                ast::DataType::SmallInt(_)
+                | ast::DataType::Int(_)
+                | ast::DataType::Integer(_)
+                | ast::DataType::BigInt(_),
             ) => Constant::Number(value.round()),
             (value, _) => value,
         },
@@ -371,7 +373,8 @@ fn framed(
         return plain(function);
     }
     let ranged = of_one_type(ranged, schema)?;
-    let fields = function.params.args.iter().map(|arg| Ok(arg.to_field(schema)?.1)).collect::<DataFusionResult<Vec<_>>>()?;
+    let fields =
+        function.params.args.iter().map(|arg| Ok(arg.to_field(schema)?.1)).collect::<DataFusionResult<Vec<_>>>()?;
     let result = match &function.fun {
         WindowFunctionDefinition::AggregateUDF(aggregate) => aggregate.return_field(&fields)?,
         WindowFunctionDefinition::WindowUDF(stock) => stock.field(WindowUDFFieldArgs::new(&fields, stock.name()))?,
@@ -381,10 +384,8 @@ fn framed(
         let error = Error::unsupported("IGNORE NULLS with EXCLUDE");
         return Err(DataFusionError::External(Box::new(error)));
     }
-    let sort = params.order_by.first().map_or(Sort::default(), |by| Sort {
-        descending: !by.asc,
-        nulls_first: by.nulls_first,
-    });
+    let sort =
+        params.order_by.first().map_or(Sort::default(), |by| Sort { descending: !by.asc, nulls_first: by.nulls_first });
     let (arguments, keys) = (params.args.len(), params.order_by.len());
     for (i, argument) in params.args.iter_mut().enumerate() {
         if let Some(data_type) = inner.argument_type(i) {

@@ -47,9 +47,10 @@ pub fn settle(query: &mut Query) -> Result<()> {
 
 fn as_bigint(expr: &mut Expr) -> Result<()> {
     if let Some(text) = crate::sql::values::quoted_text(expr) {
-        let rows: i64 = text.trim().parse().map_err(|_| {
-            Error::new("22P02", format!("invalid input syntax for type bigint: \"{text}\""))
-        })?;
+        let rows: i64 = text
+            .trim()
+            .parse()
+            .map_err(|_| Error::new("22P02", format!("invalid input syntax for type bigint: \"{text}\"")))?;
         *expr = number(&rows.to_string());
     }
     let plain = match expr {

@@ -14,8 +14,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Query, Select, SelectItem, SetExpr, TableFactor, Value, VisitMut,
-    VisitorMut,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
@@ -25,8 +24,8 @@ use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, limits, log, named_windows, quantified, records, unnest,
-    window,
+    aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, limits, log, named_windows,
+    quantified, records, unnest, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its

@@ -57,7 +57,8 @@ pub fn within(query: &mut Query, limit: Option<&Expr>, offset: Option<&Expr>) ->
         return Err(refused());
     }
     let first = offset.map_or("0".into(), |offset| format!("coalesce(CAST(({offset}) AS bigint), 0)"));
-    let count = limit.map(|limit| format!(" AND \"{ROW}\" - {first} <= coalesce(CAST(({limit}) AS bigint), {})", i64::MAX));
+    let count =
+        limit.map(|limit| format!(" AND \"{ROW}\" - {first} <= coalesce(CAST(({limit}) AS bigint), {})", i64::MAX));
     let condition = format!("\"{ROW}\" > {first}{} ORDER BY \"{ROW}\"", count.unwrap_or_default());
     number(query, &[(ROW, format!("row_number() OVER ({order})"))], &condition)
 }

@@ -360,9 +360,8 @@ pub struct Operators;
 
 /// A smallint is shifted as an integer, of which its bits are kept.
 fn shifted_smallint(left: Expr, to_left: bool, right: Expr) -> Expr {
-    let binary = |left: Expr, op: Operator, right: Expr| {
-        Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
-    };
+    let binary =
+        |left: Expr, op: Operator, right: Expr| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
     let shift = if to_left { Operator::BitwiseShiftLeft } else { Operator::BitwiseShiftRight };
     let shifted = binary(as_type(left, DataType::Int32), shift, as_type(right, DataType::Int32));
     // The highest bit is the sign.

@@ -12,10 +12,10 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::make_comparator;
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use arrow::compute::{SortOptions, filter, partition, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
-use arrow::array::make_comparator;
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::function::{AccumulatorArgs, PartitionEvaluatorArgs, WindowUDFFieldArgs};

@@ -99,9 +99,7 @@ fn format_number(value: &str, format: &str) -> Result<String> {
         return format_number(&times_ten(value, digits), &without);
     }
     enum Item<'a> {
-        Ordinal {
-            capital: bool,
-        },
+        Ordinal { capital: bool },
         Digit { zero: bool },
         Part,
         Point,

@@ -69,9 +69,9 @@ pub fn exclusion(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)>
 /// The same where the `n`-th token is a text that is cast and bounds a frame.
 pub fn cast_bound(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     let is = |n: usize, text: &str| tokens.get(n).is_some_and(|token| unquoted(token).eq_ignore_ascii_case(text));
-    let opens = n.checked_sub(1).is_some_and(|before| {
-        ["between", "and", "rows", "range", "groups"].iter().any(|word| is(before, word))
-    });
+    let opens = n
+        .checked_sub(1)
+        .is_some_and(|before| ["between", "and", "rows", "range", "groups"].iter().any(|word| is(before, word)));
     if !opens || tokens.get(n + 1) != Some(&&Token::DoubleColon) {
         return Vec::new();
     }

@@ -231,8 +231,10 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             edits.extend(cast.map(|(at, removed, inserted)| (words[at], removed, inserted)));
         }
         // sqlparser knows a plain number of rows.
-        if n > 0 && is(n, "fetch") && (is(n + 1, "first") || is(n + 1, "next")) && token(n + 2) == Some(&Token::LParen) {
-            let end = closing(&all, n + 2)?.filter(|end| (is(end + 1, "row") || is(end + 1, "rows")) && is(end + 2, "only"));
+        if n > 0 && is(n, "fetch") && (is(n + 1, "first") || is(n + 1, "next")) && token(n + 2) == Some(&Token::LParen)
+        {
+            let end =
+                closing(&all, n + 2)?.filter(|end| (is(end + 1, "row") || is(end + 1, "rows")) && is(end + 2, "only"));
             if let Some(end) = end {
                 edits.push((words[n], 1, vec![Token::make_keyword("LIMIT")]));
                 edits.extend([n + 1, end + 1, end + 2].map(|word| (words[word], 1, vec![])));
