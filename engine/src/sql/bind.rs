@@ -97,7 +97,7 @@ pub fn bind_finishing(
         size::check(&plan)?;
         let plan = crate::sql::shape::shape(plan).map_err(error_from)?;
         bounds::check()?;
-        canonical_types(analyze(state, plan)?)
+        canonical_types(crate::sql::frames::find(analyze(state, plan)?, state.config_options())?)
     };
     let marked = |query: &ast::Query| match attempt(query, false) {
         Err(error) if error.code == "42701" || error.code == "42702" => attempt(query, true).map_err(|_| error),
@@ -113,24 +113,36 @@ pub fn bind_finishing(
     };
     let given_rows = if crate::sql::whole_rows::gives_rows(query) { spelt_out(query) } else { None };
     let query = given_rows.as_ref().unwrap_or(query);
-    let plan = bounds::planning(|| match marked(query) {
-        Err(error) if error.code == "42703" => match spelt_out(query) {
-            Some(spelt_out) => marked(&spelt_out).map_err(|_| error),
-            None => Err(error),
-        },
-        Err(error) if error.message.contains("Cannot access field") => {
+    // What Postgres allows and DataFusion does not is spelt out where binding has failed for want of it, each kind once.
+    let spell_out = |query: &ast::Query, error: &Error| match error.code {
+        "42703" => spelt_out(query),
+        "42803" => {
+            let mut grouped = query.clone();
+            crate::sql::primary_keys::name_columns(&mut grouped, relations).then_some(grouped)
+        }
+        _ if error.message.contains("Cannot access field") => {
             let mut named = query.clone();
             crate::sql::one_name::mark_tables(&mut named);
-            marked(&named).map_err(|_| error)
+            Some(named)
         }
-        Err(error) if error.code == "42803" => {
-            let mut grouped = query.clone();
-            match crate::sql::primary_keys::name_columns(&mut grouped, relations) {
-                true => marked(&grouped).map_err(|_| error),
-                false => Err(error),
-            }
+        _ => None,
+    };
+    let plan = bounds::planning(|| {
+        let first = match marked(query) {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let (mut error, mut query, mut seen) = (first.clone(), query.clone(), Vec::new());
+        while !seen.contains(&error.code) {
+            seen.push(error.code);
+            let Some(spelt_out) = spell_out(&query, &error) else { break };
+            error = match marked(&spelt_out) {
+                Ok(plan) => return Ok(plan),
+                Err(error) => error,
+            };
+            query = spelt_out;
         }
-        other => other,
+        Err(first)
     })?;
     let names = plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect();
     Ok(Bound { plan, names })

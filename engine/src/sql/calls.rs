@@ -5,6 +5,7 @@
 //!   make_interval(hours => 3)                       make_interval(0, 0, 0, 0, 3)
 //!   jsonb_array_elements(j)                         unnest(mr_jsonb_elements(j)); in FROM see unnest.rs
 //!   jsonb_agg(x ORDER BY y)                         mr_jsonb_join(array_agg(to_jsonb(x) ORDER BY y))
+//!   json_agg(x)                                     mr_json_join(array_agg(mr_json_item(x)))
 //!   mode() WITHIN GROUP (ORDER BY x)                mr_mode(array_agg(x ORDER BY x))
 //!   a[2], a[2:3]                                    mr_subscript(a, 2), mr_array_slice(a, 2, 3)
 //!   (regexp_match(a, p))[2]                         mr_regexp_group(a, p, '', 2)
@@ -240,17 +241,20 @@ pub fn respell(mut function: Function) -> Result<Expr> {
     let name = name_of(&function);
     match name.as_str() {
         "jsonb_agg" | "json_agg" => {
-            let (to, join) =
-                if name == "jsonb_agg" { ("to_jsonb", "mr_jsonb_join") } else { ("to_json", "mr_json_join") };
+            let jsonb = name == "jsonb_agg";
             // What DISTINCT compares and its order are those of the values.
             let distinct =
                 matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment.is_some());
             if distinct {
                 sort_distinct(&mut function);
+                let to = if jsonb { "to_jsonb" } else { "mr_json_items" };
                 return Ok(call(to, vec![renamed(function, "array_agg")]));
             }
-            over_array(function, join, |values| match values {
-                [value] => Some(call(to, vec![value.clone()])),
+            over_array(function, if jsonb { "mr_jsonb_join" } else { "mr_json_join" }, |values| match values {
+                [value] if jsonb => Some(call("to_jsonb", vec![value.clone()])),
+                [value] => {
+                    Some(call(if is_json_row(value) { "mr_json_line" } else { "mr_json_item" }, vec![value.clone()]))
+                }
                 _ => None,
             })
         }
@@ -494,6 +498,11 @@ pub fn rows_as_json(function: &mut Function) {
             *argument = call(row, fields);
         }
     }
+}
+
+/// A row that has become json.
+fn is_json_row(value: &Expr) -> bool {
+    matches!(value, Expr::Function(function) if name_of(function) == "mr_json_row")
 }
 
 /// Subscripts of arrays and of jsonb; of a field it is left as it is.

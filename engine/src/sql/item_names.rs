@@ -97,6 +97,16 @@ pub fn mark_outermost(body: &mut SetExpr) {
     }
 }
 
+/// The name of a column or function within, which a type's name or `case` gives way to.
+fn own_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } | Expr::Cast { expr: inner, .. } => own_name(inner),
+        Expr::Case { else_result, .. } => else_result.as_deref().and_then(own_name),
+        Expr::TypedString(_) | Expr::Interval(_) | Expr::Value(_) => None,
+        other => name_of_expr(other),
+    }
+}
+
 /// The name that Postgres gives a column (`FigureColname`); `None` is `?column?`.
 pub fn name_of_expr(expr: &Expr) -> Option<String> {
     let name = match expr {
@@ -112,19 +122,18 @@ pub fn name_of_expr(expr: &Expr) -> Option<String> {
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of_expr(inner),
         Expr::Function(function) => return function.name.0.last().and_then(|part| part.as_ident()).map(fold),
         Expr::Cast { expr, data_type, .. } => {
-            let inner = name_of_expr(expr).filter(|_| !matches!(expr.as_ref(), Expr::Case { .. } | Expr::Cast { .. }));
-            return inner.or_else(|| type_name(data_type));
+            return own_name(expr).or_else(|| type_name(data_type));
         }
         Expr::TypedString(typed) => return type_name(&typed.data_type),
         Expr::Case { else_result, .. } => {
-            let from_else = else_result.as_deref().filter(|e| !matches!(e, Expr::Cast { .. } | Expr::Case { .. }));
-            return from_else.and_then(name_of_expr).or(Some("case".into()));
+            return else_result.as_deref().and_then(own_name).or(Some("case".into()));
         }
         Expr::Subquery(query) => return name_of_subquery(&query.body),
         Expr::Exists { .. } => "exists",
         Expr::Array(_) => "array",
         Expr::Interval(_) => "interval",
         Expr::Extract { .. } => "extract",
+        Expr::Substring { shorthand: true, .. } => "substr",
         Expr::Substring { .. } => "substring",
         Expr::Position { .. } => "position",
         Expr::Overlay { .. } => "overlay",
@@ -135,10 +144,6 @@ pub fn name_of_expr(expr: &Expr) -> Option<String> {
         Expr::Trim { .. } => "btrim",
         Expr::AtTimeZone { .. } => "timezone",
         Expr::Tuple(_) => "row",
-        Expr::Value(value) => match &value.value {
-            Value::Boolean(_) => "bool",
-            _ => return None,
-        },
         _ => return None,
     };
     Some(name.to_string())

@@ -14,20 +14,18 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut,
-    VisitorMut,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
-use crate::sql::functions::SERIES_ROWS;
 use crate::sql::groups::{flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, functions, grouped, log, named_windows, quantified, records, ties, unnest,
-    window,
+    aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, limits, log, named_windows,
+    quantified, records, unnest, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -58,24 +56,8 @@ impl VisitorMut for Rewriter {
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE or FOR SHARE");
         }
-        if let Some(fetch) = query.fetch.take() {
-            if fetch.percent {
-                return refuse("FETCH … PERCENT");
-            }
-            let rows = fetch.quantity.unwrap_or_else(|| Expr::Value(Value::Number("1".into(), false).into()));
-            if fetch.with_ties {
-                if let Err(error) = ties::keep(query, &rows) {
-                    return ControlFlow::Break(Box::new(error));
-                }
-                return self.pre_visit_query(query);
-            }
-            let offset = match query.limit_clause.take() {
-                Some(ast::LimitClause::LimitOffset { offset, limit: None, .. }) => offset,
-                None => None,
-                Some(_) => return ControlFlow::Break(Box::new(Error::syntax("multiple LIMIT clauses not allowed"))),
-            };
-            query.limit_clause =
-                Some(ast::LimitClause::LimitOffset { limit: Some(rows), offset, limit_by: Vec::new() });
+        if let Err(error) = limits::settle(query) {
+            return ControlFlow::Break(Box::new(error));
         }
         if let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) = &query.order_by {
             for item in items {
@@ -181,22 +163,24 @@ impl VisitorMut for Rewriter {
                 return ControlFlow::Break(Box::new(error.hint("SELECT … AS OF reads all relations as they were.")));
             }
             TableFactor::Table { sample: Some(_), .. } => return refuse("TABLESAMPLE"),
-            TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
-                name_function_column(name, alias);
-                match set_in_from(name, &args.args, alias, *with_ordinality) {
-                    Ok(Some(set)) => *factor = set,
-                    Ok(None) => {}
-                    Err(error) => return ControlFlow::Break(Box::new(error)),
-                }
-            }
             _ => {}
         }
-        unnest::rewrite(factor)
+        if let Err(error) = from_functions::rewrite(factor) {
+            return ControlFlow::Break(Box::new(error));
+        }
+        unnest::rewrite(factor)?;
+        match from_functions::of_one_row(factor) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         cast_items(expr);
         if let Expr::Function(function) = expr {
+            if let Err(error) = frames::mark(function) {
+                return ControlFlow::Break(Box::new(error));
+            }
             calls::rows_as_json(function);
             aggregate_input::keep_constants(function);
         }
@@ -880,45 +864,6 @@ fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
     Ok(())
 }
 
-/// A function in FROM that returns a set, as an array to be unnested; a series of whole numbers that are written out is made
-/// as it is read.
-fn set_in_from(
-    name: &ObjectName,
-    args: &[FunctionArg],
-    alias: &Option<TableAlias>,
-    with_ordinality: bool,
-) -> Result<Option<TableFactor>> {
-    let [part] = name.0.as_slice() else { return Ok(None) };
-    let name = part.as_ident().map(fold).unwrap_or_default();
-    let mut exprs: Vec<Expr> = Vec::new();
-    for arg in args {
-        match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => exprs.push(expr.clone()),
-            _ => return Ok(None),
-        }
-    }
-    if name == "generate_series" {
-        let whole = |e: &Expr| match e {
-            Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => whole_number(expr),
-            other => whole_number(other),
-        };
-        if !with_ordinality && exprs.iter().all(|e| whole(e).is_some()) {
-            let small = exprs.iter().all(|e| whole(e).is_some_and(|n| n <= i32::MAX.into()));
-            let bounds: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
-            let value = if small { "CAST(value AS integer)" } else { "value" };
-            let rows = format!("SELECT {value} AS generate_series FROM {SERIES_ROWS}({})", bounds.join(", "));
-            return Ok(Some(TableFactor::Derived {
-                lateral: false,
-                subquery: crate::sql::parse::query(&rows)?,
-                alias: alias.clone(),
-                sample: None,
-            }));
-        }
-    }
-    let arrays = calls::set_in_from(&name, exprs, with_ordinality);
-    arrays.map(|arrays| unnest::lateral(arrays, alias.clone())).transpose()
-}
-
 pub fn whole_number(expr: &Expr) -> Option<i64> {
     match expr {
         Expr::Value(value) => match &value.value {
@@ -945,7 +890,7 @@ pub fn cast(expr: Expr, data_type: ast::DataType) -> Expr {
     Expr::Cast { kind: ast::CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
-fn interval_expr(text: &str) -> Expr {
+pub fn interval_expr(text: &str) -> Expr {
     Expr::Interval(ast::Interval {
         value: Box::new(Expr::Value(Value::SingleQuotedString(text.to_string()).into())),
         leading_field: None,
@@ -1026,28 +971,6 @@ fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => {}
     }
     ControlFlow::Continue(())
-}
-
-/// `generate_series(1, 3) AS i` has a column i; without an alias it has the function's name.
-fn name_function_column(name: &ObjectName, alias: &mut Option<TableAlias>) {
-    if name.0.len() != 1 {
-        return;
-    }
-    let function = name.0[0].as_ident().map(fold).unwrap_or_default();
-    if !calls::returns_set(&function) {
-        return;
-    }
-    let column = calls::column_in_from(&function);
-    let alias = alias.get_or_insert_with(|| TableAlias {
-        explicit: true,
-        name: Ident::new(function),
-        columns: Vec::new(),
-        at: None,
-    });
-    if alias.columns.is_empty() {
-        let name = column.map_or_else(|| alias.name.clone(), Ident::new);
-        alias.columns.push(TableAliasColumnDef { name, data_type: None });
-    }
 }
 
 fn placeholder(expr: &Expr) -> Option<usize> {

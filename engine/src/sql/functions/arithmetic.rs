@@ -22,7 +22,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature, Volatility, lit,
 };
 use sqlparser::ast::BinaryOperator;
 
@@ -358,6 +358,18 @@ pub fn scaled_interval(interval: IntervalMonthDayNano, scale: impl Fn(f64) -> f6
 #[derive(Debug)]
 pub struct Operators;
 
+/// A smallint is shifted as an integer, of which its bits are kept.
+fn shifted_smallint(left: Expr, to_left: bool, right: Expr) -> Expr {
+    let binary =
+        |left: Expr, op: Operator, right: Expr| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+    let shift = if to_left { Operator::BitwiseShiftLeft } else { Operator::BitwiseShiftRight };
+    let shifted = binary(as_type(left, DataType::Int32), shift, as_type(right, DataType::Int32));
+    // The highest bit is the sign.
+    let low = binary(shifted, Operator::BitwiseAnd, lit(0xffff));
+    let signed = binary(binary(low, Operator::BitwiseXor, lit(0x8000)), Operator::Minus, lit(0x8000));
+    as_type(signed, DataType::Int16)
+}
+
 impl ExprPlanner for Operators {
     fn plan_extract(&self, arguments: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(ScalarUDF::from(Part::extract()).call(arguments)))
@@ -461,6 +473,11 @@ impl ExprPlanner for Operators {
                 let operator = if op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
                 let moved = as_type(left, DataType::Timestamp(TimeUnit::Microsecond, None));
                 Expr::BinaryExpr(BinaryExpr::new(Box::new(moved), operator, Box::new(right)))
+            }
+            BinaryOperator::PGBitwiseShiftLeft | BinaryOperator::PGBitwiseShiftRight
+                if left_type == DataType::Int16 && is_integer(&right_type) =>
+            {
+                shifted_smallint(left, op == BinaryOperator::PGBitwiseShiftLeft, right)
             }
             op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         };

@@ -135,6 +135,16 @@ impl ScalarUDFImpl for Math {
             let message = format!("function {}({}) does not exist", self.name(), types.join(", "));
             Err(external(Error::new("42883", message)))
         };
+        let numeric = |t: &DataType| matches!(t, DataType::Decimal128(..));
+        // A text beside a number is a literal in quotes, which is what the number is.
+        let types: Vec<DataType> = match (self.operation, types) {
+            (O::Power, [DataType::Utf8, other] | [other, DataType::Utf8]) if other.is_numeric() => {
+                let read = if numeric(other) { other.clone() } else { DataType::Float64 };
+                types.iter().map(|t| if *t == DataType::Utf8 { read.clone() } else { t.clone() }).collect()
+            }
+            _ => types.to_vec(),
+        };
+        let types = &types[..];
         let arguments = match self.operation {
             O::Round | O::Trunc | O::Log => 1..=2,
             O::Div | O::Power => 2..=2,
@@ -143,7 +153,6 @@ impl ScalarUDFImpl for Math {
         if !arguments.contains(&types.len()) || types.iter().any(|t| !t.is_numeric() && *t != DataType::Null) {
             return wrong();
         }
-        let numeric = |t: &DataType| matches!(t, DataType::Decimal128(..));
         let whole = |t: &DataType| match t {
             DataType::Int16 | DataType::Int32 => DataType::Decimal128(10, 0),
             t if t.is_integer() => DataType::Decimal128(20, 0),

@@ -9,6 +9,7 @@ mod dates;
 pub mod declared;
 mod doubles;
 mod fields;
+mod framed;
 mod intervals;
 mod joined;
 mod json;
@@ -16,6 +17,7 @@ mod length;
 mod lenient;
 mod math;
 mod min_max;
+mod named_row;
 mod now;
 mod operators;
 mod order_key;
@@ -39,7 +41,9 @@ mod variance;
 mod weighed;
 pub mod windows;
 
+pub use framed::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units};
 pub use joined::joined_within_bounds;
+pub use settle::days_differ;
 
 use std::sync::Arc;
 
@@ -75,7 +79,9 @@ pub fn register(state: &mut SessionState) {
         fields::Part::date_part().into(),
         fields::Trunc::default().into(),
         to_char::ToChar::default().into(),
+        named_row::NamedRow::default().into(),
         crate::sql::as_of::Mark::default().into(),
+        crate::sql::frames::Mark::default().into(),
         crate::sql::system_time::AtArrival::default().into(),
     ];
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
@@ -177,5 +183,5 @@ pub fn prepare(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 
 /// What the analyzer's rules do to an expression that stands alone, its types being settled.
 pub fn settle(expr: Expr, schema: &DFSchema, options: &ConfigOptions) -> Result<Expr> {
-    settle::expression(expr, schema, settle::days_differ(options)).map(|expr| expr.data)
+    settle::expression(expr, schema, days_differ(options)).map(|expr| expr.data)
 }

@@ -319,7 +319,7 @@ impl Format {
     }
 }
 
-fn ordinal_of(number: i64) -> &'static str {
+pub fn ordinal_of(number: i64) -> &'static str {
     match (number.abs() % 100, number.abs() % 10) {
         (11..=13, _) => "th",
         (_, 1) => "st",

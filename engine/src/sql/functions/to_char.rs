@@ -20,7 +20,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::casts::style;
-use super::time_format::{DAYS, Fields, Format, MONTHS, SECOND_US, pattern_at};
+use super::time_format::{DAYS, Fields, Format, MONTHS, SECOND_US, ordinal_of, pattern_at};
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
 use crate::sql::text::calendar::{Civil, DAY_US, days_from_civil, days_in_month};
@@ -80,7 +80,26 @@ fn format_number(value: &str, format: &str) -> Result<String> {
         let behind = mantissa.split_once(['.', 'D']).map_or(0, |(_, behind)| digits(behind));
         return Ok(scientific(value, behind));
     }
+    let plain = format.to_ascii_uppercase();
+    if let Some(compact) = match plain.as_str() {
+        "RN" => Some(false),
+        "FMRN" | "RNFM" => Some(true),
+        _ => None,
+    } {
+        let roman = roman(value, !format.contains(['R', 'N']));
+        return Ok(if compact { roman } else { format!("{roman:>15}") });
+    }
+    // What is behind V are further digits before the point: the number is that many times ten.
+    if let Some(at) = plain.find('V').filter(|_| !format.contains('"')) {
+        if plain.contains(['.', 'D']) {
+            return Err(external(Error::syntax("cannot use \"V\" and decimal point together")));
+        }
+        let digits = plain[at..].bytes().filter(|b| matches!(b, b'9' | b'0')).count();
+        let without = format!("{}{}", &format[..at], &format[at + 1..]);
+        return format_number(&times_ten(value, digits), &without);
+    }
     enum Item<'a> {
+        Ordinal { capital: bool },
         Digit { zero: bool },
         Part,
         Point,
@@ -97,7 +116,8 @@ fn format_number(value: &str, format: &str) -> Result<String> {
                 continue;
             }
             (_, "MI" | "PL" | "SG" | "PR") => (Item::Sign(&rest[..2]), 2),
-            (_, "TH" | "RN") | ("V" | "E", _) => {
+            (_, "TH") => (Item::Ordinal { capital: rest.starts_with('T') }, 2),
+            (_, "RN") | ("V" | "E", _) => {
                 return Err(external(Error::unsupported(format!("the number format \"{format}\""))));
             }
             ("S", _) => (Item::Sign(&rest[..1]), 1),
@@ -208,6 +228,13 @@ fn format_number(value: &str, format: &str) -> Result<String> {
                 _ => {}
             },
             Item::Text(text) => out.push_str(text),
+            // Neither of what is less than nothing nor of what has a fraction.
+            Item::Ordinal { capital } if !negative && point == items.len() => {
+                let last: i64 = integer[integer.len().saturating_sub(2)..].parse().unwrap_or(0);
+                let letters = ordinal_of(last);
+                out.push_str(&if *capital { letters.to_ascii_uppercase() } else { letters.to_ascii_lowercase() });
+            }
+            Item::Ordinal { .. } => {}
         }
     }
     if anchored && matches!(items.first(), Some(Item::Sign(_))) {
@@ -216,6 +243,42 @@ fn format_number(value: &str, format: &str) -> Result<String> {
         out.insert(first, if negative { '-' } else { '+' });
     }
     Ok(out)
+}
+
+/// A number from 1 to 3999 in Roman letters; for others there are none.
+fn roman(value: &str, small: bool) -> String {
+    const LETTERS: [(usize, &str); 13] = [
+        (1000, "M"),
+        (900, "CM"),
+        (500, "D"),
+        (400, "CD"),
+        (100, "C"),
+        (90, "XC"),
+        (50, "L"),
+        (40, "XL"),
+        (10, "X"),
+        (9, "IX"),
+        (5, "V"),
+        (4, "IV"),
+        (1, "I"),
+    ];
+    let mut left: usize = round_text(value, 0).parse().unwrap_or(0);
+    if !(1..4000).contains(&left) {
+        return "#".repeat(15);
+    }
+    let mut out = String::new();
+    for (value, letters) in LETTERS {
+        out.push_str(&letters.repeat(left / value));
+        left %= value;
+    }
+    if small { out.to_ascii_lowercase() } else { out }
+}
+
+/// A decimal text with its point so many digits further on.
+fn times_ten(value: &str, digits: usize) -> String {
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
+    let fraction = format!("{fraction}{}", "0".repeat(digits.saturating_sub(fraction.len())));
+    format!("{whole}{}.{}", &fraction[..digits], &fraction[digits..])
 }
 
 /// A decimal text rounded to so many digits after the point, half away from zero.

@@ -13,6 +13,7 @@ mod copy;
 mod create;
 mod cursor;
 mod dml;
+mod frame;
 mod session;
 mod source;
 #[cfg(test)]

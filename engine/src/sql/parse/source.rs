@@ -12,6 +12,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
+use super::frame;
 use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
@@ -198,12 +199,13 @@ pub fn significant(token: &TokenWithSpan) -> bool {
 ///
 /// After a table, `EMIT …` would be taken for an alias and `WITH (…)` for hints to the optimizer: they are marked as a
 /// keyword that can be neither. `TABLE` in `TUMBLE(TABLE t, …)` is noise, and left out; `t PARTITION BY k` in SESSION
-/// becomes two arguments. `TABLE t` as a query becomes `SELECT * FROM t`: sqlparser swallows the word after it.
+/// becomes two arguments; EXCLUDE in a frame goes into its first bound. `TABLE t` as a query becomes `SELECT * FROM t`: sqlparser swallows the word after it.
 pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let words: Vec<usize> = (0..tokens.len()).filter(|&i| significant(&tokens[i])).collect();
     let word = |n: usize| words.get(n).map_or("", |&i| unquoted(&tokens[i].token));
     let is = |n: usize, text: &str| word(n).eq_ignore_ascii_case(text);
     let token = |n: usize| words.get(n).map(|&i| &tokens[i].token);
+    let all: Vec<&Token> = words.iter().map(|&i| &tokens[i].token).collect();
     let mut clauses = Vec::new();
     // Where, how many tokens go, which come.
     let mut edits: Vec<(usize, usize, Vec<Token>)> = Vec::new();
@@ -218,6 +220,25 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         // sqlparser knows ASOF JOIN with another grammar, and GLOBAL before any join.
         if is(n, "asof") && ["join", "inner", "left", "right", "full"].iter().any(|word| is(n + 1, word)) {
             edits.push((words[n], 1, vec![Token::make_keyword("GLOBAL")]));
+        }
+        if is(n, "exclude") {
+            bounds::check()?;
+            let excluded = frame::exclusion(&all, n).into_iter();
+            edits.extend(excluded.map(|(at, removed, inserted)| (words[at], removed, inserted)));
+        }
+        if matches!(token(n), Some(Token::SingleQuotedString(_))) {
+            let cast = frame::cast_bound(&all, n).into_iter();
+            edits.extend(cast.map(|(at, removed, inserted)| (words[at], removed, inserted)));
+        }
+        // sqlparser knows a plain number of rows.
+        if n > 0 && is(n, "fetch") && (is(n + 1, "first") || is(n + 1, "next")) && token(n + 2) == Some(&Token::LParen)
+        {
+            let end =
+                closing(&all, n + 2)?.filter(|end| (is(end + 1, "row") || is(end + 1, "rows")) && is(end + 2, "only"));
+            if let Some(end) = end {
+                edits.push((words[n], 1, vec![Token::make_keyword("LIMIT")]));
+                edits.extend([n + 1, end + 1, end + 2].map(|word| (words[word], 1, vec![])));
+            }
         }
         let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
         if is(n, "table") && opened && ["tumble", "hop", "cumulate", "session"].iter().any(|f| is(n - 2, f)) {
@@ -275,6 +296,20 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         tokens.splice(at..at + removed, inserted.into_iter().map(|token| TokenWithSpan { token, span }));
     }
     Ok(tokens)
+}
+
+/// Where the parenthesis ends that begins at `open`.
+fn closing(tokens: &[&Token], open: usize) -> Result<Option<usize>> {
+    bounds::check()?;
+    let mut depth = 0;
+    Ok((open..tokens.len()).find(|&at| {
+        match tokens[at] {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    }))
 }
 
 /// Where in the arguments of SESSION its `PARTITION BY` stands, and the comma after its columns: two arguments follow.

@@ -21,7 +21,9 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("current_schema", 0..=0, "name", |c| Ok(c.view.current_schemas().first().copied().into())),
     strict("current_schemas", 1..=1, "_name", |c| {
         let implicit = c.arguments[0] == Value::Bool(true);
-        Ok(if implicit { c.view.search_schemas().collect::<Vec<_>>() } else { c.view.current_schemas() }.into())
+        let there = c.view.current_schemas();
+        let searched = c.view.search_schemas().filter(|name| *name == "pg_catalog" || there.contains(name));
+        Ok(if implicit { searched.collect::<Vec<_>>() } else { there.clone() }.into())
     }),
     strict("current_user", 0..=0, "name", user),
     strict("session_user", 0..=0, "name", user),

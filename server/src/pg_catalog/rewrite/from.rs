@@ -8,10 +8,8 @@
 //! FROM current_schema()             -> LATERAL (SELECT current_schema() AS current_schema) AS current_schema
 //! ```
 
-use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
+use std::collections::HashMap;
 
-use datafusion::execution::SessionStateDefaults;
 use millrace_engine::{Error, Result};
 use sqlparser::ast::{FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableFactor, TableWithJoins};
 
@@ -69,15 +67,6 @@ pub fn rewrite(factor: &mut TableFactor, of_system: bool) -> Result<()> {
     Ok(())
 }
 
-/// DataFusion's own functions of one value.
-fn is_scalar(name: &str) -> bool {
-    static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
-        let functions = SessionStateDefaults::default_scalar_functions();
-        functions.iter().flat_map(|f| f.aliases().iter().cloned().chain([f.name().to_string()])).collect()
-    });
-    NAMES.contains(name)
-}
-
 fn function_name(name: &ObjectName) -> String {
     parts(name).pop().unwrap_or_default()
 }
@@ -91,7 +80,7 @@ fn arguments(args: &[FunctionArg]) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The derived table for a function; None for one that is DataFusion's or the engine's own.
+/// The derived table for a function; None for one that is the engine's own.
 fn derived(
     name: &str,
     arguments: Vec<String>,
@@ -122,8 +111,6 @@ fn derived(
             }
             None => vec![(format!("{name}({list})"), name.into())],
         },
-        // A function of one value: FROM string_to_array('a,b', ',') s.
-        _ if is_scalar(name) => vec![(format!("{name}({list})"), name.into())],
         _ => return Ok(None),
     };
     if ordinality && name != "unnest" {

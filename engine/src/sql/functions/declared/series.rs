@@ -52,7 +52,7 @@ pub fn all() -> Vec<Declared> {
                 // Of dates it is one of timestamps with time zone.
                 of(&[Date, Date, Interval], Array("timestamptz"), |r| {
                     let midnight = |i: usize| {
-                        let local = i64::from(r.arrays[i].as_primitive::<Date32Type>().value(r.row)) * DAY_US;
+                        let local = i64::from(r.arrays[i].as_primitive::<Date32Type>().value(r.place(i))) * DAY_US;
                         local - i64::from(r.style.zone.offset_at_local(local)) * 1_000_000
                     };
                     moments(r, midnight(0), midnight(1), Some(r.style.zone))

@@ -11,7 +11,14 @@ use datafusion::error::Result;
 pub fn all() -> Vec<Declared> {
     vec![
         function("quote_ident", &[of(&[Text], Text, |r| Ok(quote_ident(r.text(0)).into()))]),
-        function("quote_literal", &[of(&[Any], Text, |r| Ok(r.written(0).map(|text| quote_literal(&text)).into()))]),
+        function(
+            "quote_literal",
+            &[
+                // As a cast to text spells it.
+                of(&[Boolean], Text, |r| Ok(if r.boolean(0) { "'true'" } else { "'false'" }.into())),
+                of(&[Any], Text, |r| Ok(r.written(0).map(|text| quote_literal(&text)).into())),
+            ],
+        ),
         function("quote_nullable", &[of(&[Any], Text, |r| Ok(quote_nullable(r.written(0)).into())).nullable()]),
         function("format", &[of(&[Text], Text, format).rest(Any).nullable()]),
         function("concat", &[of(&[], Text, |r| joined(r, 0, "").map(Value::from)).rest(Any).nullable()]),
@@ -352,7 +359,10 @@ fn format<'a>(r: &Row<'a>) -> Result<Value<'a>> {
             }
             if rest.next_if_eq(&'*').is_some() {
                 let at = match number(&mut rest)? {
-                    Some(n) if rest.next_if_eq(&'$').is_some() => n,
+                    Some(n) if rest.next_if_eq(&'$').is_some() => {
+                        next = n + 1;
+                        n
+                    }
                     Some(_) => return fail("22023", "width argument position must be ended by \"$\""),
                     None => {
                         next += 1;

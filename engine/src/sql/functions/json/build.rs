@@ -8,6 +8,7 @@ use datafusion::error::Result;
 use super::tree::{self, quoted};
 use crate::sql::bounds::check_value;
 use crate::sql::functions::declared::{Row, Value, fail};
+use crate::sql::functions::named_row::NAMED;
 use crate::sql::text::{Style, value_to_text};
 use crate::sql::types::{sql_type_of, with_sql_type};
 
@@ -45,7 +46,8 @@ pub fn value(field: &Field, array: &ArrayRef, row: usize, form: Form, style: &St
             let mut pieces = Vec::new();
             for (i, field) in fields.iter().enumerate() {
                 // The fields of ROW(…) are called c0, c1 by DataFusion, f1, f2 by Postgres.
-                let unnamed = field.name().strip_prefix('c').is_some_and(|n| n.parse() == Ok(i));
+                let unnamed = !field.metadata().contains_key(NAMED)
+                    && field.name().strip_prefix('c').is_some_and(|n| n.parse() == Ok(i));
                 let name = if unnamed { format!("f{}", i + 1) } else { field.name().clone() };
                 pieces.push((name, value(field, columns.column(i), row, form, style)?));
             }
