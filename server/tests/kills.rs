@@ -75,6 +75,14 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// When a check has failed; else it has ended already.
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// Rows of one statement, their columns joined by a bar.
 async fn rows(client: &Client, text: &str) -> Vec<String> {
     let answer = client.simple_query(text).await.unwrap_or_else(|error| panic!("{text}: {error:?}"));
