@@ -1,5 +1,7 @@
 //! `millrace`: the command line.
 
+mod processor;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,6 +51,10 @@ enum Command {
 const STACK_BYTES: usize = 64 << 20;
 
 fn main() -> ExitCode {
+    if let Some(instructions) = processor::missing() {
+        eprintln!("millrace: this build needs a processor with {instructions}; README.md says how to build without");
+        return ExitCode::FAILURE;
+    }
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(problem) => {
