@@ -89,11 +89,29 @@ pub enum LateRows {
     Into(RelationId),
 }
 
-/// From where on a view takes in a stream: after `skip` rows, fewer than all of the epoch after `after`.
+/// From where on a view takes in a stream: of the rows of the epochs after `after` those of offset `offset` and later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StreamStart {
     pub after: u64,
+    /// What earlier versions said instead of `offset`: the rows to leave out, of the first epoch after `after`.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub skip: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: u64,
+    /// How often rows had been taken out of the stream by then; 0 when none of those after `after`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub compactions: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl StreamStart {
+    /// All rows of the epochs after `after`.
+    pub fn after(after: u64) -> StreamStart {
+        StreamStart { after, ..StreamStart::default() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -612,11 +612,11 @@ impl Commit {
     /// Makes the view's dataflow at this epoch, to be filled.
     pub fn hydrate(&mut self, id: RelationId, plan: Arc<Plan>, mut options: ViewOptions) -> Result<Arc<ViewStatus>> {
         for source in plan.imports() {
-            let trimmed = self.core.store.trimmed_through(source)?;
+            let trimmed = self.core.past.settle(&self.core, source)?.trimmed;
             let start = options.starts.entry(source).or_default();
             // Nothing of a table is read from the log here.
             if trimmed > start.after {
-                *start = StreamStart { after: trimmed, skip: 0 };
+                *start = StreamStart::after(trimmed);
             }
         }
         let tables = (0..self.workers.count())

@@ -17,6 +17,7 @@ mod budget;
 pub mod catalog;
 mod checkpoint;
 mod commit;
+mod compaction;
 pub mod connectors;
 mod core;
 mod dataflow;

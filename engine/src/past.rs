@@ -2,7 +2,7 @@
 //!
 //! | of | kept | by |
 //! | --- | --- | --- |
-//! | a stream | all, or what `retention` says | its log, until it is trimmed |
+//! | a stream | all, or what `retention` and `compaction_key` say | its log, until it is trimmed or compacted |
 //! | a table, a materialized view | nothing, or what `history` says | a pin on its rows, which moves along |
 //! | time | the headers of all epochs whose rows are still there | the log |
 //!
@@ -12,18 +12,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::catalog::{Relation, RelationId, RelationKind};
+use crate::compaction::{Compactions, Step};
 use crate::connectors::options::{Retention, duration_us};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{Pin, Shared};
+use crate::state::store::Gone;
 use crate::time::Epoch;
+
+/// After a checkpoint a stream is compacted for so long; what is left is for the next one.
+const COMPACTION_MAX: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 pub struct Past {
     kept: Mutex<BTreeMap<RelationId, Kept>>,
     headers: Mutex<Headers>,
+    compactions: Mutex<Compactions>,
 }
 
 /// What is kept of a table or view.
@@ -93,7 +100,8 @@ impl Past {
     /// The oldest epoch as of which a relation can be read.
     pub fn oldest(&self, core: &Core, relation: &Relation) -> Result<Epoch> {
         if relation.kind == RelationKind::Stream {
-            return core.store.trimmed_through(relation.id);
+            let gone = core.store.gone(relation.id)?;
+            return Ok(gone.trimmed.max(gone.compacted));
         }
         let since = self.kept.lock().expect("no panic while held").get(&relation.id).map_or(Epoch::MAX, |k| k.since);
         Ok(readers(core, relation.id).iter().map(|reader| reader.horizon()).fold(since, Epoch::max))
@@ -158,12 +166,18 @@ impl Past {
             if let Some((before, _)) = trim(core, &catalog.relations[id], now_us, checkpoint)? {
                 from = from.min(before);
             }
+            if self.compact(core, &catalog.relations[id], now_us, checkpoint)? {
+                from = 0;
+            }
         }
         let through = checkpoint.min(floor).saturating_sub(1);
         if through > from {
             core.store.prune_headers(from, through, |header| {
                 for id in header.touched.iter().filter(|id| streams.contains(id)) {
-                    if header.epoch > core.store.trimmed_through(*id)? {
+                    let gone = core.store.gone(*id)?;
+                    let is_left = header.epoch > gone.trimmed
+                        && (header.epoch > gone.compacted || core.store.has_rows_of(*id, header.epoch)?);
+                    if is_left {
                         return Ok(true);
                     }
                 }
@@ -173,6 +187,26 @@ impl Past {
         headers.complete_after = headers.complete_after.max(through);
         headers.streams = streams;
         Ok(())
+    }
+
+    /// Whether a run has come to its end.
+    fn compact(&self, core: &Core, stream: &Relation, now_us: i64, checkpoint: Epoch) -> Result<bool> {
+        let began = Instant::now();
+        while began.elapsed() < COMPACTION_MAX {
+            // Not held for longer: a view that is to be made of the stream waits for it.
+            let mut compactions = self.compactions.lock().expect("no panic while held");
+            match compactions.advance(core, stream, now_us, checkpoint)? {
+                Step::More => {}
+                step => return Ok(step == Step::Done),
+            }
+        }
+        Ok(false)
+    }
+
+    /// A stream's log stays as it is until its rows have been read by a view that is being made, which
+    /// [`Core::creating`] knows. What is gone of it.
+    pub fn settle(&self, core: &Core, stream: RelationId) -> Result<Gone> {
+        self.compactions.lock().expect("no panic while held").settle(core, stream)
     }
 
     /// Returns the oldest epoch that some history holds.
@@ -219,7 +253,7 @@ fn trim(core: &Core, stream: &Relation, now_us: i64, checkpoint: Epoch) -> Resul
 
 fn gone(relation: &Relation, wanted: &str, oldest: Epoch) -> Error {
     let hint = match relation.kind {
-        RelationKind::Stream => "Its retention says how much of its past is kept.",
+        RelationKind::Stream => "Its retention and its compaction_lag say how much of its past is kept.",
         _ => "WITH (history = '1 hour') would have kept that much of its past.",
     };
     let kind = relation.kind.word();

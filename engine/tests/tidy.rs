@@ -33,14 +33,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("connectors", &["delta"]),
     ("checkpoint", &["commit", "core", "dataflow", "state"]),
     ("watermark", &["delta"]),
-    ("past", &["connectors", "core", "state"]),
+    ("past", &["compaction", "connectors", "core", "state"]),
+    ("compaction", &["connectors", "core", "state"]),
     ("subscriptions", &["core", "state"]),
     ("waits", &[]),
     ("commit", &["checkpoint", "core", "dataflow", "delta", "plan", "state", "waits", "watermark"]),
     ("core", &["commit", "dataflow", "memory", "past", "sql", "state", "subscriptions", "waits"]),
     ("ttl", &["commit", "connectors", "core", "delta", "serve", "waits"]),
     ("sources", &["commit", "connectors", "core", "delta", "serve", "ttl", "waits"]),
-    ("session", &["commit", "connectors", "core", "delta", "engine", "plan", "serve", "sql", "ttl", "waits"]),
+    (
+        "session",
+        &["commit", "compaction", "connectors", "core", "delta", "engine", "plan", "serve", "sql", "ttl", "waits"],
+    ),
     // The only file that knows every module.
     (
         "engine",

@@ -6,9 +6,11 @@
 //!
 //! A SELECT sees everything that was acknowledged before it, so each round checks that the view has the row.
 //! The view is a join and a GROUP BY. *Loaded* means that a second connection inserts 100 rows at a time
-//! into the same stream meanwhile.
+//! into the same stream meanwhile. *Crowded* (`--crowded`, with millions of rows, and only that) means that another
+//! view is being made of a long stream, and a third one computes the median of one large group anew, again and again.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,6 +43,10 @@ struct Args {
     /// Only the engine in this process, without a server.
     #[arg(long)]
     embedded_only: bool,
+    /// Latency while one view is made of a stream of so many million rows, and another computes a group of a tenth of that
+    /// anew with each change.
+    #[arg(long)]
+    crowded: Option<i64>,
 }
 
 impl Args {
@@ -64,6 +70,9 @@ const CUSTOMER: i64 = 42;
 fn main() -> Result<(), Error> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(millions) = args.crowded {
+        return runtime.block_on(crowded(&args, millions));
+    }
     for sync in [true, false] {
         let engine = Embedded::open(Settings { workers: 1, log: true, sync, checkpoint: true })?;
         runtime.block_on(async {
@@ -212,6 +221,66 @@ fn start_load(mut client: Client) -> Load {
     });
     Load { stop, task }
 }
+
+const LONG: &[&str] = &[
+    "CREATE STREAM history (k bigint, v bigint)",
+    "CREATE TABLE large (id bigint PRIMARY KEY, v bigint)",
+    "CREATE MATERIALIZED VIEW middle AS SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS middle FROM large",
+];
+const LONG_ROWS: &str =
+    "INSERT INTO history SELECT i * 7919 % 1000000, i FROM generate_series($1, $1 + 999999) AS g(i)";
+const LARGE_ROWS: &str = "INSERT INTO large SELECT i, i FROM generate_series($1, $1 + 99999) AS g(i)";
+const HYDRATE: &str =
+    "CREATE MATERIALIZED VIEW per_key AS SELECT k, count(*) AS n, sum(v) AS total FROM history GROUP BY k";
+const CHANGE_LARGE: &str = "UPDATE large SET v = -v WHERE id = $1";
+
+async fn crowded(args: &Args, millions: i64) -> Result<(), Error> {
+    let server = Server::start(&server::program(args.server.clone())?, true).await?;
+    let connect = async || Client::connect(server.port).await;
+    set_up(connect().await?).await?;
+    let mut other = connect().await?;
+    for sql in LONG {
+        other.run(sql, &[]).await?;
+    }
+    for million in 0..millions {
+        other.run(LONG_ROWS, &[million * 1_000_000]).await?;
+        other.run(LARGE_ROWS, &[million * 100_000]).await?;
+    }
+    other.run("SELECT middle FROM middle", &[]).await?;
+    latency("pgwire", &connect, true, false, args.span()).await?.print(args.json);
+
+    let changes: tokio::task::JoinHandle<Result<(), Error>> = tokio::spawn(async move {
+        let mut done = 0;
+        loop {
+            other.run(CHANGE_LARGE, &[done]).await?;
+            other.run("SELECT middle FROM middle", &[]).await?;
+            done += 1;
+            CHANGES.store(done, Ordering::Relaxed);
+        }
+    });
+    let mut maker = connect().await?;
+    let began = Instant::now();
+    let making = tokio::spawn(async move { maker.run(HYDRATE, &[]).await.map(|_| began.elapsed()) });
+    let mut rounds = 0.0;
+    while !making.is_finished() {
+        let mut figure = latency("pgwire", &connect, true, false, args.span()).await?;
+        figure.conditions[2].1 = "crowded".into();
+        figure.print(args.json);
+        rounds += 1.0;
+    }
+    changes.abort();
+    let seconds = making.await??.as_secs_f64();
+    let values = vec![
+        ("million_rows_per_s", millions as f64 / seconds),
+        ("large_groups_computed", CHANGES.load(Ordering::Relaxed) as f64),
+        ("measured", rounds),
+    ];
+    Figure { name: "hydrate", conditions: vec![("rows", format!("{millions} million rows"))], values }.print(args.json);
+    Ok(())
+}
+
+/// How often the large group has been changed.
+static CHANGES: AtomicI64 = AtomicI64::new(0);
 
 /// Single-row INSERTs, each acknowledged before the connection's next.
 async fn inserts(

@@ -71,7 +71,7 @@ const SINKS: &[&str] = &["blackhole"];
 /// Options of a stream that is written to (`state/versions.rs`).
 const VERSION_OPTIONS: &[&str] = &["version_key", "version_column"];
 /// Options of a stream that are not its connector's.
-const STREAM_OPTIONS: &[&str] = &["connector", "retention", "max_future"];
+const STREAM_OPTIONS: &[&str] = &["connector", "retention", "max_future", "compaction_key", "compaction_lag"];
 /// Options of a sink that are not its connector's.
 const SINK_OPTIONS: &[&str] = &["connector"];
 

@@ -5,7 +5,7 @@ use super::render::operator;
 use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::error::Result;
-use crate::operators::{Output, Step};
+use crate::operators::{Output, Step, finish};
 use crate::plan::{NodeKind, Plan};
 use crate::time::EpochHeader;
 
@@ -37,7 +37,7 @@ pub fn run(plan: &Plan, epoch: &EpochHeader, rows: impl Fn(RelationId) -> Result
                         }
                     }
                 }
-                while operator.finish_epoch(epoch, &mut out)? == Step::Again {}
+                finish(&mut *operator, epoch, &mut out)?;
                 out.deltas
             }
         });

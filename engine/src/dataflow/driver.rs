@@ -24,7 +24,7 @@ use super::worker::RUNNING;
 use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::error::Error;
-use crate::operators::{ErrorChange, Operator, Output, Port, Step};
+use crate::operators::{ErrorChange, LATER, Operator, Output, Port, Step};
 use crate::time::{Epoch, EpochHeader};
 
 pub type Packets<'scope> = Stream<'scope, Epoch, Vec<Packet>>;
@@ -36,6 +36,8 @@ pub struct Context {
     /// The last epoch that this worker has been given. Another worker may be further and send what belongs to a later
     /// one: that waits, or else it would be in what this worker saves of the epochs before it.
     pub given: Rc<Cell<Epoch>>,
+    /// Nothing later is taken in until the view has been saved as of the end of this epoch.
+    pub hold: Cell<Epoch>,
     /// The first epoch: finished by every operator even if it brings nothing. `None` after a restore.
     pub start: Option<Epoch>,
     /// Epochs that this view has been fed and has not closed: timed operators see each of them.
@@ -55,6 +57,10 @@ pub struct Context {
 impl Context {
     fn header(&self, epoch: Epoch) -> Arc<EpochHeader> {
         self.headers.borrow().get(&epoch).expect("the header comes before its epoch's data").clone()
+    }
+    /// The last epoch that may be taken in.
+    fn given(&self) -> Epoch {
+        self.given.get().min(self.hold.get())
     }
     /// Of a node of the plan.
     pub fn meter(&self, node: usize) -> &Meter {
@@ -139,7 +145,7 @@ pub fn drive<'scope>(
                 .min()
                 .unwrap_or(Epoch::MAX);
             if let Some(capability) = &mut standing {
-                let known = frontier.min(context.given.get() + 1);
+                let known = frontier.min(context.given() + 1);
                 if known > *capability.time() {
                     for epoch in context.fed.borrow().range(*capability.time()..known) {
                         let entry = || OpenEpoch { capability: capability.delayed(epoch), queue: VecDeque::new() };
@@ -153,7 +159,7 @@ pub fn drive<'scope>(
             }
             while let Some(mut entry) = open.first_entry() {
                 let epoch = *entry.key();
-                if frontier < epoch || context.given.get() < epoch {
+                if frontier < epoch || context.given() < epoch {
                     break;
                 }
                 let mut out = Output::default();
@@ -186,6 +192,10 @@ pub fn drive<'scope>(
                         activator.activate();
                         break;
                     }
+                    Ok(Advance::Elsewhere) => {
+                        activator.activate_after(LATER);
+                        break;
+                    }
                     Err(error) => {
                         context.fail(error);
                         break;
@@ -203,6 +213,8 @@ enum Advance {
     Waiting,
     /// The operator lets others run.
     Paused,
+    /// For a thread.
+    Elsewhere,
     Finished,
 }
 
@@ -217,14 +229,18 @@ fn advance(
     while let Some((port, delta)) = queue.pop_front() {
         context.waiting_rows.set(context.waiting_rows.get() - delta.len());
         let empty = delta.slice(0, 0);
-        if let Step::Again = operator.update(port, delta, out)? {
-            queue.push_front((port, empty));
-            return Ok(Advance::Paused);
-        }
+        let pause = match operator.update(port, delta, out)? {
+            Step::Done => continue,
+            Step::Again => Advance::Paused,
+            Step::Later => Advance::Elsewhere,
+        };
+        queue.push_front((port, empty));
+        return Ok(pause);
     }
     let Some(epoch) = finish else { return Ok(Advance::Waiting) };
     Ok(match operator.finish_epoch(&context.header(epoch), out)? {
         Step::Done => Advance::Finished,
         Step::Again => Advance::Paused,
+        Step::Later => Advance::Elsewhere,
     })
 }

@@ -41,6 +41,9 @@ const OPEN_EPOCHS_MAX: usize = 16;
 /// Rows that may wait inside one dataflow before it is fed more.
 const WAITING_ROWS_MAX: usize = 256 * 1024;
 
+/// Rows that a hydrating view is fed at a time: a millisecond's work or so.
+const HYDRATION_ROWS: usize = 8192;
+
 /// Rows set aside that each worker shows; all are counted.
 const ERRORS_SHOWN_MAX: usize = 1000;
 
@@ -188,6 +191,7 @@ impl View {
         let context = Rc::new(Context {
             headers,
             given,
+            hold: Cell::new(Epoch::MAX),
             start,
             fed: RefCell::new(start.into_iter().collect()),
             view: setup.id,
@@ -296,6 +300,19 @@ impl View {
     }
     pub fn is_live(&self) -> bool {
         matches!(self.mode, Mode::Live)
+    }
+    /// From now on nothing of epochs after `through` is taken in, so that it can be saved as of then.
+    pub fn hold_at(&self, through: Epoch) {
+        self.context.hold.set(through);
+    }
+    /// It goes on.
+    pub fn release(&self) {
+        self.context.hold.set(Epoch::MAX);
+    }
+    /// It is live, and has closed all that it was given up to the epoch at which it is held.
+    pub fn is_settled(&self) -> bool {
+        let through = self.context.hold.get();
+        self.is_live() && self.open.is_empty() && self.pending.front().is_none_or(|&next| next > through)
     }
     /// Nothing is under way or to be done.
     pub fn is_idle(&self) -> bool {
@@ -406,7 +423,8 @@ impl View {
         if self.is_live() {
             while let Some(&epoch) = self.pending.front() {
                 let ready = self.sources.iter().all(|&s| sources.view_open(s).is_none_or(|open| open > epoch));
-                if !ready || self.open.len() >= OPEN_EPOCHS_MAX || self.context.waiting_rows.get() > WAITING_ROWS_MAX {
+                let full = self.open.len() >= OPEN_EPOCHS_MAX || self.context.waiting_rows.get() > WAITING_ROWS_MAX;
+                if !ready || full || epoch > self.context.hold.get() {
                     break;
                 }
                 self.pending.pop_front();
@@ -596,7 +614,7 @@ impl View {
                 }
             }
         }
-        Box::new(feeds.into_iter().flatten())
+        Box::new(feeds.into_iter().flatten().flat_map(pieces))
     }
 
     /// The net changes of the sources after `h.fed` up to `target`; the pins move along.
@@ -622,7 +640,7 @@ impl View {
                 None => {
                     let start = self.options.starts.get(&relation).copied().unwrap_or_default();
                     // Recovery fills a view as of an epoch that may be before its start.
-                    let start = if after > start.after { StreamStart { after, skip: 0 } } else { start };
+                    let start = if after > start.after { StreamStart::after(after) } else { start };
                     feeds.push(stream_feed(sources.store(), relation, i, start, target, worker, workers));
                 }
             }
@@ -630,7 +648,7 @@ impl View {
         for pin in h.pins.values_mut() {
             pin.advance(target);
         }
-        Box::new(feeds.into_iter().flatten())
+        Box::new(feeds.into_iter().flatten().flat_map(pieces))
     }
 
     fn cloned_key(&self, relation: RelationId) -> Option<(KeyEncoder, Vec<usize>)> {
@@ -670,6 +688,20 @@ impl View {
     }
 }
 
+/// What is fed at a time: between two of them the live views on this worker have their turn.
+fn pieces(fed: Result<(usize, Delta)>) -> impl Iterator<Item = Result<(usize, Delta)>> {
+    let (piece, error) = match fed {
+        Ok(piece) => (Some(piece), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    let pieces = piece.into_iter().flat_map(|(import, delta)| {
+        (0..delta.len())
+            .step_by(HYDRATION_ROWS)
+            .map(move |from| Ok((import, delta.slice(from, HYDRATION_ROWS.min(delta.len() - from)))))
+    });
+    pieces.chain(error)
+}
+
 /// Slices of a stream's log, up to an epoch.
 fn stream_feed(
     store: &Arc<Store>,
@@ -680,7 +712,11 @@ fn stream_feed(
     worker: usize,
     workers: usize,
 ) -> Feed {
-    let batches = store.stream_rows(relation, start.after, through, None).skipping_rows(start.skip);
+    let first = match store.first_offset(relation, start) {
+        Ok(first) => first,
+        Err(error) => return Box::new(std::iter::once(Err(error))),
+    };
+    let batches = store.stream_rows(relation, start.after, through, None).from_offset(first);
     Box::new(batches.enumerate().filter_map(move |(n, rows)| match rows {
         Ok(rows) => share_of(None, &Delta::inserts(rows), n as u64, worker, workers).map(|d| Ok((import, d))),
         Err(error) => Some(Err(error)),

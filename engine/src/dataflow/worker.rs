@@ -312,22 +312,31 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
         headers: Rc::new(RefCell::new(BTreeMap::new())),
         inputs: BTreeMap::new(),
     };
-    let mut checkpoint = None;
+    let mut saving: Option<Saving> = None;
+    // One more checkpoint: it is of what has been given by now, so nothing more is taken.
+    let mut next = None;
     let mut measured = Instant::now();
     'running: loop {
-        while checkpoint.is_none() {
+        while next.is_none() {
             match commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break 'running,
-                Ok(Command::Checkpoint(views, reply)) => checkpoint = Some((views, reply)),
+                Ok(Command::Checkpoint(views, reply)) => next = Some((views, reply)),
                 Ok(command) => state.take(command, worker),
                 Err(TryRecvError::Empty) => break,
             }
         }
         let mut moved = state.pump();
         moved |= state.restore_next();
-        if checkpoint.is_some() && state.settled() {
-            let (views, reply) = checkpoint.take().expect("just looked");
-            state.save(&views, reply);
+        if let Some(under_way) = &mut saving {
+            moved |= state.save_settled(under_way);
+        }
+        if let Some(done) = saving.take_if(|saving| saving.waits_for.is_empty()) {
+            done.answer(index);
+        }
+        if saving.is_none()
+            && let Some((views, reply)) = next.take()
+        {
+            saving = Some(state.begin_saving(&views, reply));
             moved = true;
         }
         if measured.elapsed() >= MEASURE_INTERVAL {
@@ -361,12 +370,6 @@ impl State {
         view.restore_next(&self.store);
         RUNNING.set(None);
         true
-    }
-
-    /// All live views have closed all epochs, and none is being restored.
-    fn settled(&self) -> bool {
-        let settled = |v: &View| v.restore_order().is_none() && (!v.is_live() || v.is_idle());
-        self.views.values().all(|v| settled(&v.borrow()))
     }
 
     /// Looks how much memory each view takes, and lets go of what suspended ones have. Returns whether one is new.
@@ -509,16 +512,50 @@ impl State {
         }
     }
 
-    fn save(&mut self, wanted: &BTreeSet<RelationId>, reply: Sender<WorkerParts>) {
-        let mut views = Vec::new();
+    /// Holds each view where it is to be saved. Those that have come so far are saved one by one, and go on: none waits
+    /// for a slower one.
+    fn begin_saving(&mut self, wanted: &BTreeSet<RelationId>, reply: Sender<WorkerParts>) -> Saving {
+        let mut waits_for = BTreeSet::new();
         for (id, view) in &self.views {
-            let mut view = view.borrow_mut();
-            if view.is_live() && wanted.contains(id) {
-                views.push((*id, view.save()));
-                view.measure();
+            let view = view.borrow();
+            if wanted.contains(id) && (view.is_live() || view.restore_order().is_some()) {
+                view.hold_at(self.processed.get());
+                waits_for.insert(*id);
             }
         }
+        Saving { waits_for, saved: Vec::new(), reply }
+    }
+
+    /// Saves what can be saved by now. Returns whether there was something.
+    fn save_settled(&mut self, saving: &mut Saving) -> bool {
+        let before = saving.waits_for.len();
+        let saved = &mut saving.saved;
+        saving.waits_for.retain(|id| {
+            let Some(view) = self.views.get(id) else { return false };
+            let mut view = view.borrow_mut();
+            if view.is_settled() {
+                saved.push((*id, view.save()));
+                view.measure();
+                view.release();
+                return false;
+            }
+            view.failure().is_none()
+        });
+        saving.waits_for.len() < before
+    }
+}
+
+/// A checkpoint that is being taken.
+struct Saving {
+    /// Views that have not come so far yet.
+    waits_for: BTreeSet<RelationId>,
+    saved: Vec<(RelationId, Vec<((u32, u32), Saved)>)>,
+    reply: Sender<WorkerParts>,
+}
+
+impl Saving {
+    fn answer(self, worker: usize) {
         // Whoever asked may have given up.
-        let _ = reply.send(WorkerParts { worker: self.index, views });
+        let _ = self.reply.send(WorkerParts { worker, views: self.saved });
     }
 }

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::{Operator, Output, Port, Step};
+use super::{Operator, Output, Port, Step, finish};
 use crate::delta::{Delta, text};
 use crate::state::durable::Share;
 use crate::time::EpochHeader;
@@ -56,7 +56,7 @@ impl<O: Operator> Checker<O> {
                 step = self.operator.update(port, rest.clone(), &mut out).expect("update");
             }
         }
-        while self.operator.finish_epoch(&header, &mut out).expect("finish_epoch") == Step::Again {}
+        finish(&mut self.operator, &header, &mut out).expect("finish_epoch");
         out
     }
 }

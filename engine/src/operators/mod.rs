@@ -25,6 +25,8 @@ pub mod top_k;
 pub mod union;
 pub mod unnest;
 
+use std::time::Duration;
+
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::state::durable::Durable;
@@ -40,6 +42,22 @@ pub enum Step {
     /// the driver calls the same method again, `update` with an empty delta of the same port, before it
     /// does anything else with this operator.
     Again,
+    /// The same, but not at once: a thread of its own is at work.
+    Later,
+}
+
+/// How long to wait when an operator says [`Step::Later`].
+pub const LATER: Duration = Duration::from_micros(500);
+
+/// Finishes an epoch when there is nothing else to do meanwhile.
+pub fn finish(operator: &mut (impl Operator + ?Sized), epoch: &EpochHeader, out: &mut Output) -> Result<()> {
+    loop {
+        match operator.finish_epoch(epoch, out)? {
+            Step::Done => return Ok(()),
+            Step::Again => {}
+            Step::Later => std::thread::sleep(LATER),
+        }
+    }
 }
 
 /// What an operator says.

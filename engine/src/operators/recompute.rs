@@ -14,11 +14,13 @@
 //! Formula: out = −Q(rows of the touched keys at E−1) + Q(the same at E), where Q gives the same answer for each key
 //! whatever other keys are beside it. With no key Q is run over everything.
 //!
-//! State: the inputs, arranged by key. Cost: two runs of Q over all rows of the touched keys, per epoch.
+//! State: the inputs, arranged by key. Cost: two runs of Q over all rows of the touched keys, per epoch; of a key with
+//! very many rows on a thread of their own, so that other views need not wait.
 //!
 //! A key for which Q fails alone is set aside until it does not.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -29,8 +31,8 @@ use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::consolidate::{consolidate, has_retractions};
 use crate::delta::keys::KeyBatch;
-use crate::error::Result;
-use crate::state::arrangement::{split_weights, take};
+use crate::error::{Error, Result};
+use crate::state::arrangement::{Picker, split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::KeyTable;
 use crate::state::keyed_rows::KeyedRows;
@@ -41,6 +43,11 @@ pub use query::{Fed, Query};
 
 /// Rows that are looked at in one run, if there are several keys.
 const ROWS_PER_RUN: usize = 1 << 16;
+
+/// Rows of one key that are more than that are not looked at by the worker itself.
+const ROWS_ASIDE: usize = 1 << 17;
+/// As for the threads of the process; only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecomputeSpec {
@@ -86,9 +93,13 @@ pub struct Recompute {
     announced: bool,
     /// An epoch that is being finished.
     open: Option<Touched>,
+    /// What Q answers for the key that is next, before and after the epoch.
+    aside: Option<Receiver<[Option<Answer>; 2]>>,
     /// Q has failed for some key. It would not over fewer rows: they all stay.
     failed: bool,
 }
+
+type Answer = datafusion::common::Result<Vec<RecordBatch>>;
 
 /// The keys that an epoch touched, and where their rows were and are.
 struct Touched {
@@ -126,7 +137,15 @@ impl Recompute {
             Some(first) => first.schema.project(&first.key).expect("columns of the input"),
             None => Schema::empty(),
         };
-        Ok(Recompute { spec, key_schema: Arc::new(key_schema), inputs, announced: false, open: None, failed: false })
+        Ok(Recompute {
+            spec,
+            key_schema: Arc::new(key_schema),
+            inputs,
+            announced: false,
+            open: None,
+            aside: None,
+            failed: false,
+        })
     }
 
     fn is_global(&self) -> bool {
@@ -190,45 +209,93 @@ impl Recompute {
         positions.map(|(rows, ends)| Positions { rows, ends }).collect()
     }
 
-    /// Keys from `next` on that make one run.
-    fn run_end(&self, touched: &Touched) -> usize {
+    /// Keys from `next` on that make one run, and their rows.
+    fn run_end(&self, touched: &Touched) -> (usize, usize) {
         let count = touched.keys.num_rows();
         let rows =
             |to: usize| -> usize { touched.old.iter().chain(&touched.new).map(|p| p.of(touched.next, to).len()).sum() };
         let (mut from, mut to) = (touched.next + 1, count);
         if rows(to) <= ROWS_PER_RUN {
-            return to;
+            return (to, rows(to));
         }
         while from < to {
             let middle = from + (to - from).div_ceil(2);
             if rows(middle) <= ROWS_PER_RUN { from = middle } else { to = middle - 1 }
         }
-        from
+        (from, rows(from))
     }
 
-    /// Q over the rows of the keys `from..to`; those for which it fails are set aside with `weight`.
-    fn answer(&self, touched: &Touched, old: bool, from: usize, to: usize, deltas: &mut Vec<Delta>, out: &mut Output) {
+    /// Where the rows of the keys `from..to` are, by input; `None`: there is nothing to be asked.
+    fn asked<'a>(&self, touched: &'a Touched, old: bool, from: usize, to: usize) -> Option<Vec<&'a [u32]>> {
         let positions = if old { &touched.old } else { &touched.new };
         // Nothing was there before the first epoch; a key without rows has no result.
         let nothing = positions.iter().all(|p| p.of(from, to).is_empty());
         if nothing && (!self.is_global() || old && !touched.announced) {
-            return;
+            return None;
         }
-        let rows =
-            self.inputs.iter().zip(positions).map(|(input, p)| input.keyed.rows.rows_at(p.of(from, to))).collect();
-        let weight = if old { -1 } else { 1 };
+        Some(positions.iter().map(|p| p.of(from, to)).collect())
+    }
+
+    /// Q over the rows of the keys `from..to`; those for which it fails are set aside.
+    fn answer(&self, touched: &Touched, old: bool, from: usize, to: usize, deltas: &mut Vec<Delta>, out: &mut Output) {
+        let Some(positions) = self.asked(touched, old, from, to) else { return };
+        let rows = self.inputs.iter().zip(positions).map(|(input, p)| input.keyed.rows.rows_at(p)).collect();
         match self.spec.query.run(rows, &self.spec.output) {
-            Ok(batches) => {
-                let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(Delta::inserts);
-                deltas.extend(batches.map(|delta| if old { delta.negate() } else { delta }));
-            }
-            Err(error) if to - from == 1 => out.errors.push(set_aside(&error, &touched.keys, from, weight)),
-            Err(_) => {
+            Err(_) if to - from > 1 => {
                 let middle = from + (to - from) / 2;
                 self.answer(touched, old, from, middle, deltas, out);
                 self.answer(touched, old, middle, to, deltas, out);
             }
+            answer => say(answer, &touched.keys, old, from, deltas, out),
         }
+    }
+
+    /// The same for the key that is next, on a thread of its own.
+    fn ask_aside(&self, touched: &Touched) -> Result<Receiver<[Option<Answer>; 2]>> {
+        let asked = [true, false].map(|old| {
+            let positions = self.asked(touched, old, touched.next, touched.next + 1)?;
+            let picked = self.inputs.iter().zip(positions).map(|(input, p)| (input.keyed.rows.picker(), p.to_vec()));
+            Some(picked.collect::<Vec<(Picker, Vec<u32>)>>())
+        });
+        let (query, output) = (self.spec.query.clone(), self.spec.output.clone());
+        let (sender, receiver) = channel();
+        let ask = move || {
+            let answers = asked.map(|asked| {
+                let rows = asked?.iter().map(|(rows, positions)| rows.rows_at(positions)).collect();
+                Some(query.run(rows, &output))
+            });
+            // The view may have been dropped meanwhile.
+            let _ = sender.send(answers);
+        };
+        std::thread::Builder::new().name("millrace-recompute".into()).stack_size(STACK_BYTES).spawn(ask)?;
+        Ok(receiver)
+    }
+
+    /// What was asked aside for the key that is next; `None`: not yet.
+    fn answered_aside(&mut self, touched: &Touched) -> Result<Option<[Option<Answer>; 2]>> {
+        let receiver = match self.aside.take() {
+            Some(receiver) => receiver,
+            None => self.ask_aside(touched)?,
+        };
+        match receiver.try_recv() {
+            Ok(answers) => Ok(Some(answers)),
+            Err(TryRecvError::Empty) => {
+                self.aside = Some(receiver);
+                Ok(None)
+            }
+            Err(TryRecvError::Disconnected) => Err(Error::internal("a query that was run aside has panicked")),
+        }
+    }
+}
+
+/// What Q has answered for the key `key`, or for several.
+fn say(answer: Answer, keys: &RecordBatch, old: bool, key: usize, deltas: &mut Vec<Delta>, out: &mut Output) {
+    match answer {
+        Ok(batches) => {
+            let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(Delta::inserts);
+            deltas.extend(batches.map(|delta| if old { delta.negate() } else { delta }));
+        }
+        Err(error) => out.errors.push(set_aside(&error, keys, key, if old { -1 } else { 1 })),
     }
 }
 
@@ -248,10 +315,23 @@ impl Operator for Recompute {
                 None => return Ok(Step::Done),
             },
         };
-        let end = self.run_end(&touched);
+        let (end, rows) = self.run_end(&touched);
         let mut deltas = Vec::new();
-        self.answer(&touched, true, touched.next, end, &mut deltas, out);
-        self.answer(&touched, false, touched.next, end, &mut deltas, out);
+        // So many rows are of one key.
+        if rows > ROWS_ASIDE.max(ROWS_PER_RUN) {
+            let Some([old, new]) = self.answered_aside(&touched)? else {
+                self.open = Some(touched);
+                return Ok(Step::Later);
+            };
+            for (answer, is_old) in [(old, true), (new, false)] {
+                answer
+                    .into_iter()
+                    .for_each(|answer| say(answer, &touched.keys, is_old, touched.next, &mut deltas, out));
+            }
+        } else {
+            self.answer(&touched, true, touched.next, end, &mut deltas, out);
+            self.answer(&touched, false, touched.next, end, &mut deltas, out);
+        }
         self.failed |= !out.errors.is_empty();
         out.deltas.extend(if has_retractions(&deltas) { consolidate(&deltas) } else { deltas });
         touched.next = end;

@@ -34,11 +34,11 @@ pub enum Scan {
     WithOwn(Box<Scan>, Arc<Vec<Delta>>),
 }
 
-/// The rows of a stream after `skip` rows of the epochs after `after`, through epoch `through`.
+/// The rows of a stream of the epochs after `after` through epoch `through`, those of offset `first` and later.
 #[derive(Debug, Clone)]
 pub struct LogScan {
     pub after: Epoch,
-    pub skip: u64,
+    pub first: u64,
     pub through: Epoch,
     /// Nothing of it is trimmed meanwhile.
     pub kept: LogPin,
@@ -89,8 +89,8 @@ impl Snapshot {
         for relation in relations {
             let readers = match relation.kind {
                 RelationKind::Stream => {
-                    let (after, kept) = core.store.pin_log(relation.id)?;
-                    scans.insert(relation.id, Scan::Log(LogScan { after, skip: 0, through: epoch, kept }));
+                    let Some((after, kept)) = core.store.pin_log(relation.id, epoch)? else { return Ok(None) };
+                    scans.insert(relation.id, Scan::Log(LogScan { after, first: 0, through: epoch, kept }));
                     continue;
                 }
                 RelationKind::Table => {

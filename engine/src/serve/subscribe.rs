@@ -90,8 +90,9 @@ impl Subscription {
             self.snapshot = false;
             let rows = match self.relation.kind {
                 RelationKind::Stream => {
-                    let (after, _kept) = core.store.pin_log(self.relation.id)?;
-                    let rows = core.store.stream_rows(self.relation.id, after, seen, None);
+                    let kept = core.store.pin_log(self.relation.id, Epoch::MAX)?;
+                    let after = kept.as_ref().map_or(0, |(after, _)| *after);
+                    let rows = core.store.stream_rows(self.relation.id, after, seen, None).following();
                     rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
                 }
                 _ => self.line.with_pins(|pins| {
@@ -117,7 +118,7 @@ impl Subscription {
         self.check(core)?;
         let changes = match self.relation.kind {
             RelationKind::Stream => {
-                let rows = core.store.stream_rows(self.relation.id, seen, target, None);
+                let rows = core.store.stream_rows(self.relation.id, seen, target, None).following();
                 rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
             }
             _ => {

@@ -162,7 +162,7 @@ pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
         ),
         Scan::Log(log) => {
             let kept = log.kept.clone();
-            let rows = store.stream_rows(relation.id, log.after, log.through, None).skipping_rows(log.skip);
+            let rows = store.stream_rows(relation.id, log.after, log.through, None).from_offset(log.first);
             Box::new(rows.inspect(move |_| _ = &kept))
         }
         Scan::WithOwn(base, own) => {

@@ -293,6 +293,13 @@ impl Session {
             RelationKind::Stream => VersionColumns::of(&columns, &d.options)?,
             _ => None,
         };
+        if kind == RelationKind::Stream
+            && crate::compaction::key_columns(&columns, &d.options)?.is_some()
+            && versions.is_some()
+        {
+            return Err(Error::unsupported("compaction of a stream with versions")
+                .hint("The versions of a key are its history."));
+        }
         if versions.is_some() && d.watermark.is_some() {
             return Err(Error::unsupported("versions on a stream with a watermark").hint(
                 "A late row would be a version that is missing. Views over the stream can have windows without it.",
@@ -333,6 +340,9 @@ impl Session {
         };
         if kind == RelationKind::Table {
             crate::ttl::Ttl::of(&relation.columns, &relation.options)?;
+        }
+        if kind == RelationKind::Stream {
+            crate::compaction::check(&relation)?;
         }
         if kind == RelationKind::Stream && relation.options.contains_key("connector") {
             // Opened once, so that what is wrong is said before anything is made.

@@ -115,10 +115,13 @@ impl Session {
             }
         }
         for stream in streams {
-            let trimmed = self.core.store.trimmed_through(stream.id)?;
+            let gone = self.core.past.settle(&self.core, stream.id)?;
             let start = starts.entry(stream.id).or_default();
-            if trimmed > start.after {
-                *start = StreamStart { after: trimmed, skip: 0 };
+            if gone.trimmed > start.after {
+                *start = StreamStart::after(gone.trimmed);
+            }
+            if gone.compacted > start.after {
+                start.compactions = gone.compactions;
             }
         }
         starts.retain(|_, start| *start != StreamStart::default());
@@ -126,7 +129,7 @@ impl Session {
     }
 
     fn start(&self, stream: &Relation, text: &str, streams: usize) -> Result<StreamStart> {
-        let at = |after| Ok(StreamStart { after, skip: 0 });
+        let at = |after| Ok(StreamStart::after(after));
         match text.trim().to_ascii_lowercase().as_str() {
             "earliest" => return at(0),
             "latest" => return at(self.core.committed.load(Ordering::Acquire)),
@@ -148,8 +151,8 @@ impl Session {
             if offset == end {
                 return at(self.core.committed.load(Ordering::Acquire));
             }
-            let (after, skip) = store.place_of_offset(stream.id, offset)?;
-            return Ok(StreamStart { after, skip });
+            let (after, _) = store.place_of_offset(stream.id, offset)?;
+            return Ok(StreamStart { offset, ..StreamStart::after(after) });
         }
         let value: ArrayRef = Arc::new(StringArray::from(vec![text]));
         let time_us = self.time_us(&value).map_err(|_| {
@@ -160,19 +163,25 @@ impl Session {
         at(store.epoch_at(time_us - 1)?.map_or(0, |header| header.epoch))
     }
 
-    /// What a view's query is compared over: the streams' rows that it has taken in. 55000 when some have been trimmed.
+    /// What a view's query is compared over: the streams' rows that it has taken in. 55000 when some of them are gone.
     pub(super) fn as_taken_in(&self, relation: &Relation, snapshot: &mut Snapshot) -> Result<()> {
         use crate::serve::snapshot::Scan;
         for (id, scan) in &mut snapshot.relations {
             let Scan::Log(log) = scan else { continue };
             let start = relation.starts.get(id).copied().unwrap_or_default();
-            if log.after > start.after {
-                return Err(Error::not_in_state(format!(
-                    "materialized view \"{}\" cannot be verified: rows that it was made from have been trimmed",
-                    relation.name
-                )));
-            }
-            (log.after, log.skip) = (start.after, start.skip);
+            let gone = self.core.store.gone(*id)?;
+            let what = if log.after > start.after {
+                "trimmed"
+            } else if gone.compacted > start.after && gone.compactions != start.compactions {
+                "superseded, and taken out"
+            } else {
+                (log.after, log.first) = (start.after, self.core.store.first_offset(*id, start)?);
+                continue;
+            };
+            return Err(Error::not_in_state(format!(
+                "materialized view \"{}\" cannot be verified: rows that it was made from have been {what}",
+                relation.name
+            )));
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ fn sources(core: &Core, catalog: &Catalog) -> Result<RecordBatch> {
         ("first_offset", each(&|id| store.stream_first(id))?),
         ("next_offset", each(&|id| store.stream_end(id))?),
         ("trimmed_through", each(&|id| store.trimmed_through(id))?),
+        ("compacted_through", each(&|id| Ok(store.gone(id)?.compacted))?),
         ("file_bytes", each(&|id| Ok(store.log_bytes(id, 0)))?),
     ])
 }

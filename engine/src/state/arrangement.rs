@@ -23,13 +23,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+mod saved;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{SchemaRef, UInt32Type};
+use arrow::datatypes::SchemaRef;
 
 use crate::delta::Delta;
-use crate::delta::keys::KeyEncoder;
-use crate::state::durable;
+use crate::state::arrangement::saved::SavedUpTo;
 use crate::state::gather::{Place, gather};
 use crate::state::row_index::RowIndex;
 use crate::state::segment_index::{SegmentIndex, Wanted};
@@ -350,23 +351,6 @@ pub struct Arrangement {
     saved: SavedUpTo,
 }
 
-/// How far a checkpoint has what is here.
-#[derive(Default)]
-struct SavedUpTo {
-    end: u32,
-    deaths: Vec<u32>,
-    whole: bool,
-    /// Rows on disk that were dead at the last start, and so are not here: for each the position before which it was.
-    left_out: Vec<u32>,
-}
-
-impl SavedUpTo {
-    /// The position on disk of the row that is at `position` here.
-    fn on_disk(&self, position: u32) -> u32 {
-        position + self.left_out.partition_point(|&at| at <= position) as u32
-    }
-}
-
 impl Arrangement {
     /// `retractable`: keep the index by whole row, which retractions need.
     pub fn new(schema: SchemaRef, retractable: bool) -> Self {
@@ -486,14 +470,7 @@ impl Arrangement {
     }
 
     fn place(&self, position: u32) -> Place {
-        let mut index = self.directory[(position >> DIRECTORY_SHIFT) as usize] as usize;
-        if self.segments[index].end() <= position {
-            index += 1;
-            if self.segments[index].end() <= position {
-                index += self.segments[index..].partition_point(|s| s.end() <= position);
-            }
-        }
-        (index as u32, position - self.segments[index].first)
+        place(&self.segments, &self.directory, position)
     }
 
     /// The columns `columns` of the rows at `positions`, in that order.
@@ -508,11 +485,17 @@ impl Arrangement {
 
     /// The rows at `positions`, in that order.
     pub fn rows_at(&self, positions: &[u32]) -> RecordBatch {
-        let schema = self.shared.schema.clone();
-        let all: Vec<usize> = (0..schema.fields().len()).collect();
-        let columns = self.columns_at(&all, positions);
-        let options = RecordBatchOptions::new().with_row_count(Some(positions.len()));
-        RecordBatch::try_new_with_options(schema, columns, &options).expect("gathered by the schema")
+        gathered(&self.shared.schema, &self.batches, positions.iter().map(|&p| self.place(p)))
+    }
+
+    /// The rows as they are in this epoch, to be read elsewhere: positions stay valid there.
+    pub fn picker(&self) -> Picker {
+        Picker {
+            schema: self.shared.schema.clone(),
+            segments: self.segments.clone(),
+            batches: self.batches.clone(),
+            directory: self.directory.clone(),
+        }
     }
 
     pub fn is_live(&self, position: u32) -> bool {
@@ -685,7 +668,7 @@ impl Arrangement {
         self.batches.clear();
         self.directory.clear();
         self.end = 0;
-        self.rows_by_hash = retractable.then(RowIndex::new);
+        self.rows_by_hash = retractable.then(|| RowIndex::with_capacity(kept.len()));
         // Neighbours are joined until a segment is worth its while.
         let mut group: Vec<(RecordBatch, Vec<Epoch>)> = Vec::new();
         let mut pieces = batches.into_iter().peekable();
@@ -755,150 +738,42 @@ impl Arrangement {
         let index = self.rows_by_hash.as_ref().map_or(0, RowIndex::state_bytes);
         self.batches.iter().map(|b| b.get_array_memory_size()).sum::<usize>() + index + self.directory.len() * 4
     }
+}
 
-    /// The next save is whole: what is on disk is not what was restored.
-    pub fn save_whole(&mut self) {
-        self.saved = SavedUpTo { whole: true, ..SavedUpTo::default() };
-    }
+/// See [`Arrangement::picker`].
+pub struct Picker {
+    schema: SchemaRef,
+    segments: Vec<Arc<Segment>>,
+    batches: Vec<Arc<RecordBatch>>,
+    directory: Vec<u32>,
+}
 
-    /// What has changed since the last save. Called between epochs.
-    pub fn save(&mut self) -> durable::Saved {
-        let whole = std::mem::take(&mut self.saved.whole);
-        let from = if whole { 0 } else { self.saved.end };
-        let mut blocks = Vec::new();
-        let mut dead: Vec<u32> = if whole { Vec::new() } else { std::mem::take(&mut self.saved.deaths) };
-        for segment in &self.segments[self.segments.partition_point(|s| s.end() <= from)..] {
-            let skip = from.saturating_sub(segment.first) as usize;
-            blocks.push(segment.rows.slice(skip, segment.rows.num_rows() - skip));
-            if segment.died.get().is_some() {
-                let died = (skip..segment.rows.num_rows()).filter(|&r| segment.died_at(r) != ALIVE);
-                dead.extend(died.map(|r| segment.first + r as u32));
-            }
-        }
-        if blocks.len() > 1 {
-            blocks = coalesce(&self.shared.schema, blocks);
-        }
-        if !dead.is_empty() {
-            let dead: UInt32Array = dead.into_iter().map(|position| self.saved.on_disk(position)).collect();
-            let column: ArrayRef = Arc::new(dead);
-            blocks.push(RecordBatch::try_from_iter([(DEATHS, column)]).expect("one column"));
-        }
-        self.saved.end = self.end;
-        durable::Saved { whole, blocks }
-    }
-
-    /// Nothing of epochs before this one will be there.
-    pub fn begin_at(&mut self, epoch: Epoch) {
-        let mut state = self.shared.state.lock().expect("no panic while held");
-        assert!(self.end == 0 && state.closed <= epoch, "nothing has happened in it");
-        state.births = VecDeque::from([(epoch, 0)]);
-        state.horizon = epoch;
-        state.closed = epoch;
-    }
-
-    /// Fills an empty arrangement, as of `epoch`, with the live rows of what the workers of before saved:
-    /// its own part if there are as many workers now, else the rows whose key (columns `key`) is its own.
-    pub fn restore(
-        &mut self,
-        parts: &[Vec<RecordBatch>],
-        encoder: &KeyEncoder,
-        key: &[usize],
-        share: &durable::Share,
-        epoch: Epoch,
-    ) {
-        self.restore_rows(parts, encoder, key, share, epoch);
-        self.index_rows();
-    }
-
-    /// The same, but for the index that retractions need: that is made by [`Self::index_rows`].
-    pub fn restore_rows(
-        &mut self,
-        parts: &[Vec<RecordBatch>],
-        encoder: &KeyEncoder,
-        key: &[usize],
-        share: &durable::Share,
-        epoch: Epoch,
-    ) {
-        let index = self.rows_by_hash.take();
-        let dealt_anew = parts.len() != share.workers;
-        let parts = if dealt_anew { parts } else { &parts[share.worker..=share.worker] };
-        let keep = |rows: &RecordBatch| -> BooleanArray {
-            let columns: Vec<ArrayRef> = key.iter().map(|&k| rows.column(k).clone()).collect();
-            encoder.encode_rows(&columns, rows.num_rows()).hashes.iter().map(|&h| Some(share.owns(h))).collect()
-        };
-        let mut left_out = Vec::new();
-        for part in parts {
-            let mut dead: Vec<u32> = Vec::new();
-            for block in part.iter().filter(|b| is_deaths(b)) {
-                dead.extend(block.column(0).as_primitive::<UInt32Type>().values().iter());
-            }
-            dead.sort_unstable();
-            left_out.extend(dead.iter().zip(0..).map(|(&position, before)| position - before));
-            let mut first = 0u32;
-            for block in part.iter().filter(|b| !is_deaths(b)) {
-                let end = first + block.num_rows() as u32;
-                let gone = &dead[dead.partition_point(|&p| p < first)..dead.partition_point(|&p| p < end)];
-                let mut rows = if gone.is_empty() {
-                    block.clone()
-                } else {
-                    let mask: BooleanArray = (first..end).map(|p| Some(gone.binary_search(&p).is_err())).collect();
-                    filter_record_batch(block, &mask).expect("mask is as long as the rows")
-                };
-                if dealt_anew {
-                    rows = filter_record_batch(&rows, &keep(&rows)).expect("mask is as long as the rows");
-                }
-                let columns = rows.columns().to_vec();
-                let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-                let rows = RecordBatch::try_new_with_options(self.shared.schema.clone(), columns, &options)
-                    .expect("a part of this plan node has its columns");
-                self.append(&rows);
-                first = end;
-            }
-        }
-        self.publish(epoch);
-        self.rows_by_hash = index;
-        // What is on disk goes on, unless these are other rows, or most of it is dead.
-        self.saved = match dealt_anew || left_out.len() > self.end as usize {
-            true => SavedUpTo { whole: true, ..SavedUpTo::default() },
-            false => SavedUpTo { end: self.end, deaths: Vec::new(), whole: false, left_out },
-        };
-    }
-
-    /// After [`Self::restore_rows`], before any other change.
-    pub fn index_rows(&mut self) {
-        let Some(index) = &mut self.rows_by_hash else { return };
-        *index = RowIndex::with_capacity(self.end as usize);
-        for segment in &self.segments {
-            index.append(&row_hashes(&segment.rows));
-        }
+impl Picker {
+    /// The rows at `positions`, in that order.
+    pub fn rows_at(&self, positions: &[u32]) -> RecordBatch {
+        let places = positions.iter().map(|&p| place(&self.segments, &self.directory, p));
+        gathered(&self.schema, &self.batches, places)
     }
 }
 
-/// The name of the column, and so the mark of the block, that holds positions of dead rows.
-const DEATHS: &str = "__died_position";
-
-fn is_deaths(block: &RecordBatch) -> bool {
-    block.num_columns() == 1 && block.schema().field(0).name() == DEATHS
-}
-
-/// Small batches joined until they are worth a block.
-fn coalesce(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
-    let mut out = Vec::new();
-    let mut group: Vec<RecordBatch> = Vec::new();
-    let mut rows = 0;
-    for batch in batches {
-        rows += batch.num_rows();
-        group.push(batch);
-        if rows >= SEGMENT_ROWS_MIN {
-            out.push(concat_batches(schema, &group).expect("one schema"));
-            group.clear();
-            rows = 0;
+#[inline]
+fn place(segments: &[Arc<Segment>], directory: &[u32], position: u32) -> Place {
+    let mut index = directory[(position >> DIRECTORY_SHIFT) as usize] as usize;
+    if segments[index].end() <= position {
+        index += 1;
+        if segments[index].end() <= position {
+            index += segments[index..].partition_point(|s| s.end() <= position);
         }
     }
-    if !group.is_empty() {
-        out.push(concat_batches(schema, &group).expect("one schema"));
-    }
-    out
+    (index as u32, position - segments[index].first)
+}
+
+fn gathered(schema: &SchemaRef, batches: &[Arc<RecordBatch>], places: impl Iterator<Item = Place>) -> RecordBatch {
+    let places: Vec<Place> = places.collect();
+    let fields = schema.fields().iter().enumerate();
+    let columns = fields.map(|(c, field)| gather(batches, c, field.data_type(), &places)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("gathered by the schema")
 }
 
 /// Row numbers of the insertions and of the retractions, each as often as its weight says.
@@ -950,7 +825,9 @@ fn equal_rows(left: &RecordBatch, right: &RecordBatch) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delta::keys::KeyEncoder;
     use crate::delta::text::{parse, schema};
+    use crate::state::durable;
 
     #[test]
     fn a_row_can_die_in_epoch_0() {
@@ -968,48 +845,5 @@ mod tests {
         let mut again = Arrangement::new(schema.clone(), true);
         again.restore(&[saved], &encoder, &[], &durable::Share::ALL, 0);
         assert_eq!(again.live_rows(), 1);
-    }
-
-    /// What is saved after a start goes on from what was on disk before it, though rows that were dead are not here.
-    #[test]
-    fn saving_goes_on_after_dead_rows_were_left_out() {
-        let schema = schema("k: Int64");
-        let encoder = KeyEncoder::new(&[]).unwrap();
-        let mut disk: Vec<RecordBatch> = Vec::new();
-        let mut live: Vec<i64> = Vec::new();
-        let (mut next, mut wholes) = (0, 0);
-        for round in 0..12 {
-            let mut rows = Arrangement::new(schema.clone(), true);
-            rows.restore(&[disk.clone()], &encoder, &[], &durable::Share::ALL, 1);
-            let found: Vec<i64> = rows
-                .reader()
-                .pin(1)
-                .unwrap()
-                .picture()
-                .batches()
-                .flat_map(|b| b.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec())
-                .collect();
-            assert_eq!(found, live, "round {round}");
-            for step in 0..3 {
-                // Some come, of which one goes at once; some old ones go.
-                let mut text: Vec<String> = (next..next + 40).map(|k| format!("+1 | {k}")).collect();
-                live.extend(next..next + 40);
-                next += 40;
-                let goes: Vec<i64> = live.iter().copied().filter(|k| (k + round + step) % 7 == 0).collect();
-                live.retain(|k| !goes.contains(k));
-                text.extend(goes.iter().map(|k| format!("-1 | {k}")));
-                assert_eq!(rows.apply(&parse(&schema, &text.join("\n")), 2 + step as u64), 0);
-                rows.publish(2 + step as u64);
-                let saved = rows.save();
-                // Only when there was nothing, or when most of it was dead.
-                assert!(!saved.whole || step == 0 && round != 1, "round {round}, step {step}");
-                wholes += usize::from(saved.whole);
-                if saved.whole {
-                    disk.clear();
-                }
-                disk.extend(saved.blocks);
-            }
-        }
-        assert!((2..8).contains(&wholes), "{wholes}");
     }
 }

@@ -6,6 +6,8 @@
 //!   form & 0x7f   1  packed: the bare values, for few rows (packed.rs)
 //!                 2  Arrow IPC stream without its schema message, buffers compressed with LZ4
 //!   form & 0x80   with weights: zigzag varints before the packed values, or a last Int64 column
+//!   form & 0x40   rows have been taken out (compact.rs): before the payload stand a varint, how many runs of rows are
+//!                 left, and for each two more, the rows gone before it (none before the first) and its length
 //!   offset        how many rows of the relation were logged before these (0 in blocks)
 //! ```
 //!
@@ -35,16 +37,37 @@ pub(super) const PACKED_ROWS_MAX: usize = 128;
 const PACKED: u8 = 1;
 const IPC: u8 = 2;
 const WEIGHTED: u8 = 0x80;
+const SPARSE: u8 = 0x40;
+
+/// Rows that follow one another in the log: the offset of the first one, and how many.
+pub(super) type Run = (u64, u64);
 
 /// `delta` as a value to be sealed. It must fit one chunk (see [`split`]) and have the stored schema's types.
 pub(super) fn encode(stored: &StoredSchema, delta: &Delta, offset: u64) -> Result<Frame> {
+    encode_runs(stored, delta, &[(offset, delta.len() as u64)])
+}
+
+/// The same for rows that do not all follow one another. `runs` rise, and have as many rows as there are.
+pub(super) fn encode_runs(stored: &StoredSchema, delta: &Delta, runs: &[Run]) -> Result<Frame> {
+    assert_eq!(runs.iter().map(|run| run.1).sum::<u64>(), delta.len() as u64, "each row is in one run");
     let packed = stored.packable && delta.len() <= PACKED_ROWS_MAX;
+    let sparse = runs.len() > 1;
     let mut frame = Frame::new();
     let out = frame.body();
-    out.push(if packed { PACKED } else { IPC } | if delta.weights.is_some() { WEIGHTED } else { 0 });
+    let weighted = if delta.weights.is_some() { WEIGHTED } else { 0 };
+    out.push(if packed { PACKED } else { IPC } | weighted | if sparse { SPARSE } else { 0 });
     put_varint(out, u64::from(stored.id));
-    put_varint(out, offset);
+    put_varint(out, runs[0].0);
     put_varint(out, delta.len() as u64);
+    if sparse {
+        put_varint(out, runs.len() as u64);
+        let mut end = runs[0].0;
+        for &(first, rows) in runs {
+            put_varint(out, first - end);
+            put_varint(out, rows);
+            end = first + rows;
+        }
+    }
     if packed {
         if let Some(weights) = &delta.weights {
             weights.values().iter().for_each(|w| put_zigzag(out, *w));
@@ -95,6 +118,8 @@ pub(super) struct ChunkHead<'a> {
     pub schema_id: u32,
     pub offset: u64,
     pub rows: usize,
+    /// What is left of it, when rows have been taken out of its middle.
+    sparse: Vec<Run>,
     payload: &'a [u8],
 }
 
@@ -105,7 +130,31 @@ impl<'a> ChunkHead<'a> {
         let schema_id = reader.varint()? as u32;
         let offset = reader.varint()?;
         let rows = reader.length()?;
-        Ok(ChunkHead { form, schema_id, offset, rows, payload: reader.rest() })
+        let mut sparse = Vec::new();
+        if form & SPARSE != 0 {
+            let (mut end, mut left) = (offset, rows as u64);
+            for _ in 0..reader.varint()? {
+                let first = end.checked_add(reader.varint()?);
+                let length = reader.varint()?;
+                let (Some(first), Some(after)) = (first, left.checked_sub(length)) else { break };
+                sparse.push((first, length));
+                (end, left) = (first.saturating_add(length), after);
+            }
+            if left != 0 || sparse.is_empty() {
+                return Err(Error::corrupt("a stored chunk has not the rows it should"));
+            }
+        }
+        Ok(ChunkHead { form, schema_id, offset, rows, sparse, payload: reader.rest() })
+    }
+
+    /// Where its rows stand.
+    pub fn runs(&self) -> Vec<Run> {
+        if self.sparse.is_empty() { vec![(self.offset, self.rows as u64)] } else { self.sparse.clone() }
+    }
+
+    /// The offset after its last row.
+    pub fn end(&self) -> u64 {
+        self.sparse.last().map_or(self.offset + self.rows as u64, |(first, rows)| first + rows)
     }
 }
 
@@ -145,7 +194,7 @@ impl Collector {
     }
     /// Whether a chunk can be added; otherwise it is read on its own.
     pub fn takes(chunk: &ChunkHead) -> bool {
-        chunk.form & !WEIGHTED == PACKED
+        chunk.form & !(WEIGHTED | SPARSE) == PACKED
     }
 
     pub fn add(&mut self, chunk: &ChunkHead) -> Result<()> {
@@ -189,7 +238,7 @@ impl Collector {
 
     /// An IPC chunk.
     pub fn read(&self, chunk: &ChunkHead) -> Result<Delta> {
-        if chunk.form & !WEIGHTED != IPC {
+        if chunk.form & !(WEIGHTED | SPARSE) != IPC {
             return Err(Error::corrupt(format!("a stored chunk has the unknown form {}", chunk.form)));
         }
         let weighted = chunk.form & WEIGHTED != 0;

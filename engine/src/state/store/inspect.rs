@@ -144,16 +144,17 @@ impl Store {
             let chunk = frame::open(key, value, || name_chunk(key)).and_then(|body| {
                 let head = ChunkHead::read(body)?;
                 Collector::new(&self.inner.schemas, head.schema_id, None)?.decode(&head)?;
-                Ok((head.offset, head.rows as u64))
+                Ok((head.offset, head.rows as u64, head.end()))
             });
-            if let Some((offset, rows)) = report.note(chunk.map_err(super::log::at_chunk(key))) {
+            if let Some((offset, rows, end)) = report.note(chunk.map_err(super::log::at_chunk(key))) {
                 report.rows += rows;
                 let count = found.entry((epoch, relation)).or_default();
                 *count = (count.0 + 1, count.1 + rows);
-                if last.is_some_and(|(r, end)| r == relation && end != offset) {
+                let compacted = report.note(self.gone(relation)).unwrap_or_default().compacted;
+                if last.is_some_and(|(r, end)| r == relation && end != offset) && epoch > compacted {
                     report.problem(format!("{}: rows before it are missing", name_chunk(key)));
                 }
-                last = Some((relation, offset + rows));
+                last = Some((relation, end));
             }
             Ok(ControlFlow::Continue(()))
         });
@@ -161,8 +162,8 @@ impl Store {
         let mut missing: Vec<_> = promised.iter().filter(|(key, count)| found.get(key) != Some(count)).collect();
         missing.sort();
         for ((epoch, relation), (chunks, rows)) in missing {
-            let trimmed = report.note(self.trimmed_through(*relation)).unwrap_or(0);
-            if *epoch > trimmed && catalog.has_log(*relation) {
+            let gone = report.note(self.gone(*relation)).unwrap_or_default();
+            if *epoch > gone.trimmed.max(gone.compacted) && catalog.has_log(*relation) {
                 let (has, of) = found.get(&(*epoch, *relation)).copied().unwrap_or_default();
                 report.problem(format!(
                     "epoch {epoch} of relation {relation}: {has} chunks with {of} rows instead of {chunks} with {rows}"
@@ -244,9 +245,12 @@ impl Store {
             let (id, kind) = (r.id, r.kind.word());
             writeln!(out, "  {id} {kind} {}.{}", r.schema_name, r.name)?;
             writeln!(out, "    {}", r.sql.replace('\n', "\n    "))?;
-            let trimmed = self.trimmed_through(id)?;
-            if trimmed > 0 {
-                writeln!(out, "    trimmed through epoch {trimmed}")?;
+            let gone = self.gone(id)?;
+            if gone.trimmed > 0 {
+                writeln!(out, "    trimmed through epoch {}", gone.trimmed)?;
+            }
+            if gone.compacted > 0 {
+                writeln!(out, "    compacted through epoch {}", gone.compacted)?;
             }
         }
         for (key, value) in self.load_meta()? {

@@ -57,13 +57,28 @@ pub(super) struct LogState {
     tail: RwLock<Tail>,
     /// Held while an entry is written: there is one writer at a time.
     writer: Mutex<Writer>,
-    /// Through which epoch each relation's log has been trimmed, of those asked for so far. Raised before the rows
-    /// go, so that a reader who has read and then looks here knows whether it read all.
-    trimmed: RwLock<HashMap<RelationId, Epoch>>,
-    /// Held while ranges are deleted.
-    trimming: Mutex<()>,
+    /// What is gone of each relation's log, of those asked for so far. Raised before the rows go, so that a reader who
+    /// has read and then looks here knows whether it read all.
+    gone: RwLock<HashMap<RelationId, Gone>>,
+    /// Held while rows are deleted.
+    pub trimming: Mutex<()>,
     /// Who keeps streams from being trimmed.
     pub readers: Readers,
+}
+
+/// What is no longer there of a relation's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// All rows through this epoch.
+    pub trimmed: Epoch,
+    /// Rows through this epoch that have been superseded: those that have been taken out already.
+    pub compacted: Epoch,
+    /// How often it has been begun to take rows out.
+    pub compactions: u64,
+    /// Through this epoch all that were superseded by then have been taken out …
+    pub cleaned: Epoch,
+    /// … which left so many.
+    pub kept_rows: u64,
 }
 
 struct Tail {
@@ -85,7 +100,7 @@ impl LogState {
         Ok(LogState {
             tail: RwLock::new(Tail { last_epoch, ends: HashMap::new() }),
             writer: Mutex::default(),
-            trimmed: RwLock::default(),
+            gone: RwLock::default(),
             trimming: Mutex::default(),
             readers: Readers::default(),
         })
@@ -242,53 +257,66 @@ impl Inner {
             None => 0,
             Some((key, value)) => {
                 let head = ChunkHead::read(frame::open(&key, &value, || name_chunk(&key))?)?;
-                head.offset + head.rows as u64
+                head.end()
             }
         };
-        let trimmed = self.trim_note(relation)?.0;
+        let trimmed = self.read_gone(relation)?.0;
         // An append may have published a later end meanwhile: keep that.
         let mut tail = self.log.tail.write().expect("no panic under this lock");
         Ok(*tail.ends.entry(relation).or_insert(logged.max(trimmed)))
     }
 
-    /// What is noted when a relation's log is trimmed: its end, and the epoch through which it went.
-    fn trim_note(&self, relation: RelationId) -> Result<(u64, Epoch)> {
+    /// What is noted when rows of a relation's log go: its end, and what is gone.
+    fn read_gone(&self, relation: RelationId) -> Result<(u64, Gone)> {
         let key = meta_key(LOG_END, &relation.to_be_bytes());
-        let Some(value) = self.db.get(Family::Meta, &key)? else { return Ok((0, 0)) };
+        let Some(value) = self.db.get(Family::Meta, &key)? else { return Ok((0, Gone::default())) };
         let mut note = Reader::new(frame::open(&key, &value, || format!("the end of relation {relation}'s log"))?);
         let end = note.varint()?;
-        // Notes of before streams were trimmed are of tables, and say no more.
-        Ok((end, if note.is_empty() { 0 } else { note.varint()? }))
+        // Earlier versions noted less: of tables nothing more, of streams how far they were trimmed.
+        let mut next = || if note.is_empty() { Ok(0) } else { note.varint() };
+        let gone =
+            Gone { trimmed: next()?, compacted: next()?, compactions: next()?, cleaned: next()?, kept_rows: next()? };
+        Ok((end, gone))
+    }
+
+    pub(super) fn gone(&self, relation: RelationId) -> Result<Gone> {
+        if let Some(gone) = self.log.gone.read().expect("no panic under this lock").get(&relation) {
+            return Ok(*gone);
+        }
+        let noted = self.read_gone(relation)?.1;
+        Ok(*self.log.gone.write().expect("no panic under this lock").entry(relation).or_insert(noted))
+    }
+
+    /// Under the lock `trimming`. The batch must be synced before the rows go, so that the note outlives them.
+    pub(super) fn note_gone(&self, batch: &mut Batch<'_>, relation: RelationId, gone: Gone) -> Result<()> {
+        let key = meta_key(LOG_END, &relation.to_be_bytes());
+        let mut note = Frame::new();
+        let fields = [gone.trimmed, gone.compacted, gone.compactions, gone.cleaned, gone.kept_rows];
+        put_varint(note.body(), self.log_end(relation)?);
+        fields.into_iter().for_each(|field| put_varint(note.body(), field));
+        batch.put(Family::Meta, &key, &note.seal(&key));
+        self.log.gone.write().expect("no panic under this lock").insert(relation, gone);
+        Ok(())
     }
 
     pub(super) fn trimmed_through(&self, relation: RelationId) -> Result<Epoch> {
-        if let Some(epoch) = self.log.trimmed.read().expect("no panic under this lock").get(&relation) {
-            return Ok(*epoch);
-        }
-        let noted = self.trim_note(relation)?.1;
-        Ok(*self.log.trimmed.write().expect("no panic under this lock").entry(relation).or_insert(noted))
+        Ok(self.gone(relation)?.trimmed)
     }
 
-    /// The batch is synced before table files go, so that the note of the log's end outlives its rows.
     fn trim(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
         let _trimming = self.log.trimming.lock().expect("no panic under this lock");
         let mut batch = self.db.batch();
         let mut ranges = Vec::new();
         let readers = self.log.readers.hold();
         for &(relation, through) in relations {
-            let (after, through) = (self.trimmed_through(relation)?, through.min(readers.unread_through(relation)));
-            if through <= after {
+            let (gone, through) = (self.gone(relation)?, through.min(readers.unread_through(relation)));
+            if through <= gone.trimmed {
                 continue;
             }
-            let key = meta_key(LOG_END, &relation.to_be_bytes());
-            let mut end = Frame::new();
-            put_varint(end.body(), self.log_end(relation)?);
-            put_varint(end.body(), through);
-            batch.put(Family::Meta, &key, &end.seal(&key));
-            let (lower, upper) = log_range(relation, after, through);
+            let (lower, upper) = log_range(relation, gone.trimmed, through);
+            self.note_gone(&mut batch, relation, Gone { trimmed: through, ..gone })?;
             batch.delete_range(Family::Log, &lower, &upper);
             ranges.push((lower, upper));
-            self.log.trimmed.write().expect("no panic under this lock").insert(relation, through);
         }
         drop(readers);
         if ranges.is_empty() {
@@ -300,6 +328,7 @@ impl Inner {
     }
 
     fn drop_relation_log(&self, relation: RelationId) -> Result<()> {
+        let _trimming = self.log.trimming.lock().expect("no panic under this lock");
         let (lower, upper) = log_range(relation, 0, Epoch::MAX);
         let mut batch = self.db.batch();
         batch.delete_range(Family::Log, &lower, &upper);
@@ -308,7 +337,7 @@ impl Inner {
         self.db.write(Write::Delete, batch, false)?;
         self.db.drop_files(Family::Log, &lower, &upper);
         self.log.tail.write().expect("no panic under this lock").ends.remove(&relation);
-        self.log.trimmed.write().expect("no panic under this lock").remove(&relation);
+        self.log.gone.write().expect("no panic under this lock").remove(&relation);
         Ok(())
     }
 

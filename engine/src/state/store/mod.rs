@@ -14,6 +14,7 @@
 mod catalog;
 mod checkpoint;
 mod chunk;
+mod compact;
 mod directory;
 pub mod disk;
 mod faults;
@@ -37,10 +38,11 @@ use std::sync::Arc;
 
 pub use catalog::CatalogChange;
 pub use checkpoint::{BlockId, Manifest, Part, RELATION_ROWS};
+pub use compact::Cursor;
 pub use faults::Faults;
 pub use faults::Write;
 pub use inspect::{Report, restore};
-pub use log::LogEntry;
+pub use log::{Gone, LogEntry};
 pub use readers::LogPin;
 pub use scan::Place;
 

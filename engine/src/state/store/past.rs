@@ -18,7 +18,7 @@ use super::frame;
 use super::keys::{HEADERS, log_key, log_range, parse_log_key};
 use super::log::{name_chunk, read_record};
 use super::rocks::Family;
-use crate::catalog::RelationId;
+use crate::catalog::{RelationId, StreamStart};
 use crate::error::Result;
 use crate::time::{Epoch, EpochHeader};
 
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Epoch and offset of the first row of `relation` in epoch `from` or later.
-    fn row_from(&self, relation: RelationId, from: Epoch) -> Result<Option<(Epoch, u64)>> {
+    pub(super) fn row_from(&self, relation: RelationId, from: Epoch) -> Result<Option<(Epoch, u64)>> {
         let (lower, upper) = log_range(relation, from.saturating_sub(1), Epoch::MAX);
         let mut found = None;
         self.inner.db.scan(Family::Log, &lower, &upper, |key, value| {
@@ -94,10 +94,28 @@ impl Store {
 
     /// Offset of the oldest row that is kept; the next one's when there is none.
     pub fn stream_first(&self, relation: RelationId) -> Result<u64> {
-        match self.row_from(relation, 0)? {
+        self.offset_after(relation, 0)
+    }
+
+    /// The same of the epochs after `after`.
+    pub fn offset_after(&self, relation: RelationId, after: Epoch) -> Result<u64> {
+        match self.row_from(relation, after.saturating_add(1))? {
             Some((_, offset)) => Ok(offset),
             None => self.stream_end(relation),
         }
+    }
+
+    /// The offset of the first row that is taken in from `start` on, or a lower one.
+    pub fn first_offset(&self, relation: RelationId, start: StreamStart) -> Result<u64> {
+        match start.skip {
+            0 => Ok(start.offset),
+            skip => Ok(self.offset_after(relation, start.after)? + skip),
+        }
+    }
+
+    /// Whether a relation has rows of an epoch.
+    pub fn has_rows_of(&self, relation: RelationId, epoch: Epoch) -> Result<bool> {
+        Ok(self.row_from(relation, epoch)?.is_some_and(|(found, _)| found == epoch))
     }
 
     /// Where the row of an offset stands: `(after, skip)` says that it is the one after `skip` rows of the epochs

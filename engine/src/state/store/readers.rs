@@ -19,6 +19,7 @@ const KEPT_MAX: Duration = Duration::from_secs(600);
 struct Reader {
     relation: RelationId,
     after: Epoch,
+    through: Epoch,
     since: Instant,
 }
 
@@ -40,6 +41,11 @@ impl Held<'_> {
     pub fn unread_through(&self, relation: RelationId) -> Epoch {
         let of_it = self.0.values().filter(|reader| reader.relation == relation && reader.since.elapsed() < KEPT_MAX);
         of_it.map(|reader| reader.after).min().unwrap_or(Epoch::MAX)
+    }
+    /// The oldest epoch as of which somebody reads a relation.
+    pub fn read_through(&self, relation: RelationId) -> Option<Epoch> {
+        let of_it = self.0.values().filter(|reader| reader.relation == relation && reader.since.elapsed() < KEPT_MAX);
+        of_it.map(|reader| reader.through).min()
     }
 }
 
@@ -65,14 +71,19 @@ impl fmt::Debug for LogPin {
 }
 
 impl Store {
-    /// Keeps what there is of a stream: its rows after the epoch that is returned.
-    pub fn pin_log(&self, relation: RelationId) -> Result<(Epoch, LogPin)> {
+    /// Keeps what there is of a stream as of epoch `through`: its rows after the epoch that is returned. `None`: rows that
+    /// were there then have been taken out since.
+    pub fn pin_log(&self, relation: RelationId, through: Epoch) -> Result<Option<(Epoch, LogPin)>> {
         // Under the lock that trimming holds while it decides.
         let mut held = self.inner.log.readers.hold();
-        let after = self.inner.trimmed_through(relation)?;
+        let gone = self.inner.gone(relation)?;
+        if gone.compacted > through {
+            return Ok(None);
+        }
+        let after = gone.trimmed;
         let number = held.0.last_key_value().map_or(1, |(number, _)| number + 1);
-        held.0.insert(number, Reader { relation, after, since: Instant::now() });
+        held.0.insert(number, Reader { relation, after, through, since: Instant::now() });
         drop(held);
-        Ok((after, LogPin(Arc::new(Place { inner: self.inner.clone(), number }))))
+        Ok(Some((after, LogPin(Arc::new(Place { inner: self.inner.clone(), number })))))
     }
 }

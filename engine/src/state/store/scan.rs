@@ -3,7 +3,8 @@
 //! One-row epochs come out gathered into batches of some thousand rows, large chunks one by one, so memory
 //! is bounded by a chunk and cost per row does not depend on how small the commits were. A scan holds no
 //! lock and no snapshot between batches; it notices, by the chunks' offsets, when rows that it was to
-//! return have been trimmed under it.
+//! return have been trimmed under it. Of rows that are superseded ([`super::compact`]) those are returned that are
+//! still there when it comes to them.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -27,8 +28,8 @@ const GATHER_ROWS: usize = 8_192;
 const GATHER_BYTES: usize = 4 << 20;
 
 impl Store {
-    /// The rows of a stream that the epochs after `after` through `through` appended: all of them, or an error
-    /// (55000) when some have been trimmed. `projection` picks columns by index. Batches have the schema under
+    /// The rows of a stream that the epochs after `after` through `through` appended: all of them, but for those that
+    /// have been taken out as superseded, or an error (55000) when some have been trimmed. `projection` picks columns by index. Batches have the schema under
     /// which they were written.
     pub fn stream_rows(
         &self,
@@ -42,6 +43,7 @@ impl Store {
             relation,
             after,
             seen: after,
+            follows: false,
             failed: false,
         }
     }
@@ -56,11 +58,18 @@ impl Store {
             through,
             projection,
             next_offset: None,
+            last_epoch: after,
             ready: VecDeque::new(),
             places: VecDeque::new(),
             batches: 0,
         }
     }
+}
+
+/// Is it known why rows are missing between `seen`, the epoch of the row before, and those of `epoch`?
+fn are_superseded(inner: &Inner, relation: RelationId, seen: Epoch, epoch: Epoch) -> Result<bool> {
+    let gone = inner.gone(relation)?;
+    Ok(epoch <= gone.compacted && gone.trimmed <= seen)
 }
 
 /// See [`Store::stream_rows`].
@@ -70,6 +79,7 @@ pub struct StreamRows {
     after: Epoch,
     /// The epoch of the last row given.
     seen: Epoch,
+    follows: bool,
     failed: bool,
 }
 
@@ -98,21 +108,26 @@ impl Iterator for StreamRows {
 }
 
 impl StreamRows {
-    /// Without the first `skip` rows.
-    pub fn skipping_rows(self, mut skip: u64) -> impl Iterator<Item = Result<RecordBatch>> + Send {
-        self.filter_map(move |batch| match batch {
-            Ok(batch) if skip > 0 => {
-                let gone = skip.min(batch.num_rows() as u64);
-                skip -= gone;
-                let rest = batch.num_rows() - gone as usize;
-                (rest > 0).then(|| Ok(batch.slice(gone as usize, rest)))
+    /// For a reader who takes what comes later next: what that supersedes may be missing already.
+    pub fn following(self) -> StreamRows {
+        StreamRows { follows: true, ..self }
+    }
+
+    /// Those of offset `first` and later.
+    pub fn from_offset(self, first: u64) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+        self.with_places().filter_map(move |batch| match batch {
+            Ok((batch, places)) => {
+                let before = |place: &Place| first.saturating_sub(place.offset).min(place.rows as u64) as usize;
+                let gone = if first == 0 { 0 } else { places.iter().map(before).sum() };
+                let rest = batch.num_rows() - gone;
+                (rest > 0).then(|| Ok(batch.slice(gone, rest)))
             }
-            other => Some(other),
+            Err(error) => Some(Err(error)),
         })
     }
 
     /// With each batch where its rows stand in the log.
-    pub fn with_places(self) -> impl Iterator<Item = Result<(RecordBatch, Vec<Place>)>> {
+    pub fn with_places(self) -> impl Iterator<Item = Result<(RecordBatch, Vec<Place>)>> + Send {
         let mut rows = self;
         std::iter::from_fn(move || {
             let batch = rows.next()?;
@@ -120,18 +135,20 @@ impl StreamRows {
         })
     }
 
-    /// Nothing after `seen` that was to be read has been trimmed.
+    /// Nothing after `seen` that was to be read has been trimmed, or superseded by what is not read.
     fn whole(&self, seen: Epoch) -> Result<()> {
-        let trimmed = self.deltas.inner.trimmed_through(self.relation)?;
-        if trimmed.min(self.deltas.through) <= seen {
-            return Ok(());
-        }
-        let what = format!("rows of relation {} through epoch {trimmed} have been trimmed", self.relation);
-        Err(Error::not_in_state(what))
+        let gone = self.deltas.inner.gone(self.relation)?;
+        let through = self.deltas.through;
+        let (epoch, what) = match gone.trimmed.min(through) <= seen {
+            true if self.follows || gone.compacted <= through => return Ok(()),
+            true => (gone.compacted, "superseded, and taken out"),
+            false => (gone.trimmed, "trimmed"),
+        };
+        Err(Error::not_in_state(format!("rows of relation {} through epoch {epoch} have been {what}", self.relation)))
     }
 }
 
-/// A run of rows that one chunk holds.
+/// Rows of one chunk that follow one another in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub epoch: Epoch,
@@ -149,6 +166,8 @@ pub struct Deltas {
     projection: Option<Vec<usize>>,
     /// Offset that the next chunk must have; unknown before the first.
     next_offset: Option<u64>,
+    /// Epoch of the chunk before.
+    last_epoch: Epoch,
     ready: VecDeque<Delta>,
     /// Where the rows of each batch stand; of the batch given last too, until the next one is given.
     places: VecDeque<Vec<Place>>,
@@ -182,15 +201,17 @@ impl Deltas {
 
     /// Reads on until a batch is full; `ready` then holds it, and a large chunk that ended it.
     fn read(&mut self) -> Result<()> {
-        let Deltas { inner, lower, upper, projection, next_offset, ready, places, .. } = self;
+        let Deltas { inner, lower, upper, projection, next_offset, last_epoch, ready, places, .. } = self;
         let mut gathered: Vec<Place> = Vec::new();
         let (from, to) = (*lower, *upper);
         let mut collector: Option<Collector> = None;
         *lower = to;
         inner.db.scan(Family::Log, &from, &to, |key, value| {
             let chunk = ChunkHead::read(frame::open(key, value, || name_chunk(key))?)?;
-            if next_offset.is_some_and(|expected| expected != chunk.offset) {
-                let (relation, epoch, _) = parse_log_key(key);
+            let (relation, epoch, part) = parse_log_key(key);
+            if next_offset.is_some_and(|expected| expected != chunk.offset)
+                && !are_superseded(inner, relation, *last_epoch, epoch)?
+            {
                 let gap = format!("rows of relation {relation} before epoch {epoch} were trimmed while they were read");
                 return Err(Error::not_in_state(gap));
             }
@@ -203,26 +224,26 @@ impl Deltas {
                 }
             }
             let gathering = collector.as_mut().expect("made above");
-            *next_offset = Some(chunk.offset + chunk.rows as u64);
+            *next_offset = Some(chunk.end());
+            *last_epoch = epoch;
             let mut full = !ready.is_empty();
-            let place = Place { epoch: parse_log_key(key).1, offset: chunk.offset, rows: chunk.rows };
+            let places_of = chunk.runs().into_iter().map(|(offset, rows)| Place { epoch, offset, rows: rows as usize });
             if Collector::takes(&chunk) {
                 gathering.add(&chunk).map_err(at_chunk(key))?;
-                gathered.push(place);
+                gathered.extend(places_of);
                 full |= gathering.len() >= GATHER_ROWS || gathering.bytes() >= GATHER_BYTES;
             } else {
                 if !gathering.is_empty() {
                     ready.push_back(gathering.take()?);
                     places.push_back(std::mem::take(&mut gathered));
                 }
-                places.push_back(vec![place]);
+                places.push_back(places_of.collect());
                 ready.push_back(gathering.read(&chunk).map_err(at_chunk(key))?);
                 full = true;
             }
             if !full {
                 return Ok(ControlFlow::Continue(()));
             }
-            let (relation, epoch, part) = parse_log_key(key);
             *lower = log_key(relation, epoch, part + 1);
             Ok(ControlFlow::Break(()))
         })?;

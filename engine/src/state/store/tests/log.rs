@@ -144,7 +144,7 @@ fn what_a_reader_has_pinned_stays() {
     let store = open(dir.path());
     (1..=4).for_each(|e| store.append(&insert(e, e as i64 * 10..e as i64 * 10 + 10)).unwrap());
     store.trim(STREAM, 1).unwrap();
-    let (after, pin) = store.pin_log(STREAM).unwrap();
+    let (after, pin) = store.pin_log(STREAM, 4).unwrap().unwrap();
     assert_eq!(after, 1);
     store.trim(STREAM, 3).unwrap();
     assert_eq!(store.trimmed_through(STREAM).unwrap(), 1);

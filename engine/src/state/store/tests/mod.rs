@@ -1,6 +1,7 @@
 //! Tests of the store. What needs a process to die runs this test binary again as a child.
 
 mod checkpoint;
+mod compact;
 mod crash;
 mod damage;
 mod directory;

@@ -31,8 +31,8 @@ fn an_offset_finds_its_place() {
     let place = |offset| store.place_of_offset(STREAM, offset).unwrap();
     assert_eq!((place(0), place(9), place(10), place(95)), ((1, 0), (1, 9), (3, 0), (19, 5)));
     let read = |offset| {
-        let (after, skip) = place(offset);
-        join(store.stream_rows(STREAM, after, 99, None).skipping_rows(skip).map(Result::unwrap))
+        let (after, _) = place(offset);
+        join(store.stream_rows(STREAM, after, 99, None).from_offset(offset).map(Result::unwrap))
     };
     for offset in [0, 3, 10, 42, 99] {
         assert_eq!(read(offset), rows(offset as i64..100));
