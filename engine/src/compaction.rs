@@ -13,7 +13,7 @@
 //! one is taken out. Both go in steps, a while after each checkpoint, while everything else goes on; a view that is
 //! made of the stream ends the run, so that it sees one state of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType;
@@ -112,6 +112,11 @@ impl Compactions {
             self.0.insert(stream.id, run);
         }
         Ok(step)
+    }
+
+    /// Forgets streams that are no longer there.
+    pub fn keep_only(&mut self, streams: &BTreeSet<RelationId>) {
+        self.0.retain(|stream, _| streams.contains(stream));
     }
 
     /// From now on, until the next [`Self::advance`], a stream's log stays as it is. What is gone of it.

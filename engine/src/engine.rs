@@ -163,8 +163,7 @@ impl Engine {
         core.past.begin(start);
         runtime.spawn(budget::keep(Arc::downgrade(&core), memory_bytes));
         runtime.spawn(subscriptions::keep(Arc::downgrade(&core), config.subscriptions));
-        let recovered = recover(&mut commit, manifest.as_deref());
-        if let Err(error) = recovered {
+        if let Err(error) = recover(&mut commit, manifest.as_deref()) {
             commit.workers.stop();
             return Err(error);
         }

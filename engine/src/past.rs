@@ -160,6 +160,7 @@ impl Past {
         let catalog = core.catalog();
         let streams: BTreeSet<RelationId> =
             catalog.relations.values().filter(|r| r.kind == RelationKind::Stream).map(|r| r.id).collect();
+        self.compactions.lock().expect("no panic while held").keep_only(&streams);
         let dropped = headers.streams.iter().any(|id| !streams.contains(id));
         let mut from = if dropped { 0 } else { headers.complete_after };
         for id in &streams {
@@ -242,7 +243,8 @@ fn trim(core: &Core, stream: &Relation, now_us: i64, checkpoint: Epoch) -> Resul
         Retention::Bytes(bytes) => core.store.through_for_bytes(stream.id, bytes),
     };
     let through = through.min(checkpoint);
-    if core.store.first_epoch(stream.id)?.is_none_or(|first| first > through) {
+    let none_left = core.store.first_epoch(stream.id)?.is_none_or(|first| first > through);
+    if none_left && !core.store.has_rows_to_delete(stream.id)? {
         return Ok(None);
     }
     let before = core.store.trimmed_through(stream.id)?;

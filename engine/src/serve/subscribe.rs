@@ -42,7 +42,9 @@ impl Subscription {
             let live_from = match &view {
                 None => Some(0),
                 Some(view) => {
-                    want(core, relation.id);
+                    if view.live_from().is_none() {
+                        want(core, relation.id);
+                    }
                     view.live(&core.progress).await
                 }
             };

@@ -57,9 +57,11 @@ pub(super) struct LogState {
     tail: RwLock<Tail>,
     /// Held while an entry is written: there is one writer at a time.
     writer: Mutex<Writer>,
-    /// What is gone of each relation's log, of those asked for so far. Raised before the rows go, so that a reader who
-    /// has read and then looks here knows whether it read all.
+    /// What is gone of each relation's log, of those asked for so far.
     gone: RwLock<HashMap<RelationId, Gone>>,
+    /// Through which epoch rows that are trimmed have really been deleted: those that someone reads stay for a while.
+    /// Raised before the rows go, so that a reader who has read and then looks here knows whether it read all.
+    deleted: RwLock<HashMap<RelationId, Epoch>>,
     /// Held while rows are deleted.
     pub trimming: Mutex<()>,
     /// Who keeps streams from being trimmed.
@@ -69,7 +71,7 @@ pub(super) struct LogState {
 /// What is no longer there of a relation's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gone {
-    /// All rows through this epoch.
+    /// All rows through this epoch. Nobody begins to read them any more.
     pub trimmed: Epoch,
     /// Rows through this epoch that have been superseded: those that have been taken out already.
     pub compacted: Epoch,
@@ -101,6 +103,7 @@ impl LogState {
             tail: RwLock::new(Tail { last_epoch, ends: HashMap::new() }),
             writer: Mutex::default(),
             gone: RwLock::default(),
+            deleted: RwLock::default(),
             trimming: Mutex::default(),
             readers: Readers::default(),
         })
@@ -303,23 +306,38 @@ impl Inner {
         Ok(self.gone(relation)?.trimmed)
     }
 
+    /// Through which epoch a relation's rows may be missing; through [`Gone::trimmed`] at a start ([`Self::collect_log`]).
+    pub(super) fn deleted_through(&self, relation: RelationId) -> Result<Epoch> {
+        if let Some(epoch) = self.log.deleted.read().expect("no panic under this lock").get(&relation) {
+            return Ok(*epoch);
+        }
+        let trimmed = self.trimmed_through(relation)?;
+        Ok(*self.log.deleted.write().expect("no panic under this lock").entry(relation).or_insert(trimmed))
+    }
+
+    /// Who begins to read from here on begins after `through`; what is being read goes when that has ended, with a later
+    /// call.
     fn trim(&self, relations: &[(RelationId, Epoch)]) -> Result<()> {
         let _trimming = self.log.trimming.lock().expect("no panic under this lock");
         let mut batch = self.db.batch();
         let mut ranges = Vec::new();
         let readers = self.log.readers.hold();
         for &(relation, through) in relations {
-            let (gone, through) = (self.gone(relation)?, through.min(readers.unread_through(relation)));
-            if through <= gone.trimmed {
-                continue;
+            let (gone, deleted) = (self.gone(relation)?, self.deleted_through(relation)?);
+            let trimmed = gone.trimmed.max(through);
+            let unread = trimmed.min(readers.unread_through(relation));
+            if unread > deleted {
+                self.log.deleted.write().expect("no panic under this lock").insert(relation, unread);
+                let (lower, upper) = log_range(relation, deleted, unread);
+                batch.delete_range(Family::Log, &lower, &upper);
+                ranges.push((lower, upper));
             }
-            let (lower, upper) = log_range(relation, gone.trimmed, through);
-            self.note_gone(&mut batch, relation, Gone { trimmed: through, ..gone })?;
-            batch.delete_range(Family::Log, &lower, &upper);
-            ranges.push((lower, upper));
+            if unread > deleted || trimmed > gone.trimmed {
+                self.note_gone(&mut batch, relation, Gone { trimmed, ..gone })?;
+            }
         }
         drop(readers);
-        if ranges.is_empty() {
+        if batch.is_empty() {
             return Ok(());
         }
         self.db.write(Write::Delete, batch, self.sync)?;
@@ -338,6 +356,7 @@ impl Inner {
         self.db.drop_files(Family::Log, &lower, &upper);
         self.log.tail.write().expect("no panic under this lock").ends.remove(&relation);
         self.log.gone.write().expect("no panic under this lock").remove(&relation);
+        self.log.deleted.write().expect("no panic under this lock").remove(&relation);
         Ok(())
     }
 
@@ -377,6 +396,23 @@ impl Inner {
             Ok(ControlFlow::Continue(()))
         })?;
         dropped.into_iter().try_for_each(|relation| self.drop_relation_log(relation))?;
+
+        // Rows that were trimmed, and read at that time.
+        let mut noted = Vec::new();
+        let (lower, upper) = meta_range(LOG_END);
+        self.db.scan(Family::Meta, &lower, &upper, |key, _| {
+            noted.push(u32_at(key, 1));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for relation in noted {
+            let trimmed = self.trimmed_through(relation)?;
+            if self.first_chunk(relation, 0)?.is_some_and(|(r, epoch)| r == relation && epoch <= trimmed) {
+                let (lower, upper) = log_range(relation, 0, trimmed);
+                let mut batch = self.db.batch();
+                batch.delete_range(Family::Log, &lower, &upper);
+                self.db.write(Write::Delete, batch, false)?;
+            }
+        }
 
         // One seek per relation: does it have chunks after the last header?
         let last_epoch = self.log.last_epoch();

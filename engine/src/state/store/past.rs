@@ -31,6 +31,11 @@ impl Store {
         self.inner.trimmed_through(relation)
     }
 
+    /// Rows that were trimmed while someone read them are still there.
+    pub fn has_rows_to_delete(&self, relation: RelationId) -> Result<bool> {
+        Ok(self.inner.deleted_through(relation)? < self.trimmed_through(relation)?)
+    }
+
     /// The first header of epoch `from` or later.
     fn header_from(&self, from: Epoch) -> Result<Option<EpochHeader>> {
         let (lower, upper) = log_range(HEADERS, from.saturating_sub(1), Epoch::MAX);
@@ -82,7 +87,8 @@ impl Store {
 
     /// Epoch and offset of the first row of `relation` in epoch `from` or later.
     pub(super) fn row_from(&self, relation: RelationId, from: Epoch) -> Result<Option<(Epoch, u64)>> {
-        let (lower, upper) = log_range(relation, from.saturating_sub(1), Epoch::MAX);
+        let after = from.saturating_sub(1).max(self.trimmed_through(relation)?);
+        let (lower, upper) = log_range(relation, after, Epoch::MAX);
         let mut found = None;
         self.inner.db.scan(Family::Log, &lower, &upper, |key, value| {
             let head = ChunkHead::read(frame::open(key, value, || name_chunk(key))?)?;

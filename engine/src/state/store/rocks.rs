@@ -255,6 +255,9 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
     pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
         self.inner.put_cf(self.db.family(family), key, value);
     }

@@ -68,8 +68,7 @@ impl Store {
 
 /// Is it known why rows are missing between `seen`, the epoch of the row before, and those of `epoch`?
 fn are_superseded(inner: &Inner, relation: RelationId, seen: Epoch, epoch: Epoch) -> Result<bool> {
-    let gone = inner.gone(relation)?;
-    Ok(epoch <= gone.compacted && gone.trimmed <= seen)
+    Ok(epoch <= inner.gone(relation)?.compacted && inner.deleted_through(relation)? <= seen)
 }
 
 /// See [`Store::stream_rows`].
@@ -137,12 +136,12 @@ impl StreamRows {
 
     /// Nothing after `seen` that was to be read has been trimmed, or superseded by what is not read.
     fn whole(&self, seen: Epoch) -> Result<()> {
-        let gone = self.deltas.inner.gone(self.relation)?;
-        let through = self.deltas.through;
-        let (epoch, what) = match gone.trimmed.min(through) <= seen {
-            true if self.follows || gone.compacted <= through => return Ok(()),
-            true => (gone.compacted, "superseded, and taken out"),
-            false => (gone.trimmed, "trimmed"),
+        let (inner, through) = (&self.deltas.inner, self.deltas.through);
+        let (compacted, deleted) = (inner.gone(self.relation)?.compacted, inner.deleted_through(self.relation)?);
+        let (epoch, what) = match deleted.min(through) <= seen {
+            true if self.follows || compacted <= through => return Ok(()),
+            true => (compacted, "superseded, and taken out"),
+            false => (deleted, "trimmed"),
         };
         Err(Error::not_in_state(format!("rows of relation {} through epoch {epoch} have been {what}", self.relation)))
     }

@@ -147,14 +147,27 @@ fn what_a_reader_has_pinned_stays() {
     let (after, pin) = store.pin_log(STREAM, 4).unwrap().unwrap();
     assert_eq!(after, 1);
     store.trim(STREAM, 3).unwrap();
-    assert_eq!(store.trimmed_through(STREAM).unwrap(), 1);
+    // Whoever comes now begins later, and so keeps nothing from going that the first one does not.
+    let (next, second) = store.pin_log(STREAM, 4).unwrap().unwrap();
+    assert_eq!((next, store.trimmed_through(STREAM).unwrap(), store.stream_first(STREAM).unwrap()), (3, 3, 20));
     let later = pin.clone();
     drop(pin);
     store.trim(STREAM, 3).unwrap();
     assert_eq!(stream(&store, after, 4), rows(20..50));
+    assert!(store.has_rows_to_delete(STREAM).unwrap());
     drop(later);
     store.trim(STREAM, 3).unwrap();
-    assert_eq!((store.trimmed_through(STREAM).unwrap(), stream(&store, 3, 4)), (3, rows(40..50)));
+    assert!(!store.has_rows_to_delete(STREAM).unwrap());
+    assert_eq!(store.stream_rows(STREAM, 1, 4, None).next().unwrap().unwrap_err().code, "55000");
+    assert_eq!(stream(&store, next, 4), rows(40..50));
+    // What is still read at the end goes at the next start.
+    store.trim(STREAM, 4).unwrap();
+    drop((second, store));
+    let store = open(dir.path());
+    assert_eq!(store.deltas(STREAM, 0, 9, None).count(), 1);
+    store.collect_garbage().unwrap();
+    assert_eq!(store.deltas(STREAM, 0, 9, None).count(), 0);
+    assert_eq!((store.trimmed_through(STREAM).unwrap(), store.stream_end(STREAM).unwrap()), (4, 40));
 }
 
 #[test]
