@@ -577,7 +577,10 @@ impl Commit {
         self.versions.extend(versions);
         let epoch = self.commit(entry)?;
         let after = Arc::new(after);
-        self.core.set_catalog(after.clone());
+        // Plans are good as long as the catalog is the same one: numbers that are reserved change nothing in it.
+        if !changes.iter().all(|change| matches!(change, CatalogChange::Meta { .. })) {
+            self.core.set_catalog(after.clone());
+        }
         for id in after.relations.keys().filter(|id| !self.core.past.knows(**id)) {
             self.core.past.note(&self.core, &after.relations[id], epoch);
         }

@@ -13,6 +13,7 @@ use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
 use crate::memory::QueryMemory;
 use crate::past::Past;
+use crate::sequences::Sequences;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
 use crate::state::store::Store;
@@ -41,6 +42,8 @@ pub struct Core {
     /// Held by UPDATE, DELETE and ON CONFLICT from reading to commit, so that they do not fail one another.
     locks: Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
     failure: RwLock<Option<Error>>,
+    /// Numbers for columns that count their rows.
+    pub sequences: Sequences,
     /// How much of the past is kept.
     pub past: Past,
     /// Sessions that are open, by process id: user, database.
@@ -81,6 +84,7 @@ impl Core {
             creating: Mutex::default(),
             locks: Mutex::default(),
             failure: RwLock::new(None),
+            sequences: Sequences::default(),
             past: Past::default(),
             sessions: Mutex::default(),
             subscriptions: Arc::default(),

@@ -27,6 +27,7 @@ mod memory;
 mod operators;
 mod past;
 mod plan;
+mod sequences;
 mod serve;
 pub mod session;
 mod sources;

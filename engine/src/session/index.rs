@@ -39,7 +39,7 @@ impl Session {
             Some(name) => name.to_string(),
             None => free_name(&catalog, &relation, &columns),
         };
-        if is_taken(&catalog, &relation.schema_name, &name) {
+        if catalog.is_taken(&relation.schema_name, &name) {
             if if_not_exists {
                 self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
                 return Ok(());
@@ -49,7 +49,7 @@ impl Session {
         let index = Index { id: self.core.store.next_id()?, name, columns };
         self.edit(move |catalog| {
             let Some(found) = catalog.get(relation.id) else { return Err(Error::undefined_relation(&relation.name)) };
-            if is_taken(catalog, &found.schema_name, &index.name) {
+            if catalog.is_taken(&found.schema_name, &index.name) {
                 return Err(already_exists(&index.name));
             }
             let mut changed = (**found).clone();
@@ -90,18 +90,11 @@ impl Session {
     }
 }
 
-fn is_taken(catalog: &Catalog, schema: &str, name: &str) -> bool {
-    catalog.relations.values().filter(|r| r.schema_name == schema).any(|r| {
-        let primary = !r.primary_key.is_empty() && format!("{}_pkey", r.name) == name;
-        r.name == name || primary || r.indexes.iter().any(|index| index.name == name)
-    })
-}
-
 /// `t_a_b_idx`, or with a number.
 fn free_name(catalog: &Catalog, relation: &Relation, columns: &[usize]) -> String {
     let columns: Vec<&str> = columns.iter().map(|&c| relation.columns[c].name.as_str()).collect();
     let plain = format!("{}_{}_idx", relation.name, columns.join("_"));
     let numbered = (1..).map(|n| format!("{plain}{n}"));
     let mut names = std::iter::once(plain.clone()).chain(numbered);
-    names.find(|name| !is_taken(catalog, &relation.schema_name, name)).expect("numbers do not end")
+    names.find(|name| !catalog.is_taken(&relation.schema_name, name)).expect("numbers do not end")
 }

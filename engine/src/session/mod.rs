@@ -9,17 +9,21 @@ mod collected;
 mod copy;
 mod cursor;
 pub mod ddl;
+mod defaults;
 mod dml;
 mod event_time;
 mod index;
 mod live;
 mod lookup;
+mod numbers;
+mod on_conflict;
 mod past;
 mod patience;
 mod plans;
 mod portions;
 pub mod query;
 mod replace;
+mod returning;
 mod settings;
 mod shielded;
 mod show;
@@ -131,6 +135,8 @@ pub struct Session {
     cursors: HashMap<String, Cursor>,
     /// What set_config() asked for while a statement ran.
     asked_settings: live::AskedSettings,
+    /// The numbers that sequences gave it last.
+    seen_numbers: numbers::SharedSeen,
 }
 
 impl Drop for Session {
@@ -167,6 +173,7 @@ impl Session {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             asked_settings: Default::default(),
+            seen_numbers: Default::default(),
         }
     }
 
@@ -406,6 +413,7 @@ impl Session {
                 self.settings.reset_all();
                 self.prepared.clear();
                 self.cursors.clear();
+                *self.seen_numbers.lock().expect("no panic while held") = Default::default();
                 done("DISCARD ALL")
             }
             Backup(directory) => self.backup(directory).await,

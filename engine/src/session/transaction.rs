@@ -44,6 +44,8 @@ pub(super) struct Transaction {
     keys: HashMap<RelationId, OwnKeys>,
     /// Name, and how many changes each relation had.
     savepoints: Vec<(String, HashMap<RelationId, usize>)>,
+    /// Sequences that TRUNCATE … RESTART IDENTITY let begin anew, with the next number of each.
+    pub restarted: HashMap<RelationId, i128>,
     /// To be put back: name, value before, also on commit.
     pub settings: Vec<(String, String, bool)>,
 }
@@ -124,9 +126,13 @@ impl Session {
             }
             Some(mut t) => {
                 let writes = std::mem::take(&mut t.writes);
+                let restarted = std::mem::take(&mut t.restarted);
                 self.restore_settings(t, true);
                 if !writes.changes.is_empty() {
                     self.decide(|reply| Request::Write { writes, reply }).await?;
+                }
+                for (sequence, next) in restarted {
+                    super::numbers::set_next(&self.core, sequence, next).await?;
                 }
                 Ok(Outcome::Done("COMMIT".into()))
             }
@@ -188,6 +194,8 @@ impl Session {
             !deltas.is_empty()
         });
         t.keys.clear();
+        // Some may have begun anew after the savepoint: then rows of before may be there again.
+        t.restarted.clear();
         t.failed = false;
         Ok(Outcome::Done("ROLLBACK".into()))
     }

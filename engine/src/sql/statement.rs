@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use crate::catalog::RelationKind;
+use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::Error;
 
 /// A name as written, folded: `schema.name` or `name`.
@@ -160,6 +160,8 @@ pub enum StatementKind {
     Delete(Delete),
     Truncate {
         names: Vec<Name>,
+        /// RESTART IDENTITY: columns that count their rows begin anew.
+        restart: bool,
     },
     Copy(Copy),
     Begin {
@@ -248,6 +250,33 @@ pub struct ColumnDefinition {
     pub nullable: bool,
     /// SQL text of the default expression.
     pub default: Option<String>,
+    pub identity: Option<IdentityDefinition>,
+}
+
+/// What is said of the sequence of a column that counts its rows; what is not follows from the column's type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdentityDefinition {
+    pub kind: IdentityKind,
+    pub start: Option<i64>,
+    pub increment: Option<i64>,
+    pub min: Option<i64>,
+    pub max: Option<i64>,
+    pub cycle: bool,
+    pub name: Option<String>,
+}
+
+impl IdentityDefinition {
+    pub fn of(kind: IdentityKind) -> Self {
+        let (start, increment, min, max) = (None, None, None, None);
+        IdentityDefinition { kind, start, increment, min, max, cycle: false, name: None }
+    }
+}
+
+/// OVERRIDING SYSTEM VALUE or USER VALUE: whether values that are given for identity columns count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overriding {
+    System,
+    User,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -280,6 +309,7 @@ pub struct Insert {
     pub alias: Option<String>,
     /// Empty means all, in order.
     pub columns: Vec<String>,
+    pub overriding: Option<Overriding>,
     /// `None` is DEFAULT VALUES. A VALUES list is a query too; `DEFAULT` in it is the identifier
     /// expression `DEFAULT` as sqlparser gives it.
     pub source: Option<Box<ast::Query>>,

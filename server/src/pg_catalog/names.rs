@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millrace_engine::catalog::{Relation, RelationKind};
+use millrace_engine::catalog::{Column, Identity, IdentityKind, Relation, RelationKind};
 
 use super::{CatalogView, relations};
 
@@ -99,17 +99,37 @@ pub fn indexes_of(relation: &Arc<Relation>) -> Vec<Index> {
     primary.into_iter().chain(others).collect()
 }
 
+/// The sequence of a column that counts its rows.
+#[derive(Clone)]
+pub struct Sequence {
+    pub identity: Identity,
+    pub relation: Arc<Relation>,
+    pub column: usize,
+}
+
+/// The sequences of a relation's columns.
+pub fn sequences_of(relation: &Arc<Relation>) -> Vec<Sequence> {
+    let columns = relation.columns.iter().enumerate();
+    let counting = columns.filter_map(|(column, c)| {
+        Some(Sequence { identity: c.identity.clone()?, relation: relation.clone(), column })
+    });
+    counting.collect()
+}
+
 /// What an OID of pg_class stands for.
 pub enum Named {
     User(Arc<Relation>),
     Index(Index),
+    Sequence(Sequence),
     System(&'static relations::SystemRelation),
 }
 
 impl Named {
     pub fn schema_name(&self) -> &str {
         match self {
-            Named::User(r) | Named::Index(Index { relation: r, .. }) => &r.schema_name,
+            Named::User(r) | Named::Index(Index { relation: r, .. }) | Named::Sequence(Sequence { relation: r, .. }) => {
+                &r.schema_name
+            }
             Named::System(s) => s.schema_name,
         }
     }
@@ -117,6 +137,7 @@ impl Named {
         match self {
             Named::User(r) => r.name.clone(),
             Named::Index(index) => index.name.clone(),
+            Named::Sequence(sequence) => sequence.identity.name.clone(),
             Named::System(s) => s.name.to_string(),
         }
     }
@@ -127,6 +148,10 @@ pub trait Names {
     /// The relations that pg_class lists.
     fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>>;
     fn named(&self, oid: u32) -> Option<Named>;
+    /// The sequence of this OID.
+    fn sequence(&self, oid: u32) -> Option<Sequence>;
+    /// The default of a column as SQL text: of a serial column `nextval('accounts_id_seq'::regclass)`.
+    fn default_of(&self, column: &Column) -> Option<String>;
     /// The relation whose primary key is constraint `oid`.
     fn constraint(&self, oid: u32) -> Option<&Arc<Relation>>;
     fn find_in(&self, schema_name: &str, name: &str) -> Option<u32>;
@@ -160,8 +185,25 @@ impl Names for CatalogView {
             _ => {
                 let index = || self.user_relations().flat_map(indexes_of).find(|index| index.oid == oid);
                 let system = || relations::by_oid(oid).map(Named::System);
-                user(oid).map(Named::User).or_else(system).or_else(|| index().map(Named::Index))
+                let sequence = || self.sequence(oid).map(Named::Sequence);
+                user(oid).map(Named::User).or_else(system).or_else(|| index().map(Named::Index)).or_else(sequence)
             }
+        }
+    }
+
+    fn sequence(&self, oid: u32) -> Option<Sequence> {
+        let (relation, column) = self.catalog.sequence(oid)?;
+        let identity = relation.columns[column].identity.clone()?;
+        Some(Sequence { identity, relation: relation.clone(), column })
+    }
+
+    fn default_of(&self, column: &Column) -> Option<String> {
+        match &column.identity {
+            Some(sequence) if sequence.kind == IdentityKind::Serial => {
+                let name = self.print_relation(sequence.id)?.replace('\'', "''");
+                Some(format!("nextval('{name}'::regclass)"))
+            }
+            _ => column.default.clone(),
         }
     }
 
@@ -177,7 +219,8 @@ impl Names for CatalogView {
             if r.name == name {
                 Some(r.id)
             } else {
-                indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid)
+                let index = indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid);
+                index.or_else(|| r.sequences().find(|sequence| sequence.name == name).map(|sequence| sequence.id))
             }
         })
     }

@@ -4,10 +4,10 @@ use sqlparser::ast;
 use sqlparser::tokenizer::Token;
 
 use super::cursor::{Cursor, fold, interval_literal};
-use crate::catalog::RelationKind;
+use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::statement::{
-    ColumnDefinition, CreateRelation, Emit, LateRowsDefinition, Name, Options, SinkInput, StatementKind,
+    ColumnDefinition, CreateRelation, Emit, IdentityDefinition, LateRowsDefinition, Name, Options, SinkInput, StatementKind,
     WatermarkDefinition,
 };
 use crate::sql::types::sql_type_from_ast;
@@ -263,9 +263,16 @@ impl Cursor<'_> {
             return self.unexpected();
         }
         let here = self.parser.peek_token();
-        let data_type = self.sqlparser(|p| p.parse_data_type())?;
-        let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
-        let mut column = ColumnDefinition { name, sql_type, nullable: true, default: None };
+        let serial = self.serial();
+        let sql_type = match serial {
+            Some(sql_type) => sql_type.to_string(),
+            None => {
+                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?
+            }
+        };
+        let identity = serial.map(|_| IdentityDefinition::of(IdentityKind::Serial));
+        let mut column = ColumnDefinition { name, sql_type, nullable: serial.is_none(), default: None, identity };
         loop {
             if self.accept("constraint") {
                 self.identifier()?;
@@ -275,6 +282,7 @@ impl Cursor<'_> {
                 column.nullable = false;
             } else if self.accept("null") {
             } else if self.accept("default") {
+                self.check_one_default(relation, &column)?;
                 // One operand, so that a NOT NULL after it is not taken for a part of it.
                 column.default = Some(self.expression()?.to_string());
             } else if self.accept("primary key") {
@@ -286,7 +294,12 @@ impl Cursor<'_> {
                 if !["C", "POSIX", "default", "c", "posix"].contains(&collation.name.as_str()) {
                     return Err(Error::unsupported(format!("collation \"{collation}\"")));
                 }
-            } else if self.sees("generated") || self.sees("as") {
+            } else if self.accept("generated") {
+                let identity = self.identity()?;
+                self.check_one_default(relation, &column)?;
+                column.nullable = false;
+                column.identity = Some(identity);
+            } else if self.sees("as") {
                 return Err(self.error_here(Error::unsupported("a generated column")));
             } else {
                 break;
@@ -294,6 +307,19 @@ impl Cursor<'_> {
         }
         relation.columns.push(column);
         Ok(())
+    }
+
+    fn check_one_default(&self, relation: &CreateRelation, column: &ColumnDefinition) -> Result<()> {
+        let (table, name) = (&relation.name.name, &column.name);
+        let message = match (&column.default, &column.identity) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => format!("multiple default values specified for column \"{name}\" of table \"{table}\""),
+            (_, Some(identity)) if identity.kind == IdentityKind::Serial => {
+                format!("multiple default values specified for column \"{name}\" of table \"{table}\"")
+            }
+            _ => format!("both default and identity specified for column \"{name}\" of table \"{table}\""),
+        };
+        Err(self.error_here(Error::syntax(message)))
     }
 
     /// After WATERMARK FOR: `ts AS ts - INTERVAL '5 seconds'` or `ts AS ts`.

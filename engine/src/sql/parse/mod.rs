@@ -14,6 +14,7 @@ mod create;
 mod cursor;
 mod dml;
 mod frame;
+mod identity;
 mod session;
 mod source;
 #[cfg(test)]

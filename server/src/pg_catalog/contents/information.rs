@@ -6,9 +6,10 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Relation, RelationKind};
+use millrace_engine::catalog::{Identity, IdentityKind, Relation, RelationKind};
 
 use super::objects;
+use super::sequences;
 use super::views::owner;
 use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::names::Names;
@@ -76,6 +77,7 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             rows
         }
         "columns" => columns(relation, view),
+        "sequences" => sequences::standard(relation, view),
         "table_constraints" => {
             let mut rows = make(
                 "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name constraint_type \
@@ -212,7 +214,8 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
         relation,
         "table_catalog table_schema table_name column_name ordinal_position column_default is_nullable data_type \
          character_maximum_length character_octet_length numeric_precision numeric_precision_radix numeric_scale \
-         datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity identity_cycle \
+         datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity \
+         identity_generation identity_start identity_increment identity_maximum identity_minimum identity_cycle \
          is_generated is_updatable",
     );
     let mut add = |schema: &str,
@@ -222,9 +225,11 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
                    type_: &Type,
                    typmod: i32,
                    default: Option<&str>,
+                   identity: Option<&Identity>,
                    null: bool,
                    updatable: bool| {
         let measures = measures(type_, typmod);
+        let of_identity = |of: fn(&Identity) -> i64| Value::from(identity.map(|s| of(s).to_string()));
         let [length, octets, precision, radix, scale, datetime] = measures.map(Value::from);
         rows.add([
             view.database.as_str().into(),
@@ -246,8 +251,13 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             type_.name.into(),
             (position + 1).to_string().into(),
             "NO".into(),
-            "NO".into(),
-            "NO".into(),
+            yes_or_no(identity.is_some()),
+            identity.map(|s| if s.kind == IdentityKind::Always { "ALWAYS" } else { "BY DEFAULT" }).into(),
+            of_identity(|s| s.start),
+            of_identity(|s| s.increment),
+            of_identity(|s| s.max),
+            of_identity(|s| s.min),
+            yes_or_no(identity.is_some_and(|s| s.cycle)),
             "NEVER".into(),
             yes_or_no(updatable),
         ]);
@@ -257,12 +267,14 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             let (type_, typmod) = objects::type_of(c);
             let null = !objects::not_null(r, i);
             let updatable = r.kind == RelationKind::Table;
-            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, c.default.as_deref(), null, updatable);
+            let default = view.default_of(c);
+            let identity = c.identity.as_ref().filter(|s| s.kind != IdentityKind::Serial);
+            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, default.as_deref(), identity, null, updatable);
         }
     }
     for r in &RELATIONS.all {
         for (i, c) in r.columns.iter().enumerate() {
-            add(r.schema_name, r.name, i, c.name, c.type_, -1, None, !c.not_null, false);
+            add(r.schema_name, r.name, i, c.name, c.type_, -1, None, None, !c.not_null, false);
         }
     }
     rows

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Column, Relation, RelationKind};
+use millrace_engine::catalog::{Column, IdentityKind, Relation, RelationKind};
 
 use super::declared;
 use super::statics::{OPERATOR_CLASSES, add_attribute, attribute_rows};
@@ -29,6 +29,20 @@ use crate::pg_catalog::value::Value;
 /// A column's type; text for what Postgres has no type for (a composite).
 pub fn type_of(column: &Column) -> (&'static Type, i32) {
     types::parse(&column.sql_type).or_else(|| types::parse("text")).expect("text is a type")
+}
+
+/// Whether pg_attrdef has a default of it: an identity column has none there.
+fn has_default(column: &Column) -> bool {
+    column.default.is_some() || column.identity.as_ref().is_some_and(|s| s.kind == IdentityKind::Serial)
+}
+
+/// pg_attribute.attidentity
+pub fn identity_of(column: &Column) -> &'static str {
+    match column.identity.as_ref().map(|sequence| sequence.kind) {
+        Some(IdentityKind::Always) => "a",
+        Some(IdentityKind::ByDefault) => "d",
+        Some(IdentityKind::Serial) | None => "",
+    }
 }
 
 pub fn not_null(relation: &Relation, column: usize) -> bool {
@@ -132,6 +146,25 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             "n".into(),
         ]);
     }
+    for Sequence { identity, relation, .. } in view.user_relations().flat_map(sequences_of) {
+        rows.add([
+            identity.id.into(),
+            identity.name.as_str().into(),
+            schema_oid(view, &relation),
+            view.owner_oid(&relation).into(),
+            0.into(),
+            identity.id.into(),
+            Value::Float(1.0),
+            1.into(),
+            false.into(),
+            "p".into(),
+            "S".into(),
+            3.into(),
+            false.into(),
+            true.into(),
+            "n".into(),
+        ]);
+    }
     rows.finish()
 }
 
@@ -140,13 +173,13 @@ pub fn attributes(view: &CatalogView) -> Result<RecordBatch> {
     for r in view.user_relations() {
         for (i, c) in r.columns.iter().enumerate() {
             let (type_, typmod) = type_of(c);
-            add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), c.default.is_some());
+            add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), has_default(c), identity_of(c));
         }
     }
     for Index { oid, relation: r, columns, .. } in all_indexes(view) {
         for (i, key) in columns.iter().enumerate() {
             let (type_, typmod) = type_of(&r.columns[*key]);
-            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false);
+            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false, "");
         }
     }
     rows.finish()
@@ -225,7 +258,7 @@ pub fn defaults(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_attrdef"), "oid adrelid adnum adbin");
     for r in view.user_relations() {
         for (i, c) in r.columns.iter().enumerate() {
-            if let Some(default) = &c.default {
+            if let Some(default) = view.default_of(c) {
                 rows.add([
                     default_oid(r.id, i + 1).into(),
                     r.id.into(),
@@ -283,9 +316,14 @@ pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
 }
 
 /// A view's rule depends on the relations that its query names; it belongs to the view; an index and
-/// its constraint belong to their table.
+/// its constraint belong to their table, a sequence to its column.
 pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_depend"), "classid objid objsubid refclassid refobjid refobjsubid deptype");
+    for Sequence { identity, relation, column } in view.user_relations().flat_map(sequences_of) {
+        let kind = if identity.kind == IdentityKind::Serial { "a" } else { "i" };
+        let (class, column) = (|| Value::from(PG_CLASS), column as i64 + 1);
+        rows.add([class(), identity.id.into(), 0.into(), class(), relation.id.into(), column.into(), kind.into()]);
+    }
     let mut add = |class: u32, object: u32, on_class: u32, on: u32, kind: &str| {
         rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])
     };

@@ -66,7 +66,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         name: "_pg_expandarray",
         arguments: 1..=1,
         returns: Returns::Expanded,
-        strict: true,
+        strict: true, volatile: false,
         body: |c| {
             let rows = c.list(0).unwrap_or_default().iter().enumerate();
             Ok(rows.map(|(i, v)| Value::List(vec![v.clone(), (i as i64 + 1).into()])).collect::<Vec<_>>().into())

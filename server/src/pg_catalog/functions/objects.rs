@@ -72,7 +72,6 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_get_triggerdef", 1..=2, "text", nothing),
     strict("pg_get_partkeydef", 1..=1, "text", nothing),
     strict("pg_get_partition_constraintdef", 1..=1, "text", nothing),
-    strict("pg_get_serial_sequence", 2..=2, "text", nothing),
     strict("pg_get_statisticsobjdef", 1..=1, "text", nothing),
     strict("pg_get_statisticsobjdef_columns", 1..=1, "text", nothing),
     strict("pg_get_replica_identity_index", 1..=1, "regclass", nothing),
