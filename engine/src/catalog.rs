@@ -54,13 +54,6 @@ pub struct Column {
     pub identity: Option<Identity>,
 }
 
-impl Column {
-    /// Whether it has a value where INSERT gives none.
-    pub fn has_default(&self) -> bool {
-        self.default.is_some() || self.identity.is_some()
-    }
-}
-
 /// How a column that counts its rows was declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdentityKind {
@@ -143,9 +136,15 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// Indices into `columns`; empty when there is none.
     pub primary_key: Vec<usize>,
+    /// What its primary key was named, where that is not `t_pkey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_key_name: Option<String>,
     /// Columns by which its rows are looked up besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Index>,
+    /// What is so of each of its rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
     /// The statement that made it, as written.
     pub sql: String,
     /// The query of a view, materialized view or sink.
@@ -183,6 +182,34 @@ pub struct Index {
     pub name: String,
     /// Indices into the relation's columns.
     pub columns: Vec<usize>,
+    /// No two rows have equal values in these columns, unless one of them is NULL.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unique: bool,
+    /// Made by a UNIQUE constraint, and goes with it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub constraint: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// A CHECK constraint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub id: RelationId,
+    pub name: String,
+    /// A condition on the relation's columns, as SQL.
+    pub expression: String,
+}
+
+/// Columns whose values no two rows share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UniqueKey {
+    /// Of the constraint or index.
+    pub name: String,
+    /// Indices into the relation's columns.
+    pub columns: Vec<usize>,
 }
 
 /// The Arrow schema, made from `columns` when first asked for.
@@ -214,6 +241,37 @@ impl Relation {
     /// Where its query's names are looked up.
     pub fn names_in(&self) -> Vec<String> {
         if self.search_path.is_empty() { vec!["public".into()] } else { self.search_path.clone() }
+    }
+    /// What the index and the constraint of its primary key are called.
+    pub fn primary_key_name(&self) -> String {
+        self.primary_key_name.clone().unwrap_or_else(|| format!("{}_pkey", self.name))
+    }
+    /// The primary key, if there is one, and then the others; none over the same columns as one before it.
+    pub fn unique_keys(&self) -> Vec<UniqueKey> {
+        let primary = (!self.primary_key.is_empty())
+            .then(|| UniqueKey { name: self.primary_key_name(), columns: self.primary_key.clone() });
+        let unique = self.indexes.iter().filter(|index| index.unique);
+        let others = unique.map(|index| UniqueKey { name: index.name.clone(), columns: index.columns.clone() });
+        let mut keys: Vec<UniqueKey> = Vec::new();
+        for key in primary.into_iter().chain(others) {
+            if !keys.iter().any(|known| known.columns == key.columns) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+    /// What its indexes and sequences are called, in the same space as relations.
+    pub fn names_beside(&self) -> Vec<String> {
+        let indexes = self.indexes.iter().map(|index| index.name.clone());
+        let sequences = self.sequences().map(|sequence| sequence.name.clone());
+        let primary = (!self.primary_key.is_empty()).then(|| self.primary_key_name());
+        indexes.chain(sequences).chain(primary).collect()
+    }
+    /// Whether a constraint of it has this name.
+    pub fn has_constraint(&self, name: &str) -> bool {
+        !self.primary_key.is_empty() && self.primary_key_name() == name
+            || self.checks.iter().any(|check| check.name == name)
+            || self.indexes.iter().any(|index| index.constraint && index.name == name)
     }
     /// The sequences of its columns.
     pub fn sequences(&self) -> impl Iterator<Item = &Identity> {
@@ -253,7 +311,7 @@ impl Catalog {
     /// Whether a relation, an index or a sequence in the schema has this name.
     pub fn is_taken(&self, schema: &str, name: &str) -> bool {
         self.relations.values().filter(|r| r.schema_name == schema).any(|r| {
-            let primary = !r.primary_key.is_empty() && format!("{}_pkey", r.name) == name;
+            let primary = !r.primary_key.is_empty() && r.primary_key_name() == name;
             let index = || r.indexes.iter().any(|index| index.name == name);
             r.name == name || primary || index() || r.sequences().any(|sequence| sequence.name == name)
         })

@@ -148,7 +148,13 @@ fn run_from(sequence: &Identity, mark: i128, length: u64, generation: u64) -> Re
     let beyond = if step > 0 { mark > max } else { mark < min };
     let first = match beyond {
         false => mark,
-        true if sequence.cycle => if step > 0 { min } else { max },
+        true if sequence.cycle => {
+            if step > 0 {
+                min
+            } else {
+                max
+            }
+        }
         true => {
             let (word, bound) = if step > 0 { ("maximum", max) } else { ("minimum", min) };
             let message = format!("nextval: reached {word} value of sequence \"{}\" ({bound})", sequence.name);

@@ -106,7 +106,7 @@ impl Session {
         self.edit_with(Vec::new(), edit).await
     }
 
-    async fn edit_with(
+    pub(super) async fn edit_with(
         &self,
         rows: Vec<(RelationId, Vec<Delta>)>,
         edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static,
@@ -151,7 +151,9 @@ impl Session {
             kind: RelationKind::Table,
             columns: vec![],
             primary_key: vec![],
+            primary_key_name: None,
             indexes: vec![],
+            checks: vec![],
             sql: text.to_string(),
             query: None,
             options: Options::new(),
@@ -236,8 +238,10 @@ impl Session {
             if catalog.find(&relation.schema_name, &relation.name).is_some_and(|r| Some(r.id) != replaced) {
                 return Err(already_exists(&relation.name));
             }
-            let mut made = std::iter::once(&relation.name).chain(relation.sequences().map(|sequence| &sequence.name));
-            if replaced.is_none() && let Some(name) = made.find(|name| catalog.is_taken(&relation.schema_name, name)) {
+            let beside = relation.names_beside();
+            let mut made = std::iter::once(&relation.name).chain(&beside);
+            let taken = |name: &&String| replaced.is_none() && catalog.is_taken(&relation.schema_name, name);
+            if let Some(name) = made.find(taken) {
                 return Err(already_exists(name));
             }
             check_schema(catalog, &relation.schema_name)?;
@@ -328,15 +332,22 @@ impl Session {
         if let Some(versions) = versions {
             versions.set_not_null(&mut columns);
         }
-        let relation = Relation {
+        let mut relation = Relation {
             kind,
             columns,
             primary_key,
+            primary_key_name: d.primary_key_name.clone(),
             options: d.options.clone(),
             watermark,
             depends_on,
             ..self.new_relation(&d.name, text)?
         };
+        if kind == RelationKind::Stream && !d.constraints.is_empty() {
+            return Err(Error::unsupported("UNIQUE or CHECK on a stream").hint("CREATE TABLE has constraints."));
+        }
+        if self.core.catalog().find(&relation.schema_name, &relation.name).is_none() {
+            self.add_constraints(&mut relation, &d.constraints)?;
+        }
         if kind == RelationKind::Table {
             crate::ttl::Ttl::of(&relation.columns, &relation.options)?;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::Schema;
 use sqlparser::ast;
@@ -43,9 +43,7 @@ impl Session {
             };
             columns.push(column);
         }
-        check_not_null(relation, &columns)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(schema, columns, &options).map_err(Error::internal)
+        self.checked(relation, columns, rows.num_rows())
     }
 
     /// A column's default, once for each of `rows` rows.
@@ -116,21 +114,6 @@ pub(super) fn defaulted_cells(source: &ast::Query) -> Vec<Vec<bool>> {
     let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
     let defaulted = |column: usize| values.rows.iter().map(|row| row.get(column).is_some_and(is_default)).collect();
     (0..width).map(defaulted).collect()
-}
-
-pub(super) fn check_not_null(relation: &Relation, columns: &[ArrayRef]) -> Result<()> {
-    for (column, values) in relation.columns.iter().zip(columns) {
-        if !column.nullable && values.null_count() > 0 {
-            return Err(Error::new(
-                "23502",
-                format!(
-                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
-                    column.name, relation.name
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// The columns of GENERATED ALWAYS among `named`, whose values are given and not to be: `defaulted` as of

@@ -15,14 +15,12 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
 use sqlparser::ast;
 
-use super::defaults::{
-    check_assigned, check_generated, check_not_null, defaulted_cells, is_default, without_defaults, without_given,
-};
+use super::defaults::{check_assigned, check_generated, defaulted_cells, is_default, without_defaults, without_given};
 use super::plans::Plans;
 use super::query::{Argument, bind_query, fields_of, with_parameters};
 use super::returning::with_rows;
 use super::{Outcome, Session};
-use crate::catalog::{Column, Relation, RelationKind};
+use crate::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
@@ -62,12 +60,31 @@ impl Session {
             _ => error.code == "40001",
         };
         for _ in 1..TRIES_MAX {
+            let before = self.core.catalog();
             match self.change_once(kind, plans, parameters).await {
                 Err(error) if self.transaction.is_none() && lost(&error) => {}
+                Err(error) if self.is_replaced(&before, &error) => {}
                 done => return done,
             }
         }
         self.change_once(kind, plans, parameters).await
+    }
+
+    /// Whether the relation that a statement did not find may have been replaced since the statement's names were looked up:
+    /// by ALTER TABLE, which may give its name to another.
+    pub(super) fn is_replaced(&self, before: &Arc<Catalog>, error: &Error) -> bool {
+        error.code == "42P01" && !Arc::ptr_eq(before, &self.core.catalog())
+    }
+
+    /// While a table's rows are written anew nothing is inserted: it would only have to be done again. 40001 then, since
+    /// another table may have its name.
+    async fn await_altered(&self, relation: &Relation) -> Result<()> {
+        if self.transaction.is_some() || !self.core.is_altering(relation.id) {
+            return Ok(());
+        }
+        let lock = self.core.lock_of(relation.id).lock_owned();
+        drop(self.core.waits.during(self.waiter(), Reason::Lock, Some(relation.id), lock).await);
+        Err(Error::new("40001", format!("table \"{}\" was altered", relation.name)))
     }
 
     async fn change_once(&mut self, kind: &StatementKind, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
@@ -132,8 +149,9 @@ impl Session {
     async fn insert(&mut self, insert: &Insert, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&insert.table, "insert into")?;
         if relation.kind == RelationKind::Stream && insert.on_conflict.is_some() {
-            return Err(Error::new("42809", "ON CONFLICT needs a table with a primary key"));
+            return Err(Error::new("42809", "ON CONFLICT needs a table with a key"));
         }
+        self.await_altered(&relation).await?;
         let named = named_columns(&relation, &insert.columns)?;
         let rows = match &insert.source {
             None => {
@@ -243,8 +261,7 @@ impl Session {
                 crate::sql::cast::assign(found.column(width + i), schema.field(at), &self.settings.zone())?
             };
         }
-        check_not_null(&relation, &columns)?;
-        let new = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
+        let new = self.checked(&relation, columns, found.num_rows())?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
         let others = match &update.returning {
             Some(_) => self.others(&update.with, &update.from)?,

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::Session;
-use super::settings::Settings;
 use super::numbers::{SharedSeen, next_after, next_numbers, set_next};
+use super::settings::Settings;
 use crate::catalog::{Identity, RelationId};
 use crate::core::Core;
 use crate::error::Result;

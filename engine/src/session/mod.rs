@@ -3,13 +3,17 @@
 //! Text goes in through [`Session::parse`] and [`Session::prepare`]; [`Session::execute`] runs a bound
 //! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
+mod alter;
+mod alter_rows;
 mod analyze;
 pub mod cancel;
 mod collected;
+mod constraints;
 mod copy;
 mod cursor;
 pub mod ddl;
 mod defaults;
+mod definition;
 mod dml;
 mod event_time;
 mod index;
@@ -322,8 +326,8 @@ impl Session {
                 self.create_schema(name, *if_not_exists).await?;
                 done("CREATE SCHEMA")
             }
-            CreateIndex { name, on, columns, if_not_exists } => {
-                self.create_index(name.as_deref(), on, columns, *if_not_exists).await?;
+            CreateIndex { unique, name, on, columns, if_not_exists } => {
+                self.create_index(*unique, name.as_deref(), on, columns, *if_not_exists).await?;
                 done("CREATE INDEX")
             }
             DropIndex { names, if_exists } => {
@@ -340,6 +344,10 @@ impl Session {
             }
             Rename { kind, name, new_name, if_exists } => {
                 self.rename(*kind, name, new_name, *if_exists).await?;
+                Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
+            }
+            AlterTable { kind, name, if_exists, actions } => {
+                self.alter_table(*kind, name, *if_exists, actions).await?;
                 Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
             }
             Resume(name) => {
@@ -431,9 +439,16 @@ impl Session {
         plans: &Plans,
         parameters: &[Argument],
     ) -> Result<Outcome> {
-        let planned = self.planned(plans, &query::fields_of(parameters), || Ok(Cow::Borrowed(query)))?;
-        let (schema, rows) = self.run_planned(&planned, parameters).await?;
-        Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
+        let mut before = self.core.catalog();
+        loop {
+            let planned = self.planned(plans, &query::fields_of(parameters), || Ok(Cow::Borrowed(query)))?;
+            match self.run_planned(&planned, parameters).await {
+                // Each time something else has been replaced: it ends.
+                Err(error) if self.is_replaced(&before, &error) => before = self.core.catalog(),
+                Err(error) => return Err(error),
+                Ok((schema, rows)) => return Ok(Outcome::Rows { schema, rows, tag: "SELECT" }),
+            }
+        }
     }
 
     pub fn transaction_status(&self) -> TransactionStatus {
@@ -533,7 +548,7 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         CreateSchema { .. } => "CREATE SCHEMA",
         CreateIndex { .. } => "CREATE INDEX",
         DropSchema { .. } | DropIndex { .. } | Drop { .. } => "DROP",
-        Rename { .. } => "ALTER",
+        Rename { .. } | AlterTable { .. } => "ALTER",
         Comment { .. } => "COMMENT",
         Insert(_) => "INSERT",
         Update(_) => "UPDATE",

@@ -73,6 +73,17 @@ pub async fn set_next(core: &Arc<Core>, id: RelationId, next: i128) -> Result<()
     core.ask(|reply| Request::Catalog { edit, rows: Vec::new(), reply }).await.map(|_| ())
 }
 
+/// `count` numbers from `next` on, which moves on, of a sequence that nobody else takes numbers of.
+pub fn numbers_from(sequence: &Identity, next: &mut i128, count: usize) -> Result<Vec<i64>> {
+    let step = i128::from(sequence.increment);
+    let end = *next + count as i128 * step;
+    if count > 0 && !(i128::from(sequence.min)..=i128::from(sequence.max)).contains(&(end - step)) {
+        return Err(Error::new("2200H", format!("nextval: reached the end of sequence \"{}\"", sequence.name)));
+    }
+    let first = std::mem::replace(next, end);
+    Ok((0..count).map(|n| (first + n as i128 * step) as i64).collect())
+}
+
 /// setval(sequence, value, called): checked, and what comes next.
 pub fn next_after(sequence: &Identity, value: i64, called: bool) -> Result<i128> {
     let Identity { name, min, max, .. } = sequence;
@@ -84,12 +95,7 @@ pub fn next_after(sequence: &Identity, value: i64, called: bool) -> Result<i128>
 }
 
 /// A sequence as it was declared, for a column of this type. `name` unless the declaration has another.
-pub fn sequence_of(
-    definition: &IdentityDefinition,
-    sql_type: &str,
-    id: RelationId,
-    name: String,
-) -> Result<Identity> {
+pub fn sequence_of(definition: &IdentityDefinition, sql_type: &str, id: RelationId, name: String) -> Result<Identity> {
     let (least, most) = match sql_type {
         "smallint" => (i64::from(i16::MIN), i64::from(i16::MAX)),
         "integer" => (i64::from(i32::MIN), i64::from(i32::MAX)),
@@ -127,17 +133,7 @@ impl Session {
     pub(super) async fn numbers_of(&mut self, sequence: &Identity, count: usize) -> Result<Vec<i64>> {
         let own = self.transaction.as_mut().and_then(|t| t.restarted.get_mut(&sequence.id));
         let numbers = match own {
-            Some(numbers) => {
-                let end = *numbers + count as i128 * i128::from(sequence.increment);
-                let last = end - i128::from(sequence.increment);
-                if count > 0 && !(i128::from(sequence.min)..=i128::from(sequence.max)).contains(&last) {
-                    let message = format!("nextval: reached the end of sequence \"{}\"", sequence.name);
-                    return Err(Error::new("2200H", message));
-                }
-                let first = std::mem::replace(numbers, end);
-                let number = |n: usize| (first + n as i128 * i128::from(sequence.increment)) as i64;
-                (0..count).map(number).collect()
-            }
+            Some(next) => numbers_from(sequence, next, count)?,
             None => {
                 let core = self.core.clone();
                 let next = next_numbers(&core, sequence, count);

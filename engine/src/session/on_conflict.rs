@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::datasource::MemTable;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
 use sqlparser::ast;
 
 use super::Session;
-use super::defaults::{check_assigned, check_not_null, is_default};
+use super::defaults::{check_assigned, is_default};
 use super::dml::{as_batch, full_name, named_columns, quoted, relaxed, typed_parameter, with_parts};
 use super::query::{Argument, bind_query};
-use crate::catalog::Relation;
+use super::returning::no_rows;
+use crate::catalog::{Column, Relation};
 use crate::error::{Error, Result};
-use crate::sql::bind::error_from;
 use crate::sql::statement::{Insert, OnConflict};
 use crate::state::arrangement::take;
+use crate::state::key_table::KeyTable;
 
 impl Session {
     pub(super) async fn resolve_conflicts(
@@ -26,32 +26,16 @@ impl Session {
         on_conflict: &OnConflict,
         parameters: &[Argument],
     ) -> Result<(RecordBatch, RecordBatch)> {
-        named_columns(relation, &on_conflict.target)?;
-        let key: Vec<&str> = relation.primary_key.iter().map(|&k| relation.columns[k].name.as_str()).collect();
-        let mut target: Vec<&str> = on_conflict.target.iter().map(String::as_str).collect();
-        let mut sorted = key.clone();
-        sorted.sort_unstable();
-        target.sort_unstable();
-        if (key.is_empty() && !on_conflict.target.is_empty()) || (!target.is_empty() && target != sorted) {
-            return Err(Error::new(
-                "42P10",
-                "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-            ));
-        }
-        if key.is_empty() {
-            return Ok((rows.slice(0, 0), rows));
+        let keys = arbiters(relation, on_conflict)?;
+        let Some(key) = keys.first() else { return Ok((rows.slice(0, 0), rows)) };
+        if keys.len() > 1 {
+            // DO NOTHING, whichever key is taken.
+            let taken = self.taken(relation, &keys, &rows).await?;
+            let fresh = take(&rows, &first_of_keys(&keys, &rows, &taken)?);
+            return Ok((rows.slice(0, 0), fresh));
         }
         // The first row of each key stands for it; DO UPDATE may not touch a row twice.
-        let key_columns: Vec<ArrayRef> = relation.primary_key.iter().map(|&k| rows.column(k).clone()).collect();
-        let types: Vec<DataType> = key_columns.iter().map(|c| c.data_type().clone()).collect();
-        let mut table = crate::state::key_table::KeyTable::new(&types)?;
-        let keys = table.encoder().encode_rows(&key_columns, rows.num_rows());
-        let mut ids = Vec::new();
-        table.intern(&keys, &mut ids);
-        let mut seen = vec![false; table.bound() as usize];
-        let first: Vec<u32> = (0..rows.num_rows() as u32)
-            .filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true))
-            .collect();
+        let first = first_of_keys(&keys, &rows, &vec![false; rows.num_rows()])?;
         if first.len() < rows.num_rows() && !on_conflict.assignments.is_empty() {
             return Err(Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time").hint(
                 "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
@@ -59,7 +43,7 @@ impl Session {
         }
         let rows = take(&rows, &first);
         let width = relation.columns.len();
-        let query = conflict_query(relation, alias, on_conflict)?;
+        let query = conflict_query(relation, alias, key, on_conflict)?;
         let found = self.rows_of_query(&query, &[("excluded", rows)], parameters).await?;
         let schema = relation.arrow_schema();
         let part = |from: usize, indices: &[u32]| -> Result<RecordBatch> {
@@ -98,10 +82,27 @@ impl Session {
             .map_err(Error::internal)?;
             columns[at] = crate::sql::cast::assign(&values, schema.field(at), &self.settings.zone())?;
         }
-        check_not_null(relation, &columns)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(hit.len()));
-        let updated = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
+        let updated = self.checked(relation, columns, hit.len())?;
         Ok((old, as_batch(&schema, &[updated, fresh_rows])?))
+    }
+
+    /// Which of the proposed rows have a key that a row of the table has.
+    async fn taken(&mut self, relation: &Relation, keys: &[Vec<usize>], rows: &RecordBatch) -> Result<Vec<bool>> {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows.num_rows() as i64));
+        let number = Arc::new(Field::new("__row", DataType::Int64, false));
+        let fields: Vec<FieldRef> = rows.schema().fields().iter().cloned().chain([number]).collect();
+        let columns = rows.columns().iter().cloned().chain([numbers]).collect();
+        let proposed = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)?;
+        let of_key = |key: &Vec<usize>| {
+            let names = key.iter().map(|&k| quoted(&relation.columns[k].name));
+            let on = names.map(|k| format!("there.{k} = proposed.{k}")).collect::<Vec<_>>().join(" AND ");
+            format!("SELECT proposed.__row FROM proposed JOIN {} AS there ON {on}", full_name(relation))
+        };
+        let text = keys.iter().map(of_key).collect::<Vec<_>>().join(" UNION ALL ");
+        let found = self.rows_of(&text, &[("proposed", proposed)], &[]).await?;
+        let mut taken = vec![false; rows.num_rows()];
+        found.column(0).as_primitive::<Int64Type>().values().iter().for_each(|&row| taken[row as usize] = true);
+        Ok(taken)
     }
 
     /// The types of parameters that stand in ON CONFLICT, added to those known.
@@ -111,10 +112,11 @@ impl Session {
         known: Vec<Option<FieldRef>>,
     ) -> Result<Vec<Option<FieldRef>>> {
         let relation = self.relation(&insert.table)?;
-        let Some(on_conflict) = insert.on_conflict.as_ref().filter(|_| !relation.primary_key.is_empty()) else {
-            return Ok(known);
-        };
-        let query = conflict_query(&relation, insert.alias.as_deref().unwrap_or(&relation.name), on_conflict)?;
+        let Some(on_conflict) = insert.on_conflict.as_ref() else { return Ok(known) };
+        let keys = arbiters(&relation, on_conflict)?;
+        let Some(key) = keys.first() else { return Ok(known) };
+        let alias = insert.alias.as_deref().unwrap_or(&relation.name);
+        let query = conflict_query(&relation, alias, key, on_conflict)?;
         let mut scope = self.scope();
         scope.extra.insert("excluded".into(), no_rows(&relation)?);
         let state = self.state(&scope)?;
@@ -123,11 +125,73 @@ impl Session {
     }
 }
 
+/// The unique keys that ON CONFLICT speaks of; none where the table has none, and nothing can conflict.
+fn arbiters(relation: &Relation, on_conflict: &OnConflict) -> Result<Vec<Vec<usize>>> {
+    let keys = relation.unique_keys();
+    if let Some(name) = &on_conflict.constraint {
+        let found = keys.into_iter().find(|key| key.name == *name && relation.has_constraint(name));
+        return found.map(|key| vec![key.columns]).ok_or_else(|| {
+            Error::undefined_object(format!("constraint \"{name}\" for table \"{}\" does not exist", relation.name))
+        });
+    }
+    let mut target = named_columns(relation, &on_conflict.target)?;
+    if on_conflict.target.is_empty() {
+        if keys.len() > 1 && !on_conflict.assignments.is_empty() {
+            let message = "ON CONFLICT DO UPDATE requires inference specification or constraint name";
+            return Err(Error::syntax(message).hint("For example, ON CONFLICT (column_name)."));
+        }
+        return Ok(keys.into_iter().map(|key| key.columns).collect());
+    }
+    target.sort_unstable();
+    let same = |columns: &Vec<usize>| {
+        let mut sorted = columns.clone();
+        sorted.sort_unstable();
+        sorted == target
+    };
+    match keys.into_iter().map(|key| key.columns).find(same) {
+        Some(columns) => Ok(vec![columns]),
+        None => Err(Error::new(
+            "42P10",
+            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+        )),
+    }
+}
+
+/// Row by row those that are not `taken` and share no key with one before them that was picked.
+fn first_of_keys(keys: &[Vec<usize>], rows: &RecordBatch, taken: &[bool]) -> Result<Vec<u32>> {
+    let mut known = Vec::new();
+    for key in keys {
+        let columns: Vec<ArrayRef> = key.iter().map(|&k| rows.column(k).clone()).collect();
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+        let mut table = KeyTable::new(&types)?;
+        let batch = table.encoder().encode_rows(&columns, rows.num_rows());
+        let mut ids = Vec::new();
+        table.intern(&batch, &mut ids);
+        // A key with a NULL is no other row's.
+        let is_null = |row: usize| batch.any_null.as_ref().is_some_and(|nulls| nulls.value(row));
+        let ids: Vec<Option<u32>> = ids.iter().enumerate().map(|(row, &id)| (!is_null(row)).then_some(id)).collect();
+        known.push((ids, vec![false; table.bound() as usize]));
+    }
+    let mut picked = Vec::new();
+    for row in (0..rows.num_rows()).filter(|&row| !taken[row]) {
+        if known.iter().any(|(ids, seen)| ids[row].is_some_and(|id| seen[id as usize])) {
+            continue;
+        }
+        for (ids, seen) in &mut known {
+            if let Some(id) = ids[row] {
+                seen[id as usize] = true;
+            }
+        }
+        picked.push(row as u32);
+    }
+    Ok(picked)
+}
+
 /// For each row proposed, `excluded`: whether the table has its key, the row that has it, the row proposed, the values
 /// assigned, and whether the row is to be updated.
-fn conflict_query(relation: &Relation, alias: &str, on_conflict: &OnConflict) -> Result<ast::Query> {
+fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: &OnConflict) -> Result<ast::Query> {
     let own = quoted(alias);
-    let key = relation.primary_key.iter().map(|&k| quoted(&relation.columns[k].name));
+    let key = key.iter().map(|&k| quoted(&relation.columns[k].name));
     let on = key.map(|k| format!("{own}.{k} = excluded.{k}")).collect::<Vec<_>>().join(" AND ");
     let mut columns = vec![format!("{own}.__there")];
     for side in [own.as_str(), "excluded"] {
@@ -176,10 +240,6 @@ fn qualified(mut expr: ast::Expr, relation: &Relation, alias: &str) -> ast::Expr
         std::ops::ControlFlow::<()>::Continue(())
     });
     expr
-}
-
-fn no_rows(relation: &Relation) -> Result<Arc<MemTable>> {
-    MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map(Arc::new).map_err(error_from)
 }
 
 /// A column's default as an expression.

@@ -204,3 +204,8 @@ fn all_of(name: &str) -> ast::SelectItem {
     let kind = ast::SelectItemQualifiedWildcardKind::ObjectName(name);
     ast::SelectItem::QualifiedWildcard(kind, ast::WildcardAdditionalOptions::default())
 }
+
+/// A relation's columns, to bind against.
+pub(super) fn no_rows(relation: &Relation) -> Result<Arc<MemTable>> {
+    MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map(Arc::new).map_err(error_from)
+}

@@ -111,18 +111,15 @@ impl Cursor<'_> {
             if self.sees("where") {
                 return Err(self.error_here(Error::unsupported("WHERE in a conflict target")));
             }
-        } else if self.sees("on constraint") {
-            return Err(self
-                .error_here(Error::unsupported("ON CONFLICT ON CONSTRAINT"))
-                .hint("Name the key's columns instead."));
         }
+        let constraint = if self.accept("on constraint") { Some(self.identifier()?) } else { None };
         if self.accept("do nothing") {
-            return Ok(OnConflict { target, assignments: Vec::new(), filter: None });
+            return Ok(OnConflict { target, constraint, assignments: Vec::new(), filter: None });
         }
         self.expect("do update set")?;
         let assignments = self.assignments(None)?;
         let filter = self.filter()?;
-        Ok(OnConflict { target, assignments, filter })
+        Ok(OnConflict { target, constraint, assignments, filter })
     }
 
     fn returning(&mut self) -> Result<Option<Vec<ast::SelectItem>>> {

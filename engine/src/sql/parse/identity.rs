@@ -40,8 +40,18 @@ impl Cursor<'_> {
 
     fn sequence_option(&mut self, identity: &mut IdentityDefinition) -> Result<()> {
         let words = [
-            "start with", "start", "increment by", "increment", "minvalue", "maxvalue", "no minvalue", "no maxvalue",
-            "cache", "no cycle", "cycle", "sequence name",
+            "start with",
+            "start",
+            "increment by",
+            "increment",
+            "minvalue",
+            "maxvalue",
+            "no minvalue",
+            "no maxvalue",
+            "cache",
+            "no cycle",
+            "cycle",
+            "sequence name",
         ];
         let Some(option) = self.accept_one(&words) else { return self.unexpected() };
         let slot = match option {

@@ -9,6 +9,8 @@
 //!   "selct 1"                     ->   42601 syntax error at or near "selct", position 1
 //! ```
 
+mod alter;
+mod constraints;
 mod copy;
 mod create;
 mod cursor;

@@ -12,8 +12,7 @@ use super::objects;
 use super::sequences;
 use super::views::owner;
 use crate::pg_catalog::CatalogView;
-use crate::pg_catalog::names::Names;
-use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name};
+use crate::pg_catalog::names::{BOOTSTRAP_ROLE, Constraint, Names, constraints_of};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
 use crate::pg_catalog::types::Type;
 use crate::pg_catalog::value::Value;
@@ -21,7 +20,7 @@ use crate::pg_catalog::value::Value;
 pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Option<RecordBatch>> {
     let make = |fields: &str| Rows::new(relation, fields);
     let database = || Value::from(view.database.as_str());
-    let keyed = || view.user_relations().filter(|r| !r.primary_key.is_empty());
+    let constraints = || view.user_relations().flat_map(constraints_of);
     let rows = match relation.name {
         "information_schema_catalog_name" => {
             let mut rows = make("catalog_name");
@@ -83,19 +82,20 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                 "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name constraint_type \
                  is_deferrable initially_deferred enforced nulls_distinct",
             );
-            for r in keyed() {
+            for constraint in constraints() {
+                let r = &constraint.relation;
                 rows.add([
                     database(),
                     r.schema_name.as_str().into(),
-                    index_name(r).into(),
+                    constraint.name.as_str().into(),
                     database(),
                     r.schema_name.as_str().into(),
                     r.name.as_str().into(),
-                    "PRIMARY KEY".into(),
+                    constraint.kind_in_full().into(),
                     "NO".into(),
                     "NO".into(),
                     "YES".into(),
-                    Value::Null,
+                    if constraint.kind == "u" { "YES".into() } else { Value::Null },
                 ]);
             }
             rows
@@ -106,11 +106,12 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                 "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name column_name {}",
                 if ordered { "ordinal_position" } else { "" }
             ));
-            for r in keyed() {
-                for (i, column) in r.primary_key.iter().enumerate() {
+            for constraint in constraints().filter(|c| !ordered || c.kind != "c") {
+                let r = &constraint.relation;
+                for (i, column) in constraint.columns.iter().enumerate() {
                     let schema = || Value::from(r.schema_name.as_str());
                     let column = Value::from(r.columns[*column].name.as_str());
-                    let (name, key) = (Value::from(r.name.as_str()), Value::from(index_name(r)));
+                    let (name, key) = (Value::from(r.name.as_str()), Value::from(constraint.name.as_str()));
                     if ordered {
                         rows.add([
                             database(),
@@ -132,9 +133,17 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
         "constraint_table_usage" => {
             let mut rows =
                 make("table_catalog table_schema table_name constraint_catalog constraint_schema constraint_name");
-            for r in keyed() {
+            for Constraint { relation: r, name, .. } in constraints() {
                 let schema = || Value::from(r.schema_name.as_str());
-                rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), index_name(r).into()]);
+                rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), name.into()]);
+            }
+            rows
+        }
+        "check_constraints" => {
+            let mut rows = make("constraint_catalog constraint_schema constraint_name check_clause");
+            for Constraint { relation, name, expression, .. } in constraints().filter(|c| c.kind == "c") {
+                let clause = expression.map(|expression| format!("({expression})"));
+                rows.add([database(), relation.schema_name.as_str().into(), name.into(), clause.into()]);
             }
             rows
         }

@@ -72,10 +72,9 @@ fn serial_sequence(c: &Call) -> Result<Value> {
     let relation = c.view.find_relation(table).and_then(|oid| c.view.catalog.get(oid));
     let Some(relation) = relation else { return failed(Error::undefined_relation(table)) };
     match relation.columns.iter().find(|known| known.name == column) {
-        None => failed(Error::new(
-            "42703",
-            format!("column \"{column}\" of relation \"{}\" does not exist", relation.name),
-        )),
+        None => {
+            failed(Error::new("42703", format!("column \"{column}\" of relation \"{}\" does not exist", relation.name)))
+        }
         Some(column) => {
             let name = |name: &str| format!("{}.{}", quote_ident(&relation.schema_name), quote_ident(name));
             Ok(column.identity.as_ref().map(|sequence| name(&sequence.name)).into())
