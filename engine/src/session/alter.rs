@@ -144,8 +144,9 @@ impl Session {
         actions: &[AlterAction],
     ) -> Result<()> {
         for _ in 1..TRIES_MAX {
+            let before = self.core.catalog();
             match self.alter_once(kind, name, if_exists, actions).await {
-                Err(error) if error.code == "40001" => {}
+                Err(error) if error.code == "40001" || self.is_replaced(&before, &error) => {}
                 done => return done,
             }
         }

@@ -8,7 +8,7 @@ use super::Session;
 use super::alter::{Draft, Origin};
 use super::query::{Scope, bind_query, session_state};
 use super::view::columns_of;
-use crate::catalog::{Catalog, Column, Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sequences::setting;
@@ -49,7 +49,7 @@ impl Session {
         let _altering = self.core.begin_altering(found.id);
         let catalog = self.core.catalog();
         draft.relation.id = self.core.store.next_id()?;
-        let views = self.views_over(&catalog, found, &draft.relation)?;
+        let views = self.views_over(&catalog, found, draft)?;
         let snapshot = Snapshot::take(&self.core, std::slice::from_ref(found)).await?;
         let epoch = snapshot.epoch;
         let mut rows = Vec::new();
@@ -127,13 +127,15 @@ impl Session {
         Ok(rows)
     }
 
-    /// The views over a table, before and as they are over `new`: each must still show the same columns.
+    /// The views over a table, before and as they are over the altered one: each must still show the same columns. That it
+    /// would with another column of the same name is not enough, so it must with those alone that stay.
     fn views_over(
         &self,
         catalog: &Catalog,
         old: &Arc<Relation>,
-        new: &Relation,
+        draft: &Draft,
     ) -> Result<Vec<(Arc<Relation>, Relation)>> {
+        let new = &draft.relation;
         let above = super::replace::all_dependants(catalog, old.id);
         let depends = |d: &Arc<Relation>| format!("{} {} depends on table {}", d.kind.word(), d.name, old.name);
         let refused = |names: Vec<String>, why: String| {
@@ -146,46 +148,54 @@ impl Session {
                 "A materialized view keeps what it has read of the table. Drop it first, and make it again afterwards.";
             return Err(refused(kept, why.into()));
         }
-        let mut with_new = catalog.clone();
-        with_new.relations.remove(&old.id);
-        with_new.relations.insert(new.id, Arc::new(new.clone()));
         let moved = |view: &Arc<Relation>| {
             let mut view = view.as_ref().clone();
             view.depends_on.iter_mut().filter(|id| **id == old.id).for_each(|id| *id = new.id);
             view
         };
         let views: Vec<(Arc<Relation>, Relation)> = above.iter().map(|view| (view.clone(), moved(view))).collect();
-        for (_, view) in &views {
-            with_new.relations.insert(view.id, Arc::new(view.clone()));
-        }
-        let with_new = Arc::new(with_new);
+        let over = |table: &Relation| {
+            let mut catalog = catalog.clone();
+            catalog.relations.remove(&old.id);
+            catalog.relations.insert(table.id, Arc::new(table.clone()));
+            for (_, view) in views.iter().filter(|_| table.id == new.id) {
+                catalog.relations.insert(view.id, Arc::new(view.clone()));
+            }
+            Arc::new(catalog)
+        };
+        let stay: Vec<usize> = (0..new.columns.len()).filter(|&at| !matches!(draft.origins[at], Origin::New)).collect();
+        let columns = stay.iter().map(|&at| new.columns[at].clone()).collect();
+        let key = new.primary_key.iter().map(|key| stay.iter().position(|at| at == key));
+        let primary_key = key.collect::<Option<Vec<_>>>().unwrap_or_default();
+        let kept = Relation { columns, primary_key, schema: Default::default(), ..new.clone() };
+        let (before, kept, after) = (over(old), over(&kept), over(new));
         let mut broken = Vec::new();
         let mut why = String::new();
-        for (before, view) in &views {
-            let scope = Scope { catalog: with_new.clone(), search_path: view.names_in(), system: None, ..self.scope() };
-            let settings = BindSettings { time_zone: view.time_zone.clone(), ..BindSettings::default() };
-            let state = session_state(&settings, None)?;
-            let text = view.query.as_deref().expect("a view has a query");
-            let names: Vec<String> = view.columns.iter().map(|column| column.name.clone()).collect();
-            let same = |columns: &[Column]| {
-                columns.len() == names.len() && columns.iter().zip(&view.columns).all(|(a, b)| a.sql_type == b.sql_type)
-            };
-            let query = crate::sql::parse::query(text)?;
-            let shown = bind_query(&state, &scope, &query, &[]);
-            let fits = shown.and_then(|bound| Ok((bound.names.len(), columns_of(&bound.plan, &bound.names)?)));
-            match fits {
-                Ok((width, columns)) if width == names.len() && same(&columns) => {}
-                Ok(_) => {
-                    broken.push(depends(before));
-                    why = "It would show other columns: name those that it shows in its query.".into();
-                }
-                Err(error) => {
-                    broken.push(depends(before));
-                    why = format!("{}: drop the view first.", error.message);
-                }
+        for (view, _) in &views {
+            let shown = self.shown_by(view, &before)?;
+            for catalog in [&kept, &after] {
+                let reason = match self.shown_by(view, catalog) {
+                    Ok(now) if now == shown => continue,
+                    Ok(_) => "It would show other columns: name those that it shows in its query.".to_string(),
+                    Err(error) => format!("{}: drop the view first.", error.message),
+                };
+                broken.push(depends(view));
+                why = reason;
+                break;
             }
         }
         if broken.is_empty() { Ok(views) } else { Err(refused(broken, why)) }
+    }
+
+    /// The names and types of the columns of a view's query.
+    fn shown_by(&self, view: &Relation, catalog: &Arc<Catalog>) -> Result<Vec<(String, String)>> {
+        let scope = Scope { catalog: catalog.clone(), search_path: view.names_in(), ..self.scope() };
+        let settings = BindSettings { time_zone: view.time_zone.clone(), ..BindSettings::default() };
+        let state = session_state(&settings, scope.system.as_ref())?;
+        let query = crate::sql::parse::query(view.query.as_deref().expect("a view has a query"))?;
+        let bound = bind_query(&state, &scope, &query, &[])?;
+        let columns = columns_of(&bound.plan, &bound.names)?;
+        Ok(columns.into_iter().map(|column| (column.name, column.sql_type)).collect())
     }
 }
 

@@ -3,8 +3,9 @@
 //! A CHECK is held against each row that INSERT, UPDATE or COPY is about to write, here: it looks at that row alone, so
 //! nobody else's commit can make it wrong. Keys are checked where all commits pass (`state/table.rs`).
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::DataType;
@@ -17,7 +18,7 @@ use super::Session;
 use super::dml::quoted;
 use super::query::{bind_query, session_state};
 use super::returning::no_rows;
-use crate::catalog::{Catalog, Check, Index, Relation};
+use crate::catalog::{Catalog, Check, Index, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
 use crate::sql::conditions::columns_named;
@@ -27,7 +28,15 @@ use crate::sql::statement::{Constraint, ConstraintKind};
 use crate::sql::text::value_to_text;
 
 /// An expression on the columns of one relation.
+#[derive(Clone)]
 pub(super) struct OnRow(Arc<dyn PhysicalExpr>);
+
+/// A session's conditions, bound, by relation and check: neither's columns and text ever change under one id.
+#[derive(Default)]
+pub(super) struct Conditions(Mutex<HashMap<(RelationId, RelationId), OnRow>>);
+
+/// A session that writes to more tables than that binds their conditions again.
+const CONDITIONS_MAX: usize = 256;
 
 impl OnRow {
     pub fn of(&self, rows: &RecordBatch) -> Result<ArrayRef> {
@@ -70,7 +79,7 @@ impl Session {
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         let mut first: Option<(usize, &str)> = None;
         for check in checks {
-            let holds = self.on_row(relation, &check.expression)?.of(rows)?;
+            let holds = self.condition(relation, check)?.of(rows)?;
             let holds = holds.as_boolean();
             let wrong = (0..rows.num_rows()).find(|&row| holds.is_valid(row) && !holds.value(row));
             if let Some(row) = wrong.filter(|&row| first.is_none_or(|(before, _)| row < before)) {
@@ -85,6 +94,20 @@ impl Session {
         }
         let message = format!("new row for relation \"{table}\" violates check constraint \"{name}\"");
         Err(Error::new("23514", message).detail(self.failing_row(relation, rows.columns(), row)?))
+    }
+
+    fn condition(&self, relation: &Relation, check: &Check) -> Result<OnRow> {
+        let key = (relation.id, check.id);
+        if let Some(known) = self.conditions.0.lock().expect("no panic while held").get(&key) {
+            return Ok(known.clone());
+        }
+        let bound = self.on_row(relation, &check.expression)?;
+        let mut known = self.conditions.0.lock().expect("no panic while held");
+        if known.len() >= CONDITIONS_MAX {
+            known.clear();
+        }
+        known.insert(key, bound.clone());
+        Ok(bound)
     }
 
     fn failing_row(&self, relation: &Relation, columns: &[ArrayRef], row: usize) -> Result<String> {

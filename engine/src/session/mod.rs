@@ -139,6 +139,8 @@ pub struct Session {
     cursors: HashMap<String, Cursor>,
     /// What set_config() asked for while a statement ran.
     asked_settings: live::AskedSettings,
+    /// CHECKs of the tables that it writes to.
+    conditions: constraints::Conditions,
     /// The numbers that sequences gave it last.
     seen_numbers: numbers::SharedSeen,
 }
@@ -177,6 +179,7 @@ impl Session {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             asked_settings: Default::default(),
+            conditions: Default::default(),
             seen_numbers: Default::default(),
         }
     }

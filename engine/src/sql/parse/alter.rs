@@ -29,6 +29,12 @@ impl Cursor<'_> {
         let mut actions = Vec::new();
         if matches!(kind, RelationKind::Table | RelationKind::Stream) {
             actions = self.comma_separated(|c| c.alter_action(kind, &name))?;
+            let renames = |action: &AlterAction| {
+                matches!(action, AlterAction::RenameColumn { .. } | AlterAction::RenameConstraint { .. })
+            };
+            if actions.len() > 1 && actions.iter().any(renames) {
+                return Err(Error::syntax("RENAME stands alone in ALTER TABLE"));
+            }
         } else {
             self.refuse_action(kind)?;
         }
@@ -82,11 +88,7 @@ impl Cursor<'_> {
         let _ = !constraint && self.accept("column");
         let if_exists = self.if_exists();
         let name = self.identifier()?;
-        if self.sees("cascade") && !constraint {
-            return Err(self
-                .error_here(Error::unsupported("DROP COLUMN … CASCADE"))
-                .hint("Drop what depends on the column first."));
-        }
+        // Drivers write CASCADE whether or not there is something. Where there is, the change is refused (2BP01).
         self.cascade();
         Ok(match constraint {
             true => AlterAction::DropConstraint { name, if_exists },

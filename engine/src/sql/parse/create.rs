@@ -229,7 +229,7 @@ impl Cursor<'_> {
                 column.nullable = false;
             } else if self.accept("null") {
             } else if self.accept("default") {
-                self.check_one_default(relation, &column)?;
+                self.check_one_default(relation, &column, "default")?;
                 // A NOT NULL after it is no part of it.
                 let expression = self.sqlparser(|p| p.parse_subexpr(DIALECT.prec_value(Precedence::Is)))?;
                 column.default = Some(expression.to_string());
@@ -240,7 +240,7 @@ impl Cursor<'_> {
                 }
             } else if self.accept("generated") {
                 let identity = self.identity()?;
-                self.check_one_default(relation, &column)?;
+                self.check_one_default(relation, &column, "identity")?;
                 column.nullable = false;
                 column.identity = Some(identity);
             } else if self.sees("as") {
@@ -253,15 +253,20 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    fn check_one_default(&self, relation: &CreateRelation, column: &ColumnDefinition) -> Result<()> {
+    /// A column has one default, or counts its rows; `adding` is the word for what comes now.
+    fn check_one_default(&self, relation: &CreateRelation, column: &ColumnDefinition, adding: &str) -> Result<()> {
         let (table, name) = (&relation.name.name, &column.name);
-        let message = match (&column.default, &column.identity) {
+        let serial = column.identity.as_ref().is_some_and(|identity| identity.kind == IdentityKind::Serial);
+        let what = match (&column.default, &column.identity) {
             (None, None) => return Ok(()),
-            (Some(_), _) => format!("multiple default values specified for column \"{name}\" of table \"{table}\""),
-            (_, Some(identity)) if identity.kind == IdentityKind::Serial => {
-                format!("multiple default values specified for column \"{name}\" of table \"{table}\"")
-            }
-            _ => format!("both default and identity specified for column \"{name}\" of table \"{table}\""),
+            (Some(_), _) if adding == "default" => "multiple default values",
+            (_, Some(_)) if serial && adding == "default" => "multiple default values",
+            (_, Some(_)) if !serial && adding == "identity" => "multiple identity specifications",
+            _ => "both default and identity",
+        };
+        let message = match what {
+            "multiple identity specifications" => format!("{what} for column \"{name}\" of table \"{table}\""),
+            _ => format!("{what} specified for column \"{name}\" of table \"{table}\""),
         };
         Err(self.error_here(Error::syntax(message)))
     }
