@@ -70,10 +70,10 @@ impl Session {
         self.change_once(kind, plans, parameters).await
     }
 
-    /// Whether the relation that a statement did not find may have been replaced since the statement's names were looked up:
+    /// Whether the relation, or the column, that a statement did not find may have been replaced since the statement's names were looked up:
     /// by ALTER TABLE, which may give its name to another.
     pub(super) fn is_replaced(&self, before: &Arc<Catalog>, error: &Error) -> bool {
-        error.code == "42P01" && !Arc::ptr_eq(before, &self.core.catalog())
+        matches!(error.code, "42P01" | "42703") && !Arc::ptr_eq(before, &self.core.catalog())
     }
 
     /// While a table's rows are written anew nothing is inserted: it would only have to be done again. 40001 then, since
