@@ -74,10 +74,10 @@ pub enum Request {
         writes: Writes,
         reply: Reply<Epoch>,
     },
-    /// Fails when the primary key of one of these rows is taken.
+    /// Fails when one of these rows has values of a unique key, by its number, that are taken.
     CheckFree {
         relation: RelationId,
-        rows: Vec<RecordBatch>,
+        rows: Vec<(usize, RecordBatch)>,
         reply: Reply<()>,
     },
     /// Changes the catalog; `rows` are those of the table that it makes, in the same epoch.
@@ -245,7 +245,7 @@ impl Commit {
             Request::Write { .. } => unreachable!("taken by the loop"),
             Request::CheckFree { relation, rows, reply } => {
                 let result = match self.tables.get_mut(&relation) {
-                    Some(table) => rows.iter().try_for_each(|rows| table.check_free(rows)),
+                    Some(table) => rows.iter().try_for_each(|(key, rows)| table.check_free(*key, rows)),
                     None => Err(Error::undefined_relation(format!("#{relation}"))),
                 };
                 let _ = reply.send(result);
@@ -550,6 +550,15 @@ impl Commit {
         }
         // Tables are made before anyone can see them.
         let (mut made, mut versions) = (Vec::new(), Vec::new());
+        // A table whose definition changes keeps its columns, and may have other keys.
+        let mut changed = Vec::new();
+        for change in &changes {
+            if let CatalogChange::Put(relation) = change
+                && let Some(table) = self.tables.get(&relation.id)
+            {
+                changed.push((after.relations[&relation.id].clone(), table.keyed_as(relation)?));
+            }
+        }
         for (id, relation) in &after.relations {
             if relation.kind == RelationKind::Table && !self.tables.contains_key(id) {
                 made.push((*id, Table::new(relation.clone())?));
@@ -576,8 +585,14 @@ impl Commit {
         }
         self.versions.extend(versions);
         let epoch = self.commit(entry)?;
+        for (relation, keyed) in changed {
+            self.tables.get_mut(&relation.id).expect("seen just now").become_relation(relation, keyed);
+        }
         let after = Arc::new(after);
-        self.core.set_catalog(after.clone());
+        // Plans are good as long as the catalog is the same one: numbers that are reserved change nothing in it.
+        if !changes.iter().all(|change| matches!(change, CatalogChange::Meta { .. })) {
+            self.core.set_catalog(after.clone());
+        }
         for id in after.relations.keys().filter(|id| !self.core.past.knows(**id)) {
             self.core.past.note(&self.core, &after.relations[id], epoch);
         }

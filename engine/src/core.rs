@@ -13,6 +13,7 @@ use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
 use crate::memory::QueryMemory;
 use crate::past::Past;
+use crate::sequences::Sequences;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
 use crate::state::store::Store;
@@ -40,7 +41,11 @@ pub struct Core {
     pub creating: Mutex<BTreeMap<RelationId, Vec<RelationId>>>,
     /// Held by UPDATE, DELETE and ON CONFLICT from reading to commit, so that they do not fail one another.
     locks: Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Tables whose rows are being written anew: what only inserts waits for their locks too.
+    altering: Mutex<BTreeSet<RelationId>>,
     failure: RwLock<Option<Error>>,
+    /// Numbers for columns that count their rows.
+    pub sequences: Sequences,
     /// How much of the past is kept.
     pub past: Past,
     /// Sessions that are open, by process id: user, database.
@@ -80,7 +85,9 @@ impl Core {
             bases: RwLock::default(),
             creating: Mutex::default(),
             locks: Mutex::default(),
+            altering: Mutex::default(),
             failure: RwLock::new(None),
+            sequences: Sequences::default(),
             past: Past::default(),
             sessions: Mutex::default(),
             subscriptions: Arc::default(),
@@ -112,6 +119,14 @@ impl Core {
     }
     pub fn lock_of(&self, id: RelationId) -> Arc<tokio::sync::Mutex<()>> {
         self.locks.lock().expect("no panic while held").entry(id).or_default().clone()
+    }
+    pub fn is_altering(&self, id: RelationId) -> bool {
+        self.altering.lock().expect("no panic while held").contains(&id)
+    }
+    /// From here on until what is returned is dropped.
+    pub fn begin_altering(self: &Arc<Self>, id: RelationId) -> Altering {
+        self.altering.lock().expect("no panic while held").insert(id);
+        Altering { core: self.clone(), id }
     }
     /// Set when the log or a checkpoint could not be written: no more writes are taken.
     pub fn failure(&self) -> Option<Error> {
@@ -156,6 +171,18 @@ impl Core {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.send(request(reply)).await?;
         answer.await.map_err(|_| stopped())?
+    }
+}
+
+/// A table's rows are being written anew.
+pub struct Altering {
+    core: Arc<Core>,
+    id: RelationId,
+}
+
+impl Drop for Altering {
+    fn drop(&mut self) {
+        self.core.altering.lock().expect("no panic while held").remove(&self.id);
     }
 }
 

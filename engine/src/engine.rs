@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::budget;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::checkpoint::Checkpoints;
-use crate::commit::{Commit, REQUESTS_MAX, Request, Writes};
+use crate::commit::{CatalogEdit, Commit, REQUESTS_MAX, Request, Writes};
 use crate::connectors::options::bytes;
 use crate::core::Core;
 use crate::dataflow::status::ViewStatus;
@@ -28,11 +28,12 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::memory::{QueryMemory, memory_default};
 use crate::plan::Plan;
+use crate::sequences;
 use crate::serve::table::SnapshotSlot;
 use crate::session::Session;
 use crate::sql::system::SystemCatalog;
 use crate::state::spill::Passing;
-use crate::state::store::{Faults, LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
+use crate::state::store::{CatalogChange, Faults, LogEntry, Manifest, RELATION_ROWS, Store, StoreOptions};
 use crate::state::table::Table;
 use crate::state::versions::Versions;
 use crate::subscriptions::{self, SubscriptionLimits};
@@ -147,6 +148,7 @@ impl Engine {
         budget::begin(memory_bytes, &config.data_dir, store.free_bytes());
         let core =
             Core::new(store.clone(), catalog, progress.clone(), header.clone(), requests, workers, clock, memory);
+        core.sequences.load(&store.load_meta()?)?;
         let core = Arc::new(core);
         let backlog = budget::backlog_bytes_max(memory_bytes);
         let threads = Arc::new(Workers::start(workers, store.clone(), progress.clone(), backlog)?);
@@ -268,6 +270,7 @@ impl Engine {
     /// Stops in order, with a checkpoint.
     pub async fn shutdown(&self) -> Result<()> {
         self.sources.stop().await;
+        self.give_back_numbers().await;
         let result = self.core.ask(|reply| Request::Stop { checkpoint: true, reply }).await;
         self.await_tasks().await;
         result
@@ -281,6 +284,20 @@ impl Engine {
         let closed = async { while open.changed().await.is_ok() {} };
         if tokio::time::timeout(LEAVE_WAIT, closed).await.is_err() {
             tracing::warn!("the data directory is still being read");
+        }
+    }
+
+    /// Numbers that were reserved for columns that count their rows and not given: otherwise they would be skipped.
+    async fn give_back_numbers(&self) {
+        let core = self.core.clone();
+        let edit: CatalogEdit = Box::new(move |catalog| {
+            let all = catalog.relations.values().flat_map(|relation| relation.sequences());
+            let given = all.filter_map(|s| Some((s.id, core.sequences.give_back(s)?)));
+            let mark = |(id, mark)| CatalogChange::Meta { key: sequences::setting(id), value: Some(mark) };
+            Ok(given.map(mark).collect())
+        });
+        if let Err(error) = self.core.ask(|reply| Request::Catalog { edit, rows: Vec::new(), reply }).await {
+            tracing::warn!(%error, "numbers that columns have reserved will be skipped");
         }
     }
 

@@ -28,6 +28,7 @@ mod memory;
 mod operators;
 mod past;
 mod plan;
+mod sequences;
 mod serve;
 pub mod session;
 mod sources;

@@ -553,24 +553,31 @@ fn waits_are_shown() {
         let slow =
             "UPDATE t SET v = (SELECT count(*) FROM generate_series(1, 3000) AS a(i), t AS b WHERE i % 7 <> b.id % 5)";
         let fast = "UPDATE t SET v = 1 WHERE id = 1";
-        let pid = second.pid().to_string();
-        let look = async {
-            loop {
-                let waits = "SELECT waiter, pid, waits_for, relation FROM mr_waits WHERE waited_ms >= 10";
-                let rows = ok(&database, waits).await;
-                if rows.contains(&["session", &pid, "lock", "t"].map(String::from).to_vec()) {
-                    return;
-                }
+        let wanted = ["session", &second.pid().to_string(), "lock", "t"].map(String::from).to_vec();
+        let mut shown = false;
+        // On a busy machine the second one may come first, or too late.
+        for attempt in 1..=20 {
+            // In tasks of their own: a thread that computes looks after nothing else.
+            let locks = tokio::spawn(async move {
+                run(&mut first, slow).await.unwrap();
+                first
+            });
+            tokio::time::sleep(Duration::from_millis(20 * attempt)).await;
+            let waits = tokio::spawn(async move {
+                run(&mut second, fast).await.unwrap();
+                second
+            });
+            while !shown && !waits.is_finished() {
+                let look = "SELECT waiter, pid, waits_for, relation FROM mr_waits WHERE waited_ms >= 10";
+                shown = ok(&database, look).await.contains(&wanted);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-        };
-        // In tasks of their own: a thread that computes looks after nothing else.
-        let first = tokio::spawn(async move { run(&mut first, slow).await });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let second = tokio::spawn(async move { run(&mut second, fast).await });
-        tokio::time::timeout(Duration::from_secs(50), look).await.expect("the wait was shown");
-        first.await.unwrap().unwrap();
-        second.await.unwrap().unwrap();
+            (first, second) = (locks.await.unwrap(), waits.await.unwrap());
+            if shown {
+                break;
+            }
+        }
+        assert!(shown, "the wait was shown");
         assert_eq!(one(&database, "SELECT count(*) FROM mr_waits WHERE waits_for = 'lock'").await, "0");
         assert_eq!(one(&database, "SELECT rows, kept_rows FROM mr_arrangements WHERE relation = 't'").await, "2000|0");
     });

@@ -66,7 +66,7 @@ impl Session {
         if !writable {
             return Err(Error::new("42809", format!("cannot copy to {} \"{}\"", relation.kind.word(), relation.name)));
         }
-        let named = super::dml::named(&relation, columns)?;
+        let named = super::dml::named_columns(&relation, columns)?;
         let schema = Arc::new(relation.arrow_schema().project(&named).expect("columns of the relation"));
         let decoder = CopyDecoder::new(schema, &copy.format).with_style(self.style()?).for_relation(&relation.name);
         let decoder = decoder.in_latin1(copy.latin1);
@@ -99,7 +99,7 @@ impl Session {
         let outcome = match &copy.source {
             CopySource::Relation { name, columns } => {
                 let relation = self.relation(name)?;
-                let named = super::dml::named(&relation, columns)?;
+                let named = super::dml::named_columns(&relation, columns)?;
                 let list: Vec<String> = named.iter().map(|&i| super::dml::quoted(&relation.columns[i].name)).collect();
                 let text = format!(
                     "SELECT {} FROM {}.{}",

@@ -106,7 +106,7 @@ impl Session {
         self.edit_with(Vec::new(), edit).await
     }
 
-    async fn edit_with(
+    pub(super) async fn edit_with(
         &self,
         rows: Vec<(RelationId, Vec<Delta>)>,
         edit: impl FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send + 'static,
@@ -151,7 +151,9 @@ impl Session {
             kind: RelationKind::Table,
             columns: vec![],
             primary_key: vec![],
+            primary_key_name: None,
             indexes: vec![],
+            checks: vec![],
             sql: text.to_string(),
             query: None,
             options: Options::new(),
@@ -236,6 +238,12 @@ impl Session {
             if catalog.find(&relation.schema_name, &relation.name).is_some_and(|r| Some(r.id) != replaced) {
                 return Err(already_exists(&relation.name));
             }
+            let beside = relation.names_beside();
+            let mut made = std::iter::once(&relation.name).chain(&beside);
+            let taken = |name: &&String| replaced.is_none() && catalog.is_taken(&relation.schema_name, name);
+            if let Some(name) = made.find(taken) {
+                return Err(already_exists(name));
+            }
             check_schema(catalog, &relation.schema_name)?;
             for id in &relation.depends_on {
                 if catalog.get(*id).is_none() {
@@ -257,6 +265,7 @@ impl Session {
                 sql_type: c.sql_type.clone(),
                 nullable: c.nullable && !d.primary_key.contains(&c.name),
                 default: c.default.clone(),
+                identity: None,
             })
             .collect();
         if d.temporary {
@@ -274,9 +283,10 @@ impl Session {
             }
             crate::sql::types::field(&column.name, &column.sql_type, column.nullable)?;
             if let Some(default) = &column.default {
-                super::dml::check_default(self, column, default)?;
+                super::defaults::check_default(self, column, default)?;
             }
         }
+        self.add_sequences(d, &mut columns)?;
         let index = |name: &String| {
             columns
                 .iter()
@@ -329,15 +339,22 @@ impl Session {
         if let Some(versions) = versions {
             versions.set_not_null(&mut columns);
         }
-        let relation = Relation {
+        let mut relation = Relation {
             kind,
             columns,
             primary_key,
+            primary_key_name: d.primary_key_name.clone(),
             options: d.options.clone(),
             watermark,
             depends_on,
             ..self.new_relation(&d.name, text)?
         };
+        if kind == RelationKind::Stream && !d.constraints.is_empty() {
+            return Err(Error::unsupported("UNIQUE or CHECK on a stream").hint("CREATE TABLE has constraints."));
+        }
+        if self.core.catalog().find(&relation.schema_name, &relation.name).is_none() {
+            self.add_constraints(&mut relation, &d.constraints)?;
+        }
         if kind == RelationKind::Table {
             crate::ttl::Ttl::of(&relation.columns, &relation.options)?;
         }
@@ -350,6 +367,28 @@ impl Session {
         }
         if let Some(made) = self.create(relation, d.if_not_exists, false).await? {
             self.engine.sources().start(&made, None)?;
+        }
+        Ok(())
+    }
+
+    fn add_sequences(&self, d: &CreateRelation, columns: &mut [Column]) -> Result<()> {
+        let schema = self.schema_for(&d.name)?;
+        let mut names = Vec::new();
+        // Of a table that is there already none is made.
+        if self.core.catalog().find(&schema, &d.name.name).is_some() {
+            return Ok(());
+        }
+        for definition in &d.columns {
+            let Some(identity) = &definition.identity else { continue };
+            if d.options.contains_key("connector") {
+                return Err(Error::unsupported("a column of a connector's stream that counts its rows")
+                    .hint("LOG(stream) has a column _offset."));
+            }
+            let column = columns.iter_mut().find(|c| c.name == definition.name).expect("made of these definitions");
+            let (table, name) = (&d.name.name, &column.name);
+            let sequence = self.new_sequence(identity, &column.sql_type, &schema, table, name, &names)?;
+            names.push(sequence.name.clone());
+            column.identity = Some(sequence);
         }
         Ok(())
     }
@@ -523,6 +562,12 @@ impl Session {
                 _ => None,
             });
             let mut changes: Vec<CatalogChange> = gone.into_iter().chain(late).map(CatalogChange::Drop).collect();
+            let sequences = names.iter().flat_map(|r| r.sequences());
+            let forgotten = sequences.map(|s| {
+                core.sequences.forget(s.id);
+                CatalogChange::Meta { key: crate::sequences::setting(s.id), value: None }
+            });
+            changes.extend(forgotten);
             changes.extend(schemas.into_iter().map(|name| CatalogChange::DropSchema { name }));
             let _ = tell.send((names, wanted.len()));
             Ok(changes)

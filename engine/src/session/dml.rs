@@ -6,25 +6,25 @@
 //! another rather than fail.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::datasource::MemTable;
 use sqlparser::ast;
 
+use super::defaults::{check_assigned, check_generated, defaulted_cells, is_default, without_defaults, without_given};
 use super::plans::Plans;
-use super::query::{Argument, Scope, bind_query, fields_of, relations_of, with_parameters};
+use super::query::{Argument, bind_query, fields_of, with_parameters};
+use super::returning::with_rows;
 use super::{Outcome, Session};
-use crate::catalog::{Column, Relation, RelationKind};
+use crate::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::serve::snapshot::Snapshot;
 use crate::sql::bind::error_from;
-use crate::sql::grouped::names_of;
-use crate::sql::statement::{Delete, Insert, Name, OnConflict, StatementKind, Update};
+use crate::sql::statement::{Delete, Insert, Name, Overriding, StatementKind, Update};
 use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
 use crate::waits::Reason;
@@ -37,19 +37,11 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn full_name(relation: &Relation) -> String {
+pub(super) fn full_name(relation: &Relation) -> String {
     format!("{}.{}", quoted(&relation.schema_name), quoted(&relation.name))
 }
 
-/// A default must be an expression of the column's type.
-pub(super) fn check_default(session: &Session, column: &Column, default: &str) -> Result<()> {
-    let text = format!("SELECT CAST(({default}) AS {})", column.sql_type);
-    let scope = session.scope();
-    let state = session.state(&scope)?;
-    bind_query(&state, &scope, &*crate::sql::parse::query(&text)?, &[]).map(|_| ())
-}
-
-fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+pub(super) fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
     concat_batches(schema, batches).map_err(Error::internal)
 }
 
@@ -68,12 +60,31 @@ impl Session {
             _ => error.code == "40001",
         };
         for _ in 1..TRIES_MAX {
+            let before = self.core.catalog();
             match self.change_once(kind, plans, parameters).await {
                 Err(error) if self.transaction.is_none() && lost(&error) => {}
+                Err(error) if self.is_replaced(&before, &error) => {}
                 done => return done,
             }
         }
         self.change_once(kind, plans, parameters).await
+    }
+
+    /// Whether the relation, or the column, that a statement did not find may have been replaced since the statement's names were looked up:
+    /// by ALTER TABLE, which may give its name to another.
+    pub(super) fn is_replaced(&self, before: &Arc<Catalog>, error: &Error) -> bool {
+        matches!(error.code, "42P01" | "42703") && !Arc::ptr_eq(before, &self.core.catalog())
+    }
+
+    /// While a table's rows are written anew nothing is inserted: it would only have to be done again. 40001 then, since
+    /// another table may have its name.
+    async fn await_altered(&self, relation: &Relation) -> Result<()> {
+        if self.transaction.is_some() || !self.core.is_altering(relation.id) {
+            return Ok(());
+        }
+        let lock = self.core.lock_of(relation.id).lock_owned();
+        drop(self.core.waits.during(self.waiter(), Reason::Lock, Some(relation.id), lock).await);
+        Err(Error::new("40001", format!("table \"{}\" was altered", relation.name)))
     }
 
     async fn change_once(&mut self, kind: &StatementKind, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
@@ -81,7 +92,7 @@ impl Session {
             StatementKind::Insert(insert) => self.insert(insert, plans, parameters).await,
             StatementKind::Update(update) => self.update(update, plans, parameters).await,
             StatementKind::Delete(delete) => self.delete(delete, plans, parameters).await,
-            StatementKind::Truncate { names } => self.truncate(names).await,
+            StatementKind::Truncate { names, restart } => self.truncate(names, *restart).await,
             _ => unreachable!("only these change rows"),
         }
     }
@@ -106,7 +117,7 @@ impl Session {
     }
 
     /// Runs a query given as text, whose names may also mean the batches of `extra`.
-    async fn rows_of(
+    pub(super) async fn rows_of(
         &mut self,
         text: &str,
         extra: &[(&str, RecordBatch)],
@@ -116,7 +127,7 @@ impl Session {
         self.rows_of_query(&query, extra, parameters).await
     }
 
-    async fn rows_of_query(
+    pub(super) async fn rows_of_query(
         &mut self,
         query: &ast::Query,
         extra: &[(&str, RecordBatch)],
@@ -135,64 +146,12 @@ impl Session {
         as_batch(&schema, &batches)
     }
 
-    /// The rows of a query as whole rows of the relation: cast, columns that were not named by default.
-    async fn conform(
-        &mut self,
-        relation: &Arc<Relation>,
-        named: &[usize],
-        rows: RecordBatch,
-        defaulted: &[Vec<bool>],
-    ) -> Result<RecordBatch> {
-        let schema = relation.arrow_schema();
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-        for (i, field) in schema.fields().iter().enumerate() {
-            let column = match named.iter().position(|&n| n == i) {
-                Some(given) => {
-                    let style = self.settings.zone();
-                    let cast = crate::sql::cast::assign(rows.column(given), field, &style)
-                        .map_err(|e| e.detail(format!("Column \"{}\".", field.name())))?;
-                    match defaulted.get(given).filter(|d| d.contains(&true)) {
-                        None => cast,
-                        Some(mask) => {
-                            let default = self.default_value(relation, i, rows.num_rows()).await?;
-                            let mask = arrow::array::BooleanArray::from(mask.clone());
-                            arrow::compute::kernels::zip::zip(&mask, &default, &cast).map_err(Error::internal)?
-                        }
-                    }
-                }
-                None => self.default_value(relation, i, rows.num_rows()).await?,
-            };
-            columns.push(column);
-        }
-        check_not_null(relation, &columns)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(schema, columns, &options).map_err(Error::internal)
-    }
-
-    /// A column's default, once for each of `rows` rows.
-    async fn default_value(&mut self, relation: &Relation, column: usize, rows: usize) -> Result<ArrayRef> {
-        let schema = relation.arrow_schema();
-        let field = schema.field(column);
-        let Some(default) = relation.columns[column].default.clone() else {
-            return Ok(new_null_array(field.data_type(), rows));
-        };
-        // A volatile default has a value for each row.
-        let one = RecordBatch::try_new_with_options(
-            Arc::new(Schema::empty()),
-            vec![],
-            &RecordBatchOptions::new().with_row_count(Some(rows)),
-        )
-        .expect("no columns");
-        let text = format!("SELECT CAST(({default}) AS {}) AS v FROM __rows", relation.columns[column].sql_type);
-        let values = self.rows_of(&text, &[("__rows", one)], &[]).await?;
-        crate::sql::cast::assign(values.column(0), field, &self.settings.zone())
-    }
-
     async fn insert(&mut self, insert: &Insert, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&insert.table, "insert into")?;
         if relation.kind == RelationKind::Stream && insert.on_conflict.is_some() {
-            return Err(Error::new("42809", "ON CONFLICT needs a table with a primary key"));
+            return Err(Error::new("42809", "ON CONFLICT needs a table with a key"));
         }
+        self.await_altered(&relation).await?;
         let named = named_columns(&relation, &insert.columns)?;
         let rows = match &insert.source {
             None => {
@@ -202,7 +161,7 @@ impl Session {
                 self.conform(&relation, &[], one, &[]).await?
             }
             Some(source) => {
-                let defaulted = defaulted_cells(source);
+                let mut defaulted = defaulted_cells(source);
                 let query = || typed_cells(&relation, &named, without_defaults(source)).map(Cow::Owned);
                 let given = self.rows_of_statement(plans, parameters, query).await?;
                 let width = given.num_columns();
@@ -211,6 +170,10 @@ impl Session {
                 }
                 if width < named.len() && !insert.columns.is_empty() {
                     return Err(Error::new("42601", "INSERT has more target columns than expressions"));
+                }
+                check_generated(&relation, &named[..width], &defaulted, insert.overriding)?;
+                if insert.overriding == Some(Overriding::User) {
+                    without_given(&relation, &named[..width], given.num_rows(), &mut defaulted);
                 }
                 self.conform(&relation, &named[..width], given, &defaulted).await?
             }
@@ -277,92 +240,6 @@ impl Session {
         }
     }
 
-    async fn resolve_conflicts(
-        &mut self,
-        relation: &Arc<Relation>,
-        alias: &str,
-        rows: RecordBatch,
-        on_conflict: &OnConflict,
-        parameters: &[Argument],
-    ) -> Result<(RecordBatch, RecordBatch)> {
-        named_columns(relation, &on_conflict.target)?;
-        let key: Vec<&str> = relation.primary_key.iter().map(|&k| relation.columns[k].name.as_str()).collect();
-        let mut target: Vec<&str> = on_conflict.target.iter().map(String::as_str).collect();
-        let mut sorted = key.clone();
-        sorted.sort_unstable();
-        target.sort_unstable();
-        if (key.is_empty() && !on_conflict.target.is_empty()) || (!target.is_empty() && target != sorted) {
-            return Err(Error::new(
-                "42P10",
-                "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-            ));
-        }
-        if key.is_empty() {
-            return Ok((rows.slice(0, 0), rows));
-        }
-        // The first row of each key stands for it; DO UPDATE may not touch a row twice.
-        let key_columns: Vec<ArrayRef> = relation.primary_key.iter().map(|&k| rows.column(k).clone()).collect();
-        let types: Vec<DataType> = key_columns.iter().map(|c| c.data_type().clone()).collect();
-        let mut table = crate::state::key_table::KeyTable::new(&types)?;
-        let keys = table.encoder().encode_rows(&key_columns, rows.num_rows());
-        let mut ids = Vec::new();
-        table.intern(&keys, &mut ids);
-        let mut seen = vec![false; table.bound() as usize];
-        let first: Vec<u32> = (0..rows.num_rows() as u32)
-            .filter(|&r| !std::mem::replace(&mut seen[ids[r as usize] as usize], true))
-            .collect();
-        if first.len() < rows.num_rows() && !on_conflict.assignments.is_empty() {
-            return Err(Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time").hint(
-                "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
-            ));
-        }
-        let rows = take(&rows, &first);
-        let width = relation.columns.len();
-        let query = conflict_query(relation, alias, on_conflict)?;
-        let found = self.rows_of_query(&query, &[("excluded", rows)], parameters).await?;
-        let schema = relation.arrow_schema();
-        let part = |from: usize, indices: &[u32]| -> Result<RecordBatch> {
-            let columns = found.columns()[from..from + width].to_vec();
-            let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-            let batch =
-                RecordBatch::try_new_with_options(relaxed(&schema), columns, &options).map_err(Error::internal)?;
-            let taken = take(&batch, indices);
-            RecordBatch::try_new_with_options(
-                schema.clone(),
-                taken.columns().to_vec(),
-                &RecordBatchOptions::new().with_row_count(Some(indices.len())),
-            )
-            .map_err(Error::internal)
-        };
-        let there = |row: usize| found.column(0).is_valid(row);
-        let fresh: Vec<u32> = (0..found.num_rows()).filter(|&r| !there(r)).map(|r| r as u32).collect();
-        let fresh_rows = part(1 + width, &fresh)?;
-        if on_conflict.assignments.is_empty() {
-            return Ok((fresh_rows.slice(0, 0), fresh_rows));
-        }
-        let wanted = found.column(found.num_columns() - 1).as_boolean().clone();
-        let hit: Vec<u32> = (0..found.num_rows())
-            .filter(|&r| there(r) && wanted.is_valid(r) && wanted.value(r))
-            .map(|r| r as u32)
-            .collect();
-        let old = part(1, &hit)?;
-        let mut columns = old.columns().to_vec();
-        for (i, (column, _)) in on_conflict.assignments.iter().enumerate() {
-            let at = named_columns(relation, std::slice::from_ref(column))?[0];
-            let values = arrow::compute::take(
-                found.column(1 + 2 * width + i),
-                &arrow::array::UInt32Array::from(hit.clone()),
-                None,
-            )
-            .map_err(Error::internal)?;
-            columns[at] = crate::sql::cast::assign(&values, schema.field(at), &self.settings.zone())?;
-        }
-        check_not_null(relation, &columns)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(hit.len()));
-        let updated = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
-        Ok((old, as_batch(&schema, &[updated, fresh_rows])?))
-    }
-
     async fn update(&mut self, update: &Update, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
         let relation = self.writable(&update.table, "update")?;
         let _held = self.hold(&relation).await;
@@ -384,8 +261,7 @@ impl Session {
                 crate::sql::cast::assign(found.column(width + i), schema.field(at), &self.settings.zone())?
             };
         }
-        check_not_null(&relation, &columns)?;
-        let new = RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(Error::internal)?;
+        let new = self.checked(&relation, columns, found.num_rows())?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
         let others = match &update.returning {
             Some(_) => self.others(&update.with, &update.from)?,
@@ -407,6 +283,7 @@ impl Session {
             if update.assignments[..i].iter().any(|(c, _)| c == column) {
                 return Err(Error::new("42601", format!("multiple assignments to same column \"{column}\"")));
             }
+            check_assigned(&relation.columns[at], expr)?;
             let expr = match expr {
                 e if is_default(e) => ast::Expr::Value(ast::Value::Null.into()),
                 e => match typed_parameter(&relation.columns[at], e)? {
@@ -476,7 +353,7 @@ impl Session {
     }
 
     /// All tables are emptied in one epoch.
-    async fn truncate(&mut self, names: &[Name]) -> Result<Outcome> {
+    async fn truncate(&mut self, names: &[Name], restart: bool) -> Result<Outcome> {
         let mut relations = BTreeMap::new();
         for name in names {
             let relation = self.writable(name, "truncate")?;
@@ -488,6 +365,8 @@ impl Session {
             held.push(self.hold(relation).await);
         }
         let mut changes = BTreeMap::new();
+        let sequences = relations.values().filter(|_| restart).flat_map(|relation| relation.sequences().cloned());
+        let sequences: Vec<_> = sequences.collect();
         for (id, relation) in relations {
             let query = rows_query(&relation, None, Vec::new(), &[], None)?;
             let found = self.rows_of_query(&query, &[], &[]).await?;
@@ -497,125 +376,8 @@ impl Session {
             changes.insert(id, vec![Delta::retractions(old)]);
         }
         self.write_all(changes).await?;
+        self.restart(sequences).await?;
         Ok(Outcome::Done("TRUNCATE TABLE".into()))
-    }
-
-    /// The tag, or RETURNING's rows. They are all computed before the change is made: an error in one is the
-    /// statement's, and then nothing has changed.
-    async fn answer(
-        &mut self,
-        relation: &Arc<Relation>,
-        alias: Option<&str>,
-        tag: &'static str,
-        rows: RecordBatch,
-        returning: Option<&[ast::SelectItem]>,
-        others: Vec<(Other, RecordBatch)>,
-        parameters: &[Argument],
-    ) -> Result<Outcome> {
-        let Some(items) = returning else { return Ok(Outcome::Done(format!("{tag} {}", rows.num_rows()))) };
-        let beside: Vec<Other> = others.iter().map(|(other, _)| other.clone()).collect();
-        let query = returning_query(relation, alias, items, &beside)?;
-        let mut scope = self.scope();
-        let all = std::iter::once(rows).chain(others.into_iter().map(|(_, rows)| rows));
-        for (i, rows) in all.enumerate() {
-            let rows = if beside.is_empty() { rows } else { numbered(rows)? };
-            let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(error_from)?;
-            scope.extra.insert(returned(i), Arc::new(table));
-        }
-        let state = self.state(&scope)?;
-        let bound = bind_query(&state, &scope, &query, &fields_of(parameters))?;
-        let plan = with_parameters(bound.plan, parameters)?;
-        // Subqueries see what there was before the statement.
-        let relations = relations_of(&scope.catalog, &plan)?;
-        let snapshot = match relations.is_empty() {
-            true => Arc::new(Snapshot { epoch: 0, relations: HashMap::new() }),
-            false => self.snapshot(&relations).await?,
-        };
-        let (schema, rows) = self.run_over(&state, plan, &bound.names, snapshot, Ok).await?;
-        let batches = self.collected(rows).await?;
-        Ok(Outcome::Rows { schema, rows: Box::pin(futures::stream::iter(batches.into_iter().map(Ok))), tag })
-    }
-
-    /// What FROM or USING has, name by name.
-    fn others(&self, with: &Option<ast::With>, from: &[ast::TableWithJoins]) -> Result<Vec<Other>> {
-        let mut others = Vec::new();
-        for name in names_of(from) {
-            let query = with_parts("SELECT 1", |select| {
-                select.projection = vec![all_of(&name)];
-                select.from = from.to_vec();
-            })?;
-            let query = ast::Query { with: with.clone(), ..query };
-            let scope = self.scope();
-            let state = self.state(&scope)?;
-            let bound = bind_query(&state, &scope, &query, &[])?;
-            let schema = super::query::output_schema(&bound.plan, &bound.names);
-            others.push(Other { name, schema });
-        }
-        Ok(others)
-    }
-
-    /// Their columns, where RETURNING may show them.
-    fn shown(
-        &self,
-        returning: &Option<Vec<ast::SelectItem>>,
-        with: &Option<ast::With>,
-        from: &[ast::TableWithJoins],
-    ) -> Result<Vec<ast::SelectItem>> {
-        if returning.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut shown = Vec::new();
-        for (i, other) in self.others(with, from)?.iter().enumerate() {
-            for (j, field) in other.schema.fields().iter().enumerate() {
-                let ident = |name: &str| ast::Ident::with_quote('"', name);
-                let expr = ast::Expr::CompoundIdentifier(vec![ident(&other.name), ident(field.name())]);
-                shown.push(ast::SelectItem::ExprWithAlias { expr, alias: ident(&format!("__other_{i}_{j}")) });
-            }
-        }
-        Ok(shown)
-    }
-
-    /// The types of parameters that stand in ON CONFLICT, added to those known.
-    pub(super) fn conflict_parameters(
-        &self,
-        insert: &Insert,
-        known: Vec<Option<FieldRef>>,
-    ) -> Result<Vec<Option<FieldRef>>> {
-        let relation = self.relation(&insert.table)?;
-        let Some(on_conflict) = insert.on_conflict.as_ref().filter(|_| !relation.primary_key.is_empty()) else {
-            return Ok(known);
-        };
-        let query = conflict_query(&relation, insert.alias.as_deref().unwrap_or(&relation.name), on_conflict)?;
-        let mut scope = self.scope();
-        scope.extra.insert("excluded".into(), no_rows(&relation)?);
-        let state = self.state(&scope)?;
-        let bound = bind_query(&state, &scope, &query, &known)?;
-        crate::sql::bind::parameters_known(&bound.plan, &known)
-    }
-
-    /// What RETURNING's rows look like.
-    pub(super) fn returning_schema(
-        &self,
-        table: &Name,
-        alias: Option<&str>,
-        items: &[ast::SelectItem],
-        with: &Option<ast::With>,
-        from: &[ast::TableWithJoins],
-    ) -> Result<SchemaRef> {
-        let relation = self.relation(table)?;
-        let others = self.others(with, from)?;
-        let query = returning_query(&relation, alias, items, &others)?;
-        let mut scope: Scope = self.scope();
-        let all = std::iter::once(relation.arrow_schema()).chain(others.iter().map(|other| other.schema.clone()));
-        for (i, schema) in all.enumerate() {
-            let rows = RecordBatch::new_empty(schema);
-            let rows = if others.is_empty() { rows } else { numbered(rows)? };
-            let table = MemTable::try_new(rows.schema(), vec![vec![]]).map_err(error_from)?;
-            scope.extra.insert(returned(i), Arc::new(table));
-        }
-        let state = self.state(&scope)?;
-        let bound = bind_query(&state, &scope, &query, &[])?;
-        Ok(super::query::output_schema(&bound.plan, &bound.names))
     }
 
     pub(super) async fn create_table_as(
@@ -651,15 +413,8 @@ impl Session {
     }
 }
 
-/// `t.*`
-fn all_of(name: &str) -> ast::SelectItem {
-    let name = ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]);
-    let kind = ast::SelectItemQualifiedWildcardKind::ObjectName(name);
-    ast::SelectItem::QualifiedWildcard(kind, ast::WildcardAdditionalOptions::default())
-}
-
 /// A text of ours with the user's own parts put in as they were parsed, so that their errors have places.
-fn with_parts(text: &str, change: impl FnOnce(&mut ast::Select)) -> Result<ast::Query> {
+pub(super) fn with_parts(text: &str, change: impl FnOnce(&mut ast::Select)) -> Result<ast::Query> {
     let mut query = *crate::sql::parse::query(text)?;
     match query.body.as_mut() {
         ast::SetExpr::Select(select) => change(select),
@@ -697,43 +452,6 @@ fn rows_query(
     })
 }
 
-/// For each row proposed, `excluded`: whether the table has its key, the row that has it, the row proposed, the values
-/// assigned, and whether the row is to be updated.
-fn conflict_query(relation: &Relation, alias: &str, on_conflict: &OnConflict) -> Result<ast::Query> {
-    let own = quoted(alias);
-    let key = relation.primary_key.iter().map(|&k| quoted(&relation.columns[k].name));
-    let on = key.map(|k| format!("{own}.{k} = excluded.{k}")).collect::<Vec<_>>().join(" AND ");
-    let mut columns = vec![format!("{own}.__there")];
-    for side in [own.as_str(), "excluded"] {
-        columns.extend(relation.columns.iter().map(|c| format!("{side}.{}", quoted(&c.name))));
-    }
-    let columns: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{c} AS __c{i}")).collect();
-    let mut values = Vec::new();
-    for (column, expr) in &on_conflict.assignments {
-        let column = &relation.columns[named_columns(relation, std::slice::from_ref(column))?[0]];
-        values.push(match expr {
-            e if is_default(e) => crate::sql::parse::parse_expression(column.default.as_deref().unwrap_or("NULL"))?,
-            e => typed_parameter(column, e)?.unwrap_or_else(|| qualified(e.clone(), relation, alias)),
-        });
-    }
-    values.push(match &on_conflict.filter {
-        Some(filter) => qualified(filter.clone(), relation, alias),
-        None => ast::Expr::Value(ast::Value::Boolean(true).into()),
-    });
-    let text = format!(
-        "SELECT {} FROM excluded LEFT JOIN (SELECT *, true AS __there FROM {}) AS {own} ON {on}",
-        columns.join(", "),
-        full_name(relation)
-    );
-    with_parts(&text, |select| {
-        let values = values.into_iter().enumerate();
-        select.projection.extend(values.map(|(i, expr)| ast::SelectItem::ExprWithAlias {
-            expr: ast::Expr::Nested(Box::new(expr)),
-            alias: ast::Ident::new(format!("__v{i}")),
-        }));
-    })
-}
-
 /// `VALUES ($1, 'x')` into columns: each parameter that stands alone has its column's type, and so has each literal
 /// in quotes beside something else.
 fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
@@ -766,7 +484,7 @@ fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> R
 }
 
 /// A parameter that stands alone where a column's value is wanted has the column's type.
-fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr>> {
+pub(super) fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr>> {
     match expr {
         ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)) => {
             crate::sql::parse::parse_expression(&format!("CAST({expr} AS {})", column.sql_type)).map(Some)
@@ -775,98 +493,12 @@ fn typed_parameter(column: &Column, expr: &ast::Expr) -> Result<Option<ast::Expr
     }
 }
 
-/// The changed rows, apart from their table, which RETURNING may read too; and what FROM or USING had beside them.
-fn returned(i: usize) -> String {
-    format!("mr returned {i}")
-}
-
-/// The column that says which rows belong together.
-const RETURNED_ROW: &str = "mr returned row";
-
-fn numbered(rows: RecordBatch) -> Result<RecordBatch> {
-    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows.num_rows() as i64));
-    let number = Arc::new(Field::new(RETURNED_ROW, DataType::Int64, false));
-    let fields: Vec<FieldRef> = rows.schema().fields().iter().cloned().chain([number]).collect();
-    let columns = rows.columns().iter().cloned().chain([numbers]).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Error::internal)
-}
-
-/// What stands under one name in FROM or USING.
-#[derive(Clone)]
-struct Other {
-    name: String,
-    schema: SchemaRef,
-}
-
-/// Each with its rows among those that were found, in which their columns begin at `at`.
-fn with_rows(others: Vec<Other>, found: &RecordBatch, mut at: usize) -> Result<Vec<(Other, RecordBatch)>> {
-    let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
-    let rows = others.into_iter().map(|other| {
-        let width = other.schema.fields().len();
-        let columns = found.columns()[at..at + width].to_vec();
-        at += width;
-        let rows = RecordBatch::try_new_with_options(relaxed(&other.schema), columns, &options);
-        Ok((other, rows.map_err(Error::internal)?))
-    });
-    rows.collect()
-}
-
-fn returning_query(
-    relation: &Relation,
-    alias: Option<&str>,
-    items: &[ast::SelectItem],
-    others: &[Other],
-) -> Result<ast::Query> {
-    let own = alias.unwrap_or(&relation.name);
-    let mut text = format!("SELECT 1 FROM {} AS {}", quoted(&returned(0)), quoted(own));
-    let row = quoted(RETURNED_ROW);
-    for (i, other) in others.iter().enumerate() {
-        let (table, name) = (quoted(&returned(i + 1)), quoted(&other.name));
-        text.push_str(&format!(" JOIN {table} AS {name} ON {name}.{row} = {}.{row}", quoted(own)));
-    }
-    // All columns but those numbers.
-    let schemas = std::iter::once((own, relation.arrow_schema()))
-        .chain(others.iter().map(|other| (other.name.as_str(), other.schema.clone())));
-    let columns = |of: Option<&str>| -> Vec<ast::SelectItem> {
-        let wanted = schemas.clone().filter(|(name, _)| of.is_none_or(|of| of == *name));
-        let all = wanted.flat_map(|(name, schema)| {
-            let column = |field: &FieldRef| {
-                let ident = |name: &str| ast::Ident::with_quote('"', name);
-                ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(vec![ident(name), ident(field.name())]))
-            };
-            schema.fields().iter().map(column).collect::<Vec<_>>()
-        });
-        all.collect()
-    };
-    let items = items.iter().flat_map(|item| match item {
-        _ if others.is_empty() => vec![item.clone()],
-        ast::SelectItem::Wildcard(_) => columns(None),
-        ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-            match crate::sql::parse::name_of(name) {
-                Ok(name) if schemas.clone().any(|(known, _)| known == name.name) => columns(Some(&name.name)),
-                _ => vec![item.clone()],
-            }
-        }
-        other => vec![other.clone()],
-    });
-    let items = items.collect();
-    with_parts(&text, |select| select.projection = items)
-}
-
-fn no_rows(relation: &Relation) -> Result<Arc<MemTable>> {
-    MemTable::try_new(relation.arrow_schema(), vec![vec![]]).map(Arc::new).map_err(error_from)
-}
-
-fn relaxed(schema: &SchemaRef) -> SchemaRef {
+pub(super) fn relaxed(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
 }
 
-fn is_default(expr: &ast::Expr) -> bool {
-    matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
-}
-
 /// Indices of the named columns; of all when none is named.
-fn named_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
+pub(super) fn named_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
         return Ok((0..relation.columns.len()).collect());
     }
@@ -883,66 +515,8 @@ fn named_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
     Ok(out)
 }
 
-pub(super) fn named(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
-    named_columns(relation, names)
-}
-
-/// DEFAULT in VALUES becomes NULL.
-fn without_defaults(source: &ast::Query) -> ast::Query {
-    let mut query = source.clone();
-    if let ast::SetExpr::Values(values) = query.body.as_mut() {
-        for cell in values.rows.iter_mut().flat_map(|row| row.iter_mut()).filter(|cell| is_default(cell)) {
-            *cell = ast::Expr::Value(ast::Value::Null.into());
-        }
-    }
-    query
-}
-
-/// Where DEFAULT stands in VALUES, by column and row; nothing where it stands nowhere.
-fn defaulted_cells(source: &ast::Query) -> Vec<Vec<bool>> {
-    let ast::SetExpr::Values(values) = source.body.as_ref() else { return Vec::new() };
-    if !values.rows.iter().any(|row| row.iter().any(is_default)) {
-        return Vec::new();
-    }
-    let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    let defaulted = |column: usize| values.rows.iter().map(|row| row.get(column).is_some_and(is_default)).collect();
-    (0..width).map(defaulted).collect()
-}
-
-/// Unqualified columns in ON CONFLICT mean the table's own.
-fn qualified(mut expr: ast::Expr, relation: &Relation, alias: &str) -> ast::Expr {
-    let _ = ast::visit_expressions_mut(&mut expr, |e| {
-        if let ast::Expr::Identifier(name) = e {
-            let folded = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
-            if relation.columns.iter().any(|c| c.name == folded) {
-                *e = ast::Expr::CompoundIdentifier(vec![
-                    ast::Ident::with_quote('"', alias),
-                    ast::Ident::with_quote('"', folded),
-                ]);
-            }
-        }
-        std::ops::ControlFlow::<()>::Continue(())
-    });
-    expr
-}
-
 /// Whether text is read into another form for a type, rather than checked.
 fn has_own_input(sql_type: &str) -> bool {
     sql_type.ends_with("[]")
         || crate::sql::types::field("", sql_type, true).is_ok_and(|field| *field.data_type() != DataType::Utf8)
-}
-
-fn check_not_null(relation: &Relation, columns: &[ArrayRef]) -> Result<()> {
-    for (column, values) in relation.columns.iter().zip(columns) {
-        if !column.nullable && values.null_count() > 0 {
-            return Err(Error::new(
-                "23502",
-                format!(
-                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
-                    column.name, relation.name
-                ),
-            ));
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,10 @@
 //! CREATE INDEX and DROP INDEX: which columns look-ups go by (`serve/lookup.rs`). Segments index themselves when they are
-//! read, so an index costs nothing until it is used.
+//! read, so an index costs nothing until it is used. A UNIQUE one is also kept where commits are checked
+//! (`state/table.rs`).
 
 use super::Session;
 use super::ddl::already_exists;
-use crate::catalog::{Catalog, Index, Relation, RelationId, RelationKind};
+use crate::catalog::{Index, RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::statement::Name;
 use crate::state::store::CatalogChange;
@@ -11,6 +12,7 @@ use crate::state::store::CatalogChange;
 impl Session {
     pub(super) async fn create_index(
         &mut self,
+        unique: bool,
         name: Option<&str>,
         on: &Name,
         columns: &[String],
@@ -35,21 +37,19 @@ impl Session {
         };
         let columns: Vec<usize> = columns.iter().map(at).collect::<Result<_>>()?;
         let catalog = self.core.catalog();
-        let name = match name {
-            Some(name) => name.to_string(),
-            None => free_name(&catalog, &relation, &columns),
-        };
-        if is_taken(&catalog, &relation.schema_name, &name) {
-            if if_not_exists {
-                self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
-                return Ok(());
-            }
-            return Err(already_exists(&name));
+        if unique && relation.kind != RelationKind::Table {
+            return Err(Error::unsupported(format!("a unique index on a {}", relation.kind.word()))
+                .hint("GROUP BY keeps the rows of a view apart."));
         }
-        let index = Index { id: self.core.store.next_id()?, name, columns };
+        if let Some(name) = name.filter(|name| if_not_exists && catalog.is_taken(&relation.schema_name, name)) {
+            self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
+            return Ok(());
+        }
+        let name = self.index_name(&catalog, &relation, name, &columns, "idx")?;
+        let index = Index { id: self.core.store.next_id()?, name, columns, unique, constraint: false };
         self.edit(move |catalog| {
             let Some(found) = catalog.get(relation.id) else { return Err(Error::undefined_relation(&relation.name)) };
-            if is_taken(catalog, &found.schema_name, &index.name) {
+            if catalog.is_taken(&found.schema_name, &index.name) {
                 return Err(already_exists(&index.name));
             }
             let mut changed = (**found).clone();
@@ -67,10 +67,18 @@ impl Session {
             let schemas = if schemas.is_empty() { vec!["public".to_string()] } else { schemas };
             let found = schemas.iter().find_map(|schema| {
                 let inside = catalog.relations.values().filter(|r| r.schema_name == *schema);
-                inside.flat_map(|r| &r.indexes).find(|index| index.name == name.name).map(|index| index.id)
+                let indexes = inside.flat_map(|r| r.indexes.iter().map(move |index| (r, index)));
+                let mut named = indexes.filter(|(_, index)| index.name == name.name);
+                named.next().map(|(r, index)| (index.id, index.constraint.then(|| r.name.clone())))
             });
             match found {
-                Some(id) => gone.push(id),
+                Some((_, Some(table))) => {
+                    let name = &name.name;
+                    let needs = format!("constraint {name} on table {table} requires it");
+                    return Err(Error::new("2BP01", format!("cannot drop index {name} because {needs}"))
+                        .hint(format!("You can drop constraint {name} on table {table} instead.")));
+                }
+                Some((id, None)) => gone.push(id),
                 None if if_exists => {
                     self.notice("NOTICE", "00000", format!("index \"{name}\" does not exist, skipping"));
                 }
@@ -88,20 +96,4 @@ impl Session {
         })
         .await
     }
-}
-
-fn is_taken(catalog: &Catalog, schema: &str, name: &str) -> bool {
-    catalog.relations.values().filter(|r| r.schema_name == schema).any(|r| {
-        let primary = !r.primary_key.is_empty() && format!("{}_pkey", r.name) == name;
-        r.name == name || primary || r.indexes.iter().any(|index| index.name == name)
-    })
-}
-
-/// `t_a_b_idx`, or with a number.
-fn free_name(catalog: &Catalog, relation: &Relation, columns: &[usize]) -> String {
-    let columns: Vec<&str> = columns.iter().map(|&c| relation.columns[c].name.as_str()).collect();
-    let plain = format!("{}_{}_idx", relation.name, columns.join("_"));
-    let numbered = (1..).map(|n| format!("{plain}{n}"));
-    let mut names = std::iter::once(plain.clone()).chain(numbered);
-    names.find(|name| !is_taken(catalog, &relation.schema_name, name)).expect("numbers do not end")
 }

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::Session;
+use super::numbers::{SharedSeen, next_after, next_numbers, set_next};
 use super::settings::Settings;
-use crate::catalog::RelationId;
+use crate::catalog::{Identity, RelationId};
 use crate::core::Core;
 use crate::error::Result;
 use crate::sql::system::{Live, RelationSize, SessionInfo};
@@ -20,6 +21,7 @@ pub struct SessionLive {
     own: SessionInfo,
     settings: Settings,
     asked: AskedSettings,
+    seen: SharedSeen,
     sizes: Mutex<HashMap<RelationId, Option<RelationSize>>>,
 }
 
@@ -42,6 +44,7 @@ impl SessionLive {
             },
             settings: session.settings.clone(),
             asked: session.asked_settings.clone(),
+            seen: session.seen_numbers.clone(),
             sizes: Mutex::default(),
         }
     }
@@ -69,6 +72,36 @@ impl Live for SessionLive {
         settings.set(name, value)?;
         self.asked.lock().expect("no panic while held").push((name.to_string(), value.map(str::to_string), local));
         settings.get(name).map(str::to_string)
+    }
+
+    // A function cannot wait as a statement does. The commit thread answers without the help of this runtime, so
+    // blocking the thread for as long as it takes to log an epoch holds nothing up but what else runs on it.
+    fn next_number(&self, sequence: &Identity) -> Result<i64> {
+        let next = next_numbers(&self.core, sequence, 1);
+        let number = futures::executor::block_on(next)?[0];
+        self.seen.lock().expect("no panic while held").note(sequence.id, number);
+        Ok(number)
+    }
+
+    fn set_number(&self, sequence: &Identity, value: i64, called: bool) -> Result<()> {
+        let next = next_after(sequence, value, called)?;
+        futures::executor::block_on(set_next(&self.core, sequence.id, next))?;
+        if called {
+            self.seen.lock().expect("no panic while held").note(sequence.id, value);
+        }
+        Ok(())
+    }
+
+    fn seen_number(&self, sequence: Option<RelationId>) -> Option<i64> {
+        let seen = self.seen.lock().expect("no panic while held");
+        match sequence {
+            Some(id) => seen.of(id),
+            None => seen.last(),
+        }
+    }
+
+    fn last_number(&self, sequence: &Identity) -> Option<i64> {
+        self.core.sequences.last(sequence)
     }
 }
 

@@ -3,23 +3,31 @@
 //! Text goes in through [`Session::parse`] and [`Session::prepare`]; [`Session::execute`] runs a bound
 //! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
+mod alter;
+mod alter_rows;
 mod analyze;
 pub mod cancel;
 mod collected;
+mod constraints;
 mod copy;
 mod cursor;
 pub mod ddl;
+mod defaults;
+mod definition;
 mod dml;
 mod event_time;
 mod index;
 mod live;
 mod lookup;
+mod numbers;
+mod on_conflict;
 mod past;
 mod patience;
 mod plans;
 mod portions;
 pub mod query;
 mod replace;
+mod returning;
 mod settings;
 mod shielded;
 mod show;
@@ -131,6 +139,10 @@ pub struct Session {
     cursors: HashMap<String, Cursor>,
     /// What set_config() asked for while a statement ran.
     asked_settings: live::AskedSettings,
+    /// CHECKs of the tables that it writes to.
+    conditions: constraints::Conditions,
+    /// The numbers that sequences gave it last.
+    seen_numbers: numbers::SharedSeen,
 }
 
 impl Drop for Session {
@@ -167,6 +179,8 @@ impl Session {
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             asked_settings: Default::default(),
+            conditions: Default::default(),
+            seen_numbers: Default::default(),
         }
     }
 
@@ -315,8 +329,8 @@ impl Session {
                 self.create_schema(name, *if_not_exists).await?;
                 done("CREATE SCHEMA")
             }
-            CreateIndex { name, on, columns, if_not_exists } => {
-                self.create_index(name.as_deref(), on, columns, *if_not_exists).await?;
+            CreateIndex { unique, name, on, columns, if_not_exists } => {
+                self.create_index(*unique, name.as_deref(), on, columns, *if_not_exists).await?;
                 done("CREATE INDEX")
             }
             DropIndex { names, if_exists } => {
@@ -333,6 +347,10 @@ impl Session {
             }
             Rename { kind, name, new_name, if_exists } => {
                 self.rename(*kind, name, new_name, *if_exists).await?;
+                Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
+            }
+            AlterTable { kind, name, if_exists, actions } => {
+                self.alter_table(*kind, name, *if_exists, actions).await?;
                 Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
             }
             Resume(name) => {
@@ -406,6 +424,7 @@ impl Session {
                 self.settings.reset_all();
                 self.prepared.clear();
                 self.cursors.clear();
+                *self.seen_numbers.lock().expect("no panic while held") = Default::default();
                 done("DISCARD ALL")
             }
             Backup(directory) => self.backup(directory).await,
@@ -423,9 +442,16 @@ impl Session {
         plans: &Plans,
         parameters: &[Argument],
     ) -> Result<Outcome> {
-        let planned = self.planned(plans, &query::fields_of(parameters), || Ok(Cow::Borrowed(query)))?;
-        let (schema, rows) = self.run_planned(&planned, parameters).await?;
-        Ok(Outcome::Rows { schema, rows, tag: "SELECT" })
+        let mut before = self.core.catalog();
+        loop {
+            let planned = self.planned(plans, &query::fields_of(parameters), || Ok(Cow::Borrowed(query)))?;
+            match self.run_planned(&planned, parameters).await {
+                // Each time something else has been replaced: it ends.
+                Err(error) if self.is_replaced(&before, &error) => before = self.core.catalog(),
+                Err(error) => return Err(error),
+                Ok((schema, rows)) => return Ok(Outcome::Rows { schema, rows, tag: "SELECT" }),
+            }
+        }
     }
 
     pub fn transaction_status(&self) -> TransactionStatus {
@@ -525,7 +551,7 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         CreateSchema { .. } => "CREATE SCHEMA",
         CreateIndex { .. } => "CREATE INDEX",
         DropSchema { .. } | DropIndex { .. } | Drop { .. } => "DROP",
-        Rename { .. } => "ALTER",
+        Rename { .. } | AlterTable { .. } => "ALTER",
         Comment { .. } => "COMMENT",
         Insert(_) => "INSERT",
         Update(_) => "UPDATE",

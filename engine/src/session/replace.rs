@@ -152,7 +152,7 @@ fn reaches(catalog: &Catalog, from: &[RelationId], id: RelationId) -> bool {
 }
 
 /// What reads a relation, directly or not; each after those that it reads.
-fn all_dependants(catalog: &Catalog, id: RelationId) -> Vec<Arc<Relation>> {
+pub(super) fn all_dependants(catalog: &Catalog, id: RelationId) -> Vec<Arc<Relation>> {
     let mut found: Vec<Arc<Relation>> = Vec::new();
     let mut next = vec![id];
     while let Some(id) = next.pop() {

@@ -3,7 +3,6 @@
 //! Savepoints are marks in the list of writes. Definitions take effect at once, whatever becomes of the
 //! transaction.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -40,15 +39,17 @@ pub(super) struct Transaction {
     pub writes: Writes,
     /// What they take of the memory of ad-hoc queries.
     pub held: Vec<MemoryReservation>,
-    /// The primary keys in the writes, by table.
-    keys: HashMap<RelationId, OwnKeys>,
+    /// The unique keys in the writes, by table.
+    keys: HashMap<RelationId, Vec<OwnKeys>>,
     /// Name, and how many changes each relation had.
     savepoints: Vec<(String, HashMap<RelationId, usize>)>,
+    /// Sequences that TRUNCATE … RESTART IDENTITY let begin anew, with the next number of each.
+    pub restarted: HashMap<RelationId, i128>,
     /// To be put back: name, value before, also on commit.
     pub settings: Vec<(String, String, bool)>,
 }
 
-/// How often each primary key of a table stands in a transaction's own changes, retractions counted off.
+/// How often each value of a unique key stands in a transaction's own changes, retractions counted off.
 struct OwnKeys {
     columns: Vec<usize>,
     table: KeyTable,
@@ -56,21 +57,38 @@ struct OwnKeys {
 }
 
 impl OwnKeys {
-    fn new(relation: &Relation) -> Result<Self> {
+    fn new(relation: &Relation, columns: &[usize]) -> Result<Self> {
         let schema = relation.arrow_schema();
-        let columns = relation.primary_key.clone();
         let types: Vec<_> = columns.iter().map(|&c| schema.field(c).data_type().clone()).collect();
-        Ok(OwnKeys { columns, table: KeyTable::new(&types)?, net: Vec::new() })
+        Ok(OwnKeys { columns: columns.to_vec(), table: KeyTable::new(&types)?, net: Vec::new() })
     }
 
-    /// Counts a change in; returns the ids of its rows' keys.
-    fn add(&mut self, delta: &Delta) -> Vec<u32> {
+    /// Counts a change in; returns the ids of its rows' keys, none of keys with a NULL, which no other row can have.
+    fn add(&mut self, delta: &Delta) -> Vec<Option<u32>> {
         let columns: Vec<_> = self.columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
         let mut ids = Vec::new();
-        self.table.intern(&self.table.encoder().encode_rows(&columns, delta.len()), &mut ids);
+        let keys = self.table.encoder().encode_rows(&columns, delta.len());
+        self.table.intern(&keys, &mut ids);
         self.net.resize(self.table.bound() as usize, 0);
-        ids.iter().enumerate().for_each(|(row, &id)| self.net[id as usize] += delta.weight(row));
+        let is_null = |row: usize| keys.any_null.as_ref().is_some_and(|nulls| nulls.value(row));
+        let ids: Vec<Option<u32>> = ids.iter().enumerate().map(|(row, &id)| (!is_null(row)).then_some(id)).collect();
+        for (row, id) in ids.iter().enumerate() {
+            if let Some(id) = id {
+                self.net[*id as usize] += delta.weight(row);
+            }
+        }
         ids
+    }
+
+    /// Those rows of a change that was just added whose keys the transaction has more often than before; an error's row
+    /// where it has one twice.
+    fn inserted(&self, delta: &Delta, ids: &[Option<u32>]) -> std::result::Result<Vec<u32>, usize> {
+        let net = |row: &usize| ids[*row].map_or(0, |id| self.net[id as usize]);
+        let new: Vec<usize> = (0..delta.len()).filter(|row| delta.weight(*row) > 0 && net(row) > 0).collect();
+        match new.iter().find(|row| net(row) > 1) {
+            Some(&row) => Err(row),
+            None => Ok(new.into_iter().map(|row| row as u32).collect()),
+        }
     }
 }
 
@@ -124,9 +142,13 @@ impl Session {
             }
             Some(mut t) => {
                 let writes = std::mem::take(&mut t.writes);
+                let restarted = std::mem::take(&mut t.restarted);
                 self.restore_settings(t, true);
                 if !writes.changes.is_empty() {
                     self.decide(|reply| Request::Write { writes, reply }).await?;
+                }
+                for (sequence, next) in restarted {
+                    super::numbers::set_next(&self.core, sequence, next).await?;
                 }
                 Ok(Outcome::Done("COMMIT".into()))
             }
@@ -188,6 +210,8 @@ impl Session {
             !deltas.is_empty()
         });
         t.keys.clear();
+        // Some may have begun anew after the savepoint: then rows of before may be there again.
+        t.restarted.clear();
         t.failed = false;
         Ok(Outcome::Done("ROLLBACK".into()))
     }
@@ -258,30 +282,38 @@ impl Session {
     /// COMMIT checks again, against what others have done by then.
     async fn check_keys(&mut self, id: RelationId, deltas: &[Delta]) -> Result<()> {
         let catalog = self.core.catalog();
-        let Some(relation) = catalog.get(id).filter(|r| !r.primary_key.is_empty()) else { return Ok(()) };
-        let transaction = self.transaction.as_mut().expect("only in a transaction");
-        let own = match transaction.keys.entry(id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(vacant) => {
-                let mut own = OwnKeys::new(relation)?;
-                transaction.writes.changes.get(&id).into_iter().flatten().for_each(|delta| drop(own.add(delta)));
-                vacant.insert(own)
-            }
-        };
-        let ids: Vec<Vec<u32>> = deltas.iter().map(|delta| own.add(delta)).collect();
-        let mut inserted = Vec::new();
-        for (delta, ids) in deltas.iter().zip(&ids) {
-            let new: Vec<u32> = (0..delta.len())
-                .filter(|&r| delta.weight(r) > 0 && own.net[ids[r] as usize] > 0)
-                .map(|r| r as u32)
-                .collect();
-            if let Some(&row) = new.iter().find(|&&row| own.net[ids[row as usize] as usize] > 1) {
-                transaction.keys.remove(&id);
-                return Err(duplicate_key(relation, &delta.rows, row as usize));
-            }
-            inserted.push(take(&delta.rows, &new));
+        let Some(relation) = catalog.get(id) else { return Ok(()) };
+        let keys = relation.unique_keys();
+        if keys.is_empty() {
+            return Ok(());
         }
-        inserted.retain(|rows| rows.num_rows() > 0);
+        let transaction = self.transaction.as_mut().expect("only in a transaction");
+        let same = |own: &Vec<OwnKeys>| own.iter().map(|o| &o.columns).eq(keys.iter().map(|key| &key.columns));
+        if !transaction.keys.get(&id).is_some_and(same) {
+            let own = keys.iter().map(|key| OwnKeys::new(relation, &key.columns));
+            let mut own = own.collect::<Result<Vec<_>>>()?;
+            for delta in transaction.writes.changes.get(&id).into_iter().flatten() {
+                own.iter_mut().for_each(|own| drop(own.add(delta)));
+            }
+            transaction.keys.insert(id, own);
+        }
+        let mut inserted = Vec::new();
+        let own = transaction.keys.get_mut(&id).expect("just made");
+        let mut twice = None;
+        for (n, own) in own.iter_mut().enumerate() {
+            let ids: Vec<_> = deltas.iter().map(|delta| own.add(delta)).collect();
+            for (delta, ids) in deltas.iter().zip(&ids) {
+                match own.inserted(delta, ids) {
+                    Ok(rows) => inserted.push((n, take(&delta.rows, &rows))),
+                    Err(row) => twice = twice.or(Some(duplicate_key(relation, n, &delta.rows, row))),
+                }
+            }
+        }
+        if let Some(error) = twice {
+            transaction.keys.remove(&id);
+            return Err(error);
+        }
+        inserted.retain(|(_, rows)| rows.num_rows() > 0);
         if inserted.is_empty() {
             return Ok(());
         }

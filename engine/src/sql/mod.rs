@@ -9,6 +9,7 @@ mod calls;
 pub mod cast;
 mod cheap_first;
 pub mod common;
+pub mod conditions;
 pub mod context;
 mod counted_rows;
 mod dependent;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use crate::catalog::RelationKind;
+use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::Error;
 
 /// A name as written, folded: `schema.name` or `name`.
@@ -115,6 +115,7 @@ pub enum StatementKind {
         options: Options,
     },
     CreateIndex {
+        unique: bool,
         /// Named after what it is on, without one.
         name: Option<String>,
         on: Name,
@@ -147,6 +148,13 @@ pub enum StatementKind {
         new_name: String,
         if_exists: bool,
     },
+    /// ALTER {TABLE|STREAM} name action, …
+    AlterTable {
+        kind: RelationKind,
+        name: Name,
+        if_exists: bool,
+        actions: Vec<AlterAction>,
+    },
     /// ALTER MATERIALIZED VIEW v RESUME
     Resume(Name),
     /// COMMENT ON {kind} name | COLUMN name.column IS 'text' | NULL.
@@ -160,6 +168,8 @@ pub enum StatementKind {
     Delete(Delete),
     Truncate {
         names: Vec<Name>,
+        /// RESTART IDENTITY: columns that count their rows begin anew.
+        restart: bool,
     },
     Copy(Copy),
     Begin {
@@ -235,9 +245,89 @@ pub struct CreateRelation {
     pub columns: Vec<ColumnDefinition>,
     /// Column names, in key order.
     pub primary_key: Vec<String>,
+    /// What the primary key is to be called.
+    pub primary_key_name: Option<String>,
+    /// UNIQUE and CHECK, of columns and of the table.
+    pub constraints: Vec<Constraint>,
     pub watermark: Option<WatermarkDefinition>,
     pub options: Options,
     pub temporary: bool,
+}
+
+impl CreateRelation {
+    pub fn new(name: Name, if_not_exists: bool, temporary: bool) -> Self {
+        CreateRelation {
+            name,
+            if_not_exists,
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            primary_key_name: None,
+            constraints: Vec::new(),
+            watermark: None,
+            options: Options::new(),
+            temporary,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constraint {
+    pub name: Option<String>,
+    pub kind: ConstraintKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConstraintKind {
+    PrimaryKey(Vec<String>),
+    Unique(Vec<String>),
+    /// The condition as SQL.
+    Check(String),
+}
+
+/// A part of ALTER TABLE.
+#[derive(Debug, Clone)]
+pub enum AlterAction {
+    /// The column and its constraints, as in CREATE TABLE.
+    AddColumn {
+        definition: CreateRelation,
+        if_not_exists: bool,
+    },
+    DropColumn {
+        column: String,
+        if_exists: bool,
+    },
+    RenameColumn {
+        column: String,
+        new_name: String,
+    },
+    /// `None` is DROP DEFAULT.
+    SetDefault {
+        column: String,
+        default: Option<String>,
+    },
+    SetNotNull {
+        column: String,
+        not_null: bool,
+    },
+    SetType {
+        column: String,
+        sql_type: String,
+        using: Option<ast::Expr>,
+    },
+    AddConstraint(Constraint),
+    DropConstraint {
+        name: String,
+        if_exists: bool,
+    },
+    RenameConstraint {
+        name: String,
+        new_name: String,
+    },
+    /// RESTART [WITH n] of a column that counts its rows.
+    Restart {
+        column: String,
+        with: Option<i64>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -248,6 +338,33 @@ pub struct ColumnDefinition {
     pub nullable: bool,
     /// SQL text of the default expression.
     pub default: Option<String>,
+    pub identity: Option<IdentityDefinition>,
+}
+
+/// What is said of the sequence of a column that counts its rows; what is not follows from the column's type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdentityDefinition {
+    pub kind: IdentityKind,
+    pub start: Option<i64>,
+    pub increment: Option<i64>,
+    pub min: Option<i64>,
+    pub max: Option<i64>,
+    pub cycle: bool,
+    pub name: Option<String>,
+}
+
+impl IdentityDefinition {
+    pub fn of(kind: IdentityKind) -> Self {
+        let (start, increment, min, max) = (None, None, None, None);
+        IdentityDefinition { kind, start, increment, min, max, cycle: false, name: None }
+    }
+}
+
+/// OVERRIDING SYSTEM VALUE or USER VALUE: whether values that are given for identity columns count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overriding {
+    System,
+    User,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -280,6 +397,7 @@ pub struct Insert {
     pub alias: Option<String>,
     /// Empty means all, in order.
     pub columns: Vec<String>,
+    pub overriding: Option<Overriding>,
     /// `None` is DEFAULT VALUES. A VALUES list is a query too; `DEFAULT` in it is the identifier
     /// expression `DEFAULT` as sqlparser gives it.
     pub source: Option<Box<ast::Query>>,
@@ -291,6 +409,8 @@ pub struct Insert {
 pub struct OnConflict {
     /// Column names of the conflict target; empty when none was given.
     pub target: Vec<String>,
+    /// ON CONFLICT ON CONSTRAINT name.
+    pub constraint: Option<String>,
     /// Empty is DO NOTHING. Expressions may name `excluded.x` and the table's own columns.
     pub assignments: Vec<(String, ast::Expr)>,
     pub filter: Option<ast::Expr>,

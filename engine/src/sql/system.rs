@@ -10,7 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
-use crate::catalog::{Catalog, RelationId};
+use crate::catalog::{Catalog, Identity, RelationId};
 use crate::error::{Error, Result};
 
 /// What a session looks like to the system catalog.
@@ -44,6 +44,22 @@ pub trait Live: Send + Sync {
     /// set_config(name, value, is_local): takes effect after the statement; gives the value as set.
     fn set_config(&self, _name: &str, _value: Option<&str>, _local: bool) -> Result<String> {
         Err(Error::unsupported("set_config() here"))
+    }
+    /// nextval(sequence)
+    fn next_number(&self, _sequence: &Identity) -> Result<i64> {
+        Err(Error::unsupported("nextval() here"))
+    }
+    /// setval(sequence, value, called): the next number is the one after it or, not `called`, itself.
+    fn set_number(&self, _sequence: &Identity, _value: i64, _called: bool) -> Result<()> {
+        Err(Error::unsupported("setval() here"))
+    }
+    /// What nextval() gave this session last; `None` asks for any sequence's.
+    fn seen_number(&self, _sequence: Option<RelationId>) -> Option<i64> {
+        None
+    }
+    /// The number that the sequence gave last, to anyone.
+    fn last_number(&self, _sequence: &Identity) -> Option<i64> {
+        None
     }
     /// pg_cancel_backend(pid), with `terminate` pg_terminate_backend(pid): whether there is such a session.
     fn signal(&self, _pid: i32, _terminate: bool) -> Result<bool> {

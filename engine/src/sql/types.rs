@@ -135,9 +135,6 @@ fn custom(name: &ast::ObjectName, modifiers: &[String]) -> Result<String> {
         return Ok(format!("{}[]", normalise(element)?));
     }
     let word = match word.as_str() {
-        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2" => {
-            return Err(Error::unsupported(format!("type {word}")).hint("Use integer or bigint and supply the values."));
-        }
         "bpchar" => "character",
         "timetz" | "money" | "bit" | "varbit" | "xml" | "inet" | "cidr" | "macaddr" | "macaddr8" | "point" | "line"
         | "lseg" | "box" | "path" | "polygon" | "circle" | "tsvector" | "tsquery" | "hstore" | "int4range"
@@ -400,7 +397,7 @@ mod tests {
             ("numeric(39,2)", "0A000"),
             ("numeric(2,5)", "0A000"),
             ("numeric(0)", "22023"),
-            ("serial", "0A000"),
+            ("serial", "42704"),
             ("timetz", "0A000"),
             ("varchar(0)", "22023"),
             ("float(60)", "22023"),

@@ -1,14 +1,14 @@
-//! A table as the commit path keeps it: its rows now, by whole row and by primary key.
+//! A table as the commit path keeps it: its rows now, by whole row, by primary key and by every other unique key.
 //!
 //! A change is checked first, whole: every row that it retracts is there (else 40001: someone was faster),
-//! every key that it inserts is free (else 23505). Then it is applied, and cannot fail.
+//! every key that it inserts is free (else 23505). Then it is applied, and cannot fail. A key with a NULL in it is no one's.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
-use crate::catalog::Relation;
+use crate::catalog::{Relation, UniqueKey};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::delta::keys::{KeyBatch, KeyEncoder};
@@ -32,18 +32,109 @@ impl Checked {
     }
 }
 
+/// Where the rows are, by columns whose values no two of them share.
+pub struct KeyedBy {
+    columns: Vec<usize>,
+    index: KeyIndex,
+}
+
+impl KeyedBy {
+    fn new(schema: &SchemaRef, columns: &[usize]) -> Result<Self> {
+        let types: Vec<DataType> = columns.iter().map(|&k| schema.field(k).data_type().clone()).collect();
+        Ok(KeyedBy { columns: columns.to_vec(), index: KeyIndex::new(&types, true, true)? })
+    }
+
+    fn keys(&self, rows: &RecordBatch) -> KeyBatch {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|&k| rows.column(k).clone()).collect();
+        self.index.table().encoder().encode_rows(&columns, rows.num_rows())
+    }
+
+    /// The first row of `plus` whose key is taken by another one of them, or by a row that `minus` does not have.
+    fn taken(&mut self, plus: &RecordBatch, minus: &RecordBatch) -> Result<Option<usize>> {
+        let (inserted, retracted) = (self.keys(plus), self.keys(minus));
+        let taken = self.index.heads(&inserted);
+        let types = self.index.table().encoder().types().to_vec();
+        let (mut gone, mut new) = (KeyTable::new(&types)?, KeyTable::new(&types)?);
+        let mut ids = Vec::new();
+        gone.intern(&retracted, &mut ids);
+        gone.find(&inserted, &mut ids);
+        let freed: Vec<bool> = ids.iter().map(|&id| id != NONE).collect();
+        new.intern(&inserted, &mut ids);
+        let mut seen = vec![false; new.bound() as usize];
+        let is_null = |row: usize| inserted.any_null.as_ref().is_some_and(|nulls| nulls.value(row));
+        for row in (0..plus.num_rows()).filter(|&row| !is_null(row)) {
+            let twice = std::mem::replace(&mut seen[ids[row] as usize], true);
+            if twice || (taken[row] != NONE && !freed[row]) {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
 pub struct Table {
     relation: Arc<Relation>,
     rows: Arrangement,
-    key: Option<KeyIndex>,
+    /// As [`Relation::unique_keys`] has them.
+    keyed: Vec<KeyedBy>,
 }
 
 impl Table {
     pub fn new(relation: Arc<Relation>) -> Result<Self> {
         let schema = relation.arrow_schema();
-        let types: Vec<DataType> = relation.primary_key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
-        let key = if types.is_empty() { None } else { Some(KeyIndex::new(&types, true, false)?) };
-        Ok(Table { rows: Arrangement::new(schema, true), relation, key })
+        let keys = relation.unique_keys();
+        let keyed = keys.iter().map(|key| KeyedBy::new(&schema, &key.columns)).collect::<Result<_>>()?;
+        Ok(Table { rows: Arrangement::new(schema, true), relation, keyed })
+    }
+
+    /// What [`Self::become_relation`] needs: the rows by the unique keys that `relation` has more than now. 23505 where
+    /// two rows share one.
+    pub fn keyed_as(&self, relation: &Relation) -> Result<Vec<KeyedBy>> {
+        let known = self.relation.unique_keys();
+        let new = relation.unique_keys().into_iter().filter(|key| !known.iter().any(|k| k.columns == key.columns));
+        let keyed = new.map(|key| {
+            let mut keyed = KeyedBy::new(self.rows.schema(), &key.columns)?;
+            self.index(&mut keyed);
+            if let Some(row) = self.first_twice(&mut keyed) {
+                let columns = columns_of_key(relation, &key.columns, &row, 0);
+                let message = format!("could not create unique index \"{}\"", key.name);
+                return Err(Error::new("23505", message).detail(format!("Key {columns} is duplicated.")));
+            }
+            Ok(keyed)
+        });
+        keyed.collect()
+    }
+
+    /// It has other keys from now on: those of before that `relation` still has, and `new`.
+    pub fn become_relation(&mut self, relation: Arc<Relation>, new: Vec<KeyedBy>) {
+        let mut all: Vec<KeyedBy> = std::mem::take(&mut self.keyed).into_iter().chain(new).collect();
+        let take = |key: UniqueKey| {
+            let at = all.iter().position(|keyed| keyed.columns == key.columns);
+            all.swap_remove(at.expect("either known or just made"))
+        };
+        self.keyed = relation.unique_keys().into_iter().map(take).collect();
+        self.relation = relation;
+    }
+
+    /// A row whose key another live row has too.
+    fn first_twice(&self, keyed: &mut KeyedBy) -> Option<RecordBatch> {
+        let mut position = 0;
+        for rows in self.rows.segments() {
+            let live = self.live(&rows, position);
+            position += rows.num_rows() as u32;
+            let rows = take(&rows, &live);
+            let heads = keyed.index.heads(&keyed.keys(&rows));
+            let twice = heads.iter().position(|&head| head != NONE && keyed.index.next(head) != NONE);
+            if let Some(row) = twice {
+                return Some(rows.slice(row, 1));
+            }
+        }
+        None
+    }
+
+    /// Of a segment that begins at `position` the rows that live.
+    fn live(&self, rows: &RecordBatch, position: u32) -> Vec<u32> {
+        (0..rows.num_rows() as u32).filter(|row| self.rows.is_live(position + row)).collect()
     }
 
     pub fn reader(&self) -> Arc<Shared> {
@@ -56,18 +147,13 @@ impl Table {
 
     /// Of a table with a primary key: where the row with the key of each of `rows` is, or `NONE`; and those keys.
     pub fn positions(&mut self, rows: &RecordBatch) -> (Vec<u32>, KeyBatch) {
-        let keys = self.keys(rows).expect("it has a primary key");
-        (self.key.as_mut().expect("has keys").heads(&keys), keys)
+        let primary = self.keyed.first_mut().expect("it has a primary key");
+        let keys = primary.keys(rows);
+        (primary.index.heads(&keys), keys)
     }
 
     pub fn rows_at(&self, positions: &[u32]) -> RecordBatch {
         self.rows.rows_at(positions)
-    }
-
-    fn keys(&self, rows: &RecordBatch) -> Option<KeyBatch> {
-        let index = self.key.as_ref()?;
-        let columns: Vec<ArrayRef> = self.relation.primary_key.iter().map(|&k| rows.column(k).clone()).collect();
-        Some(index.table().encoder().encode_rows(&columns, rows.num_rows()))
     }
 
     /// The insertions and retractions of a change, summed up.
@@ -127,49 +213,38 @@ impl Table {
 
     fn apply(&mut self, plus: &RecordBatch, minus: &RecordBatch, epoch: Epoch) {
         if minus.num_rows() > 0 {
-            let keys = self.keys(minus);
             let positions: Vec<u32> =
                 self.rows.retract(minus, epoch).into_iter().map(|p| p.expect("checked before")).collect();
-            if let (Some(index), Some(keys)) = (&mut self.key, keys) {
-                index.remove(&keys, &positions);
+            for keyed in &mut self.keyed {
+                let keys = keyed.keys(minus);
+                keyed.index.remove(&keys, &positions);
             }
         }
         if plus.num_rows() > 0 {
-            let keys = self.keys(plus);
             self.rows.append(plus);
-            if let (Some(index), Some(keys)) = (&mut self.key, keys) {
-                index.append(&keys);
+            for keyed in &mut self.keyed {
+                let keys = keyed.keys(plus);
+                keyed.index.append(&keys);
             }
         }
     }
 
     fn check_keys(&mut self, plus: &RecordBatch, minus: &RecordBatch) -> Result<()> {
-        let (Some(inserted), Some(retracted)) = (self.keys(plus), self.keys(minus)) else { return Ok(()) };
-        let index = self.key.as_mut().expect("has keys");
-        let taken = index.heads(&inserted);
-        let types = index.table().encoder().types().to_vec();
-        let (mut gone, mut new) = (KeyTable::new(&types)?, KeyTable::new(&types)?);
-        let mut ids = Vec::new();
-        gone.intern(&retracted, &mut ids);
-        gone.find(&inserted, &mut ids);
-        let freed: Vec<bool> = ids.iter().map(|&id| id != NONE).collect();
-        new.intern(&inserted, &mut ids);
-        let mut seen = vec![false; new.bound() as usize];
-        for row in 0..plus.num_rows() {
-            let twice = std::mem::replace(&mut seen[ids[row] as usize], true);
-            if twice || (taken[row] != NONE && !freed[row]) {
-                return Err(duplicate_key(&self.relation, plus, row));
+        for (n, keyed) in self.keyed.iter_mut().enumerate() {
+            if let Some(row) = keyed.taken(plus, minus)? {
+                return Err(duplicate_key(&self.relation, n, plus, row));
             }
         }
         Ok(())
     }
 
-    /// Whether the keys of these rows are free.
-    pub fn check_free(&mut self, rows: &RecordBatch) -> Result<()> {
-        let Some(keys) = self.keys(rows) else { return Ok(()) };
-        let taken = self.key.as_mut().expect("has keys").heads(&keys);
-        match taken.iter().position(|&head| head != NONE) {
-            Some(row) => Err(duplicate_key(&self.relation, rows, row)),
+    /// Whether these rows' values of the `key`-th unique key are free.
+    pub fn check_free(&mut self, key: usize, rows: &RecordBatch) -> Result<()> {
+        // Gone meanwhile: then nothing is taken.
+        let Some(keyed) = self.keyed.get_mut(key) else { return Ok(()) };
+        let keys = keyed.keys(rows);
+        match keyed.index.heads(&keys).iter().position(|&head| head != NONE) {
+            Some(row) => Err(duplicate_key(&self.relation, key, rows, row)),
             None => Ok(()),
         }
     }
@@ -182,23 +257,29 @@ impl Table {
     }
 
     fn reindex(&mut self) {
-        let Some(index) = &self.key else { return };
-        let mut index = index.empty();
+        for mut keyed in std::mem::take(&mut self.keyed) {
+            keyed.index = keyed.index.empty();
+            self.index(&mut keyed);
+            self.keyed.push(keyed);
+        }
+    }
+
+    /// Fills an empty index.
+    fn index(&self, keyed: &mut KeyedBy) {
         let mut position = 0;
         for rows in self.rows.segments() {
-            let keys = self.keys(&rows).expect("has keys");
-            index.append(&keys);
+            let keys = keyed.keys(&rows);
+            keyed.index.append(&keys);
             // Dead rows that are still kept for readers are no one's key.
             let dead: Vec<u32> =
                 (position..position + rows.num_rows() as u32).filter(|&p| !self.rows.is_live(p)).collect();
             if !dead.is_empty() {
                 let local: Vec<u32> = dead.iter().map(|p| p - position).collect();
-                let keys = self.keys(&take(&rows, &local)).expect("has keys");
-                index.remove(&keys, &dead);
+                let keys = keyed.keys(&take(&rows, &local));
+                keyed.index.remove(&keys, &dead);
             }
             position += rows.num_rows() as u32;
         }
-        self.key = Some(index);
     }
 
     pub fn save(&mut self) -> Saved {
@@ -213,11 +294,18 @@ impl Table {
     }
 }
 
-pub fn duplicate_key(relation: &Relation, rows: &RecordBatch, row: usize) -> Error {
-    let key = || relation.primary_key.iter();
-    let names: Vec<&str> = key().map(|&k| relation.columns[k].name.as_str()).collect();
-    let values: Vec<String> =
-        key().map(|&k| arrow::util::display::array_value_to_string(rows.column(k), row).unwrap_or_default()).collect();
-    Error::new("23505", format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name))
-        .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+/// The `key`-th of [`Relation::unique_keys`] is taken.
+pub fn duplicate_key(relation: &Relation, key: usize, rows: &RecordBatch, row: usize) -> Error {
+    let UniqueKey { name, columns } = relation.unique_keys().swap_remove(key);
+    let columns = columns_of_key(relation, &columns, rows, row);
+    Error::new("23505", format!("duplicate key value violates unique constraint \"{name}\""))
+        .detail(format!("Key {columns} already exists."))
+}
+
+/// `(a, b)=(1, x)`
+fn columns_of_key(relation: &Relation, columns: &[usize], rows: &RecordBatch, row: usize) -> String {
+    let names: Vec<&str> = columns.iter().map(|&k| relation.columns[k].name.as_str()).collect();
+    let value = |&k: &usize| arrow::util::display::array_value_to_string(rows.column(k), row).unwrap_or_default();
+    let values: Vec<String> = columns.iter().map(value).collect();
+    format!("({})=({})", names.join(", "), values.join(", "))
 }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! 0x4000_0000 + id   index of the primary key        accounts_pkey (others have ids of their own)
-//! 0x5000_0000 + id   constraint of the primary key   accounts_pkey
+//! 0x5000_0000 + id   constraint: of the primary key that of its relation, of others their own ids
 //! 0x6000_0000 + id   rule of a view                  _RETURN
 //! 0x7000_0000 + …    default of a column (id * 2048 + attnum, in 28 bits)
 //! 0x3000_0000 + …    role (28 bits of the hash of its name; `millrace` is 10)
@@ -15,7 +15,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millrace_engine::catalog::{Relation, RelationKind};
+use millrace_engine::catalog::{Column, Identity, IdentityKind, Relation, RelationKind};
+use millrace_engine::sql::conditions::columns_named;
 
 use super::{CatalogView, relations};
 
@@ -70,11 +71,7 @@ pub fn relkind(kind: RelationKind) -> Option<&'static str> {
     }
 }
 
-pub fn index_name(relation: &Relation) -> String {
-    format!("{}_pkey", relation.name)
-}
-
-/// An index: of a primary key, or what CREATE INDEX made.
+/// An index: of a primary key, of a UNIQUE constraint, or what CREATE INDEX made.
 #[derive(Clone)]
 pub struct Index {
     pub oid: u32,
@@ -82,34 +79,111 @@ pub struct Index {
     pub relation: Arc<Relation>,
     pub columns: Vec<usize>,
     pub is_primary: bool,
+    pub is_unique: bool,
 }
 
 /// A relation's indexes.
 pub fn indexes_of(relation: &Arc<Relation>) -> Vec<Index> {
-    let made = |oid: u32, name: String, columns: &[usize], is_primary: bool| Index {
+    let made = |oid: u32, name: String, columns: &[usize], is_primary: bool, is_unique: bool| Index {
         oid,
         name,
         relation: relation.clone(),
         columns: columns.to_vec(),
         is_primary,
+        is_unique,
     };
     let primary = Some(&relation.primary_key).filter(|key| !key.is_empty());
-    let primary = primary.map(|key| made(index_oid(relation.id), index_name(relation), key, true));
-    let others = relation.indexes.iter().map(|index| made(index.id, index.name.clone(), &index.columns, false));
+    let primary = primary.map(|key| made(index_oid(relation.id), relation.primary_key_name(), key, true, true));
+    let others = relation.indexes.iter();
+    let others = others.map(|index| made(index.id, index.name.clone(), &index.columns, false, index.unique));
     primary.into_iter().chain(others).collect()
+}
+
+/// A primary key, UNIQUE or CHECK.
+#[derive(Clone)]
+pub struct Constraint {
+    pub oid: u32,
+    pub name: String,
+    pub relation: Arc<Relation>,
+    /// pg_constraint.contype: `p`, `u`, `c`.
+    pub kind: &'static str,
+    /// Those that it is on, or speaks of.
+    pub columns: Vec<usize>,
+    /// The OID of its index, or 0.
+    pub index: u32,
+    /// Of a CHECK.
+    pub expression: Option<String>,
+}
+
+impl Constraint {
+    /// As information_schema has it.
+    pub fn kind_in_full(&self) -> &'static str {
+        match self.kind {
+            "p" => "PRIMARY KEY",
+            "u" => "UNIQUE",
+            _ => "CHECK",
+        }
+    }
+}
+
+/// A relation's constraints.
+pub fn constraints_of(relation: &Arc<Relation>) -> Vec<Constraint> {
+    let of_index = |kind: &'static str, id: u32, index: u32, name: String, columns: &[usize]| Constraint {
+        oid: constraint_oid(id),
+        name,
+        relation: relation.clone(),
+        kind,
+        columns: columns.to_vec(),
+        index,
+        expression: None,
+    };
+    let key = &relation.primary_key;
+    let primary =
+        (!key.is_empty()).then(|| of_index("p", relation.id, index_oid(relation.id), relation.primary_key_name(), key));
+    let unique = relation.indexes.iter().filter(|index| index.constraint);
+    let unique = unique.map(|index| of_index("u", index.id, index.id, index.name.clone(), &index.columns));
+    let checks = relation.checks.iter().map(|check| Constraint {
+        oid: constraint_oid(check.id),
+        name: check.name.clone(),
+        relation: relation.clone(),
+        kind: "c",
+        columns: columns_named(relation, &check.expression),
+        index: 0,
+        expression: Some(check.expression.clone()),
+    });
+    primary.into_iter().chain(unique).chain(checks).collect()
+}
+
+/// The sequence of a column that counts its rows.
+#[derive(Clone)]
+pub struct Sequence {
+    pub identity: Identity,
+    pub relation: Arc<Relation>,
+    pub column: usize,
+}
+
+/// The sequences of a relation's columns.
+pub fn sequences_of(relation: &Arc<Relation>) -> Vec<Sequence> {
+    let columns = relation.columns.iter().enumerate();
+    let counting = columns
+        .filter_map(|(column, c)| Some(Sequence { identity: c.identity.clone()?, relation: relation.clone(), column }));
+    counting.collect()
 }
 
 /// What an OID of pg_class stands for.
 pub enum Named {
     User(Arc<Relation>),
     Index(Index),
+    Sequence(Sequence),
     System(&'static relations::SystemRelation),
 }
 
 impl Named {
     pub fn schema_name(&self) -> &str {
         match self {
-            Named::User(r) | Named::Index(Index { relation: r, .. }) => &r.schema_name,
+            Named::User(r)
+            | Named::Index(Index { relation: r, .. })
+            | Named::Sequence(Sequence { relation: r, .. }) => &r.schema_name,
             Named::System(s) => s.schema_name,
         }
     }
@@ -117,6 +191,7 @@ impl Named {
         match self {
             Named::User(r) => r.name.clone(),
             Named::Index(index) => index.name.clone(),
+            Named::Sequence(sequence) => sequence.identity.name.clone(),
             Named::System(s) => s.name.to_string(),
         }
     }
@@ -127,8 +202,11 @@ pub trait Names {
     /// The relations that pg_class lists.
     fn user_relations(&self) -> impl Iterator<Item = &Arc<Relation>>;
     fn named(&self, oid: u32) -> Option<Named>;
-    /// The relation whose primary key is constraint `oid`.
-    fn constraint(&self, oid: u32) -> Option<&Arc<Relation>>;
+    /// The sequence of this OID.
+    fn sequence(&self, oid: u32) -> Option<Sequence>;
+    /// The default of a column as SQL text: of a serial column `nextval('accounts_id_seq'::regclass)`.
+    fn default_of(&self, column: &Column) -> Option<String>;
+    fn constraint(&self, oid: u32) -> Option<Constraint>;
     fn find_in(&self, schema_name: &str, name: &str) -> Option<u32>;
     /// pg_catalog first unless the path names it, then the path.
     fn search_schemas(&self) -> impl Iterator<Item = &str>;
@@ -160,13 +238,32 @@ impl Names for CatalogView {
             _ => {
                 let index = || self.user_relations().flat_map(indexes_of).find(|index| index.oid == oid);
                 let system = || relations::by_oid(oid).map(Named::System);
-                user(oid).map(Named::User).or_else(system).or_else(|| index().map(Named::Index))
+                let sequence = || self.sequence(oid).map(Named::Sequence);
+                user(oid).map(Named::User).or_else(system).or_else(|| index().map(Named::Index)).or_else(sequence)
             }
         }
     }
 
-    fn constraint(&self, oid: u32) -> Option<&Arc<Relation>> {
-        (oid & TAG == CONSTRAINT).then(|| self.catalog.get(oid & !TAG)).flatten().filter(|r| !r.primary_key.is_empty())
+    fn sequence(&self, oid: u32) -> Option<Sequence> {
+        let (relation, column) = self.catalog.sequence(oid)?;
+        let identity = relation.columns[column].identity.clone()?;
+        Some(Sequence { identity, relation: relation.clone(), column })
+    }
+
+    fn default_of(&self, column: &Column) -> Option<String> {
+        match &column.identity {
+            Some(sequence) if sequence.kind == IdentityKind::Serial => {
+                let name = self.print_relation(sequence.id)?.replace('\'', "''");
+                Some(format!("nextval('{name}'::regclass)"))
+            }
+            _ => column.default.clone(),
+        }
+    }
+
+    fn constraint(&self, oid: u32) -> Option<Constraint> {
+        (oid & TAG == CONSTRAINT)
+            .then(|| self.user_relations().flat_map(constraints_of).find(|c| c.oid == oid))
+            .flatten()
     }
 
     fn find_in(&self, schema_name: &str, name: &str) -> Option<u32> {
@@ -177,7 +274,8 @@ impl Names for CatalogView {
             if r.name == name {
                 Some(r.id)
             } else {
-                indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid)
+                let index = indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid);
+                index.or_else(|| r.sequences().find(|sequence| sequence.name == name).map(|sequence| sequence.id))
             }
         })
     }

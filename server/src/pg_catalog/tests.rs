@@ -36,7 +36,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
             let (c, default) = c.split_once(" default ").map_or((c, None), |(c, d)| (c, Some(d.to_string())));
             let (c, nullable) = c.strip_suffix(" not null").map_or((c, true), |c| (c, false));
             let (name, sql_type) = c.split_once(' ').expect("name and type");
-            Column { name: name.into(), sql_type: sql_type.into(), nullable, default }
+            Column { name: name.into(), sql_type: sql_type.into(), nullable, default, identity: None }
         })
         .collect();
     Relation {
@@ -46,7 +46,9 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         kind,
         columns,
         primary_key: key.to_vec(),
+        primary_key_name: None,
         indexes: Vec::new(),
+        checks: Vec::new(),
         sql: String::new(),
         query: None,
         options: BTreeMap::new(),

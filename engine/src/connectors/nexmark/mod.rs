@@ -45,6 +45,7 @@ pub(super) fn default_columns(given: &Options) -> Result<Vec<Column>> {
         sql_type: table::sql_type(data_type).to_string(),
         nullable: true,
         default: None,
+        identity: None,
     });
     Ok(columns.collect())
 }

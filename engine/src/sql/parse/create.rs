@@ -1,14 +1,16 @@
 //! CREATE, DROP, ALTER, COMMENT: what makes and changes relations.
 
 use sqlparser::ast;
+use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::tokenizer::Token;
 
 use super::cursor::{Cursor, fold, interval_literal};
-use crate::catalog::RelationKind;
+use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::{Error, Result};
+use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{
-    ColumnDefinition, CreateRelation, Emit, LateRowsDefinition, Name, Options, SinkInput, StatementKind,
-    WatermarkDefinition,
+    ColumnDefinition, CreateRelation, Emit, IdentityDefinition, LateRowsDefinition, Name, Options, SinkInput,
+    StatementKind, WatermarkDefinition,
 };
 use crate::sql::types::sql_type_from_ast;
 
@@ -50,13 +52,8 @@ impl Cursor<'_> {
             plain(self, "SINK")?;
             return self.create_sink();
         }
-        if self.sees("unique index") {
-            return Err(self
-                .error_here(Error::unsupported("CREATE UNIQUE INDEX"))
-                .hint("PRIMARY KEY keeps rows unique."));
-        }
-        if self.accept("index") {
-            return self.create_index();
+        if let Some(words) = self.accept_one(&["unique index", "index"]) {
+            return self.create_index(words == "unique index");
         }
         if self.accept("schema") {
             let if_not_exists = self.if_not_exists();
@@ -72,15 +69,7 @@ impl Cursor<'_> {
     fn create_stream(&mut self) -> Result<CreateRelation> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
-        let mut relation = CreateRelation {
-            name,
-            if_not_exists,
-            columns: Vec::new(),
-            primary_key: Vec::new(),
-            watermark: None,
-            options: Options::new(),
-            temporary: false,
-        };
+        let mut relation = CreateRelation::new(name, if_not_exists, false);
         if *self.token() == Token::LParen {
             self.relation_body(&mut relation)?;
         }
@@ -125,15 +114,7 @@ impl Cursor<'_> {
             let columns = self.identifiers()?;
             return self.create_table_as(name, columns, if_not_exists, temporary);
         }
-        let mut relation = CreateRelation {
-            name,
-            if_not_exists,
-            columns: Vec::new(),
-            primary_key: Vec::new(),
-            watermark: None,
-            options: Options::new(),
-            temporary,
-        };
+        let mut relation = CreateRelation::new(name, if_not_exists, temporary);
         if *self.token() != Token::LParen {
             return self.unexpected();
         }
@@ -213,80 +194,56 @@ impl Cursor<'_> {
             }
             return Ok(());
         }
-        if self.accept("constraint") {
-            self.identifier()?;
+        if let Some(constraint) = self.table_constraint()? {
+            return self.add_constraint(relation, constraint);
         }
-        if self.accept("primary key") {
-            let key = self.identifiers()?;
-            return self.set_primary_key(relation, key);
-        }
-        self.refuse_constraint()?;
         if self.sees("like") {
             return Err(self.error_here(Error::unsupported("LIKE in a column list")));
         }
         self.column(relation)
     }
 
-    fn set_primary_key(&self, relation: &mut CreateRelation, key: Vec<String>) -> Result<()> {
-        if !relation.primary_key.is_empty() {
-            return Err(Error::new(
-                "42P16",
-                format!("multiple primary keys for table \"{}\" are not allowed", relation.name.name),
-            ));
-        }
-        relation.primary_key = key;
-        Ok(())
-    }
-
-    fn refuse_constraint(&self) -> Result<()> {
-        let parenthesis = |n: usize| self.parser.peek_nth_token_ref(n).token == Token::LParen;
-        let what = match () {
-            () if self.sees("unique")
-                && (parenthesis(1) || !matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_))) =>
-            {
-                "a UNIQUE constraint"
-            }
-            () if self.sees("unique nulls") || self.sees("unique using") || self.sees("unique not") => {
-                "a UNIQUE constraint"
-            }
-            () if self.sees("check") && parenthesis(1) => "a CHECK constraint",
-            () if self.sees("foreign key") || self.sees("references") => "a foreign key",
-            () if self.sees("exclude") && (parenthesis(1) || self.sees("exclude using")) => "an EXCLUDE constraint",
-            () => return Ok(()),
-        };
-        Err(self.error_here(Error::unsupported(what)))
-    }
-
-    fn column(&mut self, relation: &mut CreateRelation) -> Result<()> {
+    pub fn column(&mut self, relation: &mut CreateRelation) -> Result<()> {
         let name = self.identifier()?;
         if !matches!(self.token(), Token::Word(_)) {
             return self.unexpected();
         }
         let here = self.parser.peek_token();
-        let data_type = self.sqlparser(|p| p.parse_data_type())?;
-        let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
-        let mut column = ColumnDefinition { name, sql_type, nullable: true, default: None };
-        loop {
-            if self.accept("constraint") {
-                self.identifier()?;
+        let serial = self.serial();
+        let sql_type = match serial {
+            Some(sql_type) => sql_type.to_string(),
+            None => {
+                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?
             }
-            self.refuse_constraint()?;
+        };
+        let identity = serial.map(|_| IdentityDefinition::of(IdentityKind::Serial));
+        let mut column = ColumnDefinition { name, sql_type, nullable: serial.is_none(), default: None, identity };
+        loop {
+            let name = if self.accept("constraint") { Some(self.identifier()?) } else { None };
+            if let Some(constraint) = self.column_constraint(name, &column.name)? {
+                self.add_constraint(relation, constraint)?;
+                continue;
+            }
             if self.accept("not null") {
                 column.nullable = false;
             } else if self.accept("null") {
             } else if self.accept("default") {
-                // One operand, so that a NOT NULL after it is not taken for a part of it.
-                column.default = Some(self.expression()?.to_string());
-            } else if self.accept("primary key") {
-                self.set_primary_key(relation, vec![column.name.clone()])?;
-            } else if self.sees("unique") {
-                return Err(self.error_here(Error::unsupported("a UNIQUE constraint")));
+                self.check_one_default(relation, &column, "default")?;
+                // A NOT NULL after it is no part of it.
+                let expression = self.sqlparser(|p| p.parse_subexpr(DIALECT.prec_value(Precedence::Is)))?;
+                column.default = Some(expression.to_string());
             } else if self.accept("collate") {
                 let collation = self.name()?;
                 if !["C", "POSIX", "default", "c", "posix"].contains(&collation.name.as_str()) {
                     return Err(Error::unsupported(format!("collation \"{collation}\"")));
                 }
-            } else if self.sees("generated") || self.sees("as") {
+            } else if self.accept("generated") {
+                let identity = self.identity()?;
+                self.check_one_default(relation, &column, "identity")?;
+                column.nullable = false;
+                column.identity = Some(identity);
+            } else if self.sees("as") {
                 return Err(self.error_here(Error::unsupported("a generated column")));
             } else {
                 break;
@@ -294,6 +251,24 @@ impl Cursor<'_> {
         }
         relation.columns.push(column);
         Ok(())
+    }
+
+    /// A column has one default, or counts its rows; `adding` is the word for what comes now.
+    fn check_one_default(&self, relation: &CreateRelation, column: &ColumnDefinition, adding: &str) -> Result<()> {
+        let (table, name) = (&relation.name.name, &column.name);
+        let serial = column.identity.as_ref().is_some_and(|identity| identity.kind == IdentityKind::Serial);
+        let what = match (&column.default, &column.identity) {
+            (None, None) => return Ok(()),
+            (Some(_), _) if adding == "default" => "multiple default values",
+            (_, Some(_)) if serial && adding == "default" => "multiple default values",
+            (_, Some(_)) if !serial && adding == "identity" => "multiple identity specifications",
+            _ => "both default and identity",
+        };
+        let message = match what {
+            "multiple identity specifications" => format!("{what} for column \"{name}\" of table \"{table}\""),
+            _ => format!("{what} specified for column \"{name}\" of table \"{table}\""),
+        };
+        Err(self.error_here(Error::syntax(message)))
     }
 
     /// After WATERMARK FOR: `ts AS ts - INTERVAL '5 seconds'` or `ts AS ts`.
@@ -397,7 +372,7 @@ impl Cursor<'_> {
         Ok(StatementKind::CreateSink { name, if_not_exists, input, options })
     }
 
-    fn relation_kind(&mut self) -> Option<RelationKind> {
+    pub fn relation_kind(&mut self) -> Option<RelationKind> {
         let word = self.accept_one(&["materialized view", "stream", "source", "table", "view", "sink"])?;
         Some(match word {
             "materialized view" => RelationKind::MaterializedView,
@@ -409,7 +384,7 @@ impl Cursor<'_> {
     }
 
     /// After INDEX: `[IF NOT EXISTS] [name] ON table [USING method] (column, …)`.
-    fn create_index(&mut self) -> Result<StatementKind> {
+    fn create_index(&mut self, unique: bool) -> Result<StatementKind> {
         let _ = self.accept("concurrently");
         let if_not_exists = self.if_not_exists();
         let name = if self.sees("on") { None } else { Some(self.identifier()?) };
@@ -428,15 +403,23 @@ impl Cursor<'_> {
             if *c.token() == Token::LParen {
                 return Err(c.error_here(Error::unsupported("an index on an expression")));
             }
+            // Of an operator class there is nothing to know: rows are looked up by equal values.
+            if super::source::unquoted(c.token()).to_ascii_lowercase().ends_with("_ops") {
+                c.word()?;
+            }
             let _ = c.accept_one(&["asc", "desc"]);
             let _ = c.accept_one(&["nulls first", "nulls last"]);
             Ok(column)
         })?;
         self.expect_token(&Token::RParen)?;
+        if self.sees("nulls not distinct") {
+            return Err(self.error_here(Error::unsupported("NULLS NOT DISTINCT")));
+        }
+        let _ = self.accept("nulls distinct");
         if self.sees("where") || self.sees("include") || self.sees("with") {
             return Err(self.error_here(Error::unsupported("an index with more than columns")));
         }
-        Ok(StatementKind::CreateIndex { name, on, columns, if_not_exists })
+        Ok(StatementKind::CreateIndex { unique, name, on, columns, if_not_exists })
     }
 
     pub fn drop_statement(&mut self) -> Result<StatementKind> {
@@ -462,32 +445,8 @@ impl Cursor<'_> {
         Ok(StatementKind::Drop { kind, names, if_exists, cascade })
     }
 
-    pub fn alter(&mut self) -> Result<StatementKind> {
-        self.expect("alter")?;
-        let Some(kind) = self.relation_kind() else { return self.unsupported_object("ALTER") };
-        let if_exists = self.if_exists();
-        let _ = self.accept("only");
-        let name = self.name()?;
-        if self.accept("rename to") {
-            return Ok(StatementKind::Rename { kind, name, new_name: self.identifier()?, if_exists });
-        }
-        if kind == RelationKind::MaterializedView && self.accept("resume") {
-            return Ok(StatementKind::Resume(name));
-        }
-        if self.accept("owner to") {
-            self.word()?;
-            return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
-        }
-        if self.at_end() {
-            return self.unexpected();
-        }
-        let (first, second) = (self.word()?, self.word().unwrap_or_default());
-        let what = format!("ALTER {} … {first} {second}", kind.word()).to_uppercase();
-        Err(Error::unsupported(what.trim_end()))
-    }
-
     /// Objects that Postgres has and Millrace has not; any other word is a mistake.
-    fn unsupported_object<T>(&mut self, verb: &str) -> Result<T> {
+    pub fn unsupported_object<T>(&mut self, verb: &str) -> Result<T> {
         match self.token() {
             Token::Word(word) if OBJECTS.contains(&word.value.to_lowercase().as_str()) => {
                 Err(self.error_here(Error::unsupported(format!("{verb} {}", word.value.to_uppercase()))))

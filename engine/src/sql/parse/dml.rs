@@ -7,7 +7,7 @@ use super::cursor::Cursor;
 use super::parse_expression;
 use crate::error::{Error, Result};
 use crate::sql::rewrite::call;
-use crate::sql::statement::{Delete, Insert, OnConflict, StatementKind, Update};
+use crate::sql::statement::{Delete, Insert, OnConflict, Overriding, StatementKind, Update};
 
 /// The columns of a subquery that has one row, each as a value.
 fn columns_of_row(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>> {
@@ -93,13 +93,15 @@ impl Cursor<'_> {
         let word = |n: usize| super::source::unquoted(&self.parser.peek_nth_token_ref(n).token).to_lowercase();
         let nested = queries.contains(&word(1).as_str()) || self.parser.peek_nth_token_ref(1).token == Token::LParen;
         let columns = if *self.token() == Token::LParen && !nested { self.identifiers()? } else { Vec::new() };
-        if self.sees("overriding") {
-            return Err(self.error_here(Error::unsupported("OVERRIDING")));
-        }
+        let overriding = match self.accept_one(&["overriding system value", "overriding user value"]) {
+            Some("overriding system value") => Some(Overriding::System),
+            Some(_) => Some(Overriding::User),
+            None => None,
+        };
         let source = if self.accept("default values") { None } else { Some(self.query()?) };
         let on_conflict = if self.accept("on conflict") { Some(self.on_conflict()?) } else { None };
         let returning = self.returning()?;
-        Ok(StatementKind::Insert(Insert { table, alias, columns, source, on_conflict, returning }))
+        Ok(StatementKind::Insert(Insert { table, alias, columns, overriding, source, on_conflict, returning }))
     }
 
     fn on_conflict(&mut self) -> Result<OnConflict> {
@@ -109,18 +111,15 @@ impl Cursor<'_> {
             if self.sees("where") {
                 return Err(self.error_here(Error::unsupported("WHERE in a conflict target")));
             }
-        } else if self.sees("on constraint") {
-            return Err(self
-                .error_here(Error::unsupported("ON CONFLICT ON CONSTRAINT"))
-                .hint("Name the key's columns instead."));
         }
+        let constraint = if self.accept("on constraint") { Some(self.identifier()?) } else { None };
         if self.accept("do nothing") {
-            return Ok(OnConflict { target, assignments: Vec::new(), filter: None });
+            return Ok(OnConflict { target, constraint, assignments: Vec::new(), filter: None });
         }
         self.expect("do update set")?;
         let assignments = self.assignments(None)?;
         let filter = self.filter()?;
-        Ok(OnConflict { target, assignments, filter })
+        Ok(OnConflict { target, constraint, assignments, filter })
     }
 
     fn returning(&mut self) -> Result<Option<Vec<ast::SelectItem>>> {
@@ -251,8 +250,8 @@ impl Cursor<'_> {
             let _ = c.accept("only");
             c.name()
         })?;
-        let _ = self.accept("continue identity") || self.accept("restart identity");
+        let restart = self.accept_one(&["continue identity", "restart identity"]) == Some("restart identity");
         self.cascade();
-        Ok(StatementKind::Truncate { names })
+        Ok(StatementKind::Truncate { names, restart })
     }
 }

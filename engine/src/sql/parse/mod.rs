@@ -9,11 +9,14 @@
 //!   "selct 1"                     ->   42601 syntax error at or near "selct", position 1
 //! ```
 
+mod alter;
+mod constraints;
 mod copy;
 mod create;
 mod cursor;
 mod dml;
 mod frame;
+mod identity;
 mod session;
 mod source;
 #[cfg(test)]

@@ -6,13 +6,13 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Relation, RelationKind};
+use millrace_engine::catalog::{Identity, IdentityKind, Relation, RelationKind};
 
 use super::objects;
+use super::sequences;
 use super::views::owner;
 use crate::pg_catalog::CatalogView;
-use crate::pg_catalog::names::Names;
-use crate::pg_catalog::names::{BOOTSTRAP_ROLE, index_name};
+use crate::pg_catalog::names::{BOOTSTRAP_ROLE, Constraint, Names, constraints_of};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
 use crate::pg_catalog::types::Type;
 use crate::pg_catalog::value::Value;
@@ -20,7 +20,7 @@ use crate::pg_catalog::value::Value;
 pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Option<RecordBatch>> {
     let make = |fields: &str| Rows::new(relation, fields);
     let database = || Value::from(view.database.as_str());
-    let keyed = || view.user_relations().filter(|r| !r.primary_key.is_empty());
+    let constraints = || view.user_relations().flat_map(constraints_of);
     let rows = match relation.name {
         "information_schema_catalog_name" => {
             let mut rows = make("catalog_name");
@@ -76,24 +76,26 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             rows
         }
         "columns" => columns(relation, view),
+        "sequences" => sequences::standard(relation, view),
         "table_constraints" => {
             let mut rows = make(
                 "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name constraint_type \
                  is_deferrable initially_deferred enforced nulls_distinct",
             );
-            for r in keyed() {
+            for constraint in constraints() {
+                let r = &constraint.relation;
                 rows.add([
                     database(),
                     r.schema_name.as_str().into(),
-                    index_name(r).into(),
+                    constraint.name.as_str().into(),
                     database(),
                     r.schema_name.as_str().into(),
                     r.name.as_str().into(),
-                    "PRIMARY KEY".into(),
+                    constraint.kind_in_full().into(),
                     "NO".into(),
                     "NO".into(),
                     "YES".into(),
-                    Value::Null,
+                    if constraint.kind == "u" { "YES".into() } else { Value::Null },
                 ]);
             }
             rows
@@ -104,11 +106,12 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                 "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name column_name {}",
                 if ordered { "ordinal_position" } else { "" }
             ));
-            for r in keyed() {
-                for (i, column) in r.primary_key.iter().enumerate() {
+            for constraint in constraints().filter(|c| !ordered || c.kind != "c") {
+                let r = &constraint.relation;
+                for (i, column) in constraint.columns.iter().enumerate() {
                     let schema = || Value::from(r.schema_name.as_str());
                     let column = Value::from(r.columns[*column].name.as_str());
-                    let (name, key) = (Value::from(r.name.as_str()), Value::from(index_name(r)));
+                    let (name, key) = (Value::from(r.name.as_str()), Value::from(constraint.name.as_str()));
                     if ordered {
                         rows.add([
                             database(),
@@ -130,9 +133,17 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
         "constraint_table_usage" => {
             let mut rows =
                 make("table_catalog table_schema table_name constraint_catalog constraint_schema constraint_name");
-            for r in keyed() {
+            for Constraint { relation: r, name, .. } in constraints() {
                 let schema = || Value::from(r.schema_name.as_str());
-                rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), index_name(r).into()]);
+                rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), name.into()]);
+            }
+            rows
+        }
+        "check_constraints" => {
+            let mut rows = make("constraint_catalog constraint_schema constraint_name check_clause");
+            for Constraint { relation, name, expression, .. } in constraints().filter(|c| c.kind == "c") {
+                let clause = expression.map(|expression| format!("({expression})"));
+                rows.add([database(), relation.schema_name.as_str().into(), name.into(), clause.into()]);
             }
             rows
         }
@@ -212,7 +223,8 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
         relation,
         "table_catalog table_schema table_name column_name ordinal_position column_default is_nullable data_type \
          character_maximum_length character_octet_length numeric_precision numeric_precision_radix numeric_scale \
-         datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity identity_cycle \
+         datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity \
+         identity_generation identity_start identity_increment identity_maximum identity_minimum identity_cycle \
          is_generated is_updatable",
     );
     let mut add = |schema: &str,
@@ -222,9 +234,11 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
                    type_: &Type,
                    typmod: i32,
                    default: Option<&str>,
+                   identity: Option<&Identity>,
                    null: bool,
                    updatable: bool| {
         let measures = measures(type_, typmod);
+        let of_identity = |of: fn(&Identity) -> i64| Value::from(identity.map(|s| of(s).to_string()));
         let [length, octets, precision, radix, scale, datetime] = measures.map(Value::from);
         rows.add([
             view.database.as_str().into(),
@@ -246,8 +260,13 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             type_.name.into(),
             (position + 1).to_string().into(),
             "NO".into(),
-            "NO".into(),
-            "NO".into(),
+            yes_or_no(identity.is_some()),
+            identity.map(|s| if s.kind == IdentityKind::Always { "ALWAYS" } else { "BY DEFAULT" }).into(),
+            of_identity(|s| s.start),
+            of_identity(|s| s.increment),
+            of_identity(|s| s.max),
+            of_identity(|s| s.min),
+            yes_or_no(identity.is_some_and(|s| s.cycle)),
             "NEVER".into(),
             yes_or_no(updatable),
         ]);
@@ -257,12 +276,14 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             let (type_, typmod) = objects::type_of(c);
             let null = !objects::not_null(r, i);
             let updatable = r.kind == RelationKind::Table;
-            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, c.default.as_deref(), null, updatable);
+            let default = view.default_of(c);
+            let identity = c.identity.as_ref().filter(|s| s.kind != IdentityKind::Serial);
+            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, default.as_deref(), identity, null, updatable);
         }
     }
     for r in &RELATIONS.all {
         for (i, c) in r.columns.iter().enumerate() {
-            add(r.schema_name, r.name, i, c.name, c.type_, -1, None, !c.not_null, false);
+            add(r.schema_name, r.name, i, c.name, c.type_, -1, None, None, !c.not_null, false);
         }
     }
     rows

@@ -5,6 +5,7 @@
 
 mod information;
 mod objects;
+mod sequences;
 mod server;
 mod statics;
 mod views;
@@ -40,6 +41,8 @@ pub fn rows(relation: &'static SystemRelation, view: &Arc<CatalogView>) -> Resul
         "pg_namespace" => one(objects::namespaces(view)),
         "pg_index" => one(objects::indexes(view)),
         "pg_constraint" => one(objects::constraints(view)),
+        "pg_sequence" => one(sequences::sequences(view)),
+        "pg_sequences" => one(sequences::shown(view)),
         "pg_attrdef" => one(objects::defaults(view)),
         "pg_description" => one(objects::descriptions(view)),
         "pg_rewrite" => one(objects::rules(view)),

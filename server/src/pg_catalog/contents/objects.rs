@@ -12,11 +12,9 @@
 //! A stream is a table (relkind `r`) whose description says that it is a stream. A sink holds no rows and
 //! is not listed.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Column, Relation, RelationKind};
+use millrace_engine::catalog::{Column, IdentityKind, Relation, RelationKind};
 
 use super::declared;
 use super::statics::{OPERATOR_CLASSES, add_attribute, attribute_rows};
@@ -31,6 +29,20 @@ pub fn type_of(column: &Column) -> (&'static Type, i32) {
     types::parse(&column.sql_type).or_else(|| types::parse("text")).expect("text is a type")
 }
 
+/// Whether pg_attrdef has a default of it: an identity column has none there.
+fn has_default(column: &Column) -> bool {
+    column.default.is_some() || column.identity.as_ref().is_some_and(|s| s.kind == IdentityKind::Serial)
+}
+
+/// pg_attribute.attidentity
+pub fn identity_of(column: &Column) -> &'static str {
+    match column.identity.as_ref().map(|sequence| sequence.kind) {
+        Some(IdentityKind::Always) => "a",
+        Some(IdentityKind::ByDefault) => "d",
+        Some(IdentityKind::Serial) | None => "",
+    }
+}
+
 pub fn not_null(relation: &Relation, column: usize) -> bool {
     !relation.columns[column].nullable || relation.primary_key.contains(&column)
 }
@@ -42,9 +54,16 @@ pub fn definition(relation: &Relation) -> Option<String> {
         .then(|| format!(" {};", query.trim().trim_end_matches(';').trim_end()))
 }
 
-/// `PRIMARY KEY (order_id, line)`.
-pub fn constraint_definition(relation: &Relation) -> String {
-    format!("PRIMARY KEY ({})", key_columns(relation))
+/// `PRIMARY KEY (order_id, line)`, `CHECK ((price > 0))`; `pretty` with no more parentheses than needed.
+pub fn constraint_definition(constraint: &Constraint, pretty: bool) -> String {
+    match &constraint.expression {
+        Some(expression) if pretty => format!("CHECK ({expression})"),
+        Some(expression) => format!("CHECK (({expression}))"),
+        None => {
+            let columns = names_of(&constraint.relation, &constraint.columns);
+            format!("{} ({columns})", constraint.kind_in_full())
+        }
+    }
 }
 
 /// `CREATE UNIQUE INDEX items_pkey ON sales.items USING btree (order_id, line)`; `table` where the
@@ -53,12 +72,8 @@ pub fn index_definition(index: &Index, table: Option<&str>) -> String {
     let relation = &index.relation;
     let full = format!("{}.{}", quote_ident(&relation.schema_name), quote_ident(&relation.name));
     let (name, table) = (quote_ident(&index.name), table.unwrap_or(&full));
-    let unique = if index.is_primary { "UNIQUE " } else { "" };
+    let unique = if index.is_unique { "UNIQUE " } else { "" };
     format!("CREATE {unique}INDEX {name} ON {table} USING btree ({})", names_of(relation, &index.columns))
-}
-
-fn key_columns(relation: &Relation) -> String {
-    names_of(relation, &relation.primary_key)
 }
 
 fn names_of(relation: &Relation, columns: &[usize]) -> String {
@@ -69,8 +84,8 @@ fn all_indexes(view: &CatalogView) -> impl Iterator<Item = Index> {
     view.user_relations().flat_map(indexes_of)
 }
 
-fn with_key(view: &CatalogView) -> impl Iterator<Item = &Arc<Relation>> {
-    view.user_relations().filter(|r| !r.primary_key.is_empty())
+fn all_constraints(view: &CatalogView) -> impl Iterator<Item = Constraint> {
+    view.user_relations().flat_map(constraints_of)
 }
 
 fn schema_oid(view: &CatalogView, relation: &Relation) -> Value {
@@ -89,7 +104,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(
         declared("pg_class"),
         "oid relname relnamespace relowner relam relfilenode reltuples relpages relhasindex relpersistence relkind relnatts \
-         relhasrules relispopulated relreplident",
+         relchecks relhasrules relispopulated relreplident",
     );
     for r in view.user_relations() {
         let kind = relkind(r.kind).expect("user_relations gives those that have one");
@@ -108,6 +123,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             "p".into(),
             kind.into(),
             (r.columns.len() as i64).into(),
+            (r.checks.len() as i64).into(),
             (kind != "r").into(),
             true.into(),
             (if kind == "v" { "n" } else { "d" }).into(),
@@ -127,6 +143,27 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             "p".into(),
             "i".into(),
             (index.columns.len() as i64).into(),
+            0.into(),
+            false.into(),
+            true.into(),
+            "n".into(),
+        ]);
+    }
+    for Sequence { identity, relation, .. } in view.user_relations().flat_map(sequences_of) {
+        rows.add([
+            identity.id.into(),
+            identity.name.as_str().into(),
+            schema_oid(view, &relation),
+            view.owner_oid(&relation).into(),
+            0.into(),
+            identity.id.into(),
+            Value::Float(1.0),
+            1.into(),
+            false.into(),
+            "p".into(),
+            "S".into(),
+            3.into(),
+            0.into(),
             false.into(),
             true.into(),
             "n".into(),
@@ -140,23 +177,19 @@ pub fn attributes(view: &CatalogView) -> Result<RecordBatch> {
     for r in view.user_relations() {
         for (i, c) in r.columns.iter().enumerate() {
             let (type_, typmod) = type_of(c);
-            add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), c.default.is_some());
+            add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), has_default(c), identity_of(c));
         }
     }
     for Index { oid, relation: r, columns, .. } in all_indexes(view) {
         for (i, key) in columns.iter().enumerate() {
             let (type_, typmod) = type_of(&r.columns[*key]);
-            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false);
+            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false, "");
         }
     }
     rows.finish()
 }
 
-/// Positions of the key's columns, from 1.
-fn key(relation: &Relation) -> Value {
-    positions(&relation.primary_key)
-}
-
+/// Positions of columns, from 1.
 fn positions(columns: &[usize]) -> Value {
     columns.iter().map(|i| *i as i64 + 1).collect::<Vec<_>>().into()
 }
@@ -167,7 +200,7 @@ pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
         "indexrelid indrelid indnatts indnkeyatts indisunique indisprimary indimmediate indisvalid indisready indislive indkey \
          indcollation indclass indoption",
     );
-    for Index { oid, relation: r, columns, is_primary, .. } in all_indexes(view) {
+    for Index { oid, relation: r, columns, is_primary, is_unique, .. } in all_indexes(view) {
         let n = columns.len();
         let key_types: Vec<&Type> = columns.iter().map(|i| type_of(&r.columns[*i]).0).collect();
         let class = |t: &&Type| {
@@ -180,7 +213,7 @@ pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
             r.id.into(),
             (n as i64).into(),
             (n as i64).into(),
-            is_primary.into(),
+            is_unique.into(),
             is_primary.into(),
             true.into(),
             true.into(),
@@ -199,23 +232,25 @@ pub fn constraints(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(
         declared("pg_constraint"),
         "oid conname connamespace contype convalidated conrelid conindid confupdtype confdeltype confmatchtype conislocal \
-         connoinherit conkey",
+         connoinherit conkey conbin",
     );
-    for r in with_key(view) {
+    for constraint in all_constraints(view) {
+        let Constraint { oid, name, relation, kind, columns, index, expression } = constraint;
         rows.add([
-            constraint_oid(r.id).into(),
-            index_name(r).into(),
-            schema_oid(view, r),
-            "p".into(),
+            oid.into(),
+            name.into(),
+            schema_oid(view, &relation),
+            kind.into(),
             true.into(),
-            r.id.into(),
-            index_oid(r.id).into(),
+            relation.id.into(),
+            index.into(),
             " ".into(),
             " ".into(),
             " ".into(),
             true.into(),
-            true.into(),
-            key(r),
+            (kind != "c").into(),
+            positions(&columns),
+            expression.into(),
         ]);
     }
     rows.finish()
@@ -225,7 +260,7 @@ pub fn defaults(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_attrdef"), "oid adrelid adnum adbin");
     for r in view.user_relations() {
         for (i, c) in r.columns.iter().enumerate() {
-            if let Some(default) = &c.default {
+            if let Some(default) = view.default_of(c) {
                 rows.add([
                     default_oid(r.id, i + 1).into(),
                     r.id.into(),
@@ -283,9 +318,14 @@ pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
 }
 
 /// A view's rule depends on the relations that its query names; it belongs to the view; an index and
-/// its constraint belong to their table.
+/// its constraint belong to their table, a sequence to its column.
 pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_depend"), "classid objid objsubid refclassid refobjid refobjsubid deptype");
+    for Sequence { identity, relation, column } in view.user_relations().flat_map(sequences_of) {
+        let kind = if identity.kind == IdentityKind::Serial { "a" } else { "i" };
+        let (class, column) = (|| Value::from(PG_CLASS), column as i64 + 1);
+        rows.add([class(), identity.id.into(), 0.into(), class(), relation.id.into(), column.into(), kind.into()]);
+    }
     let mut add = |class: u32, object: u32, on_class: u32, on: u32, kind: &str| {
         rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])
     };
@@ -297,9 +337,11 @@ pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
                 add(PG_REWRITE, rule_oid(r.id), PG_CLASS, *on, "n");
             }
         }
-        if !r.primary_key.is_empty() {
-            add(PG_CONSTRAINT, constraint_oid(r.id), PG_CLASS, r.id, "a");
-            add(PG_CLASS, index_oid(r.id), PG_CONSTRAINT, constraint_oid(r.id), "i");
+        for constraint in constraints_of(r) {
+            add(PG_CONSTRAINT, constraint.oid, PG_CLASS, r.id, "a");
+            if constraint.index != 0 {
+                add(PG_CLASS, constraint.index, PG_CONSTRAINT, constraint.oid, "i");
+            }
         }
         if let Some(schema) = view.schema_oid(&r.schema_name) {
             add(PG_CLASS, r.id, PG_NAMESPACE, schema, "n");

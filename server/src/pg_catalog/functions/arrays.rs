@@ -67,6 +67,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         arguments: 1..=1,
         returns: Returns::Expanded,
         strict: true,
+        volatile: false,
         body: |c| {
             let rows = c.list(0).unwrap_or_default().iter().enumerate();
             Ok(rows.map(|(i, v)| Value::List(vec![v.clone(), (i as i64 + 1).into()])).collect::<Vec<_>>().into())
@@ -78,6 +79,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         arguments: 1..=1,
         returns: Returns::Expanded,
         strict: true,
+        volatile: false,
         body: |c| {
             let rows = c.list(0).unwrap_or_default().iter().enumerate();
             Ok(rows.map(|(i, v)| Value::List(vec![v.clone(), (i as i64 + 1).into()])).collect::<Vec<_>>().into())
@@ -88,6 +90,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         arguments: 2..=2,
         returns: Returns::Element,
         strict: true,
+        volatile: false,
         body: |c| {
             let index = c.int(1).and_then(|i| usize::try_from(i - c.lower_bound(0)).ok());
             Ok(index.zip(c.list(0)).and_then(|(i, l)| l.get(i)).cloned().unwrap_or(Value::Null))
@@ -99,6 +102,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         arguments: 1..=1,
         returns: Returns::Same,
         strict: false,
+        volatile: false,
         body: |c| Ok(if c.arguments[0] == Value::Null { Value::List(Vec::new()) } else { c.arguments[0].clone() }),
     },
     // An empty array of its argument's type.
@@ -107,6 +111,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         arguments: 1..=1,
         returns: Returns::ListOf,
         strict: false,
+        volatile: false,
         body: |_| Ok(Value::List(Vec::new())),
     },
     strict(ARRAY_TEXT, 1..=1, "text", |c| {

@@ -10,6 +10,7 @@ mod arrays;
 mod casts;
 mod objects;
 mod privileges;
+mod sequences;
 mod session;
 mod text;
 
@@ -70,6 +71,8 @@ pub struct Declaration {
     pub arguments: RangeInclusive<usize>,
     pub returns: Returns,
     pub strict: bool,
+    /// Called for each row, whatever its arguments are.
+    pub volatile: bool,
     pub body: Body,
 }
 
@@ -95,7 +98,17 @@ pub const fn strict(
     returns: &'static str,
     body: Body,
 ) -> Declaration {
-    Declaration { name, arguments, returns: Returns::Type(returns), strict: true, body }
+    Declaration { name, arguments, returns: Returns::Type(returns), strict: true, volatile: false, body }
+}
+
+/// A strict function that changes something, or whose answer changes from row to row.
+pub const fn volatile(
+    name: &'static str,
+    arguments: RangeInclusive<usize>,
+    returns: &'static str,
+    body: Body,
+) -> Declaration {
+    Declaration { name, arguments, returns: Returns::Type(returns), strict: true, volatile: true, body }
 }
 
 pub const fn called_on_null(
@@ -104,7 +117,7 @@ pub const fn called_on_null(
     returns: &'static str,
     body: Body,
 ) -> Declaration {
-    Declaration { name, arguments, returns: Returns::Type(returns), strict: false, body }
+    Declaration { name, arguments, returns: Returns::Type(returns), strict: false, volatile: false, body }
 }
 
 pub const fn rows(
@@ -113,7 +126,7 @@ pub const fn rows(
     columns: &'static str,
     body: Body,
 ) -> Declaration {
-    Declaration { name, arguments, returns: Returns::Rows(columns), strict: true, body }
+    Declaration { name, arguments, returns: Returns::Rows(columns), strict: true, volatile: false, body }
 }
 
 fn declarations() -> impl Iterator<Item = &'static Declaration> {
@@ -121,6 +134,7 @@ fn declarations() -> impl Iterator<Item = &'static Declaration> {
         session::FUNCTIONS,
         objects::FUNCTIONS,
         privileges::FUNCTIONS,
+        sequences::FUNCTIONS,
         text::FUNCTIONS,
         arrays::FUNCTIONS,
         casts::FUNCTIONS,
@@ -167,7 +181,8 @@ impl Bound {
         if most == usize::MAX {
             choices.push(TypeSignature::VariadicAny);
         }
-        Bound { declaration, view, signature: Signature::one_of(choices, Volatility::Stable) }
+        let volatility = if declaration.volatile { Volatility::Volatile } else { Volatility::Stable };
+        Bound { declaration, view, signature: Signature::one_of(choices, volatility) }
     }
 
     fn return_field(&self, fields: &[FieldRef]) -> Field {
@@ -233,7 +248,7 @@ impl ScalarUDFImpl for Bound {
         Ok(Arc::new(self.return_field(args.arg_fields)))
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let constant = !self.declaration.volatile && args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let count = if constant { 1 } else { args.number_rows };
         let mut values = Vec::with_capacity(count);
         for row in 0..count {

@@ -65,14 +65,15 @@ pub const FUNCTIONS: &[Declaration] = &[
         })
     }),
     strict("pg_get_constraintdef", 1..=2, "text", |c| {
-        Ok(c.oid(0).and_then(|oid| c.view.constraint(oid)).map(|r| constraint_definition(r)).into())
+        let pretty = c.arguments.get(1) == Some(&Value::Bool(true));
+        let constraint = c.oid(0).and_then(|oid| c.view.constraint(oid));
+        Ok(constraint.map(|constraint| constraint_definition(&constraint, pretty)).into())
     }),
     // Expressions are kept as the SQL text that they were written as.
     strict("pg_get_expr", 2..=3, "text", |c| Ok(c.arguments[0].clone())),
     strict("pg_get_triggerdef", 1..=2, "text", nothing),
     strict("pg_get_partkeydef", 1..=1, "text", nothing),
     strict("pg_get_partition_constraintdef", 1..=1, "text", nothing),
-    strict("pg_get_serial_sequence", 2..=2, "text", nothing),
     strict("pg_get_statisticsobjdef", 1..=1, "text", nothing),
     strict("pg_get_statisticsobjdef_columns", 1..=1, "text", nothing),
     strict("pg_get_replica_identity_index", 1..=1, "regclass", nothing),

@@ -1,0 +1,135 @@
+//! ALTER: RENAME, RESUME, and what changes the columns and constraints of a table.
+
+use super::cursor::Cursor;
+use crate::catalog::RelationKind;
+use crate::error::{Error, Result};
+use crate::sql::statement::{AlterAction, CreateRelation, Name, StatementKind};
+use crate::sql::types::sql_type_from_ast;
+
+impl Cursor<'_> {
+    pub fn alter(&mut self) -> Result<StatementKind> {
+        self.expect("alter")?;
+        let Some(kind) = self.relation_kind() else { return self.unsupported_object("ALTER") };
+        let if_exists = self.if_exists();
+        let _ = self.accept("only");
+        let name = self.name()?;
+        if self.accept("rename to") {
+            return Ok(StatementKind::Rename { kind, name, new_name: self.identifier()?, if_exists });
+        }
+        if kind == RelationKind::MaterializedView && self.accept("resume") {
+            return Ok(StatementKind::Resume(name));
+        }
+        if self.accept("owner to") {
+            self.word()?;
+            return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
+        }
+        if self.at_end() {
+            return self.unexpected();
+        }
+        let mut actions = Vec::new();
+        if matches!(kind, RelationKind::Table | RelationKind::Stream) {
+            actions = self.comma_separated(|c| c.alter_action(kind, &name))?;
+            let renames = |action: &AlterAction| {
+                matches!(action, AlterAction::RenameColumn { .. } | AlterAction::RenameConstraint { .. })
+            };
+            if actions.len() > 1 && actions.iter().any(renames) {
+                return Err(Error::syntax("RENAME stands alone in ALTER TABLE"));
+            }
+        } else {
+            self.refuse_action(kind)?;
+        }
+        Ok(StatementKind::AlterTable { kind, name, if_exists, actions })
+    }
+
+    fn refuse_action<T>(&mut self, kind: RelationKind) -> Result<T> {
+        let (first, second) = (self.word()?, self.word().unwrap_or_default());
+        let what = format!("ALTER {} … {first} {second}", kind.word()).to_uppercase();
+        Err(Error::unsupported(what.trim_end()))
+    }
+
+    fn alter_action(&mut self, kind: RelationKind, name: &Name) -> Result<AlterAction> {
+        match self.accept_one(&["add", "drop", "alter", "rename"]) {
+            Some("add") => self.add(name),
+            Some("drop") => self.drop_part(),
+            Some("alter") => {
+                let _ = self.accept("column");
+                self.alter_column()
+            }
+            Some(_) if self.accept("constraint") => {
+                let name = self.identifier()?;
+                self.expect("to")?;
+                Ok(AlterAction::RenameConstraint { name, new_name: self.identifier()? })
+            }
+            Some(_) => {
+                let _ = self.accept("column");
+                let column = self.identifier()?;
+                self.expect("to")?;
+                Ok(AlterAction::RenameColumn { column, new_name: self.identifier()? })
+            }
+            None => self.refuse_action(kind),
+        }
+    }
+
+    fn add(&mut self, name: &Name) -> Result<AlterAction> {
+        if !self.sees("column")
+            && let Some(constraint) = self.table_constraint()?
+        {
+            return Ok(AlterAction::AddConstraint(constraint));
+        }
+        let _ = self.accept("column");
+        let if_not_exists = self.if_not_exists();
+        let mut definition = CreateRelation::new(name.clone(), false, false);
+        self.column(&mut definition)?;
+        Ok(AlterAction::AddColumn { definition, if_not_exists })
+    }
+
+    fn drop_part(&mut self) -> Result<AlterAction> {
+        let constraint = self.accept("constraint");
+        let _ = !constraint && self.accept("column");
+        let if_exists = self.if_exists();
+        let name = self.identifier()?;
+        // Drivers write CASCADE whether or not there is something. Where there is, the change is refused (2BP01).
+        self.cascade();
+        Ok(match constraint {
+            true => AlterAction::DropConstraint { name, if_exists },
+            false => AlterAction::DropColumn { column: name, if_exists },
+        })
+    }
+
+    fn alter_column(&mut self) -> Result<AlterAction> {
+        let column = self.identifier()?;
+        let actions = [
+            "set default",
+            "drop default",
+            "set not null",
+            "drop not null",
+            "set data type",
+            "type",
+            "restart with",
+            "restart",
+        ];
+        Ok(match self.accept_one(&actions) {
+            Some("set default") => {
+                let default = Some(self.expression()?.to_string());
+                AlterAction::SetDefault { column, default }
+            }
+            Some("drop default") => AlterAction::SetDefault { column, default: None },
+            Some("set not null") => AlterAction::SetNotNull { column, not_null: true },
+            Some("drop not null") => AlterAction::SetNotNull { column, not_null: false },
+            Some("restart with") => AlterAction::Restart { column, with: Some(self.whole_number()?) },
+            Some("restart") => AlterAction::Restart { column, with: None },
+            Some(_) => {
+                let here = self.parser.peek_token();
+                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
+                let using = if self.accept("using") { Some(self.expression()?) } else { None };
+                AlterAction::SetType { column, sql_type, using }
+            }
+            None => {
+                let (first, second) = (self.word()?, self.word().unwrap_or_default());
+                let what = format!("ALTER TABLE … ALTER COLUMN … {first} {second}").to_uppercase();
+                return Err(Error::unsupported(what.trim_end()));
+            }
+        })
+    }
+}
