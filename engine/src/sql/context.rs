@@ -26,6 +26,7 @@ use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
 use crate::sql::distinct_arrays::DistinctArrays;
+use crate::sql::filters_first::FiltersFirst;
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
 use crate::sql::interval_groups::IntervalGroups;
 use crate::sql::ordered::WithoutRepeats;
@@ -150,7 +151,8 @@ fn new_state(settings: &Settings) -> SessionState {
     let mut physical: Vec<rules::Physical> =
         physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
     let check = physical.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(physical.len());
-    physical.insert(check, Arc::new(MissingSorts));
+    physical.insert(check, Arc::new(FiltersFirst));
+    physical.insert(check + 1, Arc::new(MissingSorts));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_optimizer_rules(rules::optimizing(rules))

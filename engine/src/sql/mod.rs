@@ -17,6 +17,7 @@ mod distinct_arrays;
 mod errors;
 pub mod exact_float;
 mod expansion;
+mod filters_first;
 mod frames;
 mod from_functions;
 pub mod functions;
