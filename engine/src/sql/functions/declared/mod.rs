@@ -11,9 +11,10 @@
 //! asks [`Row::sql_type`].
 
 mod arrays;
-mod moments;
+pub mod bytes;
+pub mod moments;
 mod numbers;
-mod patterns;
+pub mod patterns;
 mod row;
 mod series;
 mod text;
@@ -143,7 +144,8 @@ pub struct Declared {
 
 /// All of them.
 pub fn all() -> Vec<Declared> {
-    let own = [text::all(), patterns::all(), numbers::all(), to_number::all(), moments::all(), arrays::all()];
+    let own =
+        [text::all(), bytes::all(), patterns::all(), numbers::all(), to_number::all(), moments::all(), arrays::all()];
     own.into_iter().chain([series::all(), super::json::all()]).flatten().collect()
 }
 
