@@ -92,8 +92,10 @@ pub fn bind_finishing(
     given: &[Option<FieldRef>],
     finish: impl Fn(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<Bound> {
+    let grouped_by_key = Cell::new(false);
     let attempt = |query: &ast::Query, mark_all| {
         let plan = finish(bind_once(state, relations, query, given, mark_all)?)?;
+        crate::sql::json_equality::check(&plan, grouped_by_key.get()).map_err(error_from)?;
         size::check(&plan)?;
         let plan = crate::sql::shape::shape(plan).map_err(error_from)?;
         bounds::check()?;
@@ -118,7 +120,9 @@ pub fn bind_finishing(
         "42703" => spelt_out(query),
         "42803" => {
             let mut grouped = query.clone();
-            crate::sql::primary_keys::name_columns(&mut grouped, relations).then_some(grouped)
+            let named = crate::sql::primary_keys::name_columns(&mut grouped, relations);
+            grouped_by_key.set(grouped_by_key.get() || named);
+            named.then_some(grouped)
         }
         _ if error.message.contains("Cannot access field") => {
             let mut named = query.clone();

@@ -26,8 +26,9 @@ use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
 use crate::sql::distinct_arrays::DistinctArrays;
+use crate::sql::filters_first::FiltersFirst;
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
-use crate::sql::interval_groups::IntervalGroups;
+use crate::sql::keyed_groups::KeyedGroups;
 use crate::sql::ordered::WithoutRepeats;
 use crate::sql::sorts::MissingSorts;
 use crate::sql::string_agg::StringAgg;
@@ -136,7 +137,7 @@ fn new_state(settings: &Settings) -> SessionState {
     let stock = stock.filter(|rule| !RULES_OFF.contains(&rule.name()));
     for rule in stock {
         // Where DISTINCT has become GROUP BY.
-        let then = (rule.name() == "replace_distinct_aggregate").then_some(IntervalGroups);
+        let then = (rule.name() == "replace_distinct_aggregate").then_some(KeyedGroups);
         let rule: Arc<dyn OptimizerRule + Send + Sync> = match rule.name() {
             "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
             "common_sub_expression_eliminate" => Arc::new(CommonParts(rule)),
@@ -150,7 +151,8 @@ fn new_state(settings: &Settings) -> SessionState {
     let mut physical: Vec<rules::Physical> =
         physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
     let check = physical.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(physical.len());
-    physical.insert(check, Arc::new(MissingSorts));
+    physical.insert(check, Arc::new(FiltersFirst));
+    physical.insert(check + 1, Arc::new(MissingSorts));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_optimizer_rules(rules::optimizing(rules))

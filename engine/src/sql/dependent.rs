@@ -15,6 +15,7 @@
 //!
 //! `mr_key` makes one value of several that is never NULL, so that NULLs find their answers.
 
+mod conditions;
 mod outside;
 mod simple;
 
@@ -39,6 +40,7 @@ use self::simple::{Use, is_simple, use_of};
 use crate::error::Error;
 use crate::sql::functions::row_number;
 
+pub use self::conditions::below_laterals;
 pub use self::outside::note;
 
 /// Begins the names that tables of outer values have.

@@ -3,6 +3,7 @@
 //! ```text
 //!   generate_series(1, 3) i     (SELECT CAST(value AS integer) AS generate_series FROM mr_series_rows(1, 3)) i (i)
 //!   t, upper(t.a) u             t, LATERAL (SELECT upper(t.a) AS u) u
+//!   current_date d              (SELECT current_date AS d) d
 //! ```
 
 use sqlparser::ast::{
@@ -14,6 +15,38 @@ use crate::sql::functions::SERIES_ROWS;
 use crate::sql::parse::{fold, query};
 use crate::sql::rewrite::whole_number;
 use crate::sql::{calls, unnest};
+
+/// Functions that are called without parentheses, and stand in FROM as others do.
+const OF_SESSION: &[&str] = &[
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "current_role",
+    "session_user",
+    "current_catalog",
+    "current_schema",
+];
+
+/// `SELECT * FROM current_date`: one row of it.
+pub fn of_session(factor: &mut TableFactor) -> Result<()> {
+    let TableFactor::Table { name, alias, args: None, version: None, .. } = factor else { return Ok(()) };
+    let [part] = name.0.as_slice() else { return Ok(()) };
+    let Some(ident) = part.as_ident().filter(|ident| ident.quote_style.is_none()) else { return Ok(()) };
+    let function = fold(ident);
+    if !OF_SESSION.contains(&function.as_str()) {
+        return Ok(());
+    }
+    let own = alias.as_ref().map_or(function.clone(), |alias| fold(&alias.name));
+    let columns = alias.take().map(|alias| alias.columns).unwrap_or_default();
+    let name = Ident::with_quote('"', own);
+    let row = query(&format!("SELECT {function} AS {name}"))?;
+    let alias = TableAlias { explicit: true, name, columns, at: None };
+    *factor = TableFactor::Derived { lateral: false, subquery: row, alias: Some(alias), sample: None };
+    Ok(())
+}
 
 pub fn rewrite(factor: &mut TableFactor) -> Result<()> {
     let TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } = factor else { return Ok(()) };

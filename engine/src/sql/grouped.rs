@@ -11,6 +11,8 @@
 //!   SELECT 1 FROM t GROUP BY ()                   the same
 //! ```
 //!
+//! The same is done for rows of aggregates before `IN (SELECT …)`, which are compared within the subquery.
+//!
 //! An aggregate is an outer query's if all columns that it names are; only those count that are named with their table.
 
 use std::ops::ControlFlow;
@@ -77,7 +79,8 @@ pub fn derive(select: &mut Select) -> Result<()> {
         return Ok(());
     }
     let names = names_of(&select.from);
-    let mut found = Found { names: &names, depth: 0, own: Vec::new(), theirs: Vec::new(), columns: false };
+    let mut found =
+        Found { names: &names, depth: 0, own: Vec::new(), theirs: Vec::new(), columns: false, condition: false };
     for item in &select.projection {
         match item {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
@@ -88,6 +91,7 @@ pub fn derive(select: &mut Select) -> Result<()> {
         }
     }
     if let Some(having) = &select.having {
+        found.condition = true;
         let _ = having.visit(&mut found);
     }
     let within = |call: &Expr| {
@@ -249,6 +253,8 @@ struct Found<'a> {
     theirs: Vec<Expr>,
     /// Whether columns stand outside of subqueries and aggregates.
     columns: bool,
+    /// In HAVING, where DataFusion has a join for IN.
+    condition: bool,
 }
 
 impl Visitor for Found<'_> {
@@ -276,10 +282,36 @@ impl Visitor for Found<'_> {
             if is_aggregate(expr) {
                 self.own.push(expr.clone());
             }
+            if let Some(row) = beside_subquery(expr, !self.condition) {
+                let _ = ast::visit_expressions(row, |expr| {
+                    if is_aggregate(expr) {
+                        self.theirs.push(expr.clone());
+                    }
+                    ControlFlow::<()>::Continue(())
+                });
+            }
             self.columns |= matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What is before `IN (SELECT …)` and the like and will stand in the subquery (`subqueries.rs`): rows, and a `value` of which
+/// more is asked than whether it is true.
+fn beside_subquery(expr: &Expr, value: bool) -> Option<&Expr> {
+    let (row, subquery) = match expr {
+        Expr::InSubquery { expr, .. } => (expr, true),
+        Expr::BinaryOp { left, right, .. } | Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
+            let mut right = right.as_ref();
+            while let Expr::Nested(inner) = right {
+                right = inner;
+            }
+            (left, matches!(right, Expr::Subquery(_)))
+        }
+        _ => return None,
+    };
+    let in_it = value && !matches!(expr, Expr::BinaryOp { .. });
+    (subquery && (in_it || crate::sql::rows::is_row(row))).then_some(row)
 }
 
 /// Puts the columns of the derived table where groups and aggregates stand.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Aggregate, Cast, Expr, GroupingSet, LogicalPlan, Projection, Union};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Aggregate, Cast, Expr, GroupingSet, LogicalPlan, Projection, Union, lit};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::error::Error;
@@ -40,7 +41,12 @@ pub fn one_set(aggregate: &Aggregate, columns: &[Expr], set: &[Expr], ordinal: u
     let absent: Vec<bool> = columns.iter().map(|c| !set.contains(c)).collect();
     let group: Vec<Expr> =
         columns.iter().zip(&absent).filter(|(_, absent)| !**absent).map(|(c, _)| c.clone()).collect();
-    let part = Aggregate::try_new(aggregate.input.clone(), group, aggregate.aggr_expr.clone())?;
+    let mut calls = aggregate.aggr_expr.clone();
+    if group.is_empty() && calls.is_empty() {
+        // One row, of which nothing is asked.
+        calls.push(count(lit(1i64)));
+    }
+    let part = Aggregate::try_new(aggregate.input.clone(), group, calls)?;
     let mut own = part.schema.columns().into_iter();
     let mask = absent.iter().fold(0u64, |mask, absent| mask << 1 | u64::from(*absent));
     let id = ScalarValue::UInt64(Some(mask | ordinal << columns.len()));

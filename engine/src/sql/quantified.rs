@@ -2,10 +2,12 @@
 //! say which of true, false and NULL it is, also over no rows and over NULLs.
 //!
 //! ```text
-//!   x > ALL (SELECT v FROM t)   CASE WHEN no rows THEN true  WHEN x <= max(v) THEN false
+//!   x > ALL (SELECT v FROM t)   CASE WHEN no rows THEN true  WHEN x <= mr_max(v) THEN false
 //!                                    WHEN x or any v IS NULL THEN NULL ELSE true END
 //!   x > ANY (SELECT v FROM t)   NOT (x <= ALL (SELECT v FROM t))
 //! ```
+//!
+//! `mr_max` is `max` of types too that Postgres compares and has no `max` of.
 
 use sqlparser::ast::{BinaryOperator, Expr, Query};
 
@@ -32,11 +34,13 @@ pub fn all(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Exp
     let fails = match op {
         BinaryOperator::Gt | BinaryOperator::GtEq | BinaryOperator::Lt | BinaryOperator::LtEq => {
             let high = matches!(op, BinaryOperator::Gt | BinaryOperator::GtEq);
-            let extreme = of(if high { "max(\"mr value\")" } else { "min(\"mr value\")" });
+            let extreme = of(if high { "mr_max(\"mr value\")" } else { "mr_min(\"mr value\")" });
             let fails = opposite(op).map(|op| op.to_string()).unwrap_or_default();
             format!("({x}) {fails} {extreme}")
         }
-        BinaryOperator::Eq => format!("({x}) <> {} OR ({x}) <> {}", of("min(\"mr value\")"), of("max(\"mr value\")")),
+        BinaryOperator::Eq => {
+            format!("({x}) <> {} OR ({x}) <> {}", of("mr_min(\"mr value\")"), of("mr_max(\"mr value\")"))
+        }
         _ => return Ok(None),
     };
     let (rows, known) = (of("count(*)"), of("count(\"mr value\")"));

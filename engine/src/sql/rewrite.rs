@@ -153,6 +153,9 @@ impl VisitorMut for Rewriter {
             Ok(None) => {}
             Err(error) => return ControlFlow::Break(Box::new(error)),
         }
+        if let Err(error) = from_functions::of_session(factor) {
+            return ControlFlow::Break(Box::new(error));
+        }
         match factor {
             TableFactor::Table { name, args: None, .. } if matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(is_reserved)) =>
             {
@@ -729,29 +732,15 @@ fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Bo
         Value::SingleQuotedString(escape) if escape != "\\" => Some(escape.clone()),
         _ => None,
     });
-    let (Some(escaping), Some(text)) = (escaping, crate::sql::values::quoted_text(&pattern)) else {
-        return Ok((pattern, escape));
+    let Some(escaping) = escaping else { return Ok((pattern, escape)) };
+    let Some(text) = crate::sql::values::quoted_text(&pattern) else {
+        let escape = Expr::Value(Value::SingleQuotedString(escaping).into());
+        return Ok((Box::new(call("mr_like_escape", vec![*pattern, escape])), None));
     };
-    let mut signs = escaping.chars();
-    let (sign, None) = (signs.next(), signs.next()) else {
-        let error = Error::new("22025", "invalid escape string");
-        return Err(error.hint("Escape string must be empty or one character."));
-    };
-    let (mut spelt, mut rest) = (String::new(), text.chars());
-    while let Some(c) = rest.next() {
-        match c {
-            c if Some(c) == sign => {
-                let Some(next) = rest.next() else {
-                    return Err(Error::new("22025", "LIKE pattern must not end with escape character"));
-                };
-                spelt.push('\\');
-                spelt.push(next);
-            }
-            '\\' => spelt.push_str("\\\\"),
-            c => spelt.push(c),
-        }
-    }
-    Ok((Box::new(Expr::Value(Value::SingleQuotedString(spelt).into())), None))
+    let spelt = functions::like_escaped(text, &escaping)?;
+    // That it was escaped is told on, for bytea.
+    let backslash = Value::SingleQuotedString("\\".into()).into();
+    Ok((Box::new(Expr::Value(Value::SingleQuotedString(spelt).into())), Some(backslash)))
 }
 
 fn is_power(expr: &Expr) -> bool {

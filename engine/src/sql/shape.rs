@@ -44,6 +44,7 @@ use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_
 /// The plan with all of it done.
 pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
     check_padding(&plan, true)?;
+    let plan = dependent::below_laterals(plan)?;
     let mut changed = false;
     let plan = plan.transform_up_with_subqueries(|plan| {
         let plan = match plan {

@@ -200,9 +200,9 @@ fn compared_to_rows(expr: &Expr) -> Visit<Option<Expr>> {
     };
     let best = |function: &str| format!("(SELECT {function}({}) FROM {})", column(1), rows(subquery, 1));
     let matches = match op {
-        BinaryOperator::Gt | BinaryOperator::GtEq => format!("({x}) {op} {}", best("min")),
-        BinaryOperator::Lt | BinaryOperator::LtEq => format!("({x}) {op} {}", best("max")),
-        BinaryOperator::NotEq => format!("({x}) <> {} OR ({x}) <> {}", best("min"), best("max")),
+        BinaryOperator::Gt | BinaryOperator::GtEq => format!("({x}) {op} {}", best("mr_min")),
+        BinaryOperator::Lt | BinaryOperator::LtEq => format!("({x}) {op} {}", best("mr_max")),
+        BinaryOperator::NotEq => format!("({x}) <> {} OR ({x}) <> {}", best("mr_min"), best("mr_max")),
         _ => return ControlFlow::Continue(None),
     };
     let value = among(x, subquery, &matches)?;

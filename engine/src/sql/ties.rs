@@ -14,6 +14,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::sql::item_names::name_of_expr;
 use crate::sql::parse::{fold, parse_expression, query as parsed};
 use crate::sql::rewrite::whole_number;
 
@@ -47,20 +48,105 @@ pub fn keep(query: &mut Query, rows: &Expr) -> Result<()> {
 /// Of a query that has lost its LIMIT and OFFSET, which are these.
 pub fn within(query: &mut Query, limit: Option<&Expr>, offset: Option<&Expr>) -> Result<()> {
     let refused = || Error::unsupported("a subquery in LIMIT or OFFSET of this query");
-    let order = match query.order_by.take() {
-        Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => {
-            format!("ORDER BY {}", order_of(query, &order).ok_or_else(refused)?)
-        }
-        _ => String::new(),
+    let order = match &query.order_by {
+        Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => order.clone(),
+        _ => Vec::new(),
     };
-    if order.is_empty() && !matches!(query.body.as_ref(), SetExpr::Select(select) if select.distinct.is_none()) {
-        return Err(refused());
-    }
-    let first = offset.map_or("0".into(), |offset| format!("coalesce(CAST(({offset}) AS bigint), 0)"));
-    let count =
-        limit.map(|limit| format!(" AND \"{ROW}\" - {first} <= coalesce(CAST(({limit}) AS bigint), {})", i64::MAX));
+    let numbered = match query.body.as_ref() {
+        SetExpr::Select(select) if select.distinct.is_none() => {
+            query.order_by = None;
+            match order.is_empty() {
+                true => Some(String::new()),
+                false => order_of(query, &order),
+            }
+        }
+        _ => order_of_result(query, &order),
+    };
+    let order = match numbered.ok_or_else(refused)? {
+        order if order.is_empty() => order,
+        order => format!("ORDER BY {order}"),
+    };
+    let first = offset.map_or("0".into(), |offset| format!("coalesce(mr_offset(CAST(({offset}) AS bigint)), 0)"));
+    let count = limit.map(|limit| {
+        format!(" AND \"{ROW}\" - {first} <= coalesce(mr_limit(CAST(({limit}) AS bigint)), {})", i64::MAX)
+    });
     let condition = format!("\"{ROW}\" > {first}{} ORDER BY \"{ROW}\"", count.unwrap_or_default());
     number(query, &[(ROW, format!("row_number() OVER ({order})"))], &condition)
+}
+
+/// The order of a set operation's or DISTINCT's result, by its columns; the query becomes a SELECT of all of them. `None`
+/// where the order is of anything else.
+fn order_of_result(query: &mut Query, order: &[OrderByExpr]) -> Option<String> {
+    fn first(body: &SetExpr) -> Option<&sqlparser::ast::Select> {
+        match body {
+            SetExpr::Select(select) => Some(select),
+            SetExpr::Query(query) => first(&query.body),
+            SetExpr::SetOperation { left, .. } => first(left),
+            _ => None,
+        }
+    }
+    if let SetExpr::Values(values) = query.body.as_ref() {
+        let columns = values.rows.first().map_or(0, |row| row.len());
+        let columns: Vec<String> = (1..=columns).map(|i| format!("column{i}")).collect();
+        let selected = parsed(&format!("SELECT {} FROM (SELECT 1) AS \"mr values\"", columns.join(", "))).ok()?;
+        let mut outer = *selected;
+        query.order_by = None;
+        outer.with = query.with.take();
+        if let SetExpr::Select(select) = outer.body.as_mut()
+            && let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation)
+        {
+            std::mem::swap(subquery.as_mut(), query);
+        }
+        *query = outer;
+        return if order.is_empty() { Some(String::new()) } else { order_of(query, order) };
+    }
+    let select = first(&query.body)?;
+    let distinct_on = matches!(select.distinct, Some(sqlparser::ast::Distinct::On(_)));
+    let name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+        SelectItem::UnnamedExpr(expr) => name_of_expr(expr),
+        _ => None,
+    };
+    let names: Vec<Option<String>> = select.projection.iter().map(name).collect();
+    let place = |item: &OrderByExpr| match whole_number(&item.expr) {
+        Some(place) => usize::try_from(place).ok()?.checked_sub(1),
+        None => select.projection.iter().position(|shown| match (shown, &item.expr) {
+            (SelectItem::ExprWithAlias { expr, alias }, Expr::Identifier(of)) => {
+                fold(alias) == fold(of) || *expr == item.expr
+            }
+            (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }, of) => {
+                expr == of || matches!(of, Expr::Identifier(of) if name_of_expr(expr) == Some(fold(of)))
+            }
+            _ => false,
+        }),
+    };
+    let stars = names.iter().any(Option::is_none);
+    let column = |item: &OrderByExpr| -> Option<String> {
+        let named = match (place(item), &item.expr) {
+            // Behind a star places are others.
+            (Some(at), _) if !stars || whole_number(&item.expr).is_none() => names.get(at)?.clone()?,
+            (None, Expr::Identifier(of)) if stars => fold(of),
+            _ => return None,
+        };
+        // One of several columns of a name cannot be meant by it.
+        if names.iter().flatten().filter(|name| **name == named).count() > 1 {
+            return None;
+        }
+        Some(OrderByExpr { expr: Expr::Identifier(Ident::with_quote('"', named)), ..item.clone() }.to_string())
+    };
+    let columns: Option<Vec<String>> = order.iter().map(column).collect();
+    let mut outer = *parsed("SELECT * FROM (SELECT 1) AS \"mr result\"").ok()?;
+    if !distinct_on {
+        query.order_by = None;
+    }
+    outer.with = query.with.take();
+    if let SetExpr::Select(select) = outer.body.as_mut()
+        && let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation)
+    {
+        std::mem::swap(subquery.as_mut(), query);
+    }
+    *query = outer;
+    columns.map(|columns| columns.join(", "))
 }
 
 /// An ORDER BY as a window has it; `None` where it cannot have it.

@@ -285,8 +285,10 @@ impl Lowering<'_> {
                         self.way_of_cast(&args[0], &expr.get_type(schema).ok()?, schema)
                     }
                     ("mr_span", 1) => self.way(&args[0], schema),
-                    ("mr_shift" | "mr_add", 2) => self.way(&args[0], schema)?.and(self.way(&args[1], schema)?),
-                    ("mr_subtract" | "mr_timestamp_difference", 2) => {
+                    ("mr_shift" | "mr_add" | "mr_date_add", 2) => {
+                        self.way(&args[0], schema)?.and(self.way(&args[1], schema)?)
+                    }
+                    ("mr_subtract" | "mr_timestamp_difference" | "mr_date_subtract" | "mr_date_difference", 2) => {
                         self.way(&args[0], schema)?.and(self.way(&args[1], schema)?.back())
                     }
                     ("date_trunc", 2) | ("date_bin" | "time_bucket", 2 | 3)

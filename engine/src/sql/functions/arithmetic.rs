@@ -27,6 +27,8 @@ use datafusion::logical_expr::{
 use sqlparser::ast::BinaryOperator;
 
 use super::casts::check_literal;
+use super::declared;
+use super::declared::moments::{DATE_ADD, DATE_DIFFERENCE, DATE_SUBTRACT};
 use super::fields::Part;
 use super::totals::divide_rounded;
 use crate::error::Error;
@@ -162,7 +164,8 @@ impl ScalarUDFImpl for ArithmeticFunction {
         };
         match self.operation {
             Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply | Arithmetic::Xor => {
-                if is_integer(left) && left == right { Ok(types.to_vec()) } else { wrong() }
+                let float = self.operation == Arithmetic::Multiply && left.is_floating();
+                if (is_integer(left) || float) && left == right { Ok(types.to_vec()) } else { wrong() }
             }
             Arithmetic::Divide => match (as_decimal(left), as_decimal(right)) {
                 (Some((p1, s1)), Some((p2, s2))) => {
@@ -201,7 +204,15 @@ impl ScalarUDFImpl for ArithmeticFunction {
             // The kernels take a scalar beside an array without spreading it.
             Arithmetic::Add => datum(&args, numeric::add)?,
             Arithmetic::Subtract => datum(&args, numeric::sub)?,
-            Arithmetic::Multiply => datum(&args, numeric::mul)?,
+            Arithmetic::Multiply => {
+                let product = datum(&args, numeric::mul)?;
+                match product.data_type() {
+                    DataType::Float32 => check_product::<Float32Type>(&args, &product)?,
+                    DataType::Float64 => check_product::<Float64Type>(&args, &product)?,
+                    _ => {}
+                }
+                product
+            }
             Arithmetic::Xor => xor(&args)?,
             operation => {
                 let rows = if scalar { 1 } else { args.number_rows };
@@ -235,6 +246,31 @@ fn datum(args: &ScalarFunctionArgs, kernel: Kernel) -> Result<ArrayRef> {
         ArrowError::DivideByZero => division_by_zero(),
         other => other.into(),
     })
+}
+
+/// Errors: 22003 where a product is too large to be a number, or too small, and no factor is.
+fn check_product<T: ArrowPrimitiveType<Native: Into<f64>>>(
+    args: &ScalarFunctionArgs,
+    product: &ArrayRef,
+) -> Result<()> {
+    let product = product.as_primitive::<T>();
+    let suspect = |value: f64| value == 0.0 || value.is_infinite();
+    if !product.values().iter().any(|value| suspect((*value).into())) {
+        return Ok(());
+    }
+    let factors = [args.args[0].to_array(product.len())?, args.args[1].to_array(product.len())?];
+    let factors = factors.each_ref().map(|factor| factor.as_primitive::<T>());
+    for row in (0..product.len()).filter(|row| product.is_valid(*row)) {
+        let value: f64 = product.value(row).into();
+        let [a, b]: [f64; 2] = factors.map(|factor| factor.value(row).into());
+        if value.is_infinite() && !a.is_infinite() && !b.is_infinite() {
+            return Err(external(Error::new("22003", "value out of range: overflow")));
+        }
+        if value == 0.0 && a != 0.0 && b != 0.0 {
+            return Err(external(Error::new("22003", "value out of range: underflow")));
+        }
+    }
+    Ok(())
 }
 
 /// DataFusion's `x # x` is 0, also of NULL.
@@ -450,6 +486,13 @@ impl ExprPlanner for Operators {
             BinaryOperator::Multiply if number(&left_type) && interval(&right_type) => {
                 call(Arithmetic::ScaleInterval, right, left)
             }
+            BinaryOperator::Minus
+                if left_type == DataType::Date32
+                    && right_type == DataType::Date32
+                    && (may_be_infinite(&left, schema) || may_be_infinite(&right, schema)) =>
+            {
+                declared::named(DATE_DIFFERENCE)?.call(vec![left, right])
+            }
             BinaryOperator::Minus if left_type == DataType::Date32 && right_type == DataType::Date32 => {
                 days(left).sub_checked(days(right))
             }
@@ -458,6 +501,21 @@ impl ExprPlanner for Operators {
                     || (left_type == DataType::Date32 && timestamp(&right_type)) =>
             {
                 call(Arithmetic::TimestampDifference, left, right)
+            }
+            BinaryOperator::Plus
+                if left_type == DataType::Date32 && is_integer(&right_type) && may_be_infinite(&left, schema) =>
+            {
+                declared::named(DATE_ADD)?.call(vec![left, as_type(right, DataType::Int32)])
+            }
+            BinaryOperator::Plus
+                if is_integer(&left_type) && right_type == DataType::Date32 && may_be_infinite(&right, schema) =>
+            {
+                declared::named(DATE_ADD)?.call(vec![right, as_type(left, DataType::Int32)])
+            }
+            BinaryOperator::Minus
+                if left_type == DataType::Date32 && is_integer(&right_type) && may_be_infinite(&left, schema) =>
+            {
+                declared::named(DATE_SUBTRACT)?.call(vec![left, as_type(right, DataType::Int32)])
             }
             BinaryOperator::Plus if left_type == DataType::Date32 && is_integer(&right_type) => {
                 date(call(Arithmetic::Add, days(left), as_type(right, DataType::Int32)))
@@ -482,6 +540,14 @@ impl ExprPlanner for Operators {
             op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         };
         Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// What is a timestamp's date never is infinite, and is known to what looks for times in plans.
+fn may_be_infinite(date: &Expr, schema: &DFSchema) -> bool {
+    match date {
+        Expr::Cast(Cast { expr, .. }) => !matches!(expr.get_type(schema), Ok(DataType::Timestamp(..))),
+        _ => true,
     }
 }
 
@@ -575,7 +641,7 @@ pub fn checked(operator: Operator, left: &DataType, right: &DataType) -> Option<
     match operator {
         Operator::Plus if is_integer(left) && left == right => Some(Arithmetic::Add),
         Operator::Minus if is_integer(left) && left == right => Some(Arithmetic::Subtract),
-        Operator::Multiply if is_integer(left) && left == right => Some(Arithmetic::Multiply),
+        Operator::Multiply if (is_integer(left) || left.is_floating()) && left == right => Some(Arithmetic::Multiply),
         Operator::BitwiseXor if is_integer(left) && left == right => Some(Arithmetic::Xor),
         Operator::Divide if left.is_floating() && left == right => Some(Arithmetic::Divide),
         _ => None,

@@ -492,7 +492,6 @@ impl ScalarUDFImpl for Trunc {
                 match coerced(self.name(), time)? {
                     // A date is a moment in the session's zone.
                     DataType::Date32 => zoned(),
-                    DataType::Time64(_) => DataType::Interval(IntervalUnit::MonthDayNano),
                     other => other,
                 },
             ]),
@@ -501,12 +500,21 @@ impl ScalarUDFImpl for Trunc {
         }
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(types[1].clone())
+        Ok(match &types[1] {
+            // It is taken for an interval.
+            DataType::Time64(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+            time => time.clone(),
+        })
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let mut arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        if let DataType::Time64(_) = arrays[1].data_type() {
+            let times = arrays[1].as_primitive::<Time64MicrosecondType>();
+            let interval = |us: i64| IntervalMonthDayNano::new(0, 0, us * 1000);
+            arrays[1] = Arc::new(times.unary::<_, IntervalMonthDayNanoType>(interval));
+        }
         let (words, times) = (arrays[0].as_string::<i32>(), &arrays[1]);
         let session = style(&args.config_options)?.zone;
         let of = times.data_type();

@@ -258,7 +258,8 @@ impl Math {
                     O::Floor => v.floor(),
                     O::Ceil => v.ceil(),
                     O::Abs => v.abs(),
-                    O::Sign if v == 0.0 || v.is_nan() => v,
+                    // Of NaN too.
+                    O::Sign if v == 0.0 || v.is_nan() => 0.0,
                     O::Sign => v.signum(),
                     O::Sqrt if v < 0.0 => return Err(no_power("cannot take square root of a negative number")),
                     O::Sqrt => v.sqrt(),

@@ -21,25 +21,39 @@ use datafusion::logical_expr::{
 
 use super::{order_key, tags};
 use crate::error::Error;
+use crate::sql::types::sql_type_of;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct MinOrMax {
     max: bool,
+    /// Whether of any type that has an order: what `x > ANY (SELECT …)` is made of (`sql/quantified.rs`).
+    of_any: bool,
     inner: Arc<AggregateUDF>,
+    aliases: Vec<String>,
 }
 
 impl MinOrMax {
     pub fn min() -> Self {
-        MinOrMax { max: false, inner: min_udaf() }
+        MinOrMax { max: false, of_any: false, inner: min_udaf(), aliases: Vec::new() }
     }
     pub fn max() -> Self {
-        MinOrMax { max: true, inner: max_udaf() }
+        MinOrMax { max: true, of_any: false, inner: max_udaf(), aliases: Vec::new() }
+    }
+    /// `mr_min` and `mr_max`. They have the names of the others, which are to be registered after them.
+    pub fn of_any() -> [Self; 2] {
+        [MinOrMax::min(), MinOrMax::max()].map(|of| {
+            let aliases = vec![format!("mr_{}", of.inner.name())];
+            MinOrMax { of_any: true, aliases, ..of }
+        })
     }
 }
 
 impl AggregateUDFImpl for MinOrMax {
     fn name(&self) -> &str {
         self.inner.name()
+    }
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
     fn signature(&self) -> &Signature {
         self.inner.signature()
@@ -48,13 +62,19 @@ impl AggregateUDFImpl for MinOrMax {
         self.inner.return_type(types)
     }
     fn return_field(&self, arguments: &[FieldRef]) -> Result<FieldRef> {
+        // To Arrow they are texts, which have another order, or none.
+        if let Some(json) = arguments.iter().map(|field| sql_type_of(field)).find(|t| matches!(&**t, "json" | "jsonb"))
+        {
+            let message = format!("function {}({json}) does not exist", self.name());
+            return Err(DataFusionError::External(Box::new(Error::new("42883", message))));
+        }
         let types: Vec<DataType> = arguments.iter().map(|argument| argument.data_type().clone()).collect();
         let field = Field::new(self.name(), self.return_type(&types)?, true);
         let metadata = tags::of_aggregate(&arguments[0], field.data_type());
         Ok(Arc::new(field.with_metadata(metadata)))
     }
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        if let [DataType::Boolean] = types {
+        if let ([DataType::Boolean], false) = (types, self.of_any) {
             let message = format!("function {}(boolean) does not exist", self.name());
             return Err(DataFusionError::External(Box::new(Error::new("42883", message))));
         }

@@ -4,6 +4,7 @@
 mod arithmetic;
 mod array_agg;
 mod bins;
+mod bytes;
 mod casts;
 mod dates;
 pub mod declared;
@@ -41,9 +42,11 @@ mod variance;
 mod weighed;
 pub mod windows;
 
+pub use declared::patterns::like_escaped;
 pub use framed::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units};
 pub use joined::joined_within_bounds;
 pub use settle::days_differ;
+pub use unite::compares;
 
 use std::sync::Arc;
 
@@ -100,12 +103,14 @@ pub fn register(state: &mut SessionState) {
     weighed::register(state).expect(full);
     uniform::register(state).expect(full);
     doubles::register(state).expect(full);
+    bytes::register(state).expect(full);
     // The rows of a series under a name of their own: `generate_series` is planned as that, or as an array.
     if let Some(series) = state.table_functions().get("generate_series").cloned() {
         state.register_udtf(SERIES_ROWS, series.function().clone());
     }
     let sums = [sum_avg::SumOrAvg::sum(), sum_avg::SumOrAvg::avg()].map(AggregateUDF::from);
-    let best = [min_max::MinOrMax::min(), min_max::MinOrMax::max()].map(AggregateUDF::from);
+    let best = min_max::MinOrMax::of_any().into_iter().chain([min_max::MinOrMax::min(), min_max::MinOrMax::max()]);
+    let best = best.map(AggregateUDF::from);
     let others = variance::all().into_iter().map(AggregateUDF::from);
     let others = others.chain(regression::all().into_iter().map(AggregateUDF::from));
     for function in
@@ -146,6 +151,11 @@ pub fn without_padding(expr: Expr) -> Result<Expr> {
 /// An array with its items in order.
 pub fn sorted_array(array: Expr, descending: bool, nulls_first: bool) -> Result<Expr> {
     Ok(declared::named("mr_array_sort")?.call(vec![array, lit(descending), lit(nulls_first)]))
+}
+
+/// Bytes that are the same of jsonb that says the same.
+pub fn jsonb_key(expr: Expr) -> Result<Expr> {
+    Ok(declared::named(json::JSONB_KEY)?.call(vec![expr]))
 }
 
 /// `min` as it is registered.

@@ -10,7 +10,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 use sqlparser::ast::BinaryOperator;
 
-use super::{declared, tags};
+use super::{bytes, declared, tags};
 use crate::error::Error;
 use crate::sql::bounds::check_in_plan;
 use crate::sql::common::{Kind, common_type, kind};
@@ -22,6 +22,12 @@ pub struct Operators;
 impl ExprPlanner for Operators {
     fn plan_array_literal(&self, exprs: Vec<Expr>, _: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(super::uniform::array().call(exprs)))
+    }
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        bytes::substring(args).map(PlannerResult::Planned)
+    }
+    fn plan_position(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        bytes::position(args).map(PlannerResult::Planned)
     }
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator as O;
@@ -89,10 +95,12 @@ impl ExprPlanner for Operators {
             }
             O::StringConcat if b_type == "jsonb" && is_literal(&left) => call("mr_jsonb_concat", left, right),
             O::StringConcat => {
+                if let Some(joined) = bytes::concat(&left, &right, &a, &b, is_literal) {
+                    return joined.map(PlannerResult::Planned);
+                }
                 // One of them must be a text.
-                let bytes = |t: &str| t == "bytea";
                 let other = |field: &Field| !matches!(kind(field.data_type()), Some(Kind::Text) | None);
-                if other(&a) && other(&b) && !(bytes(&a_type) && bytes(&b_type)) {
+                if other(&a) && other(&b) {
                     let message = format!("operator does not exist: {a_type} || {b_type}");
                     return Err(declared::external(Error::new("42883", message)));
                 }

@@ -69,15 +69,17 @@ fn scientific(value: &str, behind: usize) -> String {
 /// A number in a format: `9` and `0` are its digits, `,` and `G` part thousands, `.` and `D` are the point; `S`, `MI`,
 /// `PL`, `SG` and `PR` say where the sign stands, `FM` leaves blanks and zeros off.
 fn format_number(value: &str, format: &str) -> Result<String> {
-    if let Some(mantissa) = format.to_ascii_uppercase().strip_suffix("EEEE")
-        && value.bytes().any(|b| b.is_ascii_digit())
-    {
+    if let Some(mantissa) = format.to_ascii_uppercase().strip_suffix("EEEE") {
         if mantissa.bytes().any(|b| !matches!(b, b'9' | b'0' | b'.' | b'D')) {
             let error = Error::syntax("\"EEEE\" is incompatible with other formats");
             return Err(external(error.detail("It goes with patterns of digits and of the decimal point alone.")));
         }
         let digits = |text: &str| text.bytes().filter(|b| matches!(b, b'9' | b'0')).count();
         let behind = mantissa.split_once(['.', 'D']).map_or(0, |(_, behind)| digits(behind));
+        if !value.bytes().any(|b| b.is_ascii_digit()) {
+            let before = digits(mantissa) - behind;
+            return Ok(format!(" {}.{}", "#".repeat(before), "#".repeat(behind + 4)));
+        }
         return Ok(scientific(value, behind));
     }
     let plain = format.to_ascii_uppercase();
@@ -391,7 +393,8 @@ impl ScalarUDFImpl for ToChar {
                 }
                 DataType::Float64 => {
                     let value = values.as_primitive::<Float64Type>().value(row);
-                    out.append_value(match value.is_finite() {
+                    let scientific = format.to_ascii_uppercase().ends_with("EEEE");
+                    out.append_value(match value.is_finite() || scientific {
                         true => format_number(&format!("{value}"), format)?,
                         false => value.to_string(),
                     });

@@ -21,13 +21,13 @@ use datafusion::logical_expr::expr::{InList, InSubquery, WindowFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Cast, Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
-    WindowFrameBound, WindowFrameUnits, lit,
+    Between, BinaryExpr, Cast, Distinct, DistinctOn, Expr, ExprSchemable, Like, LogicalPlan, LogicalPlanBuilder,
+    Operator, WindowFrameBound, WindowFrameUnits, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::json::{JSONB_ARRAY_KEYS, JSONB_KEY};
-use super::{casts, declared, intervals, order_key};
+use super::{bytes, casts, declared, intervals, order_key};
 use crate::error::Error;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::text::Style;
@@ -45,7 +45,7 @@ impl AnalyzerRule for Unite {
         plan.transform_up_with_subqueries(|plan| {
             let schema = merge_schema(&plan.inputs());
             let names = NamePreserver::new(&plan);
-            let plan = distinct_on(plan, &schema)?;
+            let plan = keys_of_join(distinct_on(plan, &schema)?)?;
             let sorts = matches!(plan, LogicalPlan::Sort(_));
             let plan = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
@@ -59,6 +59,19 @@ impl AnalyzerRule for Unite {
         })
         .map(|plan| plan.data)
     }
+}
+
+/// What EXCEPT and INTERSECT compare, which are joins here.
+fn keys_of_join(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Join(mut join) = plan else { return Ok(plan) };
+    let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
+    for (a, b) in &mut join.on {
+        if is_jsonb(a, &left) && is_jsonb(b, &right) || is_interval(a, &left) && is_interval(b, &right) {
+            order_key::take(a, &left)?;
+            order_key::take(b, &right)?;
+        }
+    }
+    Ok(LogicalPlan::Join(join))
 }
 
 /// What DISTINCT ON is of, and its order, which begins with that.
@@ -85,7 +98,16 @@ enum Place<'a> {
 
 /// The same for an expression over these columns.
 pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| {
+    expr.transform_up(|mut expr| {
+        if let Expr::Like(like) = &expr
+            && bytes::is_like(like, schema)
+        {
+            return bytes::like(like.clone(), schema).map(Transformed::yes);
+        }
+        if let Expr::Like(Like { escape_char: escape @ Some('\\'), .. }) = &mut expr {
+            *escape = None;
+            return Ok(Transformed::yes(expr));
+        }
         let mut expr = comparisons_of_arrays(expr, schema)?;
         let mixed = match &mut expr {
             // `ts + '1 day'` is no sum of two timestamps.
@@ -164,6 +186,10 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let place = if name == "NULLIF" { Place::Operator(&Operator::Eq) } else { Place::Result(&name) };
                 unite(function.args.iter_mut().collect(), schema, place)?
             }
+            Expr::ScalarFunction(function) if bytes::is_hash(&function.func) => {
+                bytes::check_hash(&function.func, &function.args, schema)?;
+                false
+            }
             Expr::ScalarFunction(function) if function.name() == "array_has" && function.args.len() == 2 => {
                 // `j = ANY (array)`
                 let of_jsonb = function.args[0].to_field(schema).is_ok_and(|(_, list)| sql_type_of(&list) == "jsonb[]");
@@ -214,9 +240,10 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::AggregateFunction(call)
                 if call.func.name() == "count"
                     && call.params.distinct
-                    && call.params.args.iter().any(|e| is_interval(e, schema)) =>
+                    && call.params.args.iter().any(|e| is_interval(e, schema) || is_jsonb(e, schema)) =>
             {
-                for argument in call.params.args.iter_mut().filter(|e| is_interval(e, schema)) {
+                let keyed = |e: &&mut Expr| is_interval(e, schema) || is_jsonb(e, schema);
+                for argument in call.params.args.iter_mut().filter(keyed) {
                     order_key::take(argument, schema)?;
                 }
                 true
@@ -240,6 +267,23 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 fn spans_in_frame(params: &mut WindowFunctionParams, schema: &DFSchema) -> Result<()> {
     let [sort] = &params.order_by[..] else { return Ok(()) };
     let frame = &mut params.window_frame;
+    let sorted = sort.expr.get_type(schema);
+    if let Ok(of @ (DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) | DataType::Interval(_))) = sorted
+        && frame.units == WindowFrameUnits::Range
+    {
+        for bound in [&frame.start_bound, &frame.end_bound] {
+            if let WindowFrameBound::Preceding(distance) | WindowFrameBound::Following(distance) = bound
+                && matches!(distance, ScalarValue::Utf8(Some(number)) if number.trim().parse::<f64>().is_ok())
+            {
+                let message = format!(
+                    "RANGE with offset PRECEDING/FOLLOWING is not supported for column type {} and offset type integer",
+                    sql_type_of_arrow(&of)
+                );
+                let hint = "Cast the offset value to an appropriate type.";
+                return Err(DataFusionError::External(Box::new(Error::new("0A000", message).hint(hint))));
+            }
+        }
+    }
     let distance_of = match sort.expr.get_type(schema) {
         Ok(DataType::Interval(_)) => intervals::nanoseconds,
         // Of an interval nothing but its time counts.

@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray, new_empty_array};
@@ -49,9 +49,10 @@ use crate::pg_catalog::relations::SystemTable;
 
 /// Replaces the correlated subqueries among a node's expressions, and a lateral input.
 pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<LogicalPlan>> {
+    let beside_user = has_subqueries(&node)? && !of_system(&node);
     if let LogicalPlan::Join(join) = &node
         && let Some((subquery, alias)) = lateral(&join.right)
-        && of_system(&subquery.subquery)
+        && is_ours(&subquery.subquery, beside_user)
         && let Some(replaced) = replace_lateral(join, subquery, alias)?
     {
         return Ok(Transformed::yes(replaced));
@@ -62,9 +63,9 @@ pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<Logic
     let changed = node.map_expressions(|e| {
         let name = names.save(&e);
         let changed = if in_filter {
-            replace_in_filter(e, &schema, context)?
+            replace_in_filter(e, &schema, context, beside_user)?
         } else {
-            e.transform_up(|e| replace_expression(e, &schema, context))?
+            e.transform_up(|e| replace_expression(e, &schema, context, beside_user))?
         };
         Ok(if changed.transformed { changed.update_data(|e| name.restore(e)) } else { changed })
     })?;
@@ -72,7 +73,12 @@ pub fn replace(node: LogicalPlan, context: &Context) -> Result<Transformed<Logic
 }
 
 /// DataFusion makes semi and anti joins of the EXISTS and IN that a condition consists of.
-fn replace_in_filter(condition: Expr, schema: &DFSchema, context: &Context) -> Result<Transformed<Expr>> {
+fn replace_in_filter(
+    condition: Expr,
+    schema: &DFSchema,
+    context: &Context,
+    beside_user: bool,
+) -> Result<Transformed<Expr>> {
     let known = |s: &Subquery| {
         s.subquery
             .all_out_ref_exprs()
@@ -88,7 +94,10 @@ fn replace_in_filter(condition: Expr, schema: &DFSchema, context: &Context) -> R
     let mut conjuncts = Vec::new();
     for e in split_conjunction_owned(condition) {
         let joins = is_join(&e) || matches!(&e, Expr::Not(inner) if is_join(inner));
-        let e = if joins { Transformed::no(e) } else { e.transform_up(|e| replace_expression(e, schema, context))? };
+        let e = match joins {
+            true => Transformed::no(e),
+            false => e.transform_up(|e| replace_expression(e, schema, context, beside_user))?,
+        };
         changed |= e.transformed;
         conjuncts.push(e.data);
     }
@@ -96,7 +105,13 @@ fn replace_in_filter(condition: Expr, schema: &DFSchema, context: &Context) -> R
     Ok(Transformed::new_transformed(condition, changed))
 }
 
-fn replace_expression(expr: Expr, schema: &DFSchema, context: &Context) -> Result<Transformed<Expr>> {
+fn replace_expression(
+    expr: Expr,
+    schema: &DFSchema,
+    context: &Context,
+    beside_user: bool,
+) -> Result<Transformed<Expr>> {
+    let of_system = |plan: &LogicalPlan| is_ours(plan, beside_user);
     let is_correlated = |s: &Subquery| !s.subquery.all_out_ref_exprs().is_empty() && of_system(&s.subquery);
     Ok(match expr {
         Expr::ScalarSubquery(s) if is_correlated(&s) => Transformed::yes(dependent(&s, Shape::Scalar, schema)?),
@@ -116,6 +131,28 @@ fn replace_expression(expr: Expr, schema: &DFSchema, context: &Context) -> Resul
         }
         other => Transformed::no(other),
     })
+}
+
+fn has_subqueries(node: &LogicalPlan) -> Result<bool> {
+    let mut found = matches!(node, LogicalPlan::Join(join) if lateral(&join.right).is_some());
+    node.apply_expressions(|e| {
+        e.apply(|e| {
+            found |=
+                matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_));
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(found)
+}
+
+/// One that reads no relation at all is the engine's beside a user's relations, of which there may be many rows.
+fn is_ours(subquery: &LogicalPlan, beside_user: bool) -> bool {
+    let mut reads = false;
+    let _ = subquery.apply_with_subqueries(|node| {
+        reads |= matches!(node, LogicalPlan::TableScan(_));
+        Ok(if reads { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    (reads || !beside_user) && of_system(subquery)
 }
 
 /// Reads nothing but system relations: a user's are read at a snapshot, which a function does not have.
@@ -263,6 +300,8 @@ fn parameters(plan: &LogicalPlan) -> Vec<Placeholder> {
 }
 
 struct Dependent {
+    /// Of different subqueries different: what has one name is taken for the same by who goes by the names of expressions.
+    name: String,
     plan: LogicalPlan,
     shape: Shape,
     returns: FieldRef,
@@ -298,7 +337,10 @@ impl Dependent {
         } else {
             Signature::any(arguments, Volatility::Stable)
         };
+        let mut hasher = DefaultHasher::new();
+        plan.display_indent_schema().to_string().hash(&mut hasher);
         Ok(Dependent {
+            name: format!("subquery_{:016x}", hasher.finish()),
             plan,
             shape,
             returns: Arc::new(returns.with_name("subquery")),
@@ -380,7 +422,7 @@ impl Hash for Dependent {
 
 impl ScalarUDFImpl for Dependent {
     fn name(&self) -> &str {
-        "subquery"
+        &self.name
     }
     fn signature(&self) -> &Signature {
         &self.signature

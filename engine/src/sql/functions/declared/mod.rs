@@ -11,9 +11,10 @@
 //! asks [`Row::sql_type`].
 
 mod arrays;
-mod moments;
+pub mod bytes;
+pub mod moments;
 mod numbers;
-mod patterns;
+pub mod patterns;
 mod row;
 mod series;
 mod text;
@@ -143,7 +144,8 @@ pub struct Declared {
 
 /// All of them.
 pub fn all() -> Vec<Declared> {
-    let own = [text::all(), patterns::all(), numbers::all(), to_number::all(), moments::all(), arrays::all()];
+    let own =
+        [text::all(), bytes::all(), patterns::all(), numbers::all(), to_number::all(), moments::all(), arrays::all()];
     own.into_iter().chain([series::all(), super::json::all()]).flatten().collect()
 }
 
@@ -326,7 +328,14 @@ impl Type {
             Type::PlainNumeric => named("numeric"),
             Type::Array(element) => named(&format!("{element}[]")),
             Type::SameAs(i) => Ok(like(&argument(i))),
-            Type::ElementOf(i) => Ok(like(&item(i))),
+            Type::ElementOf(i) => {
+                // Of what the list itself does not tell, its field may.
+                let list = types::sql_type_of(&argument(i));
+                match list.strip_suffix("[]").map(|element| types::field(name, element, true)) {
+                    Some(Ok(element)) if element.data_type() == item(i).data_type() => Ok(element),
+                    _ => Ok(like(&item(i))),
+                }
+            }
             Type::InnermostOf(i) => {
                 let mut field = argument(i).as_ref().clone();
                 while let DataType::List(item) = field.data_type() {

@@ -7,8 +7,16 @@ use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
 use crate::sql::text::calendar::{Civil, days_from_civil, days_in_month};
 
+/// Arithmetic of dates that may be infinite (`functions/arithmetic.rs`).
+pub const DATE_ADD: &str = "mr_date_add";
+pub const DATE_SUBTRACT: &str = "mr_date_subtract";
+pub const DATE_DIFFERENCE: &str = "mr_date_difference";
+
 pub fn all() -> Vec<Declared> {
     vec![
+        function(DATE_ADD, &[of(&[Date, Integer], Date, |r| moved(r, 1))]),
+        function(DATE_SUBTRACT, &[of(&[Date, Integer], Date, |r| moved(r, -1))]),
+        function(DATE_DIFFERENCE, &[of(&[Date, Date], Integer, difference)]),
         function("make_date", &[of(&[Integer, Integer, Integer], Date, make_date)]),
         function(
             "make_time",
@@ -41,6 +49,33 @@ pub fn all() -> Vec<Declared> {
             .least(0)],
         ),
     ]
+}
+
+/// A date moved by days. Infinity stays where it is.
+fn moved<'a>(r: &Row<'a>, sign: i64) -> Result<Value<'a>> {
+    let date = r.date(0);
+    let (first, last) = (
+        days_from_civil(Civil { year: -4713, month: 11, day: 24 }),
+        days_from_civil(Civil { year: 5_874_897, month: 12, day: 31 }),
+    );
+    match date {
+        INFINITE | MINUS_INFINITE => Ok(Value::Moment(date)),
+        _ => match date + sign * r.integer(1) {
+            moved if (first..=last).contains(&moved) => Ok(Value::Moment(moved)),
+            _ => fail("22008", "date out of range"),
+        },
+    }
+}
+
+const INFINITE: i64 = i32::MAX as i64;
+const MINUS_INFINITE: i64 = i32::MIN as i64;
+
+fn difference<'a>(r: &Row<'a>) -> Result<Value<'a>> {
+    let (left, right) = (r.date(0), r.date(1));
+    match [left, right].iter().any(|date| matches!(*date, INFINITE | MINUS_INFINITE)) {
+        true => fail("22008", "cannot subtract infinite dates"),
+        false => Ok((left - right).into()),
+    }
 }
 
 fn make_date<'a>(r: &Row<'a>) -> Result<Value<'a>> {

@@ -1,10 +1,16 @@
 //! Functions of numbers that DataFusion lacks: angles in degrees that are exact where they can be, whole numbers'
 //! divisors and factorials, digits of numerics, buckets of a histogram.
 
+use std::cmp::Ordering;
+
+use arrow::array::{Array as _, ArrayRef, make_comparator};
+use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
 use datafusion::error::Result;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
+use crate::sql::functions::order_key;
 
 pub fn all() -> Vec<Declared> {
     vec![
@@ -94,9 +100,48 @@ pub fn all() -> Vec<Declared> {
                 scaled.map_or_else(|| fail("22003", "value overflows numeric format"), |v| Ok(Value::Numeric(v)))
             })],
         ),
+        // What a subquery says in LIMIT or OFFSET.
+        function(
+            "mr_limit",
+            &[of(&[Bigint], Bigint, |r| match r.integer(0) {
+                ..0 => fail("2201W", "LIMIT must not be negative"),
+                rows => Ok(rows.into()),
+            })],
+        ),
+        function(
+            "mr_offset",
+            &[of(&[Bigint], Bigint, |r| match r.integer(0) {
+                ..0 => fail("2201X", "OFFSET must not be negative"),
+                rows => Ok(rows.into()),
+            })],
+        ),
         function(
             "width_bucket",
             &[
+                // How many lower bounds, in order, are not above it.
+                of(&[ElementOf(1), AnyArray], Integer, |r| {
+                    let bounds = r.items(1);
+                    if bounds.null_count() > 0 {
+                        return fail("22004", "thresholds array must not contain NULLs");
+                    }
+                    if matches!(bounds.data_type(), DataType::List(_)) {
+                        return fail("2202E", "thresholds must be one-dimensional array");
+                    }
+                    let keyed = |items: ArrayRef| -> Result<ArrayRef> {
+                        Ok(order_key::of_items(&items, &r.fields[1])?.unwrap_or(items))
+                    };
+                    let compare = make_comparator(&keyed(bounds.clone())?, &keyed(r.one(0))?, SortOptions::default())?;
+                    // As they are searched: bounds out of order give what that finds.
+                    let (mut low, mut high) = (0, bounds.len());
+                    while low < high {
+                        let middle = (low + high) / 2;
+                        match compare(middle, 0) {
+                            Ordering::Greater => high = middle,
+                            _ => low = middle + 1,
+                        }
+                    }
+                    Ok((low as i64).into())
+                }),
                 of(&[Numeric, Numeric, Numeric, Integer], Integer, |r| {
                     let scale = (0..3).map(|i| r.numeric(i).1).max().unwrap_or(0);
                     let at = |i: usize| {

@@ -14,11 +14,18 @@ use datafusion::functions::regex::compile_regex;
 
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
+use crate::error::Error;
 use crate::sql::bounds::check_value;
 
 pub fn all() -> Vec<Declared> {
     let texts: &'static [super::Type] = &[Text, Text, Text];
     vec![
+        function(
+            "mr_like_escape",
+            &[of(&[Text, Text], Text, |r| {
+                like_escaped(r.text(0), r.text(1)).map(Value::from).map_err(super::external)
+            })],
+        ),
         function(
             "regexp_match",
             &[of(texts, Array("text"), |r| {
@@ -533,6 +540,30 @@ fn substring_similar(pattern: &str, escape: Option<char>) -> Result<String> {
             );
         }
     })
+}
+
+/// A pattern of LIKE with its own escape character, or none, spelt with backslashes. Errors: 22025.
+pub fn like_escaped(pattern: &str, escape: &str) -> crate::error::Result<String> {
+    let mut signs = escape.chars();
+    let (sign, None) = (signs.next(), signs.next()) else {
+        let error = Error::new("22025", "invalid escape string");
+        return Err(error.hint("Escape string must be empty or one character."));
+    };
+    let (mut spelt, mut rest) = (String::new(), pattern.chars());
+    while let Some(c) = rest.next() {
+        match c {
+            c if Some(c) == sign => {
+                let Some(next) = rest.next() else {
+                    return Err(Error::new("22025", "LIKE pattern must not end with escape character"));
+                };
+                spelt.push('\\');
+                spelt.push(next);
+            }
+            '\\' => spelt.push_str("\\\\"),
+            c => spelt.push(c),
+        }
+    }
+    Ok(spelt)
 }
 
 #[cfg(test)]

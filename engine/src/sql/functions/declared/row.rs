@@ -65,6 +65,10 @@ impl<'a> Row<'a> {
     pub fn bytes(&self, i: usize) -> &'a [u8] {
         self.arrays[i].as_binary::<i32>().value(self.place(i))
     }
+    /// Days since 1970.
+    pub fn date(&self, i: usize) -> i64 {
+        self.arrays[i].as_primitive::<Date32Type>().value(self.place(i)).into()
+    }
     /// Of a timestamp or a time.
     pub fn micros(&self, i: usize) -> i64 {
         match self.arrays[i].data_type() {
@@ -302,6 +306,10 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
                 let list: Option<ArrayRef> = match value {
                     Value::Null => None,
                     Value::Texts(texts) => Some(Arc::new(texts.into_iter().collect::<StringArray>())),
+                    // One array, as an array of one.
+                    Value::Items(one) if dimensions(one.data_type()) > dimensions(item.data_type()) => {
+                        one.as_list::<i32>().iter().next().flatten()
+                    }
                     Value::Items(list) => Some(list),
                     _ => return wrong(data_type),
                 };
@@ -318,6 +326,13 @@ fn array_of(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
         }
         other => ones(other, values)?,
     })
+}
+
+fn dimensions(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::List(item) => 1 + dimensions(item.data_type()),
+        _ => 0,
+    }
 }
 
 /// Of values of any type, each an array of one.

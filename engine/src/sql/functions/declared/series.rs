@@ -13,6 +13,7 @@ use datafusion::error::Result;
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
 use crate::sql::bounds::check_value;
+use crate::sql::functions::order_key;
 use crate::sql::text::Zone;
 use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
 use crate::sql::types::UTC;
@@ -73,6 +74,10 @@ pub fn all() -> Vec<Declared> {
                 of(&[Time, Time, Time, Time], Boolean, overlaps).nullable(),
                 of(&[Timestamp, Interval, Timestamp, Interval], Boolean, overlaps).nullable(),
                 of(&[Timestamptz, Interval, Timestamptz, Interval], Boolean, overlaps).nullable(),
+                of(&[Timestamp, Timestamp, Timestamp, Interval], Boolean, overlaps).nullable(),
+                of(&[Timestamptz, Timestamptz, Timestamptz, Interval], Boolean, overlaps).nullable(),
+                of(&[Timestamp, Interval, Timestamp, Timestamp], Boolean, overlaps).nullable(),
+                of(&[Timestamptz, Interval, Timestamptz, Timestamptz], Boolean, overlaps).nullable(),
             ],
         ),
         // timestamptz + interval.
@@ -110,7 +115,8 @@ pub fn all() -> Vec<Declared> {
             "mr_mode",
             &[of(&[AnyArray], ElementOf(0), |r| {
                 let items = r.items(0);
-                let same = make_comparator(&items, &items, SortOptions::default())?;
+                let keys = order_key::of_items(&items, &r.fields[0])?.unwrap_or_else(|| items.clone());
+                let same = make_comparator(&keys, &keys, SortOptions::default())?;
                 let (mut best, mut most, mut start) = (None, 0, 0);
                 for i in (0..items.len()).filter(|i| items.is_valid(*i)) {
                     if !items.is_valid(start) || same(start, i).is_ne() {
@@ -246,9 +252,10 @@ fn overlaps<'a>(r: &Row<'a>) -> Result<Value<'a>> {
     let at = |i: usize| -> Option<i64> {
         match r.is_null(i) || matches!(r.arrays[i].data_type(), DataType::Interval(_)) && r.is_null(i - 1) {
             true => None,
-            false if matches!(r.arrays[i].data_type(), DataType::Interval(_)) => {
-                plus(r.micros(i - 1), r.interval(i), zone)
-            }
+            false if matches!(r.arrays[i].data_type(), DataType::Interval(_)) => match r.micros(i - 1) {
+                infinite @ (i64::MAX | i64::MIN) => Some(infinite),
+                start => plus(start, r.interval(i), zone),
+            },
             false => Some(r.micros(i)),
         }
     };

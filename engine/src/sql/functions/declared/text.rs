@@ -47,7 +47,7 @@ pub fn all() -> Vec<Declared> {
                     Some(c) => Ok(c.to_string().into()),
                     None => fail("54000", format!("requested character not valid for encoding: {code}")),
                 },
-                Err(_) => fail("54000", "character number must be positive"),
+                Err(_) => fail("22023", "character number must be positive"),
             })],
         ),
         function(
@@ -243,6 +243,14 @@ pub fn all() -> Vec<Declared> {
                 Ok(Value::Bytes(bytes))
             })],
         ),
+        function(
+            "bit_length",
+            &[
+                of(&[Text], Integer, |r| Ok((r.text(0).len() as i64 * 8).into())),
+                of(&[Bytes], Integer, |r| Ok((r.bytes(0).len() as i64 * 8).into())),
+            ],
+        ),
+        function("reverse", &[of(&[Text], Text, |r| Ok(r.text(0).chars().rev().collect::<String>().into()))]),
         function(
             "bit_count",
             &[of(&[Bytes], Bigint, |r| {

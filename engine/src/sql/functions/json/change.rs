@@ -54,7 +54,9 @@ pub fn all() -> Vec<Declared> {
             &[of(&[Jsonb, Array("text")], Jsonb, |r| {
                 let text = document(r, 0)?;
                 let node = tree::parse(&text)?;
-                match node.kind {
+                match &node.kind {
+                    // Of nothing there is nothing to take.
+                    Kind::Array(items) if items.is_empty() => Ok("[]".to_string().into()),
                     Kind::Array(_) | Kind::Object(_) => Ok(changed(&node, &r.texts(1), 1, &Change::Delete)?.into()),
                     _ => fail("22023", "cannot delete path in scalar"),
                 }
