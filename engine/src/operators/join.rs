@@ -17,7 +17,10 @@
 //!
 //! State: both sides, whole (pruned to the columns that are used). Cost: a probe per changed row, and a
 //! gather per match. An update that has produced [`OUTPUT_ROWS_MAX`] rows pauses, so that one hot key
-//! blocks nobody. Retractions wait for the end of their epoch, when all that they could take back is there.
+//! blocks nobody. Retractions wait for the end of their epoch, when all that they could take back is there, and so do
+//! insertions on a side that retracts, unless they are very many. If both sides have changed, what comes and goes within
+//! the epoch is first set off, and rows go before others come: otherwise a row that is replaced on both sides would be
+//! output three times and taken back three times, and a chain of joins would double that with each.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,6 +31,7 @@ use super::evaluate::{Expression, predicate_or_set_aside};
 use super::expiry::{EXPIRY_ROWS_MIN, Expiry, expire};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
+use crate::delta::consolidate::consolidate;
 use crate::delta::keys::KeyBatch;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{split_weights, take};
@@ -40,6 +44,8 @@ use crate::time::{EpochHeader, TimeBound};
 /// Pairs looked at between two chances for others to run.
 const OUTPUT_ROWS_MAX: usize = 65536;
 const PAIRS_PER_BATCH: usize = 8192;
+/// Insertions that wait for the end of their epoch.
+const WAITING_ROWS_MAX: usize = 65536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinKind {
@@ -131,6 +137,16 @@ struct Side {
     expiry: Option<Expiry>,
 }
 
+/// Changes of one side in the open epoch.
+#[derive(Default)]
+struct Waits {
+    deltas: Vec<Delta>,
+    rows: usize,
+    retracts: bool,
+    /// There were some, whatever has become of them.
+    changed: bool,
+}
+
 /// Rows of one sign on their way through the other side.
 struct Work {
     side: Port,
@@ -151,7 +167,11 @@ pub struct Join {
     filter_schema: SchemaRef,
     sides: [Side; 2],
     work: VecDeque<Work>,
-    /// Retractions of the open epoch.
+    /// What waits for the end of the open epoch, by side.
+    waits: [Waits; 2],
+    /// Rows with their sign that come to be `work` one after the other: what is retracted leaves its side at once.
+    next: VecDeque<(Port, i64, RecordBatch)>,
+    /// Retractions of the open epoch, of a look-up.
     held: Vec<(Port, RecordBatch)>,
     /// Left rows of the open epoch, of a look-up.
     waiting: Vec<RecordBatch>,
@@ -178,6 +198,8 @@ impl Join {
             sides,
             spec,
             work: VecDeque::new(),
+            waits: Default::default(),
+            next: VecDeque::new(),
             held: Vec::new(),
             waiting: Vec::new(),
         })
@@ -424,15 +446,27 @@ impl Join {
         Step::Done
     }
 
+    /// The epoch ends: puts what has waited in the order in which it is worked off.
+    fn end_waiting(&mut self) {
+        let both = self.waits.iter().all(|waits| waits.changed);
+        let (mut coming, mut going) = (Vec::new(), Vec::new());
+        for (side, waits) in self.waits.iter_mut().enumerate() {
+            let Waits { deltas, retracts, .. } = std::mem::take(waits);
+            let deltas = if retracts && both { consolidate(&deltas) } else { deltas };
+            for delta in deltas {
+                let (plus, minus) = signed(delta);
+                coming.push((side, 1, plus));
+                going.extend(minus.map(|minus| (side, -1, minus)));
+            }
+        }
+        // What has not been set off may take back what comes in the same epoch.
+        let (first, second) = if both { (going, coming) } else { (coming, going) };
+        self.next.extend(first.into_iter().chain(second));
+    }
+
     /// Of a look-up: right rows come at once, they go and left rows meet them when the epoch ends.
     fn look_up_later(&mut self, input: Port, delta: Delta) -> Result<()> {
-        let (plus, minus) = match &delta.weights {
-            None => (delta.rows, None),
-            Some(weights) => {
-                let (plus, minus) = split_weights(weights);
-                (take(&delta.rows, &plus), (!minus.is_empty()).then(|| take(&delta.rows, &minus)))
-            }
-        };
+        let (plus, minus) = signed(delta);
         match (input, minus) {
             (0, Some(_)) => return Err(Error::internal("a look-up was told to take a left row back")),
             (_, Some(minus)) => self.held.push((input, minus)),
@@ -501,14 +535,17 @@ impl Operator for Join {
             return Ok(Step::Done);
         }
         if !delta.is_empty() {
-            match &delta.weights {
-                None => self.enqueue(input, 1, delta.rows, 0)?,
-                Some(weights) => {
-                    let (plus, minus) = split_weights(weights);
-                    if !minus.is_empty() {
-                        self.held.push((input, take(&delta.rows, &minus)));
-                    }
-                    self.enqueue(input, 1, take(&delta.rows, &plus), 0)?;
+            let waits = &mut self.waits[input];
+            waits.changed = true;
+            waits.rows += delta.len();
+            waits.retracts |= delta.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0));
+            waits.deltas.push(delta);
+            let comes_only = self.spec.sides[input].append_only || waits.rows > WAITING_ROWS_MAX;
+            if comes_only && !waits.retracts {
+                waits.rows = 0;
+                for delta in std::mem::take(&mut waits.deltas) {
+                    let (plus, _) = signed(delta);
+                    self.enqueue(input, 1, plus, 0)?;
                 }
             }
         }
@@ -526,12 +563,13 @@ impl Operator for Join {
                 self.enqueue(0, 1, rows, epoch.epoch)?;
             }
         }
+        self.end_waiting();
         loop {
             if let Step::Again = self.run(out) {
                 return Ok(Step::Again);
             }
-            let Some((side, rows)) = self.held.pop() else { break };
-            self.enqueue(side, -1, rows, epoch.epoch)?;
+            let Some((side, sign, rows)) = self.next.pop_front() else { break };
+            self.enqueue(side, sign, rows, epoch.epoch)?;
         }
         if let Step::Again = self.settle_alone(out) {
             return Ok(Step::Again);
@@ -558,6 +596,17 @@ impl Operator for Join {
 
     fn durable(&mut self) -> Vec<&mut dyn Durable> {
         self.sides.iter_mut().map(|s| s as &mut dyn Durable).collect()
+    }
+}
+
+/// The rows that come, and those that go, if there are any.
+fn signed(delta: Delta) -> (RecordBatch, Option<RecordBatch>) {
+    match &delta.weights {
+        None => (delta.rows, None),
+        Some(weights) => {
+            let (plus, minus) = split_weights(weights);
+            (take(&delta.rows, &plus), (!minus.is_empty()).then(|| take(&delta.rows, &minus)))
+        }
     }
 }
 
