@@ -551,7 +551,7 @@ fn waits_are_shown() {
         }
         // Reads for a while with the table's lock held.
         let slow =
-            "UPDATE t SET v = (SELECT count(*) FROM generate_series(1, 3000) AS a(i), t AS b WHERE i % 7 <> b.id % 5)";
+            "UPDATE t SET v = (SELECT count(*) FROM generate_series(1, 60000) AS a(i), t AS b WHERE i % 7 <> b.id % 5)";
         let fast = "UPDATE t SET v = 1 WHERE id = 1";
         let wanted = ["session", &second.pid().to_string(), "lock", "t"].map(String::from).to_vec();
         let mut shown = false;

@@ -227,9 +227,8 @@ const LONG: &[&str] = &[
     "CREATE TABLE large (id bigint PRIMARY KEY, v bigint)",
     "CREATE MATERIALIZED VIEW middle AS SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS middle FROM large",
 ];
-const LONG_ROWS: &str =
-    "INSERT INTO history SELECT i * 7919 % 1000000, i FROM generate_series($1, $1 + 999999) AS g(i)";
-const LARGE_ROWS: &str = "INSERT INTO large SELECT i, i FROM generate_series($1, $1 + 99999) AS g(i)";
+const LONG_ROWS: &str = "INSERT INTO history SELECT i::bigint * 7919 % 1000000, i FROM generate_series($1::bigint, $1::bigint + 999999) AS g(i)";
+const LARGE_ROWS: &str = "INSERT INTO large SELECT i, i FROM generate_series($1::bigint, $1::bigint + 99999) AS g(i)";
 const HYDRATE: &str =
     "CREATE MATERIALIZED VIEW per_key AS SELECT k, count(*) AS n, sum(v) AS total FROM history GROUP BY k";
 const CHANGE_LARGE: &str = "UPDATE large SET v = -v WHERE id = $1";

@@ -46,6 +46,10 @@ const RECURSION_ROWS_MAX: usize = 10_000_000;
 /// A round makes at least one batch.
 const RECURSION_BATCHES_MAX: usize = 100_000;
 
+/// Of more rows batches are larger than usual.
+const MANY_ROWS: usize = 1 << 16;
+const BATCH_ROWS_MAX: usize = 1 << 20;
+
 /// The rows of one run, by table.
 struct Rows(Vec<RecordBatch>);
 
@@ -63,7 +67,12 @@ impl Query {
 
     /// Runs the query over `rows`, one batch for each of its tables. Blocks; not to be called from async code.
     pub fn run(&self, rows: Vec<RecordBatch>, output: &SchemaRef) -> Result<Vec<RecordBatch>> {
-        let config = self.config.clone().with_extension(Arc::new(Rows(rows)));
+        let count = rows.iter().map(RecordBatch::num_rows).max().unwrap_or_default();
+        let mut config = self.config.clone().with_extension(Arc::new(Rows(rows)));
+        if count > MANY_ROWS {
+            // Aggregates with an ORDER BY look at all that they hold with each batch.
+            config = config.with_batch_size(count.min(BATCH_ROWS_MAX));
+        }
         // A physical plan holds its functions; only its rows are looked up.
         let context = TaskContext::new(
             None,
