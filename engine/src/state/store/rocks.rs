@@ -65,6 +65,7 @@ impl Db {
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, &cache, cache_bytes)));
         let options = database_options(create, &write_buffers);
         let db = DBWithThreadMode::open_cf_descriptors(&options, path, families).map_err(open_error)?;
+        end_at_once();
         Ok(Db { db, cache, write_buffers, faults, failure: OnceLock::new(), notes: None })
     }
 
@@ -236,6 +237,7 @@ impl Db {
 impl Drop for Db {
     /// An orderly end makes also unsynced writes durable.
     fn drop(&mut self) {
+        end_at_once();
         if let Some(notes) = &self.notes {
             let _ = std::fs::remove_dir_all(notes);
             return;
@@ -247,6 +249,32 @@ impl Drop for Db {
         }
     }
 }
+
+/// From here on the process ends at once when it exits. Otherwise RocksDB's statics would be destroyed first, under threads
+/// that are still closing a store, and the first that locks one of them would abort ("pthread lock: Invalid argument").
+/// What is to stay is synced by then, as it is when the process is killed.
+///
+/// Whatever is registered last runs first, and RocksDB makes its statics as it needs them: so this is called again and again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn end_at_once() {
+    use std::ffi::{c_int, c_void};
+
+    unsafe extern "C" {
+        /// glibc's; the function is given the exit code.
+        fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+    }
+    extern "C" fn end(code: c_int, _: *mut c_void) {
+        // SAFETY: always allowed; Rust has flushed its output before.
+        unsafe { libc::_exit(code) }
+    }
+    // SAFETY: `end` lives as long as the process.
+    if unsafe { on_exit(end, std::ptr::null_mut()) } != 0 {
+        tracing::warn!("no room for one more function at exit");
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn end_at_once() {}
 
 /// Changes that are written together.
 pub(super) struct Batch<'a> {
