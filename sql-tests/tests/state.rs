@@ -248,6 +248,25 @@ fn compaction_keeps_the_last_row_of_each_key() {
     });
 }
 
+/// A worker that is further than the others sends them rows of epochs that they have yet to begin: more of them than may wait.
+#[test]
+fn workers_that_are_further_do_not_stop_the_others() {
+    block_on(async {
+        let database = Database::create(2).unwrap();
+        ok(&database, "CREATE TABLE t (id int PRIMARY KEY, v int)").await;
+        let view = "CREATE MATERIALIZED VIEW middle AS \
+            SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY v) AS middle, count(*) AS n FROM t";
+        ok(&database, view).await;
+        for from in (0..1_200_000).step_by(100_000) {
+            let to = from + 99_999;
+            ok(&database, &format!("INSERT INTO t SELECT i, i FROM generate_series({from}, {to}) g(i)")).await;
+        }
+        let look = one(&database, "SELECT middle, n FROM middle");
+        let middle = tokio::time::timeout(Duration::from_secs(120), look).await.expect("the view follows");
+        assert_eq!(middle, "599999|1200000");
+    });
+}
+
 fn table_files(directory: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(directory.join("db")).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|e| e == "sst")).collect()

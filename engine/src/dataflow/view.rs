@@ -423,7 +423,9 @@ impl View {
         if self.is_live() {
             while let Some(&epoch) = self.pending.front() {
                 let ready = self.sources.iter().all(|&s| sources.view_open(s).is_none_or(|open| open > epoch));
-                let full = self.open.len() >= OPEN_EPOCHS_MAX || self.context.waiting_rows.get() > WAITING_ROWS_MAX;
+                // With nothing open, all that waits was sent by workers that are further, and waits for this very epoch.
+                let full = self.open.len() >= OPEN_EPOCHS_MAX
+                    || !self.open.is_empty() && self.context.waiting_rows.get() > WAITING_ROWS_MAX;
                 if !ready || full || epoch > self.context.hold.get() {
                     break;
                 }
@@ -522,10 +524,11 @@ impl View {
             ids.iter().filter_map(|&s| sources.view_open(s)).fold(sources.processed() + 1, Epoch::min)
         };
         loop {
-            if self.context.waiting_rows.get() > WAITING_ROWS_MAX {
-                break;
-            }
             if let Some(feed) = &mut h.feed {
+                // Of this epoch, or of an earlier one. Before it begins here, what waits may be of a worker that is further.
+                if self.context.waiting_rows.get() > WAITING_ROWS_MAX {
+                    break;
+                }
                 match feed.next() {
                     Some(Ok((import, delta))) => {
                         progress = true;
