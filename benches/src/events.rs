@@ -137,21 +137,25 @@ pub struct Rows {
     rest: Option<RecordBatch>,
 }
 
+/// A file is read in batches of this at least: what a smaller one costs is the reader's, not the engine's.
+const READ_ROWS_MIN: usize = 8192;
+
 impl Rows {
-    /// `batch_rows` is a hint: how many rows are usually taken at once.
+    /// `batch_rows` is a hint: how many rows are usually taken at once. Where that is few, they are slices of what was read.
     pub fn open(file: &TableFile, batch_rows: usize) -> Result<Self, Error> {
+        let batch_rows = batch_rows.max(READ_ROWS_MIN);
         let schema = file.schema.clone();
         let names = || schema.fields().iter().map(|field| field.name().as_str());
         let batches: Batches = match file.format {
             Format::Csv => {
                 let all = file.table.schema();
                 let columns = names().map(|name| all.index_of(name)).collect::<Result<_, _>>()?;
-                open_csv(&file.path, file.table, Some(columns), batch_rows.max(1))?
+                open_csv(&file.path, file.table, Some(columns), batch_rows)?
             }
             Format::Parquet => {
                 let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&file.path)?)?;
                 let columns = ProjectionMask::columns(builder.parquet_schema(), names());
-                Box::new(builder.with_projection(columns).with_batch_size(batch_rows.max(1)).build()?)
+                Box::new(builder.with_projection(columns).with_batch_size(batch_rows).build()?)
             }
         };
         Ok(Rows { schema, batches, rest: None })

@@ -55,7 +55,8 @@ pub fn run(
 ) -> Result<MaintainRun, Error> {
     let Division { epochs, slices, read_first } = division;
     let embedded = Embedded::open(settings)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Without a driver for sockets, which it would ask each time that it waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
         let engine = &embedded.engine;
         let mut session = embedded.session();

@@ -3,6 +3,7 @@
 //! ```text
 //!   --memory 8 GB ─► state 2 GB in memory, what is more in a file (state/spill.rs)
 //!                    resident more than 8 GB             ─► pages of that file leave
+//!                    of it not in files more than 7 GB   ─► what was freed is given back at once
 //!                    more than 8 GB that cannot leave    ─► the view that has most of such state is suspended
 //! ```
 //!
@@ -13,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::allocator;
 use crate::catalog::RelationKind;
 use crate::core::Core;
 use crate::error::Error;
@@ -23,6 +25,8 @@ use crate::state::spill;
 const INTERVAL: Duration = Duration::from_millis(50);
 /// While state is in the file.
 const INTERVAL_FILE: Duration = Duration::from_millis(10);
+/// What was freed is given back so often where it is short.
+const BETWEEN_GIVING_BACK: Duration = Duration::from_secs(1);
 /// Over the budget for so long, a view is suspended: what a moment needs is not state.
 const UNTIL_SUSPENDED: Duration = Duration::from_secs(1);
 /// And so long it may take until its memory has been given back.
@@ -51,6 +55,7 @@ pub fn backlog_bytes_max(memory_bytes: u64) -> usize {
 /// Runs as long as the engine.
 pub async fn keep(core: Weak<Core>, memory_bytes: u64) {
     let (mut over_since, mut told_at): (Option<Instant>, Option<Instant>) = (None, None);
+    let mut given_back_at: Option<Instant> = None;
     let mut pause = AFTER_SUSPENDED;
     loop {
         tokio::time::sleep(if spill::used_bytes().1 > 0 { INTERVAL_FILE } else { INTERVAL }).await;
@@ -61,6 +66,11 @@ pub async fn keep(core: Weak<Core>, memory_bytes: u64) {
             let enough = memory_bytes / 8 * 7;
             let over = move || spill::resident_bytes().is_some_and(|(resident, _)| resident > enough);
             let _ = tokio::task::spawn_blocking(move || spill::release_pages(over)).await;
+        }
+        if fixed > memory_bytes / 8 * 7 && given_back_at.is_none_or(|at| at.elapsed() >= BETWEEN_GIVING_BACK) {
+            let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+            given_back_at = Some(Instant::now());
+            continue;
         }
         over_since = if fixed > memory_bytes { over_since.or(Some(Instant::now())) } else { None };
         if over_since.is_some_and(|at| at.elapsed() >= UNTIL_SUSPENDED)

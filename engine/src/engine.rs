@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::allocator;
 use crate::budget;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::checkpoint::Checkpoints;
@@ -145,6 +146,7 @@ impl Engine {
         let clock = config.test_clock.clone();
         let memory_bytes = config.memory.unwrap_or_else(memory_default);
         let memory = QueryMemory::new(memory_bytes, &config.data_dir, store.free_bytes())?;
+        allocator::begin();
         budget::begin(memory_bytes, &config.data_dir, store.free_bytes());
         let core =
             Core::new(store.clone(), catalog, progress.clone(), header.clone(), requests, workers, clock, memory);

@@ -22,8 +22,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("catalog", &[]),
     ("delta", &[]),
+    ("allocator", &[]),
     ("memory", &[]),
-    ("budget", &["core", "memory", "state"]),
+    ("budget", &["allocator", "core", "memory", "state"]),
     ("sql", &[]),
     ("state", &["delta"]),
     ("operators", &["delta", "state"]),
@@ -63,6 +64,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "allocator",
             "budget",
             "checkpoint",
             "commit",

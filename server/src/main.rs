@@ -11,7 +11,7 @@ use millrace_server::serve::{self, Problem};
 use millrace_server::{demo, files, logging};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: millrace_engine::allocator::Allocator = millrace_engine::allocator::Allocator;
 
 /// A streaming SQL database that speaks Postgres.
 #[derive(Parser)]

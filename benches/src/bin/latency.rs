@@ -23,7 +23,7 @@ use millrace_benches::server::{self, Server};
 use serde_json::json;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: millrace_engine::allocator::Allocator = millrace_engine::allocator::Allocator;
 
 /// Latency of a row to a view, INSERTs per second, COPY rows per second.
 #[derive(Parser)]

@@ -6,7 +6,7 @@ use clap::Parser;
 use millrace_benches::events::{self, Error, Format};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: millrace_engine::allocator::Allocator = millrace_engine::allocator::Allocator;
 
 /// Writes person, auction and bid, as Parquet or as CSV with a header.
 #[derive(Parser)]

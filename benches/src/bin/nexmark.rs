@@ -13,7 +13,7 @@ use millrace_benches::sides::{self, Options, Side};
 use millrace_benches::{duckdb, queries};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: millrace_engine::allocator::Allocator = millrace_engine::allocator::Allocator;
 
 /// Maintains Nexmark's queries, and runs each once in batch for comparison.
 #[derive(Parser)]

@@ -16,7 +16,7 @@ use millrace_benches::usage;
 use millrace_engine::session::Session;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: millrace_engine::allocator::Allocator = millrace_engine::allocator::Allocator;
 
 /// CPU nanoseconds per row, for each operator.
 #[derive(Parser)]

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::plot::{self, Series};
 use super::table::{Table, geometric_mean, geometric_means, number};
 use super::{Bench, GROWTH, Section, peers, thousands};
-use crate::sides::{Measured, Options, Side};
+use crate::sides::{Columns, Measured, Options, Runs, Side};
 
 /// The queries whose operators are divided by key.
 const KEYED: &[&str] = &["q3", "q4", "q5", "q6", "q7", "q8", "q9", "q11", "q15", "q16", "q17", "q18", "q19", "q20"];
@@ -21,6 +21,7 @@ impl Bench {
         if self.duckdb.is_some() {
             sides.push((Side::Duckdb, self.options.clone()));
         }
+        sides.push((Side::Maintain, Options { columns: Columns::Needed, ..self.options.clone() }));
         let mut table = Table::new(
             &[
                 "query",
@@ -33,6 +34,9 @@ impl Bench {
                 "state B/row",
                 "DataFusion CPU s",
                 "DuckDB CPU s",
+                "÷ DataFusion",
+                "÷ DuckDB",
+                "needed columns: CPU s",
                 "÷ DataFusion",
                 "÷ DuckDB",
             ],
@@ -48,13 +52,16 @@ impl Bench {
             table.push(one.cells(measured.agrees));
             told.push(one);
         });
-        let [data_fusion, duckdb] =
-            [|t: &Told| t.ratio_data_fusion, |t: &Told| t.ratio_duckdb].map(|f| geometric_mean(told.iter().map(f)));
+        let ratios: [fn(&Told) -> f64; 4] =
+            [|t| t.ratio_data_fusion, |t| t.ratio_duckdb, |t| t.needed.ratio_data_fusion, |t| t.needed.ratio_duckdb];
+        let [data_fusion, duckdb, needed_data_fusion, needed_duckdb] =
+            ratios.map(|f| geometric_mean(told.iter().map(f)));
         let rates = geometric_mean(told.iter().map(|t| t.events / t.cpu_s / 1e6));
         let walls = geometric_mean(told.iter().map(|t| t.events / t.wall_s / 1e6));
-        let mut means = vec![String::new(); 12];
+        let mut means = vec![String::new(); 15];
         means[0] = "geo mean".into();
-        for (place, mean) in [(1, rates), (2, walls), (10, data_fusion), (11, duckdb)] {
+        let ratios = [(10, data_fusion), (11, duckdb), (13, needed_data_fusion), (14, needed_duckdb)];
+        for (place, mean) in [(1, rates), (2, walls)].into_iter().chain(ratios) {
             means[place] = number(mean, 2);
         }
         table.push(means);
@@ -67,14 +74,17 @@ impl Bench {
              `÷` are ratios of CPU seconds: what it costs to keep the result right after every epoch of {} events, from\n\
              the first to the last, divided by what it costs to compute it once, at the end, on one thread. Below 1\n\
              Millrace keeps the result for less than computing it once costs. A stream takes its rows whole, while batch\n\
-             runs read only the columns that they need: `read CPU s` is the part of `CPU s` that reads and decodes.\n\n{}\n\
+             runs read only the columns that they need: `read CPU s` is the part of `CPU s` that reads and decodes. The last\n\
+             three columns are of streams that have only the columns which the query needs, so that all sides decode the\n\
+             same bytes.\n\n{}\n\
              More CPU time than one batch run of DataFusion: {}.\n\
-             Than one of DuckDB: {}.\n",
+             Than one of DuckDB: {}; with the needed columns alone: {}.\n",
             self.command("main"),
             thousands(self.options.epoch_events),
             table.markdown(),
             above(|t| t.ratio_data_fusion),
             above(|t| t.ratio_duckdb),
+            above(|t| t.needed.ratio_duckdb),
         );
         if told.len() > 1 {
             let labels: Vec<String> = told.iter().map(|t| t.query.to_string()).collect();
@@ -251,12 +261,21 @@ struct Told {
     duckdb_cpu_s: f64,
     ratio_data_fusion: f64,
     ratio_duckdb: f64,
+    needed: Needed,
+}
+
+/// The same over streams that have only the columns which the query needs.
+struct Needed {
+    cpu_s: f64,
+    ratio_data_fusion: f64,
+    ratio_duckdb: f64,
 }
 
 impl Told {
     fn new(query: &'static str, measured: &Measured) -> Self {
         let (ours, data_fusion) = (&measured.sides[0], &measured.sides[1]);
-        let duckdb = measured.sides.get(2);
+        let (duckdb, narrow) = duckdb_and_narrow(measured);
+        let to_duckdb = |ours: &Runs| duckdb.map_or(f64::NAN, |side| ours.ratio(side, "cpu_s"));
         Told {
             query,
             events: ours.median("events"),
@@ -269,7 +288,12 @@ impl Told {
             data_fusion_cpu_s: data_fusion.median("cpu_s"),
             duckdb_cpu_s: duckdb.map_or(f64::NAN, |side| side.median("cpu_s")),
             ratio_data_fusion: ours.ratio(data_fusion, "cpu_s"),
-            ratio_duckdb: duckdb.map_or(f64::NAN, |side| ours.ratio(side, "cpu_s")),
+            ratio_duckdb: to_duckdb(ours),
+            needed: Needed {
+                cpu_s: narrow.median("cpu_s"),
+                ratio_data_fusion: narrow.ratio(data_fusion, "cpu_s"),
+                ratio_duckdb: to_duckdb(narrow),
+            },
         }
     }
 
@@ -287,8 +311,17 @@ impl Told {
             number(self.duckdb_cpu_s, 3),
             number(self.ratio_data_fusion, 2),
             number(self.ratio_duckdb, 2),
+            number(self.needed.cpu_s, 3),
+            number(self.needed.ratio_data_fusion, 2),
+            number(self.needed.ratio_duckdb, 2),
         ]
     }
+}
+
+/// DuckDB's side, where there is one, and Millrace's with the needed columns alone, which is the last.
+fn duckdb_and_narrow(measured: &Measured) -> (Option<&Runs>, &Runs) {
+    let [.., narrow] = &measured.sides[..] else { unreachable!("the maintaining sides are always there") };
+    (measured.sides.get(2).filter(|_| measured.sides.len() > 3), narrow)
 }
 
 /// The maintaining side's object, with the batch runs' figures in it.
@@ -299,7 +332,11 @@ fn to_json(measured: &Measured) -> serde_json::Value {
     object["batch_wall_s"] = json!(data_fusion.median("wall_s"));
     object["batch_peak_rss_bytes"] = json!(data_fusion.median("peak_rss_bytes") as u64);
     object["ratio"] = json!(ours.ratio(data_fusion, "cpu_s"));
-    if let Some(duckdb) = measured.sides.get(2) {
+    let (duckdb, narrow) = duckdb_and_narrow(measured);
+    object["needed_cpu_s"] = json!(narrow.median("cpu_s"));
+    object["needed_ratio"] = json!(narrow.ratio(data_fusion, "cpu_s"));
+    if let Some(duckdb) = duckdb {
+        object["needed_duckdb_ratio"] = json!(narrow.ratio(duckdb, "cpu_s"));
         object["duckdb_cpu_s"] = json!(duckdb.median("cpu_s"));
         object["duckdb_wall_s"] = json!(duckdb.median("wall_s"));
         object["duckdb_ratio"] = json!(ours.ratio(duckdb, "cpu_s"));

@@ -301,6 +301,10 @@ impl View {
     pub fn is_live(&self) -> bool {
         matches!(self.mode, Mode::Live)
     }
+    /// Rows that were there before it are fed to it.
+    pub fn is_filling(&self) -> bool {
+        matches!(&self.mode, Mode::Hydrating(h) if h.feed.is_some())
+    }
     /// From now on nothing of epochs after `through` is taken in, so that it can be saved as of then.
     pub fn hold_at(&self, through: Epoch) {
         self.context.hold.set(through);

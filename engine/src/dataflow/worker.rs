@@ -27,6 +27,11 @@ pub const EPOCHS_AHEAD_MAX: usize = 128;
 /// How often views' memory is looked at.
 const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A live view was given rows so lately that hydrations leave time to it.
+const LIVE_LATELY: Duration = Duration::from_millis(100);
+/// A hydration rests at most so long.
+const REST_MAX: Duration = Duration::from_millis(5);
+
 /// One epoch (or several, under the last one's header): the changes of streams and tables.
 pub struct EpochInput {
     pub header: Arc<EpochHeader>,
@@ -274,6 +279,12 @@ struct State {
     headers: Rc<RefCell<BTreeMap<Epoch, Arc<EpochHeader>>>>,
     /// Epochs that some live view has yet to take in, with the number of those.
     inputs: BTreeMap<Epoch, (Arc<EpochInput>, usize)>,
+    /// When a live view was given rows last.
+    given_at: Option<Instant>,
+    /// Hydrations are not fed before.
+    rest_until: Option<Instant>,
+    /// One was fed in this turn.
+    filled: bool,
 }
 
 impl Sources for State {
@@ -311,12 +322,16 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
         views: BTreeMap::new(),
         headers: Rc::new(RefCell::new(BTreeMap::new())),
         inputs: BTreeMap::new(),
+        given_at: None,
+        rest_until: None,
+        filled: false,
     };
     let mut saving: Option<Saving> = None;
     // One more checkpoint: it is of what has been given by now, so nothing more is taken.
     let mut next = None;
     let mut measured = Instant::now();
     'running: loop {
+        let began = Instant::now();
         while next.is_none() {
             match commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break 'running,
@@ -346,7 +361,8 @@ fn run(worker: &mut Worker, commands: Receiver<Command>, store: Arc<Store>, prog
         if moved {
             state.progress.tick();
         }
-        worker.step_or_park(Some(if moved { Duration::ZERO } else { Duration::from_millis(100) }));
+        worker.step_or_park(Some(if moved { Duration::ZERO } else { state.rest().min(Duration::from_millis(100)) }));
+        state.rest_after(began);
     }
     for view in state.views.values() {
         view.borrow_mut().take_dataflow().into_iter().for_each(|dataflow| worker.drop_dataflow(dataflow));
@@ -404,6 +420,7 @@ impl State {
                     }
                 }
                 if wanted > 0 {
+                    self.given_at = Some(Instant::now());
                     self.inputs.insert(epoch, (input, wanted));
                 }
                 self.processed.set(epoch);
@@ -462,8 +479,29 @@ impl State {
     }
 
     fn pump(&mut self) -> bool {
-        let busy: Vec<Rc<RefCell<View>>> = self.views.values().filter(|v| !v.borrow().is_idle()).cloned().collect();
+        let resting = !self.rest().is_zero() && self.rest_until.is_some();
+        let busy = |view: &&Rc<RefCell<View>>| {
+            let view = view.borrow();
+            !view.is_idle() && !(resting && view.is_filling())
+        };
+        let busy: Vec<Rc<RefCell<View>>> = self.views.values().filter(busy).cloned().collect();
         self.pump_these(busy)
+    }
+
+    /// How long no hydration is fed.
+    fn rest(&self) -> Duration {
+        self.rest_until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// While live views are given rows, hydrations take half of the time: what they leave is also for the threads that commit
+    /// and answer, which would otherwise wait for a processor.
+    fn rest_after(&mut self, began: Instant) {
+        let filled = std::mem::take(&mut self.filled);
+        if filled && self.given_at.is_some_and(|at| at.elapsed() < LIVE_LATELY) {
+            self.rest_until = Some(Instant::now() + began.elapsed().min(REST_MAX));
+        } else if self.rest().is_zero() {
+            self.rest_until = None;
+        }
     }
 
     /// Idle ones too, so that each takes note of what has failed.
@@ -476,8 +514,10 @@ impl State {
         let mut moved = false;
         for view in &busy {
             RUNNING.set(Some(view.borrow().id()));
+            let filling = view.borrow().is_filling();
             let (progress, released) = view.borrow_mut().pump(self);
             moved |= progress;
+            self.filled |= filling && progress;
             for epoch in released {
                 self.release(epoch);
             }

@@ -116,11 +116,11 @@ impl AsOf {
     fn affected<'a>(&'a self, left: u32, right: Option<u32>) -> BTreeSet<&'a Place> {
         let [lefts, rights] = &self.sides;
         let mut affected: BTreeSet<&Place> = BTreeSet::new();
-        if let Some(places) = lefts.touched().get(&left) {
+        if let Some(places) = lefts.touched_of(left) {
             let rows = lefts.rows(left);
             affected.extend(places.iter().map(|place| rows.get_key_value(place).expect("touched rows are there").0));
         }
-        let Some((rights_rows, places)) = right.and_then(|r| Some((rights.rows(r), rights.touched().get(&r)?))) else {
+        let Some((rights_rows, places)) = right.and_then(|r| Some((rights.rows(r), rights.touched_of(r)?))) else {
             return affected;
         };
         let changed = places.iter().filter(|place| {
@@ -264,10 +264,11 @@ impl Operator for AsOf {
     }
 
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
+        self.sides.iter_mut().for_each(OrderedRows::settle);
         let [left, right] = &self.sides;
         // The touched keys, as they are known on each side.
-        let of_left: Vec<u32> = left.touched().keys().copied().collect();
-        let of_right: Vec<u32> = right.touched().keys().copied().collect();
+        let of_left: Vec<u32> = left.touched().iter().map(|(key, _)| *key).collect();
+        let of_right: Vec<u32> = right.touched().iter().map(|(key, _)| *key).collect();
         let mut keys: BTreeSet<(u32, Option<u32>)> = BTreeSet::new();
         keys.extend(of_left.iter().copied().zip(right.ids_of(left, &of_left)));
         keys.extend(left.ids_of(right, &of_right).into_iter().zip(&of_right).filter_map(|(l, r)| Some((l?, Some(*r)))));

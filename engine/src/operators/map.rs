@@ -3,15 +3,16 @@
 //! ```text
 //!   out = { (f(row), weight) | (row, weight) in delta, p(row) }
 //! ```
-//! Cost: the expressions, vectorised. A chain of filters and projections is one operator.
+//! Cost: the expressions, vectorised. A chain of filters and projections is one operator, run as [`program`] says.
+
+mod program;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::common::DataFusionError;
 
-use super::evaluate::{Expression, apply, column, predicate};
+use self::program::Program;
+use super::evaluate::{Expression, apply};
 use super::{Operator, Output, Port, Step};
 use crate::delta::Delta;
-use crate::delta::merge::merge;
 use crate::error::Result;
 use crate::state::durable::Durable;
 use crate::time::EpochHeader;
@@ -27,49 +28,19 @@ pub enum MapStep {
 }
 
 pub struct Map {
-    steps: Vec<MapStep>,
+    program: Program,
 }
 
 impl Map {
     pub fn new(steps: Vec<MapStep>) -> Self {
-        Map { steps }
+        Map { program: Program::new(steps) }
     }
-}
-
-/// The steps over one delta.
-pub fn run(steps: &[MapStep], delta: &Delta) -> Result<Delta, DataFusionError> {
-    let mut delta = delta.clone();
-    for step in steps {
-        if delta.is_empty() {
-            break;
-        }
-        delta = match step {
-            MapStep::Filter(condition) => {
-                let mask = predicate(condition, &delta.rows)?;
-                match mask.true_count() {
-                    0 => delta.slice(0, 0),
-                    n if n == mask.len() => delta,
-                    _ => delta.filter(&mask),
-                }
-            }
-            MapStep::Project(expressions, schema) => {
-                let columns = expressions.iter().map(|e| column(e, &delta.rows)).collect::<Result<_, _>>()?;
-                delta.with_columns(schema.clone(), columns)
-            }
-            MapStep::Select(columns, schema) => {
-                let columns = columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
-                delta.with_columns(schema.clone(), columns)
-            }
-            MapStep::Merge => merge(delta),
-        };
-    }
-    Ok(delta)
 }
 
 impl Operator for Map {
     fn update(&mut self, _input: Port, delta: Delta, out: &mut Output) -> Result<Step> {
         if !delta.is_empty() {
-            apply(&delta, out, &mut |d| run(&self.steps, d));
+            apply(&delta, out, &mut |d| self.program.run(d));
         }
         Ok(Step::Done)
     }

@@ -193,14 +193,15 @@ impl Operator for Session {
     }
 
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
+        self.rows.settle();
         let mut changes = Changes::default();
-        for (&key, places) in self.rows.touched() {
+        for (key, places) in self.rows.touched() {
             let mut seen: Option<&Place> = None;
             for place in places {
                 if seen.is_some_and(|last| place <= last) {
                     continue;
                 }
-                let rows = self.around(self.rows.rows(key), place);
+                let rows = self.around(self.rows.rows(*key), place);
                 let old = self.sessions(&rows, |entry| self.rows.before(entry));
                 let new = self.sessions(&rows, Entry::count);
                 seen = rows.last().map(|(place, _)| *place);

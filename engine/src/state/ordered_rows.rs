@@ -10,12 +10,14 @@
 //! Rows that the order leaves equal are put in the order of the whole row. Durable as the rows with their counts.
 //! Cost: a search per changed row.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, RowParser, SortField};
+use hashbrown::HashMap;
 
 use super::arrangement::take;
 use super::durable::{Durable, Saved, Share};
@@ -53,6 +55,9 @@ impl Entry {
 
 pub type Rows = BTreeMap<Place, Entry>;
 
+/// A key that an epoch touched, and the places of its rows that it touched, in order.
+pub type Touched = (u32, Vec<Place>);
+
 /// The order's value of a row that is ordered by 64 bits: a byte that says that it is not NULL, then its bytes, the first
 /// bit flipped.
 pub fn number_of(place: &Place) -> i64 {
@@ -74,10 +79,11 @@ pub struct OrderedRows {
     lists: Vec<Rows>,
     /// Our own count of epochs.
     epoch: u64,
-    /// The keys that this epoch touched, with their places that it touched.
-    touched: BTreeMap<u32, BTreeSet<Place>>,
+    /// What this epoch has touched, in the order in which it came, until it is asked for.
+    touched_now: Vec<(u32, Place)>,
+    touched: Vec<Touched>,
     /// Rows whose count has changed since the last save, with where the whole row begins.
-    changed: BTreeMap<Place, u32>,
+    changed: HashMap<Place, u32>,
     saved_rows: usize,
     save_whole: bool,
     bytes: usize,
@@ -102,8 +108,9 @@ impl OrderedRows {
             keys: KeyTable::new(&types)?,
             lists: Vec::new(),
             epoch: 1,
-            touched: BTreeMap::new(),
-            changed: BTreeMap::new(),
+            touched_now: Vec::new(),
+            touched: Vec::new(),
+            changed: HashMap::new(),
             saved_rows: 0,
             save_whole: true,
             bytes: 0,
@@ -161,22 +168,20 @@ impl OrderedRows {
             bytes.extend_from_slice(order.row(row).data());
             let row_at = bytes.len() as u32;
             bytes.extend_from_slice(whole.row(row).data());
-            let list = &mut self.lists[id as usize];
-            let place: Place = match list.get_key_value(&bytes[..]) {
-                Some((known, _)) => known.clone(),
-                None => {
+            let (place, entry) = match self.lists[id as usize].entry(bytes[..].into()) {
+                MapEntry::Occupied(known) => (known.key().clone(), known.into_mut()),
+                MapEntry::Vacant(new) => {
                     self.bytes += entry_bytes(bytes.len());
-                    bytes[..].into()
+                    // One that went since the last save is on disk still: should it go again, that must be said all the same.
+                    let saved = !live || self.changed.contains_key(&bytes[..]);
+                    let place = new.key().clone();
+                    (place, new.insert(Entry { count: 0, before: 0, touched_in: 0, row_at, saved }))
                 }
             };
-            // One that went since the last save is on disk still: should it go again, that must be said all the same.
-            let saved = || !live || self.changed.contains_key(&bytes[..]);
-            let new = || Entry { count: 0, before: 0, touched_in: 0, row_at, saved: saved() };
-            let entry = list.entry(place.clone()).or_insert_with(new);
             if live {
                 if entry.touched_in != self.epoch {
                     (entry.touched_in, entry.before) = (self.epoch, entry.count);
-                    self.touched.entry(id).or_default().insert(place.clone());
+                    self.touched_now.push((id, place.clone()));
                 }
                 self.changed.insert(place, row_at);
             }
@@ -186,9 +191,29 @@ impl OrderedRows {
         Ok(())
     }
 
-    /// The keys that the epoch touched, with the places of theirs that it touched, in order.
-    pub fn touched(&self) -> &BTreeMap<u32, BTreeSet<Place>> {
+    /// Brings what the epoch has touched by now into order, for [`OrderedRows::touched`].
+    pub fn settle(&mut self) {
+        let mut now = std::mem::take(&mut self.touched_now);
+        now.extend(self.touched.drain(..).flat_map(|(key, places)| places.into_iter().map(move |place| (key, place))));
+        now.sort_unstable();
+        for (key, place) in now.drain(..) {
+            match self.touched.last_mut() {
+                Some((last, places)) if *last == key => places.push(place),
+                _ => self.touched.push((key, vec![place])),
+            }
+        }
+        self.touched_now = now;
+    }
+
+    /// The keys that the epoch touched until it was settled, in order.
+    pub fn touched(&self) -> &[Touched] {
         &self.touched
+    }
+
+    /// The places of a key's rows that it touched, in order.
+    pub fn touched_of(&self, key: u32) -> Option<&[Place]> {
+        let at = self.touched.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        Some(&self.touched[at].1)
     }
 
     /// A key's rows in order, those that the epoch took away included.
@@ -221,6 +246,7 @@ impl OrderedRows {
 
     /// Ends the epoch: forgets the rows that are gone. Error: a row was retracted that was not there.
     pub fn finish_epoch(&mut self) -> Result<()> {
+        self.settle();
         for (id, places) in std::mem::take(&mut self.touched) {
             for place in places {
                 match self.lists[id as usize].get(&place).map(|entry| entry.count) {
@@ -262,11 +288,13 @@ impl Durable for OrderedRows {
     /// Blocks of the rows' columns and a count, which is 0 for a row that has gone.
     fn save(&mut self) -> Saved {
         let whole = self.save_whole || self.saved_rows + self.changed.len() > 2 * self.state_rows() + GARBAGE_ROWS_MIN;
-        let mut changed = std::mem::take(&mut self.changed);
-        if whole {
-            let entries = self.lists.iter().flatten();
-            changed = entries.map(|(place, entry)| (place.clone(), entry.row_at)).collect();
-        }
+        let changed = std::mem::take(&mut self.changed);
+        let mut changed: Vec<(Place, u32)> = match whole {
+            true => self.lists.iter().flatten().map(|(place, entry)| (place.clone(), entry.row_at)).collect(),
+            false => changed.into_iter().collect(),
+        };
+        // Rows that are alike lie together, and take less.
+        changed.sort_unstable();
         self.save_whole = false;
         self.saved_rows = changed.len() + if whole { 0 } else { self.saved_rows };
         if changed.is_empty() && !whole {
@@ -278,7 +306,7 @@ impl Durable for OrderedRows {
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns.clone(), &options);
         let mut ids = Vec::new();
         self.keys.find(&self.keys_of(&rows.expect("decoded by the schema")), &mut ids);
-        let counts = changed.keys().zip(ids).map(|(place, id)| {
+        let counts = changed.iter().zip(ids).map(|((place, _), id)| {
             let entry = self.lists.get_mut(id as usize).and_then(|list| list.get_mut(place));
             entry.map_or(0, |entry| {
                 entry.saved = true;

@@ -20,6 +20,7 @@ mod series;
 mod text;
 mod to_number;
 
+use std::cell::OnceCell;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
@@ -78,6 +79,9 @@ pub enum Type {
 /// What a function does with one row.
 pub type Eval = for<'a> fn(&Row<'a>) -> Result<Value<'a>>;
 
+/// What a function does with a whole column; `None` where it must be done row by row.
+pub type Whole = fn(&ArrayRef) -> Option<ArrayRef>;
+
 /// One way to call a function.
 #[derive(Clone)]
 pub struct Overload {
@@ -90,15 +94,20 @@ pub struct Overload {
     /// NULL when an argument is.
     strict: bool,
     eval: Eval,
+    /// The same for all rows at once, of a function of one argument: where it can be done faster.
+    whole: Option<Whole>,
 }
 
 pub fn of(takes: &'static [Type], gives: Type, eval: Eval) -> Overload {
-    Overload { takes, least: takes.len(), rest: None, gives, strict: true, eval }
+    Overload { takes, least: takes.len(), rest: None, gives, strict: true, eval, whole: None }
 }
 
 impl Overload {
     pub fn nullable(self) -> Self {
         Overload { strict: false, ..self }
+    }
+    pub fn whole(self, whole: Whole) -> Self {
+        Overload { whole: Some(whole), ..self }
     }
     pub fn least(self, least: usize) -> Self {
         Overload { least, ..self }
@@ -413,8 +422,20 @@ impl ScalarUDFImpl for Declared {
         };
         let arrays = args.args.iter().map(array).collect::<Result<Vec<_>>>()?;
         let nulls = arrays.iter().map(|array| array.logical_nulls()).collect::<Vec<_>>();
+        let mut tally = Tally::default();
+        if let (Some(whole), [array]) = (overload.whole, &arrays[..])
+            && let Some(result) = whole(array)
+        {
+            tally.add(result.get_array_memory_size())?;
+            let result = tally.keep(result);
+            return match scalar {
+                true => constant(result, args.number_rows),
+                false => Ok(ColumnarValue::Array(result)),
+            };
+        }
+        let (name, fields, style, pattern) = (self.name, &args.arg_fields[..], &style, &OnceCell::new());
         let values = (0..rows).map(|row| {
-            let call = Row { name: self.name, arrays: &arrays, fields: &args.arg_fields, row, style: &style };
+            let call = Row { name, arrays: &arrays, fields, row, style, pattern };
             let is_null = |(i, nulls): (usize, &Option<NullBuffer>)| {
                 nulls.as_ref().is_some_and(|nulls| nulls.is_null(call.place(i)))
             };
@@ -423,7 +444,6 @@ impl ScalarUDFImpl for Declared {
                 false => (overload.eval)(&call),
             }
         });
-        let mut tally = Tally::default();
         let result = row::collect(args.return_type(), values, &mut tally)?;
         let result = tally.keep(result);
         match scalar {

@@ -149,15 +149,18 @@ pub fn all() -> Vec<Declared> {
         function(
             "mr_substring_similar",
             &[of(&[Text, Text, Text], Text, |r| {
-                let pattern = compiled(&substring_similar(r.text(1), escape(r.text(2))?)?, "")?;
+                let pattern = kept(r, 1, || compiled(&substring_similar(r.text(1), escape(r.text(2))?)?, ""))?;
                 Ok(pattern.group(r.text(0), 1).map(|(from, to)| &r.text(0)[from..to]).into())
             })],
         ),
         function(
             "mr_similar",
             &[of(&[Text, Text, Text], Boolean, |r| {
-                let escape = if r.len() > 2 { escape(r.text(2))? } else { Some('\\') };
-                Ok((compiled(&format!("^(?:{})$", similar(r.text(1), escape)?), "")?.is_match)(r.text(0)).into())
+                let pattern = kept(r, 1, || {
+                    let escape = if r.len() > 2 { escape(r.text(2))? } else { Some('\\') };
+                    compiled(&format!("^(?:{})$", similar(r.text(1), escape)?), "")
+                })?;
+                Ok((pattern.is_match)(r.text(0)).into())
             })
             .least(2)],
         ),
@@ -168,7 +171,7 @@ pub fn all() -> Vec<Declared> {
 type Found = Vec<Option<(usize, usize)>>;
 
 /// A compiled pattern, known by what it does.
-struct Pattern {
+pub struct Pattern {
     is_match: Box<dyn Fn(&str) -> bool>,
     /// At most so many matches.
     find: Box<dyn Fn(&str, usize) -> Vec<Found>>,
@@ -199,8 +202,22 @@ thread_local! {
     static LAST: RefCell<Option<(String, String, Rc<Pattern>)>> = const { RefCell::new(None) };
 }
 
+/// Of an argument of the call. Its flags are an argument too, or the function's.
 fn pattern(r: &Row, at: usize, flags: &str) -> Result<Rc<Pattern>> {
-    compiled(r.text(at), flags)
+    kept(r, at, || compiled(r.text(at), flags))
+}
+
+/// What the arguments from there on make a pattern: once, where they are the same for all rows.
+fn kept(r: &Row, at: usize, make: impl FnOnce() -> Result<Rc<Pattern>>) -> Result<Rc<Pattern>> {
+    if let Some(pattern) = r.pattern.get() {
+        return Ok(pattern.clone());
+    }
+    let pattern = make()?;
+    if r.is_constant_from(at) {
+        // Nobody has set it meanwhile.
+        let _ = r.pattern.set(pattern.clone());
+    }
+    Ok(pattern)
 }
 
 fn compiled(pattern: &str, flags: &str) -> Result<Rc<Pattern>> {

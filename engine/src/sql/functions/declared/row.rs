@@ -1,6 +1,8 @@
 //! A row's arguments as values, and a column of results from values.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::*;
@@ -8,6 +10,7 @@ use arrow::compute::concat;
 use arrow::datatypes::*;
 use datafusion::error::{DataFusionError, Result};
 
+use super::patterns::Pattern;
 use super::{external, fail};
 use crate::error::Error;
 use crate::sql::bounds::Tally;
@@ -22,6 +25,8 @@ pub struct Row<'a> {
     pub fields: &'a [FieldRef],
     pub row: usize,
     pub style: &'a Style,
+    /// The pattern of a call that has the same one for all rows.
+    pub pattern: &'a OnceCell<Rc<Pattern>>,
 }
 
 impl<'a> Row<'a> {
@@ -31,6 +36,10 @@ impl<'a> Row<'a> {
     /// Where the argument's value is in its array.
     pub fn place(&self, i: usize) -> usize {
         if self.arrays[i].len() == 1 { 0 } else { self.row }
+    }
+    /// Whether the arguments from there on are the same for all rows.
+    pub fn is_constant_from(&self, i: usize) -> bool {
+        self.arrays[i..].iter().all(|array| array.len() == 1)
     }
     pub fn is_null(&self, i: usize) -> bool {
         self.arrays.get(i).is_none_or(|array| array.is_null(self.place(i)))

@@ -1,5 +1,10 @@
 //! Functions of texts and bytes that DataFusion lacks, or knows otherwise.
 
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::buffer::OffsetBuffer;
+
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
 use crate::error::Error;
@@ -131,8 +136,16 @@ pub fn all() -> Vec<Declared> {
                 Ok(out.into())
             })],
         ),
-        function("upper", &[of(&[Text], Text, |r| Ok(r.text(0).chars().map(upper).collect::<String>().into()))]),
-        function("lower", &[of(&[Text], Text, |r| Ok(r.text(0).chars().map(lower).collect::<String>().into()))]),
+        function(
+            "upper",
+            &[of(&[Text], Text, |r| Ok(r.text(0).chars().map(upper).collect::<String>().into()))
+                .whole(|texts| by_bytes(texts, u8::to_ascii_uppercase))],
+        ),
+        function(
+            "lower",
+            &[of(&[Text], Text, |r| Ok(r.text(0).chars().map(lower).collect::<String>().into()))
+                .whole(|texts| by_bytes(texts, u8::to_ascii_lowercase))],
+        ),
         function(
             "translate",
             &[of(&[Text, Text, Text], Text, |r| {
@@ -271,6 +284,16 @@ pub fn all() -> Vec<Declared> {
 
 /// The arguments from one on, as texts, those that are not NULL.
 /// A letter that is one letter in capitals too: `ß` stays.
+/// Texts of ASCII alone, changed byte by byte.
+fn by_bytes(texts: &ArrayRef, change: fn(&u8) -> u8) -> Option<ArrayRef> {
+    let texts = texts.as_string_opt::<i32>().filter(|texts| texts.is_ascii())?;
+    let offsets = texts.offsets();
+    let (from, to) = (*offsets.first()? as usize, *offsets.last()? as usize);
+    let bytes: Vec<u8> = texts.values()[from..to].iter().map(change).collect();
+    let lengths = OffsetBuffer::from_lengths(offsets.lengths());
+    Some(Arc::new(StringArray::try_new(lengths, bytes.into(), texts.nulls().cloned()).ok()?))
+}
+
 fn upper(c: char) -> char {
     let mut capitals = c.to_uppercase();
     if capitals.len() == 1 { capitals.next().unwrap_or(c) } else { c }
