@@ -65,6 +65,10 @@ impl AggregateUDFImpl for MinOrMax {
         // To Arrow they are texts, which have another order, or none.
         if let Some(json) = arguments.iter().map(|field| sql_type_of(field)).find(|t| matches!(&**t, "json" | "jsonb"))
         {
+            if self.of_any && *json == *"jsonb" {
+                let refused = Error::unsupported("a comparison of jsonb with ANY or ALL of a subquery's rows");
+                return Err(DataFusionError::External(Box::new(refused)));
+            }
             let message = format!("function {}({json}) does not exist", self.name());
             return Err(DataFusionError::External(Box::new(Error::new("42883", message))));
         }
