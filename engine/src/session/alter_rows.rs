@@ -188,7 +188,7 @@ impl Session {
     }
 
     /// The names and types of the columns of a view's query.
-    fn shown_by(&self, view: &Relation, catalog: &Arc<Catalog>) -> Result<Vec<(String, String)>> {
+    pub(super) fn shown_by(&self, view: &Relation, catalog: &Arc<Catalog>) -> Result<Vec<(String, String)>> {
         let scope = Scope { catalog: catalog.clone(), search_path: view.names_in(), ..self.scope() };
         let settings = BindSettings { time_zone: view.time_zone.clone(), ..BindSettings::default() };
         let state = session_state(&settings, scope.system.as_ref())?;

@@ -228,6 +228,7 @@ impl Session {
             if relation.depends_on.contains(&existing.id) {
                 return Err(Error::new("42P17", format!("view \"{}\" cannot read itself", existing.name)));
             }
+            self.check_views_over(&catalog, existing, &relation)?;
         } else {
             relation.id = self.core.store.next_id()?;
         }

@@ -136,7 +136,7 @@ fn arbiters(relation: &Relation, on_conflict: &OnConflict) -> Result<Vec<Vec<usi
     }
     let mut target = named_columns(relation, &on_conflict.target)?;
     if on_conflict.target.is_empty() {
-        if keys.len() > 1 && !on_conflict.assignments.is_empty() {
+        if !on_conflict.assignments.is_empty() {
             let message = "ON CONFLICT DO UPDATE requires inference specification or constraint name";
             return Err(Error::syntax(message).hint("For example, ON CONFLICT (column_name)."));
         }

@@ -90,6 +90,7 @@ impl Session {
         let mut with_new = catalog.clone();
         with_new.relations.remove(&old.id);
         with_new.relations.insert(new.id, Arc::new(new.clone()));
+        let before = Arc::new(catalog.clone());
         let mut ids = vec![(old.id, new.id)];
         let mut dependants = Vec::new();
         for found in all_dependants(catalog, old.id) {
@@ -116,6 +117,10 @@ impl Session {
             let text = found.query.as_deref().expect("it reads another relation by a query");
             let bound = bind_text(&state, &scope, text, &names).map_err(|error| cannot(error.nowhere()))?;
             let columns = columns_of(&bound, &names)?;
+            let others = "it would show other columns: name those that it shows in its query";
+            if self.column_names_of(&found, &before)? != self.column_names_of(&found, &scope.catalog)? {
+                return Err(cannot(Error::new("42P16", others)));
+            }
             let differs = columns.iter().zip(&found.columns).find(|(now, before)| now.sql_type != before.sql_type);
             if let Some((now, before)) = differs {
                 let types =
@@ -143,6 +148,30 @@ impl Session {
             dependants.push(Dependant { old: found, new: relation, plan });
         }
         Ok(dependants)
+    }
+}
+
+impl Session {
+    fn column_names_of(&self, view: &Relation, catalog: &Arc<Catalog>) -> Result<Vec<String>> {
+        Ok(self.shown_by(view, catalog)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Views over a view that gets another query must go on to show what they show: `*` has the columns that there are when
+    /// it is read. Errors: 2BP01.
+    pub(super) fn check_views_over(&self, catalog: &Catalog, old: &Relation, new: &Relation) -> Result<()> {
+        let mut with_new = catalog.clone();
+        with_new.relations.insert(old.id, Arc::new(new.clone()));
+        let (before, after) = (Arc::new(catalog.clone()), Arc::new(with_new));
+        for view in all_dependants(catalog, old.id).iter().filter(|found| found.kind == RelationKind::View) {
+            let why = match (self.shown_by(view, &before)?, self.shown_by(view, &after)) {
+                (shown, Ok(now)) if shown == now => continue,
+                (_, Ok(_)) => "It would show other columns: name those that it shows in its query.".to_string(),
+                (_, Err(error)) => format!("{}: drop the view first.", error.message),
+            };
+            let message = format!("cannot replace view \"{}\" because view \"{}\" depends on it", old.name, view.name);
+            return Err(Error::new("2BP01", message).hint(why));
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,8 @@ use sqlparser::ast::{
     Value, VisitMut, VisitorMut,
 };
 
+use crate::sql::calls;
+use crate::sql::item_names::name_items;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::is_number;
 
@@ -80,11 +82,11 @@ pub fn keep_order(query: &mut Query) {
         return;
     }
     let wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
-    // Whatever is called might be an aggregate.
     let shows = |item: &SelectItem| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
             let call = |expr: &Expr| match expr {
-                Expr::Function(_) | Expr::Subquery(_) => ControlFlow::Break(()),
+                Expr::Function(function) if !calls::is_of_one_row(function) => ControlFlow::Break(()),
+                Expr::Subquery(_) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             };
             ast::visit_expressions(expr, call).is_continue()
@@ -101,13 +103,34 @@ pub fn keep_order(query: &mut Query) {
     }
     let by = match &mut from.relation {
         TableFactor::Derived { lateral: false, subquery, alias: Some(alias), .. } => {
-            order_of(subquery, alias, wildcard)
+            let by = order_of(subquery, alias, wildcard);
+            by.or_else(|| order_beside(&mut select.projection, subquery, alias))
         }
         _ => None,
     };
     if let Some(by) = by {
         query.order_by = Some(ast::OrderBy { kind: OrderByKind::Expressions(by), interpolate: None });
     }
+}
+
+/// The order where `SELECT *` is of a subquery that is ordered by what it does not show: the columns are named then.
+fn order_beside(
+    projection: &mut Vec<SelectItem>,
+    query: &mut Query,
+    alias: &mut TableAlias,
+) -> Option<Vec<OrderByExpr>> {
+    let ([SelectItem::Wildcard(_)] | [SelectItem::QualifiedWildcard(..)]) = projection.as_slice() else { return None };
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    name_items(select);
+    let names = match alias.columns.len() {
+        0 => select.projection.iter().map(name_of).collect::<Option<Vec<_>>>()?,
+        named if named == select.projection.len() => alias.columns.iter().map(|column| column.name.clone()).collect(),
+        _ => return None,
+    };
+    let order = order_of(query, alias, false)?;
+    let column = |name| SelectItem::UnnamedExpr(Expr::CompoundIdentifier(vec![alias.name.clone(), name]));
+    *projection = names.into_iter().map(column).collect();
+    Some(order)
 }
 
 /// `ARRAY (SELECT …)`: the aggregate over it, in its order; no rows are an empty array.

@@ -36,7 +36,9 @@ use crate::sql::cheap_first::cheap_first;
 use crate::sql::context::PostgresTypes;
 use crate::sql::item_names::plain_name;
 use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
+use crate::sql::outer_aggregates;
 use crate::sql::parse::name_of;
+use crate::sql::recursion;
 use crate::sql::repeated;
 use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query};
 use crate::sql::size;
@@ -215,6 +217,8 @@ fn bind_once(
     })?;
     let merged = query.clone();
     let plan = bind_merged(state, relations, query, given, mark_all)?;
+    let (merged, plan) =
+        with_outer_aggregates(merged, plan, |query| bind_merged(state, relations, query.clone(), given, mark_all))?;
     let outer = names_from_outside(&plan).map_err(error_from)?;
     if !outer.is_empty() {
         crate::sql::joins::check_ambiguous(merged, &outer, &mut |query| {
@@ -223,6 +227,27 @@ fn bind_once(
         })?;
     }
     Ok(plan)
+}
+
+/// The query, and its plan, whose subqueries have no aggregate of an outer query.
+fn with_outer_aggregates(
+    mut query: ast::Query,
+    plan: LogicalPlan,
+    bind: impl FnOnce(&ast::Query) -> Result<LogicalPlan>,
+) -> Result<(ast::Query, LogicalPlan)> {
+    let theirs = outer_aggregates::in_plan(&plan).map_err(error_from)?;
+    if theirs.is_empty() {
+        return Ok((query, plan));
+    }
+    outer_aggregates::check_grouping(&theirs)?;
+    if !outer_aggregates::name_tables(&mut query, &theirs)? {
+        outer_aggregates::refuse(&mut query, &theirs)?;
+        return Ok((query, plan));
+    }
+    let plan = bind(&query)?;
+    let left = outer_aggregates::in_plan(&plan).map_err(error_from)?;
+    outer_aggregates::refuse(&mut query, &left)?;
+    Ok((query, plan))
 }
 
 /// The names of columns that subqueries take from around them.
@@ -276,6 +301,7 @@ fn bind_merged(
     })?;
     let statement = ast::Statement::Query(Box::new(query));
     let plan = planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)?;
+    let plan = recursion::settle_types(plan).map_err(error_from)?;
     let plan = crate::sql::grouping_sets::over_columns(plan).map_err(error_from)?;
     if named_casts {
         take_out(plan).map_err(error_from)

@@ -12,8 +12,11 @@
 //!   to_jsonb(ROW(a, b))                             to_jsonb(mr_jsonb_row(a, b))
 //! ```
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 
+use datafusion::functions_aggregate::all_default_aggregate_functions;
 use sqlparser::ast::{
     self, AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
     ObjectName, Query, Subscript, VisitMut, VisitorMut,
@@ -142,6 +145,40 @@ pub fn column_in_from(name: &str) -> Option<&'static str> {
     set_named(name)?.column
 }
 
+/// Errors: 42809 for `count()`, 22016 for the value before the first.
+pub fn check_arguments(function: &Function) -> Result<()> {
+    let FunctionArguments::List(list) = &function.args else { return Ok(()) };
+    match (name_of(function).as_str(), list.args.as_slice()) {
+        ("count", []) => Err(Error::new("42809", "count(*) must be used to call a parameterless aggregate function")),
+        ("nth_value", [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(n))])
+            if crate::sql::rewrite::whole_number(n) == Some(0) || matches!(n, Expr::UnaryOp { .. }) =>
+        {
+            Err(Error::new("22016", "argument of nth_value must be greater than zero"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a call yields one value for each row, of that row alone.
+pub fn is_of_one_row(function: &Function) -> bool {
+    static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let mut names = HashSet::new();
+        for function in all_default_aggregate_functions() {
+            names.insert(function.name().to_string());
+            names.extend(function.aliases().iter().cloned());
+        }
+        names
+    });
+    let name = name_of(function);
+    function.over.is_none()
+        && function.within_group.is_empty()
+        && !name.is_empty()
+        && !AGGREGATES.contains(&name)
+        && !is_aggregate(&Expr::Function(function.clone()))
+        && name != "unnest"
+        && !returns_set(&name)
+}
+
 /// Makes arrays to be unnested of the calls in an item of the select list that return sets, those in subqueries not being
 /// of it. Errors: 0A000 where one of the values would be wanted, or all of them.
 pub fn unnest_sets(item: &mut Expr) -> Result<()> {
@@ -201,6 +238,45 @@ pub fn unnest_sets(item: &mut Expr) -> Result<()> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
+}
+
+/// The arrays that an item of the select list unnests; `None` where it has windows or aggregates, or sets of sets.
+pub fn arrays_within(item: &Expr) -> Option<Vec<Expr>> {
+    struct Find {
+        depth: usize,
+        arrays: Vec<Expr>,
+        other: bool,
+    }
+    impl ast::Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+            if self.depth > 0 {
+                return ControlFlow::Continue(());
+            }
+            let name = name_of(function);
+            match (set_named(&name), arguments(function)) {
+                (Some(set), Some(arguments)) => self.arrays.push(array_of(set, arguments)),
+                (None, Some(mut arguments)) if name == "unnest" && arguments.len() == 1 => {
+                    self.other |= is_of_catalog(expr);
+                    self.arrays.push(arguments.remove(0));
+                }
+                _ => self.other |= !is_of_one_row(function),
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find { depth: 0, arrays: Vec::new(), other: false };
+    let _ = ast::Visit::visit(item, &mut find);
+    (!find.other && find.arrays.len() <= 1).then_some(find.arrays)
 }
 
 /// `unnest(generate_subscripts(…))`, which the server writes: the function is that of the catalog, and gives an array.

@@ -78,6 +78,42 @@ fn loose_prefix(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     Some(operand.map(|expr| Expr::Nested(Box::new(of(expr)))))
 }
 
+/// Tokens that are looked at to find what stands behind a parenthesis.
+const LOOKAHEAD_MAX: usize = 2_000;
+
+/// `((SELECT 1) UNION SELECT 2)` as a value, where sqlparser sees a value in parentheses.
+fn set_operation(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let token = |n: usize| &parser.peek_nth_token_ref(n).token;
+    let word = |n: usize| match token(n) {
+        Token::Word(word) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let first = (0..LOOKAHEAD_MAX).find(|&n| *token(n) != Token::LParen).filter(|first| *first >= 2)?;
+    if !matches!(word(first), Keyword::SELECT | Keyword::VALUES | Keyword::WITH | Keyword::TABLE) {
+        return None;
+    }
+    let mut depth = 0;
+    let end = (1..LOOKAHEAD_MAX).find(|&n| {
+        match token(n) {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        depth == 0 || *token(n) == Token::EOF
+    })?;
+    if !matches!(word(end + 1), Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::ORDER | Keyword::LIMIT)
+    {
+        return None;
+    }
+    let query = |parser: &mut Parser| {
+        parser.expect_token(&Token::LParen)?;
+        let query = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Subquery(query))
+    };
+    Some(query(parser))
+}
+
 /// GROUPING SETS among the sets of others: `GROUPING SETS ((a), GROUPING SETS ((b), ()))`.
 fn nested_sets(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
     let word = |n: usize| match &parser.peek_nth_token_ref(n).token {
@@ -229,6 +265,7 @@ impl Dialect for MillraceDialect {
                 sign_of_signed(parser)
                     .or_else(|| loose_prefix(parser))
                     .or_else(|| nested_sets(parser))
+                    .or_else(|| set_operation(parser))
                     .or_else(|| self.not_exists(parser))
             }
         }

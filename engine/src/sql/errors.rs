@@ -289,6 +289,9 @@ const TEXTS: &[Rule] = &[
     ("Cannot find column with position", "42P10", position_in_list),
     ("Order by column out of bounds", "42P10", position_in_list),
     ("Order by index starts at 1", "42P10", |_| "ORDER BY position 0 is not in select list".into()),
+    ("In an aggregate with DISTINCT, ORDER BY", "42P10", |_| {
+        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list".into()
+    }),
     ("For SELECT DISTINCT, ORDER BY expressions", "42P10", |_| {
         "for SELECT DISTINCT, ORDER BY expressions must appear in select list".into()
     }),

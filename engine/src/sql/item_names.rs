@@ -76,6 +76,31 @@ fn mark(item: &mut SelectItem, name: &str, i: usize) {
     }
 }
 
+/// Says what the columns of a lateral subquery are called that are named only: DataFusion would call one of a query around it
+/// otherwise.
+pub fn name_columns(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            for item in &mut select.projection {
+                let SelectItem::UnnamedExpr(expr) = item else { continue };
+                let name = match &*expr {
+                    Expr::Identifier(name) => name.clone(),
+                    Expr::CompoundIdentifier(parts) => match parts.last() {
+                        Some(name) => name.clone(),
+                        None => continue,
+                    },
+                    _ => continue,
+                };
+                let expr = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                *item = SelectItem::ExprWithAlias { expr, alias: name };
+            }
+        }
+        SetExpr::SetOperation { left, .. } => name_columns(left),
+        SetExpr::Query(query) => name_columns(&mut query.body),
+        _ => {}
+    }
+}
+
 /// Gives every item beside a wildcard in the outermost SELECT a name of its own.
 pub fn mark_outermost(body: &mut SetExpr) {
     match body {
@@ -120,6 +145,8 @@ pub fn name_of_expr(expr: &Expr) -> Option<String> {
             return field.or_else(|| name_of_expr(root));
         }
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of_expr(inner),
+        // VALUES in parentheses are read as a call.
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("values") => "column1",
         Expr::Function(function) => return function.name.0.last().and_then(|part| part.as_ident()).map(fold),
         Expr::Cast { expr, data_type, .. } => {
             return own_name(expr).or_else(|| type_name(data_type));
@@ -158,6 +185,7 @@ fn name_of_subquery(body: &SetExpr) -> Option<String> {
         },
         SetExpr::Query(query) => name_of_subquery(&query.body),
         SetExpr::SetOperation { left, .. } => name_of_subquery(left),
+        SetExpr::Values(_) => Some("column1".into()),
         _ => None,
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, VisitMut, VisitorMut, WindowSpec, WindowType,
+    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SetExpr, VisitMut, VisitorMut, WindowSpec,
+    WindowType,
 };
 
 use crate::error::{Error, Result};
@@ -24,6 +25,25 @@ pub fn resolve(select: &mut Select) -> Result<()> {
     let mut names = Names { known: &known, depth: 0 };
     let visited = select.projection.visit(&mut names);
     match visited {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// The same in the ORDER BY of a query whose SELECT names windows.
+pub fn resolve_order(query: &mut Query) -> Result<()> {
+    let SetExpr::Select(select) = query.body.as_mut() else { return Ok(()) };
+    let Some(order) = query.order_by.as_mut().filter(|_| !select.named_window.is_empty()) else { return Ok(()) };
+    resolve(select)?;
+    let known: Vec<(String, WindowSpec)> = select
+        .named_window
+        .iter()
+        .filter_map(|NamedWindowDefinition(name, definition)| match definition {
+            NamedWindowExpr::WindowSpec(spec) => Some((fold(name), spec.clone())),
+            NamedWindowExpr::NamedWindow(_) => None,
+        })
+        .collect();
+    match order.visit(&mut Names { known: &known, depth: 0 }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

@@ -18,14 +18,15 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::sql::functions::ROUND;
 use crate::sql::groups::{flatten_groups, resolve_positions};
-use crate::sql::item_names::{mark_outermost, name_items};
+use crate::sql::item_names::{mark_outermost, name_columns, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, limits, log, named_windows,
-    quantified, records, unnest, window,
+    aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, hypothetical, limits, log,
+    named_windows, ordered_sets, quantified, records, recursion, unnest, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -76,16 +77,18 @@ impl VisitorMut for Rewriter {
         if let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) = &mut query.order_by {
             items.iter_mut().try_for_each(|item| spell_out_subqueries(&mut item.expr))?;
         }
+        if let Err(error) = named_windows::resolve_order(query) {
+            return ControlFlow::Break(Box::new(error));
+        }
         aggregate_input::keep_order(query);
-        if let Err(error) = check_recursion(query) {
+        ordered_sets::rewrite(query);
+        if let Err(error) = recursion::prepare(query) {
             return ControlFlow::Break(Box::new(error));
         }
         if let Err(error) = select_subqueries(&mut query.body) {
             return ControlFlow::Break(Box::new(error));
         }
-        if let SetExpr::Values(values) = query.body.as_mut() {
-            values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_literal);
-        }
+        type_values(&mut query.body);
         replace_table_command(&mut query.body)
     }
 
@@ -95,13 +98,21 @@ impl VisitorMut for Rewriter {
                 Error::unsupported("SELECT INTO").hint("Use CREATE TABLE … AS or CREATE MATERIALIZED VIEW."),
             ));
         }
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item
+                && alias.quote_style == Some('\'')
+            {
+                let error = Error::syntax(format!("syntax error at or near \"'{}'\"", alias.value));
+                return ControlFlow::Break(Box::new(error));
+            }
+        }
         if let Err(error) = check_names(&select.from) {
             return ControlFlow::Break(Box::new(error));
         }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             mark_as_of(join)?;
         }
-        if let Err(error) = grouped::derive(select) {
+        if let Err(error) = hypothetical::check(select).and_then(|()| grouped::derive(select)) {
             return ControlFlow::Break(Box::new(error));
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
@@ -116,6 +127,10 @@ impl VisitorMut for Rewriter {
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             if let Some(on) = condition_of_outer(join) {
                 spell_out_subqueries(on)?;
+            } else if let ast::JoinOperator::Join(ast::JoinConstraint::On(on))
+            | ast::JoinOperator::Inner(ast::JoinConstraint::On(on)) = &mut join.join_operator
+            {
+                subqueries::keep_conditions_of_join(on)?;
             }
         }
         if let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by {
@@ -138,6 +153,9 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Box<Error>> {
+        if let TableFactor::Derived { lateral: true, subquery, .. } = factor {
+            name_columns(&mut subquery.body);
+        }
         match log::rewrite(factor) {
             Ok(Some(marked)) => *factor = marked,
             Ok(None) => {}
@@ -181,7 +199,7 @@ impl VisitorMut for Rewriter {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         cast_items(expr);
         if let Expr::Function(function) = expr {
-            if let Err(error) = frames::mark(function) {
+            if let Err(error) = calls::check_arguments(function).and_then(|()| frames::mark(function)) {
                 return ControlFlow::Break(Box::new(error));
             }
             calls::rows_as_json(function);
@@ -444,6 +462,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 if let SetExpr::Values(values) = query.body.as_mut() {
                     *values.rows[0] = row.to_vec();
                 }
+                type_values(&mut query.body);
                 return Ok(Expr::Subquery(query));
             }
             if let (Some(kind), Some([Expr::Value(digits)])) = (of_clock(&name), calls::arguments(&function).as_deref())
@@ -487,6 +506,18 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             }
             return calls::respell(function);
         }
+        Expr::TypedString(typed) if moments_digits(&typed.data_type).is_some() => {
+            rewrite_expr(cast(Expr::Value(typed.value), typed.data_type))?
+        }
+        Expr::Cast { data_type: ast::DataType::Interval { fields: Some(fields), .. }, .. }
+            if !fields.to_string().ends_with("SECOND") =>
+        {
+            return Err(Error::unsupported(format!("a cast to interval {fields}")).hint("Cast to interval."));
+        }
+        Expr::Cast { expr, data_type, kind, array, format } => match moments_digits(&data_type) {
+            None => Expr::Cast { expr, data_type, kind, array, format },
+            Some((plain, digits)) => call(ROUND, vec![cast(*expr, plain), number(&digits.to_string())]),
+        },
         Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => like_each(expr, BinaryOperator::Or)?,
         // Read as a call of a function.
         Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if all_of(pattern).is_some() => {
@@ -522,6 +553,19 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
     })
 }
 
+/// The digits after the second that `timestamp(2)` and the like keep, and the type without them.
+fn moments_digits(data_type: &ast::DataType) -> Option<(ast::DataType, u64)> {
+    let (plain, digits) = match data_type {
+        ast::DataType::Timestamp(Some(digits), zone) => (ast::DataType::Timestamp(None, *zone), *digits),
+        ast::DataType::Time(Some(digits), zone) => (ast::DataType::Time(None, *zone), *digits),
+        ast::DataType::Interval { fields, precision: Some(digits) } => {
+            (ast::DataType::Interval { fields: fields.clone(), precision: None }, *digits)
+        }
+        _ => return None,
+    };
+    (digits < 6).then_some((plain, digits))
+}
+
 /// A whole number that fits is an integer in Postgres, and a bigint to DataFusion. That shows where it is a column of
 /// its own or decides the type of one: in a SELECT list, in VALUES, in CASE, and in the arguments of some functions. In
 /// arithmetic the planner of operators sees to it.
@@ -538,6 +582,18 @@ fn type_literal(expr: &mut Expr) {
     if is_small(expr) {
         let literal = std::mem::replace(expr, Expr::Value(Value::Null.into()));
         *expr = cast(literal, ast::DataType::Integer(None));
+    }
+}
+
+/// The same in VALUES.
+fn type_values(body: &mut SetExpr) {
+    match body {
+        SetExpr::Values(values) => values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_literal),
+        SetExpr::SetOperation { left, right, .. } => {
+            type_values(left);
+            type_values(right);
+        }
+        _ => {}
     }
 }
 
@@ -586,54 +642,12 @@ pub fn is_aggregate(call: &Function) -> bool {
     call.over.is_none() && name.is_some_and(|name| AGGREGATES.contains(&fold(name).as_str()))
 }
 
-/// What a recursion cannot have: the rows of a round are not all of them. Errors: 42P19, 0A000.
-fn check_recursion(query: &Query) -> Result<()> {
-    let Some(with) = query.with.as_ref().filter(|with| with.recursive) else { return Ok(()) };
-    for cte in &with.cte_tables {
-        let SetExpr::SetOperation { op: ast::SetOperator::Union, right, .. } = cte.query.body.as_ref() else {
-            continue;
-        };
-        let name = fold(&cte.alias.name);
-        let itself = ast::visit_relations(right, |relation| match relation.0.as_slice() {
-            [part] if part.as_ident().is_some_and(|ident| fold(ident) == name) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        });
-        if itself.is_continue() {
-            continue;
-        }
-        if cte.query.order_by.is_some() {
-            return Err(Error::unsupported("ORDER BY in a recursive query"));
-        }
-        if cte.query.limit_clause.is_some() || cte.query.fetch.is_some() {
-            return Err(Error::unsupported("LIMIT in a recursive query").hint("Limit the query that reads it."));
-        }
-        let SetExpr::Select(select) = right.as_ref() else { continue };
-        let aggregate = |expr: &Expr| match expr {
-            Expr::Function(call) if is_aggregate(call) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        };
-        // Those of subqueries are theirs.
-        let own = select.projection.iter().any(|item| match item {
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                let subquery = |expr: &Expr| match expr {
-                    Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                };
-                ast::visit_expressions(expr, subquery).is_continue()
-                    && ast::visit_expressions(expr, aggregate).is_break()
-            }
-            _ => false,
-        });
-        if own {
-            let message = "aggregate functions are not allowed in a recursive query's recursive term";
-            return Err(Error::new("42P19", message));
-        }
-    }
-    Ok(())
-}
-
 /// `VALUES (1, (SELECT 2)), …` is `SELECT 1 AS column1, (SELECT 2) AS column2 UNION ALL …`.
 fn select_subqueries(body: &mut SetExpr) -> Result<()> {
+    if let SetExpr::SetOperation { left, right, .. } = body {
+        select_subqueries(left)?;
+        return select_subqueries(right);
+    }
     let SetExpr::Values(values) = body else { return Ok(()) };
     let is_subquery = |expr: &Expr| match expr {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
@@ -808,13 +822,34 @@ fn cast_items(expr: &mut Expr) {
     else {
         return;
     };
-    let nested = array.elem.iter().any(|element| matches!(element, Expr::Array(_)));
-    if nested && !matches!(item.as_ref(), ast::DataType::Array(_)) {
+    let dimensions = |mut data_type: &ast::DataType| {
+        let mut dimensions = 0;
+        while let ast::DataType::Array(SquareBracket(item, _) | AngleBracket(item)) = data_type {
+            (data_type, dimensions) = (item, dimensions + 1);
+        }
+        dimensions
+    };
+    let nested = array.elem.iter().map(written_dimensions).max().unwrap_or(0);
+    // How many there are, the type need not say.
+    for _ in nested..dimensions(item) {
+        if let ast::DataType::Array(SquareBracket(inner, _) | AngleBracket(inner)) = item.as_ref() {
+            *item = inner.clone();
+        }
+    }
+    for _ in dimensions(item)..nested {
         **item = ast::DataType::Array(SquareBracket(item.clone(), None));
     }
     for element in &mut array.elem {
         let taken = std::mem::replace(element, Expr::Value(Value::Null.into()));
         *element = cast(taken, item.as_ref().clone());
+    }
+}
+
+/// Of `ARRAY[[…]]`.
+fn written_dimensions(expr: &Expr) -> usize {
+    match expr {
+        Expr::Array(array) => 1 + array.elem.first().map_or(0, written_dimensions),
+        _ => 0,
     }
 }
 

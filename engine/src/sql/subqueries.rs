@@ -19,6 +19,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::Error;
+use crate::sql::grouped::is_aggregate;
 use crate::sql::parse::{parse_expression, query};
 use crate::sql::rewrite::call_star;
 use crate::sql::rows::{fields_of_row, rows_compared};
@@ -267,12 +268,78 @@ pub fn keep_conditions(condition: &mut Expr) -> Visit {
     };
     match found {
         Some((x, subquery, negated)) => {
+            let constant = may_be_constant(x);
             let (expr, subquery) = (Box::new(x.clone()), Box::new(subquery.clone()));
             *condition = Expr::InSubquery { expr, subquery, negated };
-            ControlFlow::Continue(())
+            if negated && constant { spell_out_not_in(condition) } else { ControlFlow::Continue(()) }
         }
         None => condition.visit(&mut Ins { depth: 0 }),
     }
+}
+
+/// The same for ON of an inner join, as far as DataFusion's join is wrong.
+pub fn keep_conditions_of_join(condition: &mut Expr) -> Visit {
+    match condition {
+        Expr::BinaryOp { op: BinaryOperator::And, left, right } => {
+            keep_conditions_of_join(left)?;
+            keep_conditions_of_join(right)
+        }
+        Expr::Nested(inner) => keep_conditions_of_join(inner),
+        Expr::InSubquery { expr, negated: true, .. } if may_be_constant(expr) => spell_out_not_in(condition),
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, .. } if may_be_constant(left) => {
+            keep_conditions(condition)
+        }
+        Expr::UnaryOp { op: ast::UnaryOperator::Not, expr } => match in_of(without_parentheses(expr)) {
+            Some((x, _, false)) if may_be_constant(x) => keep_conditions(condition),
+            _ => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// Whether what stands before NOT IN is the same for all rows, or may be simplified to that: DataFusion's join for it then has
+/// no key, and knows nothing of NULLs.
+fn may_be_constant(x: &Expr) -> bool {
+    #[derive(Default)]
+    struct Look {
+        /// Of subqueries around, which are values here.
+        depth: usize,
+        columns: bool,
+        folds: bool,
+        /// One's value is that of a group, and has no place in a subquery.
+        aggregates: bool,
+    }
+    impl ast::Visitor for Look {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.folds = true;
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                _ if self.depth > 0 => {}
+                _ if is_aggregate(expr) => self.aggregates = true,
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.columns = true,
+                Expr::Case { .. } | Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. } => {
+                    self.folds = true;
+                }
+                Expr::Function(function) => {
+                    let name = function.name.to_string().to_lowercase();
+                    self.folds |= ["coalesce", "nullif", "greatest", "least"].contains(&name.as_str());
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut look = Look::default();
+    let _ = ast::Visit::visit(x, &mut look);
+    !look.aggregates && (!look.columns || look.folds)
 }
 
 /// `x IN (…)`, `x = ANY (…)`; negated `x NOT IN (…)`, `x <> ALL (…)`.

@@ -61,6 +61,25 @@ enum Cell {
     Typed(Field),
 }
 
+/// A type beside literals, which have no length of their own: neither has the column then. (A `char` of any length there is
+/// not.)
+fn of_any_length(sql_type: String, cells: &[&mut Expr]) -> Result<String> {
+    let mut literals = cells.iter().filter_map(|cell| quoted_text(cell)).peekable();
+    if literals.peek().is_none() {
+        return Ok(sql_type);
+    }
+    if let Some(rest) = sql_type.strip_prefix("character varying(") {
+        return Ok(format!("character varying{}", rest.split_once(')').map_or("", |(_, after)| after)));
+    }
+    let length = sql_type.strip_prefix("character(").and_then(|rest| rest.strip_suffix(')')?.parse::<usize>().ok());
+    match length {
+        Some(length) if literals.any(|text| text.chars().count() > length) => {
+            Err(Error::unsupported(format!("a longer literal beside {sql_type} in VALUES")).hint("Cast them to text."))
+        }
+        _ => Ok(sql_type),
+    }
+}
+
 /// The text of a literal in quotes.
 pub fn quoted_text(expr: &Expr) -> Option<&str> {
     match expr {
@@ -154,6 +173,7 @@ fn unite(cells: Vec<&mut Expr>, type_of: &mut impl FnMut(&Expr) -> Option<Field>
             _ => sql_type_of_arrow(&wanted),
         },
     };
+    let sql_type = of_any_length(sql_type, &cells)?;
     let data_type = match crate::sql::parse::parse_expression(&format!("CAST(NULL AS {sql_type})")) {
         Ok(Expr::Cast { data_type, .. }) => data_type,
         // A type without a name, as a row's.

@@ -6,7 +6,7 @@
 //! only check more are put in once types are settled (`settle.rs`), so that they reach every expression.
 
 use std::fmt::Write;
-use std::ops::BitXor;
+use std::ops::{BitXor, Div};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, PrimitiveArray};
@@ -164,7 +164,7 @@ impl ScalarUDFImpl for ArithmeticFunction {
         };
         match self.operation {
             Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply | Arithmetic::Xor => {
-                let float = self.operation == Arithmetic::Multiply && left.is_floating();
+                let float = self.operation != Arithmetic::Xor && left.is_floating();
                 if (is_integer(left) || float) && left == right { Ok(types.to_vec()) } else { wrong() }
             }
             Arithmetic::Divide => match (as_decimal(left), as_decimal(right)) {
@@ -202,17 +202,9 @@ impl ScalarUDFImpl for ArithmeticFunction {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let result = match self.operation {
             // The kernels take a scalar beside an array without spreading it.
-            Arithmetic::Add => datum(&args, numeric::add)?,
-            Arithmetic::Subtract => datum(&args, numeric::sub)?,
-            Arithmetic::Multiply => {
-                let product = datum(&args, numeric::mul)?;
-                match product.data_type() {
-                    DataType::Float32 => check_product::<Float32Type>(&args, &product)?,
-                    DataType::Float64 => check_product::<Float64Type>(&args, &product)?,
-                    _ => {}
-                }
-                product
-            }
+            Arithmetic::Add => checked_floats(&args, datum(&args, numeric::add)?, false)?,
+            Arithmetic::Subtract => checked_floats(&args, datum(&args, numeric::sub)?, false)?,
+            Arithmetic::Multiply => checked_floats(&args, datum(&args, numeric::mul)?, true)?,
             Arithmetic::Xor => xor(&args)?,
             operation => {
                 let rows = if scalar { 1 } else { args.number_rows };
@@ -248,29 +240,78 @@ fn datum(args: &ScalarFunctionArgs, kernel: Kernel) -> Result<ArrayRef> {
     })
 }
 
-/// Errors: 22003 where a product is too large to be a number, or too small, and no factor is.
-fn check_product<T: ArrowPrimitiveType<Native: Into<f64>>>(
+/// Sums, differences and products of floats, others as they are. NaN has one form, which is greater than all numbers. Errors:
+/// 22003 where a result is too large to be a number and no operand is, or a product too small.
+fn checked_floats(args: &ScalarFunctionArgs, result: ArrayRef, product: bool) -> Result<ArrayRef> {
+    match result.data_type() {
+        DataType::Float32 => checked_floats_of::<Float32Type>(args, result, product),
+        DataType::Float64 => checked_floats_of::<Float64Type>(args, result, product),
+        _ => Ok(result),
+    }
+}
+
+fn checked_floats_of<T: ArrowPrimitiveType<Native: Real>>(
     args: &ScalarFunctionArgs,
-    product: &ArrayRef,
-) -> Result<()> {
-    let product = product.as_primitive::<T>();
-    let suspect = |value: f64| value == 0.0 || value.is_infinite();
-    if !product.values().iter().any(|value| suspect((*value).into())) {
-        return Ok(());
+    result: ArrayRef,
+    product: bool,
+) -> Result<ArrayRef> {
+    let values = result.as_primitive::<T>();
+    let suspect = |value: &T::Native| {
+        let value: f64 = (*value).into();
+        !value.is_finite() || product && value == 0.0
+    };
+    if !values.values().iter().any(suspect) {
+        return Ok(result);
     }
-    let factors = [args.args[0].to_array(product.len())?, args.args[1].to_array(product.len())?];
-    let factors = factors.each_ref().map(|factor| factor.as_primitive::<T>());
-    for row in (0..product.len()).filter(|row| product.is_valid(*row)) {
-        let value: f64 = product.value(row).into();
-        let [a, b]: [f64; 2] = factors.map(|factor| factor.value(row).into());
+    let operands = [args.args[0].to_array(values.len())?, args.args[1].to_array(values.len())?];
+    let [left, right] = operands.each_ref().map(|operand| operand.as_primitive::<T>());
+    for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+        let [value, a, b]: [f64; 3] = [values, left, right].map(|array| array.value(row).into());
         if value.is_infinite() && !a.is_infinite() && !b.is_infinite() {
-            return Err(external(Error::new("22003", "value out of range: overflow")));
+            return Err(overflow());
         }
-        if value == 0.0 && a != 0.0 && b != 0.0 {
-            return Err(external(Error::new("22003", "value out of range: underflow")));
+        if product && value == 0.0 && a != 0.0 && b != 0.0 {
+            return Err(underflow());
         }
     }
-    Ok(())
+    let plain: PrimitiveArray<T> = values.unary(one_nan);
+    Ok(Arc::new(plain))
+}
+
+fn overflow() -> DataFusionError {
+    external(Error::new("22003", "value out of range: overflow"))
+}
+fn underflow() -> DataFusionError {
+    external(Error::new("22003", "value out of range: underflow"))
+}
+
+/// The floating-point numbers.
+trait Real: Copy + Into<f64> + Div<Output = Self> {
+    const NAN: Self;
+}
+impl Real for f32 {
+    const NAN: f32 = f32::NAN;
+}
+impl Real for f64 {
+    const NAN: f64 = f64::NAN;
+}
+
+/// A processor gives NaN a sign, by which it would be less than all numbers.
+fn one_nan<R: Real>(value: R) -> R {
+    if Into::<f64>::into(value).is_nan() { R::NAN } else { value }
+}
+
+fn quotient<R: Real>(dividend: R, divisor: R) -> Result<R> {
+    let (a, b): (f64, f64) = (dividend.into(), divisor.into());
+    if b == 0.0 && !a.is_nan() {
+        return Err(division_by_zero());
+    }
+    let quotient = dividend / divisor;
+    match quotient.into() {
+        value if value.is_infinite() && !a.is_infinite() => Err(overflow()),
+        value if value == 0.0 && a != 0.0 && !b.is_infinite() => Err(underflow()),
+        _ => Ok(one_nan(quotient)),
+    }
 }
 
 /// DataFusion's `x # x` is 0, also of NULL.
@@ -290,14 +331,14 @@ fn xor(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
 fn floats<T: ArrowPrimitiveType>(
     left: &ArrayRef,
     right: &ArrayRef,
-    op: impl Fn(T::Native, T::Native) -> Option<T::Native>,
+    op: impl Fn(T::Native, T::Native) -> Result<T::Native>,
 ) -> Result<ArrayRef> {
     let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
     let quotients: Result<PrimitiveArray<T>> = left
         .iter()
         .zip(right.iter())
         .map(|pair| match pair {
-            (Some(a), Some(b)) => op(a, b).map(Some).ok_or_else(division_by_zero),
+            (Some(a), Some(b)) => op(a, b).map(Some),
             _ => Ok(None),
         })
         .collect();
@@ -306,8 +347,8 @@ fn floats<T: ArrowPrimitiveType>(
 
 fn divide(left: &ArrayRef, right: &ArrayRef, output: &DataType) -> Result<ArrayRef> {
     match (left.data_type(), right.data_type(), output) {
-        (DataType::Float32, ..) => floats::<Float32Type>(left, right, |a, b| (b != 0.0 || a.is_nan()).then(|| a / b)),
-        (DataType::Float64, ..) => floats::<Float64Type>(left, right, |a, b| (b != 0.0 || a.is_nan()).then(|| a / b)),
+        (DataType::Float32, ..) => floats::<Float32Type>(left, right, quotient),
+        (DataType::Float64, ..) => floats::<Float64Type>(left, right, quotient),
         (DataType::Decimal128(_, s1), DataType::Decimal128(_, s2), DataType::Decimal128(precision, scale)) => {
             // a·10^-s1 / b·10^-s2 at the output's scale is a·10^(scale − s1 + s2) / b, rounded.
             let digits = (i16::from(*scale) - i16::from(*s1) + i16::from(*s2)) as u32;
@@ -438,6 +479,10 @@ impl ExprPlanner for Operators {
         // A time that moves a timestamp, or is multiplied, is an interval.
         let time = |t: &DataType| matches!(t, DataType::Time64(_));
         let moves = matches!(op, BinaryOperator::Plus | BinaryOperator::Minus);
+        if op == BinaryOperator::Plus && time(&left_type) && time(&right_type) {
+            let message = "operator is not unique: time without time zone + time without time zone";
+            return Err(external(Error::new("42725", message)));
+        }
         let scales = matches!(op, BinaryOperator::Multiply | BinaryOperator::Divide);
         let (left, left_type, right, right_type) = match (time(&left_type), time(&right_type)) {
             (false, true) if moves && timestamp(&left_type) => (left, left_type, as_type(right, span()), span()),
@@ -622,7 +667,11 @@ fn date(expr: Expr) -> Expr {
 fn small_literals(left: Expr, right: Expr, left_type: &DataType, right_type: &DataType) -> (Expr, Expr) {
     fn small(expr: &Expr) -> Option<i32> {
         match expr {
-            Expr::Literal(ScalarValue::Int64(Some(value)), _) => i32::try_from(*value).ok(),
+            // 2147483648 is a bigint before its sign makes it smaller.
+            Expr::Literal(ScalarValue::Int64(Some(value)), _) => {
+                i32::try_from(*value).ok().filter(|value| *value != i32::MIN)
+            }
+            Expr::Negative(of) => small(of).map(|value| -value),
             _ => None,
         }
     }
@@ -639,8 +688,8 @@ fn small_literals(left: Expr, right: Expr, left_type: &DataType, right_type: &Da
 /// The checking form of an operator whose types are settled; `None` where DataFusion's is right.
 pub fn checked(operator: Operator, left: &DataType, right: &DataType) -> Option<Arithmetic> {
     match operator {
-        Operator::Plus if is_integer(left) && left == right => Some(Arithmetic::Add),
-        Operator::Minus if is_integer(left) && left == right => Some(Arithmetic::Subtract),
+        Operator::Plus if (is_integer(left) || left.is_floating()) && left == right => Some(Arithmetic::Add),
+        Operator::Minus if (is_integer(left) || left.is_floating()) && left == right => Some(Arithmetic::Subtract),
         Operator::Multiply if (is_integer(left) || left.is_floating()) && left == right => Some(Arithmetic::Multiply),
         Operator::BitwiseXor if is_integer(left) && left == right => Some(Arithmetic::Xor),
         Operator::Divide if left.is_floating() && left == right => Some(Arithmetic::Divide),

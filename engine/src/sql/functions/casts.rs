@@ -54,6 +54,7 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
         ) if text(from) => true,
         (D::Float32 | D::Float64 | D::Decimal128(..), D::Int16 | D::Int32 | D::Int64) => true,
         (D::Decimal128(..), D::Float32 | D::Float64) | (D::Float32 | D::Float64, D::Decimal128(..)) => true,
+        (D::Float64, D::Float32) => true,
         (D::Timestamp(_, Some(_)), D::Timestamp(_, None) | D::Date32 | D::Time64(_)) => true,
         (D::Timestamp(_, None), D::Date32 | D::Time64(_)) => true,
         (D::Time64(_), D::Interval(IntervalUnit::MonthDayNano)) => true,
@@ -105,7 +106,9 @@ impl ScalarUDFImpl for CastFunction {
         Ok(self.to.data_type().clone())
     }
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let field = Field::new(self.name(), self.to.data_type().clone(), args.arg_fields[0].is_nullable());
+        // An infinite timestamp has no time.
+        let none = matches!(self.to.data_type(), DataType::Time64(_));
+        let field = Field::new(self.name(), self.to.data_type().clone(), none || args.arg_fields[0].is_nullable());
         Ok(Arc::new(field.with_metadata(self.to.metadata().clone())))
     }
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
@@ -249,6 +252,19 @@ impl CastFunction {
                 let numerics = floats.as_primitive::<Float64Type>().try_unary::<_, Decimal128Type, _>(numeric)?;
                 Ok(Arc::new(numerics.with_precision_and_scale(*precision, *scale)?))
             }
+            (D::Float64, D::Float32) => {
+                let narrow = |wide: f64| match wide as f32 {
+                    narrow if narrow.is_infinite() && wide.is_finite() => {
+                        Err(external(Error::new("22003", "value out of range: overflow")))
+                    }
+                    narrow if narrow == 0.0 && wide != 0.0 => {
+                        Err(external(Error::new("22003", "value out of range: underflow")))
+                    }
+                    narrow => Ok(narrow),
+                };
+                let narrow = array.as_primitive::<Float64Type>().try_unary::<_, Float32Type, _>(narrow)?;
+                Ok(Arc::new(narrow))
+            }
             (D::Float32 | D::Float64, _) => {
                 let floats = by_arrow(&array, &D::Float64)?;
                 // Half to even; beyond the range of the type, and NaN, is an error.
@@ -295,7 +311,10 @@ impl CastFunction {
                         i64::MIN => i32::MIN,
                         us => us.div_euclid(DAY_US) as i32,
                     })),
-                    _ => Arc::new(local.unary::<_, Time64MicrosecondType>(|us| us.rem_euclid(DAY_US))),
+                    // At no time of the day.
+                    _ => Arc::new(local.unary_opt::<_, Time64MicrosecondType>(|us| {
+                        (us != i64::MAX && us != i64::MIN).then(|| us.rem_euclid(DAY_US))
+                    })),
                 })
             }
             (D::Timestamp(_, None), D::Timestamp(_, Some(_))) => {

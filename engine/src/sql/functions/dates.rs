@@ -18,8 +18,8 @@ use super::casts::style;
 use super::to_char::read_time;
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
-use crate::sql::text::Zone;
 use crate::sql::text::calendar::{Civil, DAY_US, civil_from_days, days_from_civil, days_in_month};
+use crate::sql::text::{Zone, parse_offset};
 use crate::sql::types::{UTC, sql_type_of_arrow};
 
 const SECOND_US: i64 = 1_000_000;
@@ -58,6 +58,20 @@ pub fn all() -> Vec<DateFunction> {
         O::ToTimestamp,
     ];
     all.map(|operation| DateFunction { operation, signature: Signature::user_defined(Volatility::Stable) }).into()
+}
+
+/// A zone as make_timestamptz has it: an offset counts to the east, as in a timestamp that is written out.
+fn written_zone(text: &str) -> Result<Zone> {
+    let text = text.trim();
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        let error = Error::invalid_value(format!("invalid input syntax for type numeric time zone: \"{text}\""));
+        return Err(external(error.hint("Numeric time zones must have \"-\" or \"+\" as first character.")));
+    }
+    match text.starts_with(['+', '-']).then(|| parse_offset(text)) {
+        Some(Some(offset)) => Ok(Zone::fixed(offset)),
+        Some(None) => Err(external(Error::invalid_value(format!("numeric time zone \"{text}\" out of range")))),
+        None => super::timezone::zone(text),
+    }
 }
 
 fn external(error: Error) -> DataFusionError {
@@ -180,7 +194,7 @@ impl ScalarUDFImpl for DateFunction {
                 let local = made([field(0), field(1), field(2), field(3), field(4)], seconds)?;
                 let zone = match (self.operation, arrays.len()) {
                     (O::MakeTimestamp, _) => Zone::Utc,
-                    (_, 7) => super::timezone::zone(text(6, row))?,
+                    (_, 7) => written_zone(text(6, row))?,
                     _ => session,
                 };
                 Ok(local - i64::from(zone.offset_at_local(local)) * SECOND_US)

@@ -42,6 +42,7 @@ mod variance;
 mod weighed;
 pub mod windows;
 
+pub use declared::moments::ROUND;
 pub use declared::patterns::like_escaped;
 pub use framed::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units};
 pub use joined::joined_within_bounds;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::sql::common::{Kind, kind};
 use crate::sql::context::WRITTEN;
 use crate::sql::text::Zone;
-use crate::sql::types::{sql_type_of, sql_type_of_arrow};
+use crate::sql::types::{self, sql_type_of, sql_type_of_arrow};
 
 #[derive(Debug)]
 pub struct Settle;
@@ -103,6 +103,24 @@ const OF_TEXT: &[&str] = &[
     "upper",
 ];
 
+/// How many dimensions an array has is no part of its type: `ARRAY[[1, 2]]::text[]` has as many as before.
+fn of_its_dimensions(expr: &Expr, field: &FieldRef, schema: &DFSchema) -> Result<Option<FieldRef>> {
+    fn dimensions(data_type: &DataType) -> usize {
+        match data_type {
+            DataType::List(item) => 1 + dimensions(item.data_type()),
+            _ => 0,
+        }
+    }
+    let (has, wanted) = (expr.get_type(schema).map_or(0, |t| dimensions(&t)), dimensions(field.data_type()));
+    if has == 0 || wanted == 0 || has == wanted {
+        return Ok(None);
+    }
+    let sql_type = sql_type_of(field);
+    let sql_type = format!("{}{}", sql_type.trim_end_matches("[]"), "[]".repeat(has));
+    let field = types::field(field.name(), &sql_type, field.is_nullable());
+    field.map(|field| Some(Arc::new(field))).map_err(|error| DataFusionError::External(Box::new(error)))
+}
+
 fn is_padded(expr: &Expr, schema: &DFSchema) -> bool {
     expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field).starts_with("character("))
 }
@@ -177,6 +195,9 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
             _ => Ok(Transformed::no(Expr::Negative(expr))),
         },
         Expr::Cast(Cast { expr, field }) => {
+            let dimensions = of_its_dimensions(&expr, &field, schema)?;
+            let changed = dimensions.is_some();
+            let field = dimensions.unwrap_or(field);
             if field.name() == WRITTEN
                 && let Ok(from) = expr.get_type(schema)
                 && no_cast(&from, field.data_type())
@@ -198,7 +219,7 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
             let function = expr.get_type(schema).ok().and_then(|from| casts::function(&from, &field));
             Ok(match function {
                 Some(function) => Transformed::yes(function.call(vec![*expr])),
-                None => Transformed::new_transformed(Expr::Cast(Cast { expr, field }), cut),
+                None => Transformed::new_transformed(Expr::Cast(Cast { expr, field }), cut || changed),
             })
         }
         // The padding of a char(n) is no part of it as a text.

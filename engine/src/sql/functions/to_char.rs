@@ -23,7 +23,7 @@ use super::casts::style;
 use super::time_format::{DAYS, Fields, Format, MONTHS, SECOND_US, ordinal_of, pattern_at};
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
-use crate::sql::text::calendar::{Civil, DAY_US, days_from_civil, days_in_month};
+use crate::sql::text::calendar::{Civil, DAY_US, days_from_civil, days_in_month, partial_year};
 use crate::sql::types::{UTC, sql_type_of_arrow};
 
 fn external(error: Error) -> DataFusionError {
@@ -543,19 +543,8 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
         };
         match pattern {
             "YYYY" | "IYYY" => year = Some(number(4)?),
-            "YYY" => year = Some(number(3)? + 2000),
-            "YY" => {
-                let short = number(2)?;
-                short_year = true;
-                year = Some(if short < 70 {
-                    short + 2000
-                } else if short < 100 {
-                    short + 1900
-                } else {
-                    short
-                });
-            }
-            "Y" => (year, short_year) = (Some(number(1)? + 2020), true),
+            "YYY" => year = Some(partial_year(number(3)?)),
+            "YY" | "Y" => (year, short_year) = (Some(partial_year(number(pattern.len())?)), true),
             "CC" => century = Some(number(2)?),
             "IW" => week = Some(Week::Iso(number(2)?)),
             "WW" => week = Some(Week::OfYear(number(2)?)),
@@ -567,9 +556,10 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
             "DD" => day = number(2)?,
             "DDD" => day_of_year = Some(number(3)?),
             "J" => julian = Some(number(7)?),
-            "HH24" | "HH12" | "HH" => hour = number(2)?,
+            "HH24" => hour = number(2)?,
+            "HH12" | "HH" => (hour, afternoon) = (number(2)?, afternoon.or(Some(false))),
             "MI" => minute = number(2)?,
-            "SS" => us += number(2)? * SECOND_US,
+            "SS" => us += Some(number(2)?).filter(|second| *second < 60).unwrap_or(86_400) * SECOND_US,
             "SSSS" | "SSSSS" => us += number(5)? * SECOND_US,
             "MS" | "US" | "FF1" | "FF2" | "FF3" | "FF4" | "FF5" | "FF6" => {
                 // A fraction: .5 is 500 ms.
@@ -628,6 +618,14 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
             year => (century - 1) * 100 + year,
         },
         (None, Some(century)) if !before_christ => (century - 1) * 100 + 1,
+        // A negative one is before Christ, or after where that is said.
+        (Some(year), _) if year < 0 => {
+            if before_christ {
+                -year
+            } else {
+                year + 1
+            }
+        }
         (year, _) if before_christ => 1 - year.unwrap_or(0),
         (year, _) => year.unwrap_or(0),
     };
@@ -647,7 +645,11 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
             in_order(week, 53)?;
             days_from_civil(Civil { year, month: 1, day: 1 }) + (week - 1) * 7
         }
-        (.., Some(day)) => days_from_civil(Civil { year, month: 1, day: 1 }) + day - 1,
+        (.., Some(day)) => {
+            let first = |year| days_from_civil(Civil { year, month: 1, day: 1 });
+            in_order(day, first(year + 1) - first(year))?;
+            first(year) + day - 1
+        }
         _ => {
             let valid = (1..=12).contains(&month) && (1..=i64::from(days_in_month(year, month as u32))).contains(&day);
             if !valid {

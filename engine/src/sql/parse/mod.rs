@@ -19,6 +19,7 @@ mod frame;
 mod identity;
 mod session;
 mod source;
+mod spellings;
 #[cfg(test)]
 mod tests;
 

@@ -12,7 +12,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
-use super::frame;
+use super::{frame, spellings};
 use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
@@ -130,7 +130,7 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
         };
         Error::syntax(format!("{message} at or near \"{near}\"")).position(Some(source.position(byte)))
     })?;
-    let statements: Vec<Vec<TokenWithSpan>> = without_signs(tokens)
+    let statements: Vec<Vec<TokenWithSpan>> = spellings::join_texts(without_signs(tokens))
         .split(|t| t.token == Token::SemiColon)
         .filter(|tokens| tokens.iter().any(significant))
         .map(<[_]>::to_vec)
@@ -209,6 +209,8 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let mut clauses = Vec::new();
     // Where, how many tokens go, which come.
     let mut edits: Vec<(usize, usize, Vec<Token>)> = Vec::new();
+    // Those that come after others at the same place: in a call, as EXCLUDE makes of a bound, a cast needs no parentheses.
+    let mut casts: Vec<(usize, usize, Vec<Token>)> = Vec::new();
     let blank = || Token::Whitespace(Whitespace::Space);
     for n in 0..words.len() {
         let clause = is(n + 1, "changes")
@@ -221,6 +223,8 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         if is(n, "asof") && ["join", "inner", "left", "right", "full"].iter().any(|word| is(n + 1, word)) {
             edits.push((words[n], 1, vec![Token::make_keyword("GLOBAL")]));
         }
+        let respelt = spellings::respelt(&all, n).into_iter();
+        edits.extend(respelt.map(|(at, removed, inserted)| (words[at], removed, inserted)));
         if is(n, "exclude") {
             bounds::check()?;
             let excluded = frame::exclusion(&all, n).into_iter();
@@ -228,7 +232,7 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
         }
         if matches!(token(n), Some(Token::SingleQuotedString(_))) {
             let cast = frame::cast_bound(&all, n).into_iter();
-            edits.extend(cast.map(|(at, removed, inserted)| (words[at], removed, inserted)));
+            casts.extend(cast.map(|(at, removed, inserted)| (words[at], removed, inserted)));
         }
         // sqlparser knows a plain number of rows.
         if n > 0 && is(n, "fetch") && (is(n + 1, "first") || is(n + 1, "next")) && token(n + 2) == Some(&Token::LParen)
@@ -289,6 +293,7 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
             word.keyword = Keyword::VIEW;
         }
     }
+    edits.extend(casts);
     edits.sort_by_key(|(at, ..)| *at);
     edits.dedup_by_key(|(at, ..)| *at);
     for (at, removed, inserted) in edits.into_iter().rev() {

@@ -46,6 +46,16 @@ pub fn days_in_month(year: i64, month: u32) -> u32 {
     }
 }
 
+/// The year nearest to 2020 that ends so.
+pub fn partial_year(short: i64) -> i64 {
+    match short {
+        0..70 | 100..520 => short + 2000,
+        70..100 => short + 1900,
+        520..1000 => short + 1000,
+        _ => short,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

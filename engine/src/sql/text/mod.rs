@@ -32,7 +32,7 @@ use arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
 
 pub use pg_type::PgType;
-pub use zone::Zone;
+pub use zone::{Zone, parse_offset};
 
 use crate::error::{Error, Result};
 

@@ -11,10 +11,15 @@ fn malformed(what: &str, text: &str, detail: &str) -> Error {
 pub fn split_array(text: &str, inner_arrays: bool) -> Result<Vec<Option<String>>> {
     let trimmed = text.trim();
     let mut body = trimmed;
-    // Explicit bounds, as in `[1:3]={1,2,3}`, say nothing that is kept.
+    // Explicit bounds, as in `[1:3]={1,2,3}`, say nothing that is kept where they begin at 1.
     if body.starts_with('[') {
         let detail = "Missing \"=\" after array dimensions.";
-        body = body.split_once('=').ok_or_else(|| malformed("array", text, detail))?.1.trim_start();
+        let (bounds, rest) = body.split_once('=').ok_or_else(|| malformed("array", text, detail))?;
+        let lower = |part: &str| part.split_once(':').is_some_and(|(lower, _)| lower.trim() != "1");
+        if bounds.split('[').any(lower) {
+            return Err(Error::unsupported("an array that does not begin at 1"));
+        }
+        body = rest.trim_start();
     }
     let Some(mut rest) = body.strip_prefix('{') else {
         let detail = "Array value must start with \"{\" or dimension information.";

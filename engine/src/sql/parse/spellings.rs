@@ -1,0 +1,71 @@
+//! What Postgres' grammar has beside what sqlparser reads: it is spelt otherwise, on the tokens.
+//!
+//! ```text
+//!   trim(LEADING FROM x), trim(FROM x)   trim(LEADING ' ' FROM x), trim(' ' FROM x)
+//!   FROM ONLY t                          FROM t: no table has others below it
+//!   ORDER BY a USING >, b USING <        ORDER BY a DESC, b ASC
+//!   'one' <line feed> 'text'             'onetext'
+//! ```
+
+use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
+
+use super::source::unquoted;
+
+/// What is to be done where the `n`-th token begins such a thing: at which tokens, how many go, which come.
+pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
+    let is = |n: usize, text: &str| tokens.get(n).is_some_and(|token| unquoted(token).eq_ignore_ascii_case(text));
+    let before = |words: &[&str]| n.checked_sub(1).is_some_and(|at| words.iter().any(|word| is(at, word)));
+    if is(n, "trim") && tokens.get(n + 1) == Some(&&Token::LParen) {
+        let sided = ["leading", "trailing", "both"].iter().any(|word| is(n + 2, word));
+        let from = n + 2 + usize::from(sided);
+        if is(from, "from") {
+            return vec![(from, 0, vec![Token::SingleQuotedString(" ".into()), Token::Whitespace(Whitespace::Space)])];
+        }
+    }
+    let named = matches!(tokens.get(n + 1), Some(Token::Word(_)));
+    if is(n, "only") && named && (before(&["from", "join", "update", "table", "truncate"]) || after_comma(tokens, n)) {
+        return vec![(n, 1, Vec::new())];
+    }
+    if is(n, "using") {
+        let way = match tokens.get(n + 1) {
+            Some(Token::Gt) => "DESC",
+            Some(Token::Lt) => "ASC",
+            _ => return Vec::new(),
+        };
+        return vec![(n, 1, Vec::new()), (n + 1, 1, vec![Token::make_keyword(way)])];
+    }
+    Vec::new()
+}
+
+fn after_comma(tokens: &[&Token], n: usize) -> bool {
+    n.checked_sub(1).is_some_and(|before| *tokens[before] == Token::Comma)
+}
+
+/// Texts with nothing but white space and a line feed between them are one.
+pub fn join_texts(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let text = |token: &TokenWithSpan| matches!(token.token, Token::SingleQuotedString(_));
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    // Where the last text is, as long as nothing but white space has come since.
+    let (mut last, mut lines) = (None, false);
+    for token in tokens {
+        match &token.token {
+            Token::Whitespace(space) => {
+                lines |= matches!(space, Whitespace::Newline | Whitespace::SingleLineComment { .. });
+                out.push(token);
+            }
+            Token::SingleQuotedString(more) if last.is_some() && lines => {
+                let at: usize = last.expect("matched above");
+                if let Token::SingleQuotedString(first) = &mut out[at].token {
+                    first.push_str(more);
+                }
+                out[at].span.end = token.span.end;
+                lines = false;
+            }
+            _ => {
+                (last, lines) = (text(&token).then_some(out.len()), false);
+                out.push(token);
+            }
+        }
+    }
+    out
+}
