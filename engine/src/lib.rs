@@ -13,6 +13,7 @@
 //! 9. A closed epoch is visible to snapshots, subscriptions and sinks.
 //! 10. Checkpoints make state durable; recovery loads the newest and replays the log after it.
 
+mod backup;
 mod budget;
 pub mod catalog;
 mod checkpoint;

@@ -33,6 +33,10 @@ async fn one(database: &Database, text: &str) -> String {
     ok(database, text).await.concat().join("|")
 }
 
+async fn restored(from: &Path, to: &Path) -> tools::Report {
+    tools::restore(from.to_str().unwrap(), None, to).await.unwrap()
+}
+
 fn unpacked(fixture: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
@@ -51,7 +55,7 @@ fn a_directory_of_before_opens() {
     block_on(async {
         for workers in [2, 1, 3] {
             let copy = tempfile::tempdir().unwrap();
-            assert_eq!(tools::restore(directory.path(), &copy.path().join("d")).unwrap().problems, [""; 0]);
+            assert_eq!(restored(directory.path(), &copy.path().join("d")).await.problems, [""; 0]);
             let mut database = Database::open(copy, "d", workers, None).unwrap();
             for round in 0..2 {
                 let per_country = one(
@@ -127,7 +131,7 @@ fn a_backup_of_a_running_database_is_one_moment_of_it() {
             assert_eq!(tools::check(&path).unwrap().problems, [""; 0]);
             let name = path.file_name().unwrap().to_str().unwrap().to_string();
             let place = tempfile::tempdir().unwrap();
-            tools::restore(&path, &place.path().join(&name)).unwrap();
+            restored(&path, &place.path().join(&name)).await;
             let restored = Database::open(place, &name, 3, None).unwrap();
             restored.verify().await.unwrap();
             let counts =

@@ -61,7 +61,7 @@ impl Session {
         let rows = if rows.is_empty() { Vec::new() } else { vec![(draft.relation.id, rows)] };
         let (core, old, new) = (self.core.clone(), found.clone(), draft.relation.clone());
         let numbers = std::mem::take(&mut draft.next_numbers);
-        let made = Arc::new(new.clone());
+        let (made, new_id) = (Arc::new(new.clone()), new.id);
         let edit = move |catalog: &Catalog| {
             check_unchanged(&core, catalog, &old, epoch)?;
             check_names(catalog, &old, &new)?;
@@ -83,6 +83,11 @@ impl Session {
             changes.push(CatalogChange::Drop(old.id));
             changes.push(CatalogChange::Put(Box::new(new)));
             changes.extend(views.into_iter().map(|(_, view)| CatalogChange::Put(Box::new(view))));
+            for sequence in catalog.owned_sequences(old.id) {
+                let mut moved = (**sequence).clone();
+                moved.set_owned_by(sequence.owned_by().map(|(_, column)| (new_id, column)));
+                changes.push(CatalogChange::Put(Box::new(moved)));
+            }
             Ok(changes)
         };
         self.edit_with(rows, edit).await?;

@@ -6,6 +6,7 @@
 mod alter;
 mod alter_rows;
 mod analyze;
+mod backup;
 pub mod cancel;
 mod collected;
 mod constraints;
@@ -15,6 +16,7 @@ pub mod ddl;
 mod defaults;
 mod definition;
 mod dml;
+mod dropping;
 mod event_time;
 mod index;
 mod live;
@@ -28,12 +30,14 @@ mod portions;
 pub mod query;
 mod replace;
 mod returning;
+mod sequence;
 mod settings;
 mod shielded;
 mod show;
 mod subscribe;
 mod system_state;
 mod system_tables;
+pub(crate) mod temporary;
 mod transaction;
 pub mod view;
 
@@ -143,10 +147,13 @@ pub struct Session {
     conditions: constraints::Conditions,
     /// The numbers that sequences gave it last.
     seen_numbers: numbers::SharedSeen,
+    /// It has made a temporary table.
+    has_temporary: bool,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.leave_temporary();
         self.core.sessions.lock().expect("no panic while held").remove(&self.pid);
     }
 }
@@ -181,6 +188,7 @@ impl Session {
             asked_settings: Default::default(),
             conditions: Default::default(),
             seen_numbers: Default::default(),
+            has_temporary: false,
         }
     }
 
@@ -308,8 +316,8 @@ impl Session {
                 self.create_base(RelationKind::Table, d, text).await?;
                 done("CREATE TABLE")
             }
-            CreateTableAs { name, if_not_exists, query, temporary } => {
-                let rows = self.create_table_as(name, query, *if_not_exists, *temporary, text).await?;
+            CreateTableAs(definition) => {
+                let rows = self.create_table_as(definition, text).await?;
                 Ok(Outcome::Done(rows.map_or("CREATE TABLE AS".into(), |n| format!("SELECT {n}"))))
             }
             CreateView { name, or_replace, if_not_exists, columns, query } => {
@@ -329,8 +337,8 @@ impl Session {
                 self.create_schema(name, *if_not_exists).await?;
                 done("CREATE SCHEMA")
             }
-            CreateIndex { unique, name, on, columns, if_not_exists } => {
-                self.create_index(*unique, name.as_deref(), on, columns, *if_not_exists).await?;
+            CreateIndex { unique, name, on, columns, included, if_not_exists } => {
+                self.create_index(*unique, name.as_deref(), on, columns, included, *if_not_exists).await?;
                 done("CREATE INDEX")
             }
             DropIndex { names, if_exists } => {
@@ -352,6 +360,14 @@ impl Session {
             AlterTable { kind, name, if_exists, actions } => {
                 self.alter_table(*kind, name, *if_exists, actions).await?;
                 Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
+            }
+            CreateSequence { name, if_not_exists, options } => {
+                self.create_sequence(name, options, *if_not_exists, text).await?;
+                done("CREATE SEQUENCE")
+            }
+            AlterSequence { name, if_exists, options } => {
+                self.alter_sequence(name, options, *if_exists).await?;
+                done("ALTER SEQUENCE")
             }
             Resume(name) => {
                 self.resume(name).await?;
@@ -425,9 +441,14 @@ impl Session {
                 self.prepared.clear();
                 self.cursors.clear();
                 *self.seen_numbers.lock().expect("no panic while held") = Default::default();
+                self.drop_temporary().await?;
                 done("DISCARD ALL")
             }
-            Backup(directory) => self.backup(directory).await,
+            DiscardTemporary => {
+                self.drop_temporary().await?;
+                done("DISCARD TEMP")
+            }
+            Backup { to, keep } => self.backup(to, *keep).await,
             Checkpoint => {
                 self.engine.checkpoint().await?;
                 done("CHECKPOINT")
@@ -512,7 +533,7 @@ impl Session {
             database: self.database.clone(),
             pid: self.pid,
             settings: self.settings.all(),
-            search_path: self.search_path(),
+            search_path: self.lookup_path(&self.core.catalog()),
             live: Arc::new(live::SessionLive::new(self)),
         }
     }
@@ -544,14 +565,15 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
     use StatementKind::*;
     Some(match kind {
         CreateStream(_) => "CREATE STREAM",
-        CreateTable(_) | CreateTableAs { .. } => "CREATE TABLE",
+        CreateTable(_) | CreateTableAs(_) => "CREATE TABLE",
         CreateView { .. } => "CREATE VIEW",
         CreateMaterializedView { .. } => "CREATE MATERIALIZED VIEW",
         CreateSink { .. } => "CREATE SINK",
         CreateSchema { .. } => "CREATE SCHEMA",
         CreateIndex { .. } => "CREATE INDEX",
+        CreateSequence { .. } => "CREATE SEQUENCE",
         DropSchema { .. } | DropIndex { .. } | Drop { .. } => "DROP",
-        Rename { .. } | AlterTable { .. } => "ALTER",
+        Rename { .. } | AlterTable { .. } | AlterSequence { .. } => "ALTER",
         Comment { .. } => "COMMENT",
         Insert(_) => "INSERT",
         Update(_) => "UPDATE",

@@ -64,7 +64,7 @@ impl Session {
                 let mut rows: Vec<Vec<String>> = catalog
                     .relations
                     .values()
-                    .filter(|r| r.kind == *kind)
+                    .filter(|r| r.kind == *kind && self.may_see(r))
                     .map(|r| vec![r.schema_name.clone(), r.name.clone()])
                     .collect();
                 rows.sort();
