@@ -22,6 +22,8 @@ pub(super) const BACKUPS: &str = "backups";
 pub(super) const FILES: &str = "files";
 pub(super) const RUNNING: &str = "running";
 
+const TIME: &str = "%Y%m%dT%H%M%S%.6fZ";
+
 /// Version of the manifest and of what lies around it.
 const FORMAT: u32 = 1;
 
@@ -56,7 +58,7 @@ impl Manifest {
 
     pub fn name(&self) -> String {
         let time = chrono::DateTime::from_timestamp_micros(self.time_us).unwrap_or_default();
-        format!("{}-e{}", time.format("%Y%m%dT%H%M%S%.6fZ"), self.epoch)
+        format!("{}-e{}", time.format(TIME), self.epoch)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -111,6 +113,12 @@ fn checksum_of(manifest: &Manifest) -> String {
     blake3::hash(&text).to_hex().to_string()
 }
 
+/// The time in a backup's name, in microseconds since 1970-01-01 UTC.
+pub(super) fn time_of(name: &str) -> Option<i64> {
+    let (time, _) = name.split_once("-e")?;
+    Some(chrono::NaiveDateTime::parse_from_str(time, TIME).ok()?.and_utc().timestamp_micros())
+}
+
 /// The names of the backups there are, the oldest first.
 pub async fn names(location: &Location) -> Result<Vec<String>> {
     let mut names: Vec<String> = location.list(BACKUPS).await?.into_iter().map(|(name, _)| name).collect();
@@ -131,6 +139,8 @@ mod tests {
     fn what_is_read_is_what_was_written() {
         let manifest = sample("000012.sst");
         assert_eq!(manifest.name(), "20260528T202640.000001Z-e7");
+        assert_eq!(time_of(&manifest.name()), Some(manifest.time_us));
+        assert_eq!(time_of("mine"), None);
         let text = manifest.clone().seal();
         assert_eq!(Manifest::open(&text), Ok(manifest));
         let changed = String::from_utf8(text).unwrap().replace("\"epoch\":7", "\"epoch\":8");

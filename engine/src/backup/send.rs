@@ -20,7 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, WriteMultipart};
 
 use super::location::Location;
-use super::manifest::{BACKUPS, FILES, FileEntry, Manifest, RUNNING, names};
+use super::manifest::{BACKUPS, FILES, FileEntry, Manifest, RUNNING, names, time_of};
 use super::pieces::{PIECE_BYTES, Pieces, checksum_of_file};
 use super::progress::{Job, KnownFiles};
 use crate::error::{Error, Result};
@@ -133,10 +133,7 @@ async fn send_claimed(
     sent.buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
 
     // Backups sort by time, whatever the clock says.
-    let newest = match names(to).await?.last() {
-        Some(name) => Manifest::read(to, name).await.map_or(i64::MIN, |manifest| manifest.time_us),
-        None => i64::MIN,
-    };
+    let newest = names(to).await?.last().and_then(|name| time_of(name)).unwrap_or(i64::MIN);
     let manifest = Manifest::new(now_us.max(newest.saturating_add(1)), moment.epoch, files);
     let name = manifest.name();
     to.put(BACKUPS, &name, manifest.seal()).await?;

@@ -4,6 +4,7 @@
 //! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
 mod alter;
+mod alter_below;
 mod alter_rows;
 mod analyze;
 mod backup;

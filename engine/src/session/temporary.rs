@@ -62,7 +62,9 @@ fn clear(core: &std::sync::Arc<Core>, only: Option<String>) -> CatalogEdit {
 
 /// At start: what sessions of before left.
 pub(crate) fn clear_all(core: &std::sync::Arc<Core>) -> Result<()> {
-    if !core.catalog().schemas.keys().any(|schema| is_temporary(schema)) {
+    let catalog = core.catalog();
+    let mut schemas = catalog.schemas.keys().chain(catalog.relations.values().map(|r| &r.schema_name));
+    if !schemas.any(|schema| is_temporary(schema)) {
         return Ok(());
     }
     let (edit, rows) = (clear(core, None), Vec::new());
