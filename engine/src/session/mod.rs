@@ -21,6 +21,7 @@ mod dropping;
 mod event_time;
 mod index;
 mod live;
+mod locking;
 mod lookup;
 mod numbers;
 mod on_conflict;
@@ -308,6 +309,10 @@ impl Session {
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
             Query(query) => self.select(query, plans, parameters).await,
+            QueryLocking { query, of } => {
+                self.note_read(query, of, parameters).await?;
+                self.select(query, plans, parameters).await
+            }
             QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
                 self.create_base(RelationKind::Stream, d, text).await?;

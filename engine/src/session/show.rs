@@ -334,7 +334,7 @@ impl Session {
         };
         use StatementKind::*;
         let (parameters, columns) = match &statement.kind {
-            Query(query) | QueryAsOf { query, .. } => {
+            Query(query) | QueryLocking { query, .. } | QueryAsOf { query, .. } => {
                 let (parameters, columns) = bound(query)?;
                 (parameters, Some(columns))
             }

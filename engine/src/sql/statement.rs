@@ -83,6 +83,12 @@ pub enum StatementKind {
         query: Box<ast::Query>,
         at: ast::Expr,
     },
+    /// SELECT … FOR UPDATE or one of its kin, apart from that.
+    QueryLocking {
+        query: Box<ast::Query>,
+        /// The names after OF; empty means all tables in FROM.
+        of: Vec<String>,
+    },
     CreateStream(CreateRelation),
     CreateTable(CreateRelation),
     CreateTableAs(CreateTableAs),

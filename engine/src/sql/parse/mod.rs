@@ -17,6 +17,7 @@ mod cursor;
 mod dml;
 mod frame;
 mod identity;
+mod locking;
 mod sequence;
 mod session;
 mod source;
@@ -134,7 +135,7 @@ impl Cursor<'_> {
             return Ok(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty });
         }
         let (start, place) = (self.start(), self.place());
-        let kind = self.kind()?;
+        let kind = locking::apart(self.kind()?)?;
         Ok(Statement { text: self.text_since(start).to_string(), start: place, kind })
     }
 
