@@ -25,10 +25,12 @@ pub enum RelationKind {
     MaterializedView,
     /// Pushes a relation's changes out; holds no rows.
     Sink,
+    /// Gives numbers; its one column says which, see [`Identity`].
+    Sequence,
 }
 
 impl RelationKind {
-    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`.
+    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`, `sequence`.
     pub fn word(self) -> &'static str {
         match self {
             RelationKind::Stream => "stream",
@@ -36,6 +38,7 @@ impl RelationKind {
             RelationKind::View => "view",
             RelationKind::MaterializedView => "materialized view",
             RelationKind::Sink => "sink",
+            RelationKind::Sequence => "sequence",
         }
     }
 }
@@ -293,13 +296,29 @@ impl Relation {
     }
     /// The sequences of its columns.
     pub fn sequences(&self) -> impl Iterator<Item = &Identity> {
-        self.columns.iter().filter_map(|column| column.identity.as_ref())
+        // Sinks were once made with those of what they read.
+        let own = self.kind != RelationKind::Sink;
+        self.columns.iter().filter(move |_| own).filter_map(|column| column.identity.as_ref())
     }
     /// Streams never retract.
     pub fn append_only(&self) -> bool {
         self.kind == RelationKind::Stream
     }
+    /// Of a sequence: the table, and the column by its name, with which it goes.
+    pub fn owned_by(&self) -> Option<(RelationId, &str)> {
+        let (table, column) = self.options.get(OWNED_BY)?.split_once('.')?;
+        Some((table.parse().ok().filter(|_| self.kind == RelationKind::Sequence)?, column))
+    }
+    pub fn set_owned_by(&mut self, owner: Option<(RelationId, &str)>) {
+        match owner {
+            Some((table, column)) => _ = self.options.insert(OWNED_BY.into(), format!("{table}.{column}")),
+            None => _ = self.options.remove(OWNED_BY),
+        }
+    }
 }
+
+/// An option of sequences: `16390.id`.
+const OWNED_BY: &str = "owned_by";
 
 /// All relations at one moment.
 #[derive(Debug, Clone, Default)]
@@ -321,10 +340,20 @@ impl Catalog {
     pub fn find(&self, schema_name: &str, name: &str) -> Option<&Arc<Relation>> {
         self.relations.values().find(|r| r.name == name && r.schema_name == schema_name)
     }
-    /// The relation and the column that a sequence counts for.
+    /// The relation and the column that a sequence counts for, which may be the sequence itself.
     pub fn sequence(&self, id: RelationId) -> Option<(&Arc<Relation>, usize)> {
         let counts = |column: &Column| column.identity.as_ref().is_some_and(|identity| identity.id == id);
         self.relations.values().find_map(|r| Some((r, r.columns.iter().position(counts)?)))
+    }
+    /// The same by name.
+    pub fn sequence_named(&self, schema: &str, name: &str) -> Option<(&Arc<Relation>, usize)> {
+        let counts = |column: &Column| column.identity.as_ref().is_some_and(|identity| identity.name == name);
+        let relations = self.relations.values().filter(|r| r.schema_name == schema && r.kind != RelationKind::Sink);
+        relations.filter_map(|r| Some((r, r.columns.iter().position(counts)?))).next()
+    }
+    /// The sequences that go with a table: CREATE SEQUENCE … OWNED BY.
+    pub fn owned_sequences(&self, table: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        self.relations.values().filter(move |r| r.owned_by().is_some_and(|(owner, _)| owner == table))
     }
     /// Whether a relation, an index or a sequence in the schema has this name.
     pub fn is_taken(&self, schema: &str, name: &str) -> bool {

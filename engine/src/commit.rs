@@ -49,6 +49,8 @@ pub type Reply<T> = oneshot::Sender<Result<T>>;
 #[derive(Default, Clone)]
 pub struct Writes {
     pub changes: BTreeMap<RelationId, Vec<Delta>>,
+    /// Rows of tables that must be there still.
+    pub expected: BTreeMap<RelationId, Vec<RecordBatch>>,
     /// How far a source connector has been read with these rows.
     pub positions: Vec<(RelationId, Vec<u8>)>,
     /// The part of the source from which they come.
@@ -429,6 +431,12 @@ impl Commit {
             assert!(matches!(relation.kind, RelationKind::Stream | RelationKind::Table), "only these are written");
         }
         // All are checked before any is changed.
+        for (id, rows) in &writes.expected {
+            let gone = |rows: &RecordBatch| self.tables.get(id).is_none_or(|table| !table.has_all(rows));
+            if rows.iter().any(gone) {
+                return Err(Error::new("40001", "could not serialize access due to concurrent update"));
+            }
+        }
         let mut checked = Vec::new();
         for (&id, deltas) in &writes.changes {
             checked.push(match (self.tables.get_mut(&id), self.versions.get_mut(&id)) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::mpsc;
 
+use crate::backup::Backups;
 use crate::catalog::{Catalog, RelationId};
 use crate::commit::Request;
 use crate::dataflow::status::ViewStatus;
@@ -48,6 +49,8 @@ pub struct Core {
     pub sequences: Sequences,
     /// How much of the past is kept.
     pub past: Past,
+    /// Backups to object stores, under way and ended.
+    pub backups: Backups,
     /// Sessions that are open, by process id: user, database.
     pub sessions: Mutex<BTreeMap<i32, (String, String)>>,
     /// Subscriptions under way.
@@ -89,6 +92,7 @@ impl Core {
             failure: RwLock::new(None),
             sequences: Sequences::default(),
             past: Past::default(),
+            backups: Backups::default(),
             sessions: Mutex::default(),
             subscriptions: Arc::default(),
             waits: Waits::default(),

@@ -180,6 +180,9 @@ impl Engine {
             let _abort = AbortOnPanic;
             commit.run(receiver)
         })?;
+        if let Err(error) = crate::session::temporary::clear_all(&core) {
+            tracing::warn!(%error, "temporary tables that a crash left could not be dropped");
+        }
         let sources = crate::sources::SourceTasks::new(core.clone(), runtime.handle().clone());
         let engine = Arc::new(Engine { core, runtime: Mutex::new(Some(runtime)), sources });
         for relation in engine.core.catalog().relations.values() {

@@ -14,6 +14,7 @@
 //! 10. Checkpoints make state durable; recovery loads the newest and replays the log after it.
 
 pub mod allocator;
+mod backup;
 mod budget;
 pub mod catalog;
 mod checkpoint;

@@ -1,7 +1,7 @@
 //! `millrace check`, `dump` and `restore`: what can be done to a data directory that no server has open.
 
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use millrace_engine::tools::{self, Report};
@@ -25,9 +25,9 @@ pub fn dump(directory: &Path, relation: Option<&str>) -> Result<ExitCode, Proble
     }
 }
 
-/// Copies a backup to a new data directory and checks the copy.
-pub fn restore(backup: &Path, directory: &PathBuf) -> Result<ExitCode, Problem> {
-    report(directory, &tools::restore(backup, directory).map_err(Problem::of_engine)?)
+/// Makes a data directory of a backup and checks it.
+pub async fn restore(from: &str, name: Option<&str>, directory: &Path) -> Result<ExitCode, Problem> {
+    report(directory, &tools::restore(from, name, directory).await.map_err(Problem::of_engine)?)
 }
 
 fn report(directory: &Path, report: &Report) -> Result<ExitCode, Problem> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use millrace_server::config::{LogFormat, Options};
 use millrace_server::serve::{self, Problem};
-use millrace_server::{demo, files, logging};
+use millrace_server::{backup, demo, files, logging};
 
 #[global_allocator]
 static ALLOCATOR: millrace_engine::allocator::Allocator = millrace_engine::allocator::Allocator;
@@ -40,8 +40,19 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         relation: Option<String>,
     },
-    /// Make a data directory of a backup (of a running server: psql -c "BACKUP TO '/directory'")
-    Restore { backup: PathBuf, directory: PathBuf },
+    /// Back up a running server to s3://bucket/prefix or file:///directory, or a data directory that no server has open
+    Backup(backup::Args),
+    /// List the backups in s3://bucket/prefix or file:///directory
+    Backups { url: String },
+    /// Make a data directory of a backup: the newest in s3://bucket/prefix or file:///directory, or one in a directory
+    Restore {
+        #[arg(value_name = "URL|DIRECTORY")]
+        from: String,
+        directory: PathBuf,
+        /// Not the newest in an object store, but this one
+        #[arg(long, value_name = "NAME")]
+        backup: Option<String>,
+    },
     /// Watch views follow a made-up shop's orders and payments
     Demo(demo::Args),
 }
@@ -77,7 +88,11 @@ fn run(cli: Cli) -> Result<ExitCode, Problem> {
         }
         Command::Check { directory } => files::check(&directory),
         Command::Dump { directory, relation } => files::dump(&directory, relation.as_deref()),
-        Command::Restore { backup, directory } => files::restore(&backup, &directory),
+        Command::Backup(args) => runtime.block_on(backup::run(args)),
+        Command::Backups { url } => runtime.block_on(backup::list(&url)),
+        Command::Restore { from, directory, backup } => {
+            runtime.block_on(files::restore(&from, backup.as_deref(), &directory))
+        }
         Command::Demo(args) => {
             // What the demo prints is the point; the log only speaks up when something is wrong.
             let filter = std::env::var("MILLRACE_LOG").unwrap_or_else(|_| "warn".into());

@@ -112,7 +112,9 @@ impl Snapshot {
                     waited.push((relation.clone(), status));
                     readers
                 }
-                RelationKind::View | RelationKind::Sink => unreachable!("views are inlined, sinks hold no rows"),
+                RelationKind::View | RelationKind::Sink | RelationKind::Sequence => {
+                    unreachable!("views are inlined, sinks and sequences hold no rows")
+                }
             };
             let mut own = Vec::new();
             for reader in readers {

@@ -280,7 +280,7 @@ impl Session {
         let (schema, table) = (&draft.relation.schema_name, &draft.relation.name);
         let others: Vec<String> = draft.relation.sequences().map(|sequence| sequence.name.clone()).collect();
         let sequence = |of| self.new_sequence(of, &new.sql_type, schema, table, &new.name, &others);
-        let column = Column {
+        let mut column = Column {
             name: new.name.clone(),
             sql_type: new.sql_type.clone(),
             nullable: new.nullable,
@@ -290,6 +290,7 @@ impl Session {
         crate::sql::types::field(&column.name, &column.sql_type, column.nullable)?;
         if let Some(default) = &column.default {
             super::defaults::check_default(self, &column, default)?;
+            column.default = Some(self.with_sequences_found(default)?);
         }
         if let Some(sequence) = &column.identity {
             draft.next_numbers.insert(sequence.id, i128::from(sequence.start));
@@ -317,8 +318,9 @@ impl Session {
         if let Some(default) = default {
             super::defaults::check_default(self, column, default)?;
         }
+        let default = default.map(|default| self.with_sequences_found(default)).transpose()?;
         let column = &mut draft.relation.columns[at];
-        column.default = default.map(str::to_string);
+        column.default = default;
         // A serial column's number was its default.
         column.identity = None;
         Ok(())

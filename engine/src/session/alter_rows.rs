@@ -1,5 +1,6 @@
 //! The second half of ALTER TABLE: the altered definition takes its place, with its rows where those are written anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
@@ -8,7 +9,7 @@ use super::Session;
 use super::alter::{Draft, Origin};
 use super::query::{Scope, bind_query, session_state};
 use super::view::columns_of;
-use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sequences::setting;
@@ -59,6 +60,9 @@ impl Session {
         }
         rows.retain(|delta| !delta.is_empty());
         let rows = if rows.is_empty() { Vec::new() } else { vec![(draft.relation.id, rows)] };
+        if views.iter().any(|(view, _)| view.kind == RelationKind::MaterializedView) {
+            return self.write_anew_below(found, draft, rows, views, epoch).await;
+        }
         let (core, old, new) = (self.core.clone(), found.clone(), draft.relation.clone());
         let numbers = std::mem::take(&mut draft.next_numbers);
         let made = Arc::new(new.clone());
@@ -75,13 +79,7 @@ impl Session {
             if !catalog.dependants(old.id).all(|d| known(d.id)) || !views.iter().all(|(before, _)| same(before)) {
                 return Err(changed_meanwhile(&old));
             }
-            let mut changes = forgotten_sequences(&old, &new);
-            for (sequence, next) in numbers {
-                let mark = core.sequences.set(sequence, next);
-                changes.push(CatalogChange::Meta { key: setting(sequence), value: Some(mark) });
-            }
-            changes.push(CatalogChange::Drop(old.id));
-            changes.push(CatalogChange::Put(Box::new(new)));
+            let mut changes = taken_place(&core, catalog, &old, new, numbers);
             changes.extend(views.into_iter().map(|(_, view)| CatalogChange::Put(Box::new(view))));
             Ok(changes)
         };
@@ -142,11 +140,9 @@ impl Session {
             let message = format!("cannot alter table {} because other objects depend on it", old.name);
             Error::new("2BP01", message).detail(names.join("\n")).hint(why)
         };
-        let kept: Vec<String> = above.iter().filter(|d| d.kind != RelationKind::View).map(depends).collect();
+        let kept: Vec<String> = above.iter().filter(|d| d.kind == RelationKind::Sink).map(depends).collect();
         if !kept.is_empty() {
-            let why =
-                "A materialized view keeps what it has read of the table. Drop it first, and make it again afterwards.";
-            return Err(refused(kept, why.into()));
+            return Err(refused(kept, "Drop the sink first, and make it again afterwards.".into()));
         }
         let moved = |view: &Arc<Relation>| {
             let mut view = view.as_ref().clone();
@@ -169,13 +165,15 @@ impl Session {
         let primary_key = key.collect::<Option<Vec<_>>>().unwrap_or_default();
         let kept = Relation { columns, primary_key, schema: Default::default(), ..new.clone() };
         let (before, kept, after) = (over(old), over(&kept), over(new));
+        let adds = stay.len() < new.columns.len();
         let mut broken = Vec::new();
         let mut why = String::new();
         for (view, _) in &views {
             let shown = self.shown_by(view, &before)?;
             for catalog in [&kept, &after] {
                 let reason = match self.shown_by(view, catalog) {
-                    Ok(now) if now == shown => continue,
+                    Ok(now) if now == shown && !(adds && joins_naturally(view)) => continue,
+                    Ok(now) if now == shown => "A NATURAL JOIN goes by the columns that there are.".to_string(),
                     Ok(_) => "It would show other columns: name those that it shows in its query.".to_string(),
                     Err(error) => format!("{}: drop the view first.", error.message),
                 };
@@ -199,24 +197,56 @@ impl Session {
     }
 }
 
-fn changed_meanwhile(relation: &Relation) -> Error {
+fn joins_naturally(view: &Relation) -> bool {
+    view.query.as_deref().is_some_and(|query| query.to_ascii_lowercase().contains("natural"))
+}
+
+pub(super) fn changed_meanwhile(relation: &Relation) -> Error {
     Error::new("40001", format!("table \"{}\" changed while it was being altered", relation.name))
 }
 
 /// Neither the definition nor, after `epoch`, the rows have changed.
-fn check_unchanged(core: &crate::core::Core, catalog: &Catalog, found: &Arc<Relation>, epoch: Epoch) -> Result<()> {
+pub(super) fn check_unchanged(
+    core: &crate::core::Core,
+    catalog: &Catalog,
+    found: &Arc<Relation>,
+    epoch: Epoch,
+) -> Result<()> {
     // The commit thread publishes a table in the epochs alone that change its rows.
     let rows = core.table(found.id).is_some_and(|table| table.closed() <= epoch);
     if catalog.get(found.id) == Some(found) && rows { Ok(()) } else { Err(changed_meanwhile(found)) }
 }
 
 /// The names of indexes and sequences that are new must be free.
-fn check_names(catalog: &Catalog, old: &Relation, new: &Relation) -> Result<()> {
+pub(super) fn check_names(catalog: &Catalog, old: &Relation, new: &Relation) -> Result<()> {
     let known = old.names_beside();
     match new.names_beside().iter().find(|name| !known.contains(name) && catalog.is_taken(&new.schema_name, name)) {
         Some(name) => Err(super::ddl::already_exists(name)),
         None => Ok(()),
     }
+}
+
+/// The altered table takes the place of the old one, with the sequences of both.
+pub(super) fn taken_place(
+    core: &crate::core::Core,
+    catalog: &Catalog,
+    old: &Relation,
+    new: Relation,
+    numbers: BTreeMap<RelationId, i128>,
+) -> Vec<CatalogChange> {
+    let mut changes = forgotten_sequences(old, &new);
+    for (sequence, next) in numbers {
+        let mark = core.sequences.set(sequence, next);
+        changes.push(CatalogChange::Meta { key: setting(sequence), value: Some(mark) });
+    }
+    for sequence in catalog.owned_sequences(old.id) {
+        let mut moved = (**sequence).clone();
+        moved.set_owned_by(sequence.owned_by().map(|(_, column)| (new.id, column)));
+        changes.push(CatalogChange::Put(Box::new(moved)));
+    }
+    changes.push(CatalogChange::Drop(old.id));
+    changes.push(CatalogChange::Put(Box::new(new)));
+    changes
 }
 
 /// Sequences of columns that are no more.

@@ -20,11 +20,10 @@ use crate::state::versions::VersionColumns;
 
 /// The relations that a query names, directly.
 pub fn dependencies(scope: &Scope, query: &ast::Query) -> Result<Vec<RelationId>> {
-    let ids: BTreeSet<RelationId> = relations_named(query)
-        .into_iter()
-        .filter_map(|name| scope.find(name.schema.as_deref(), &name.name))
-        .map(|r| r.id)
-        .collect();
+    let named = relations_named(query);
+    let found: Vec<_> = named.into_iter().filter_map(|name| scope.find(name.schema.as_deref(), &name.name)).collect();
+    found.iter().try_for_each(|relation| super::temporary::refuse_temporary(relation))?;
+    let ids: BTreeSet<RelationId> = found.iter().map(|r| r.id).collect();
     Ok(ids.into_iter().collect())
 }
 
@@ -231,6 +230,9 @@ impl Session {
             self.check_views_over(&catalog, existing, &relation)?;
         } else {
             relation.id = self.core.store.next_id()?;
+            // A sequence that is a relation of its own.
+            let own = relation.columns.iter_mut().filter_map(|column| column.identity.as_mut()).find(|s| s.id == 0);
+            own.into_iter().for_each(|sequence| sequence.id = relation.id);
         }
         let made = Arc::new(relation.clone());
         let replaced = existing.map(|e| e.id);
@@ -258,6 +260,8 @@ impl Session {
     }
 
     pub(super) async fn create_base(&mut self, kind: RelationKind, d: &CreateRelation, text: &str) -> Result<()> {
+        let placed = self.placed(&d.name, d.temporary).await?;
+        let d = &CreateRelation { name: placed, ..d.clone() };
         let mut columns: Vec<Column> = d
             .columns
             .iter()
@@ -269,9 +273,6 @@ impl Session {
                 identity: None,
             })
             .collect();
-        if d.temporary {
-            return Err(Error::unsupported("CREATE TEMPORARY TABLE"));
-        }
         crate::connectors::check_options(kind, &d.options)?;
         if columns.is_empty() {
             if let Some(defined) = crate::connectors::default_columns(&d.options)? {
@@ -286,6 +287,9 @@ impl Session {
             if let Some(default) = &column.default {
                 super::defaults::check_default(self, column, default)?;
             }
+        }
+        for column in &mut columns {
+            column.default = column.default.take().map(|default| self.with_sequences_found(&default)).transpose()?;
         }
         self.add_sequences(d, &mut columns)?;
         let index = |name: &String| {
@@ -397,6 +401,7 @@ impl Session {
     /// The relation that takes a stream's late rows: it must be able to take any of them.
     fn late_target(&self, name: &Name, columns: &[Column]) -> Result<RelationId> {
         let target = self.relation(name)?;
+        super::temporary::refuse_temporary(&target)?;
         let refuse = |why: &str| Err(Error::new("42809", format!("\"{}\" cannot take late rows: {why}", target.name)));
         match target.kind {
             RelationKind::Stream if target.watermark.is_some() => return refuse("it has a watermark of its own"),
@@ -455,7 +460,8 @@ impl Session {
             );
         };
         let input = self.relation(from)?;
-        if matches!(input.kind, RelationKind::View | RelationKind::Sink) {
+        super::temporary::refuse_temporary(&input)?;
+        if matches!(input.kind, RelationKind::View | RelationKind::Sink | RelationKind::Sequence) {
             return Err(Error::new(
                 "42809",
                 format!(
@@ -468,7 +474,8 @@ impl Session {
         crate::connectors::check_options(RelationKind::Sink, options)?;
         let relation = Relation {
             kind: RelationKind::Sink,
-            columns: input.columns.clone(),
+            // It makes no rows: what their columns count by is not its own.
+            columns: input.columns.iter().map(|c| Column { identity: None, default: None, ..c.clone() }).collect(),
             options: options.clone(),
             depends_on: vec![input.id],
             ..self.new_relation(name, text)?
@@ -476,115 +483,6 @@ impl Session {
         crate::connectors::open_sink(&relation)?;
         if let Some(made) = self.create(relation, if_not_exists, false).await? {
             self.engine.sources().start(&made, None)?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn drop_relations(
-        &mut self,
-        kind: RelationKind,
-        names: &[Name],
-        if_exists: bool,
-        cascade: bool,
-    ) -> Result<()> {
-        let mut targets: Vec<Arc<Relation>> = Vec::new();
-        for name in names {
-            match self.existing(name) {
-                None if if_exists => {
-                    self.notice("NOTICE", "00000", format!("{} \"{name}\" does not exist, skipping", kind.word()));
-                }
-                None => {
-                    let code = "42P01";
-                    return Err(Error::new(code, format!("{} \"{name}\" does not exist", kind.word())));
-                }
-                Some(found) if found.kind != kind => {
-                    return Err(Error::new("42809", format!("\"{}\" is not a {}", found.name, kind.word()))
-                        .hint(format!("Use DROP {} to remove it.", found.kind.word().to_uppercase())));
-                }
-                Some(found) => targets.push(found),
-            }
-        }
-        if targets.is_empty() {
-            return Ok(());
-        }
-        self.drop_all(targets.iter().map(|t| t.id).collect(), vec![], cascade).await
-    }
-
-    /// Drops relations and schemas with all that is in them and, with `cascade`, whatever depends on them: one epoch.
-    async fn drop_all(&mut self, wanted: Vec<RelationId>, schemas: Vec<String>, cascade: bool) -> Result<()> {
-        let core = self.core.clone();
-        let (tell, told) = std::sync::mpsc::channel();
-        self.edit(move |catalog| {
-            let mut gone: Vec<RelationId> = wanted.clone();
-            let inside = catalog.relations.values().filter(|r| schemas.contains(&r.schema_name));
-            gone.extend(inside.map(|r| r.id));
-            if let (Some(schema), true, false) = (schemas.first(), gone.len() > wanted.len(), cascade) {
-                let full = catalog.relations.values().find(|r| schemas.contains(&r.schema_name));
-                let schema = full.map_or(schema, |r| &r.schema_name);
-                return Err(Error::new(
-                    "2BP01",
-                    format!("cannot drop schema {schema} because other objects depend on it"),
-                )
-                .hint("Use DROP ... CASCADE to drop the dependent objects too."));
-            }
-            let mut next = 0;
-            while next < gone.len() {
-                let id = gone[next];
-                next += 1;
-                for dependant in catalog.dependants(id) {
-                    if gone.contains(&dependant.id) {
-                        continue;
-                    }
-                    if !cascade {
-                        let name = catalog.get(id).map_or("?", |r| r.name.as_str());
-                        let word = catalog.get(id).map_or("relation", |r| r.kind.word());
-                        return Err(Error::new(
-                            "2BP01",
-                            format!("cannot drop {word} {name} because other objects depend on it"),
-                        )
-                        .detail(format!("{} {} depends on {word} {name}", dependant.kind.word(), dependant.name))
-                        .hint("Use DROP ... CASCADE to drop the dependent objects too."));
-                    }
-                    gone.push(dependant.id);
-                }
-            }
-            for (_, reads) in core.creating.lock().expect("no panic while held").iter() {
-                if reads.iter().any(|id| gone.contains(id)) {
-                    return Err(Error::new("55006", "a materialized view that reads it is being created"));
-                }
-            }
-            // Dependants first.
-            gone.retain(|id| catalog.get(*id).is_some());
-            let names = gone.iter().filter_map(|id| catalog.get(*id)).cloned().collect::<Vec<_>>();
-            gone.reverse();
-            // With the log of their late rows.
-            let late = names.iter().filter_map(|r| match r.watermark.as_ref()?.late {
-                LateRows::Keep(id) => Some(id),
-                _ => None,
-            });
-            let mut changes: Vec<CatalogChange> = gone.into_iter().chain(late).map(CatalogChange::Drop).collect();
-            let sequences = names.iter().flat_map(|r| r.sequences());
-            let forgotten = sequences.map(|s| {
-                core.sequences.forget(s.id);
-                CatalogChange::Meta { key: crate::sequences::setting(s.id), value: None }
-            });
-            changes.extend(forgotten);
-            changes.extend(schemas.into_iter().map(|name| CatalogChange::DropSchema { name }));
-            let _ = tell.send((names, wanted.len()));
-            Ok(changes)
-        })
-        .await?;
-        if let Ok((dropped, asked)) = told.try_recv() {
-            for relation in &dropped {
-                self.engine.sources().stop_one(relation.id);
-            }
-            let also: Vec<String> =
-                dropped[asked.min(dropped.len())..].iter().map(|r| format!("{} {}", r.kind.word(), r.name)).collect();
-            match &also[..] {
-                [] => {}
-                [one] => self.notice("NOTICE", "00000", format!("drop cascades to {one}")),
-                many => self.notice("NOTICE", "00000", format!("drop cascades to {} other objects", many.len())),
-            }
         }
         Ok(())
     }
@@ -610,7 +508,7 @@ impl Session {
         let (id, new_name) = (found.id, new_name.to_string());
         self.edit(move |catalog| {
             let found = catalog.get(id).ok_or_else(|| Error::undefined_relation(&new_name))?;
-            if catalog.find(&found.schema_name, &new_name).is_some() {
+            if catalog.is_taken(&found.schema_name, &new_name) {
                 return Err(already_exists(&new_name));
             }
             // Stored queries name what they read: they follow.
@@ -622,6 +520,12 @@ impl Session {
                 changes.push(CatalogChange::Put(Box::new(changed)));
             }
             let mut renamed = (**found).clone();
+            if found.kind == RelationKind::Sequence {
+                let others = super::sequence::with_sequence_renamed(catalog, found, &new_name)?;
+                changes.extend(others.into_iter().map(|other| CatalogChange::Put(Box::new(other))));
+                let sequences = renamed.columns.iter_mut().filter_map(|column| column.identity.as_mut());
+                sequences.for_each(|sequence| sequence.name = new_name.clone());
+            }
             renamed.name = new_name;
             changes.push(CatalogChange::Put(Box::new(renamed)));
             Ok(changes)
@@ -666,22 +570,5 @@ impl Session {
             false => Ok(vec![CatalogChange::PutSchema { name, id }]),
         })
         .await
-    }
-
-    pub(super) async fn drop_schemas(&mut self, names: &[String], if_exists: bool, cascade: bool) -> Result<()> {
-        let catalog = self.core.catalog();
-        let mut wanted: Vec<String> = Vec::new();
-        for name in names {
-            if catalog.schemas.contains_key(name) {
-                if !wanted.contains(name) {
-                    wanted.push(name.clone());
-                }
-            } else if if_exists {
-                self.notice("NOTICE", "00000", format!("schema \"{name}\" does not exist, skipping"));
-            } else {
-                return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
-            }
-        }
-        if wanted.is_empty() { Ok(()) } else { self.drop_all(vec![], wanted, cascade).await }
     }
 }

@@ -24,7 +24,7 @@ use crate::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
-use crate::sql::statement::{Delete, Insert, Name, Overriding, StatementKind, Update};
+use crate::sql::statement::{CreateTableAs, Delete, Insert, Name, Overriding, StatementKind, Update};
 use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
 use crate::waits::Reason;
@@ -364,8 +364,11 @@ impl Session {
         for relation in relations.values() {
             held.push(self.hold(relation).await);
         }
-        let mut changes = BTreeMap::new();
-        let sequences = relations.values().filter(|_| restart).flat_map(|relation| relation.sequences().cloned());
+        let (mut changes, catalog) = (BTreeMap::new(), self.core.catalog());
+        let sequences = relations.values().filter(|_| restart).flat_map(|relation| {
+            let owned = catalog.owned_sequences(relation.id).flat_map(|sequence| sequence.sequences());
+            relation.sequences().chain(owned).cloned().collect::<Vec<_>>()
+        });
         let sequences: Vec<_> = sequences.collect();
         for (id, relation) in relations {
             let query = rows_query(&relation, None, Vec::new(), &[], None)?;
@@ -380,27 +383,20 @@ impl Session {
         Ok(Outcome::Done("TRUNCATE TABLE".into()))
     }
 
-    pub(super) async fn create_table_as(
-        &mut self,
-        name: &Name,
-        query: &ast::Query,
-        if_not_exists: bool,
-        temporary: bool,
-        text: &str,
-    ) -> Result<Option<usize>> {
-        if temporary {
-            return Err(Error::unsupported("CREATE TEMPORARY TABLE"));
-        }
-        if if_not_exists && self.existing(name).is_some() {
+    /// How many rows it has; nothing when it was there already.
+    pub(super) async fn create_table_as(&mut self, d: &CreateTableAs, text: &str) -> Result<Option<usize>> {
+        let name = &self.placed(&d.name, d.temporary).await?;
+        if d.if_not_exists && self.existing(name).is_some() {
             self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
             return Ok(None);
         }
-        let rows = self.rows_of_query(query, &[], &[]).await?;
+        let rows = match d.no_data {
+            false => self.rows_of_query(&d.query, &[], &[]).await?,
+            true => self.rows_of_query(&*nothing_of(&d.query)?, &[], &[]).await?,
+        };
         let schema = rows.schema();
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-        if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            return Err(Error::new("42701", format!("column \"{name}\" specified more than once")));
-        }
+        let names = super::view::column_names(&names, &d.columns)?;
         let columns = super::view::columns_of_fields(schema.fields(), &names)?;
         let relation = Arc::new(Relation { columns, ..self.new_relation(name, text)? });
         let named: Vec<usize> = (0..relation.columns.len()).collect();
@@ -411,6 +407,17 @@ impl Session {
         self.create_with(Arc::unwrap_or_clone(relation), rows, false, false).await?;
         Ok(Some(count))
     }
+}
+
+/// A query's columns, and none of its rows.
+fn nothing_of(query: &ast::Query) -> Result<Box<ast::Query>> {
+    let mut none = crate::sql::parse::query("SELECT * FROM (SELECT 1) AS q WHERE false")?;
+    let ast::SetExpr::Select(select) = none.body.as_mut() else { unreachable!("the text is a SELECT") };
+    let ast::TableFactor::Derived { subquery, .. } = &mut select.from[0].relation else {
+        unreachable!("it reads a subquery")
+    };
+    **subquery = query.clone();
+    Ok(none)
 }
 
 /// A text of ours with the user's own parts put in as they were parsed, so that their errors have places.

@@ -16,6 +16,7 @@ impl Session {
         name: Option<&str>,
         on: &Name,
         columns: &[String],
+        included: &[String],
         if_not_exists: bool,
     ) -> Result<()> {
         let relation = self.relation(on)?;
@@ -25,7 +26,7 @@ impl Session {
                 return Err(Error::unsupported("an index on a stream")
                     .hint("A stream is read from its log; a materialized view of it can have an index."));
             }
-            RelationKind::View | RelationKind::Sink => {
+            RelationKind::View | RelationKind::Sink | RelationKind::Sequence => {
                 let message = format!("cannot create index on relation \"{}\"", relation.name);
                 return Err(Error::new("42809", message)
                     .detail(format!("This operation is not supported for {}s.", relation.kind.word())));
@@ -35,6 +36,7 @@ impl Session {
             let found = relation.columns.iter().position(|column| column.name == *name);
             found.ok_or_else(|| Error::new("42703", format!("column \"{name}\" does not exist")))
         };
+        included.iter().try_for_each(|name| at(name).map(|_| ()))?;
         let columns: Vec<usize> = columns.iter().map(at).collect::<Result<_>>()?;
         let catalog = self.core.catalog();
         if unique && relation.kind != RelationKind::Table {

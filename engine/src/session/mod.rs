@@ -4,8 +4,10 @@
 //! statement and gives an [`Outcome`], whose rows are an Arrow stream.
 
 mod alter;
+mod alter_below;
 mod alter_rows;
 mod analyze;
+mod backup;
 pub mod cancel;
 mod collected;
 mod constraints;
@@ -15,9 +17,11 @@ pub mod ddl;
 mod defaults;
 mod definition;
 mod dml;
+mod dropping;
 mod event_time;
 mod index;
 mod live;
+mod locking;
 mod lookup;
 mod numbers;
 mod on_conflict;
@@ -28,12 +32,14 @@ mod portions;
 pub mod query;
 mod replace;
 mod returning;
+mod sequence;
 mod settings;
 mod shielded;
 mod show;
 mod subscribe;
 mod system_state;
 mod system_tables;
+pub(crate) mod temporary;
 mod transaction;
 pub mod view;
 
@@ -143,10 +149,13 @@ pub struct Session {
     conditions: constraints::Conditions,
     /// The numbers that sequences gave it last.
     seen_numbers: numbers::SharedSeen,
+    /// It has made a temporary table.
+    has_temporary: bool,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.leave_temporary();
         self.core.sessions.lock().expect("no panic while held").remove(&self.pid);
     }
 }
@@ -181,6 +190,7 @@ impl Session {
             asked_settings: Default::default(),
             conditions: Default::default(),
             seen_numbers: Default::default(),
+            has_temporary: false,
         }
     }
 
@@ -299,6 +309,10 @@ impl Session {
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
             Query(query) => self.select(query, plans, parameters).await,
+            QueryLocking { query, of } => {
+                self.note_read(query, of, parameters).await?;
+                self.select(query, plans, parameters).await
+            }
             QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
                 self.create_base(RelationKind::Stream, d, text).await?;
@@ -308,8 +322,8 @@ impl Session {
                 self.create_base(RelationKind::Table, d, text).await?;
                 done("CREATE TABLE")
             }
-            CreateTableAs { name, if_not_exists, query, temporary } => {
-                let rows = self.create_table_as(name, query, *if_not_exists, *temporary, text).await?;
+            CreateTableAs(definition) => {
+                let rows = self.create_table_as(definition, text).await?;
                 Ok(Outcome::Done(rows.map_or("CREATE TABLE AS".into(), |n| format!("SELECT {n}"))))
             }
             CreateView { name, or_replace, if_not_exists, columns, query } => {
@@ -329,8 +343,8 @@ impl Session {
                 self.create_schema(name, *if_not_exists).await?;
                 done("CREATE SCHEMA")
             }
-            CreateIndex { unique, name, on, columns, if_not_exists } => {
-                self.create_index(*unique, name.as_deref(), on, columns, *if_not_exists).await?;
+            CreateIndex { unique, name, on, columns, included, if_not_exists } => {
+                self.create_index(*unique, name.as_deref(), on, columns, included, *if_not_exists).await?;
                 done("CREATE INDEX")
             }
             DropIndex { names, if_exists } => {
@@ -352,6 +366,14 @@ impl Session {
             AlterTable { kind, name, if_exists, actions } => {
                 self.alter_table(*kind, name, *if_exists, actions).await?;
                 Ok(Outcome::Done(format!("ALTER {}", kind.word().to_uppercase())))
+            }
+            CreateSequence { name, if_not_exists, options } => {
+                self.create_sequence(name, options, *if_not_exists, text).await?;
+                done("CREATE SEQUENCE")
+            }
+            AlterSequence { name, if_exists, options } => {
+                self.alter_sequence(name, options, *if_exists).await?;
+                done("ALTER SEQUENCE")
             }
             Resume(name) => {
                 self.resume(name).await?;
@@ -425,9 +447,14 @@ impl Session {
                 self.prepared.clear();
                 self.cursors.clear();
                 *self.seen_numbers.lock().expect("no panic while held") = Default::default();
+                self.drop_temporary().await?;
                 done("DISCARD ALL")
             }
-            Backup(directory) => self.backup(directory).await,
+            DiscardTemporary => {
+                self.drop_temporary().await?;
+                done("DISCARD TEMP")
+            }
+            Backup { to, keep } => self.backup(to, *keep).await,
             Checkpoint => {
                 self.engine.checkpoint().await?;
                 done("CHECKPOINT")
@@ -512,7 +539,7 @@ impl Session {
             database: self.database.clone(),
             pid: self.pid,
             settings: self.settings.all(),
-            search_path: self.search_path(),
+            search_path: self.lookup_path(&self.core.catalog()),
             live: Arc::new(live::SessionLive::new(self)),
         }
     }
@@ -544,14 +571,15 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
     use StatementKind::*;
     Some(match kind {
         CreateStream(_) => "CREATE STREAM",
-        CreateTable(_) | CreateTableAs { .. } => "CREATE TABLE",
+        CreateTable(_) | CreateTableAs(_) => "CREATE TABLE",
         CreateView { .. } => "CREATE VIEW",
         CreateMaterializedView { .. } => "CREATE MATERIALIZED VIEW",
         CreateSink { .. } => "CREATE SINK",
         CreateSchema { .. } => "CREATE SCHEMA",
         CreateIndex { .. } => "CREATE INDEX",
+        CreateSequence { .. } => "CREATE SEQUENCE",
         DropSchema { .. } | DropIndex { .. } | Drop { .. } => "DROP",
-        Rename { .. } | AlterTable { .. } => "ALTER",
+        Rename { .. } | AlterTable { .. } | AlterSequence { .. } => "ALTER",
         Comment { .. } => "COMMENT",
         Insert(_) => "INSERT",
         Update(_) => "UPDATE",

@@ -27,18 +27,6 @@ use crate::sql::statement::Options;
 use crate::time::Epoch;
 
 impl Session {
-    /// Copies the store into a new directory of the server's machine, while all goes on.
-    pub(super) async fn backup(&self, directory: &str) -> Result<Outcome> {
-        let path = std::path::PathBuf::from(directory);
-        if !path.is_absolute() {
-            return Err(Error::invalid_value(format!("BACKUP needs an absolute path, not \"{directory}\"")));
-        }
-        let store = self.core.store.clone();
-        let copied = tokio::task::spawn_blocking(move || store.backup(&path)).await;
-        copied.map_err(Error::internal)??;
-        Ok(Outcome::Done("BACKUP".into()))
-    }
-
     pub(super) async fn select_as_of(
         &mut self,
         query: &ast::Query,

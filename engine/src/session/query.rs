@@ -53,7 +53,7 @@ const VIEW_DEPTH_MAX: usize = 64;
 impl Scope {
     pub fn find(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
         match schema {
-            Some(schema) => self.catalog.find(schema, name).cloned(),
+            Some(schema) => self.catalog.find(super::temporary::meant(schema, &self.search_path)?, name).cloned(),
             None => self.search_path.iter().find_map(|s| self.catalog.find(s, name).cloned()),
         }
     }
@@ -99,6 +99,10 @@ impl Scope {
                 let plan = bind_text(&state, &inner, text, &names).map_err(Error::nowhere)?;
                 self.views.lock().expect("no panic while held").insert(relation.id, plan.clone());
                 Ok(bound(plan, text))
+            }
+            RelationKind::Sequence => {
+                Err(Error::new("42809", format!("\"{}\" is a sequence: it holds no rows", relation.name))
+                    .hint("pg_sequences shows how far it has come."))
             }
             RelationKind::Sink => {
                 Err(Error::new("42809", format!("\"{}\" is a sink: it holds no rows", relation.name)))
@@ -240,11 +244,12 @@ impl Session {
     pub(super) fn scope_of(&self, catalog: Arc<Catalog>) -> Scope {
         let system = self.core.system.read().expect("no panic while held").clone();
         let system = system.map(|system| (system, Arc::new(self.catalog_view(catalog.clone()))));
+        let search_path = self.lookup_path(&catalog);
         Scope {
             core: self.core.clone(),
             catalog,
             slot: self.slot.clone(),
-            search_path: self.search_path(),
+            search_path,
             extra: HashMap::new(),
             system,
             depth: 0,

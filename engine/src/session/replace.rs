@@ -18,12 +18,12 @@ use crate::plan::Plan;
 use crate::sql::context::Settings as BindSettings;
 use crate::state::store::CatalogChange;
 
-/// A relation that reads the replaced view, as it is to be.
-struct Dependant {
-    old: Arc<Relation>,
-    new: Relation,
+/// A relation that reads the replaced one, as it is to be.
+pub(super) struct Dependant {
+    pub old: Arc<Relation>,
+    pub new: Relation,
     /// Of a materialized view.
-    plan: Option<Arc<Plan>>,
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Session {
@@ -86,7 +86,12 @@ impl Session {
     }
 
     /// What reads `old`, directly or not, over `new`; each after those that it reads.
-    fn dependants_over(&self, catalog: &Catalog, old: &Arc<Relation>, new: &Relation) -> Result<Vec<Dependant>> {
+    pub(super) fn dependants_over(
+        &self,
+        catalog: &Catalog,
+        old: &Arc<Relation>,
+        new: &Relation,
+    ) -> Result<Vec<Dependant>> {
         let mut with_new = catalog.clone();
         with_new.relations.remove(&old.id);
         with_new.relations.insert(new.id, Arc::new(new.clone()));
@@ -96,9 +101,12 @@ impl Session {
         for found in all_dependants(catalog, old.id) {
             let cannot = |error: Error| {
                 let (word, name) = (found.kind.word(), &found.name);
+                let verb = if old.kind == RelationKind::Table { "alter" } else { "replace" };
                 let message = format!(
-                    "cannot replace materialized view \"{}\": {word} \"{name}\" could not go on: {}",
-                    old.name, error.message
+                    "cannot {verb} {} \"{}\": {word} \"{name}\" could not go on: {}",
+                    old.kind.word(),
+                    old.name,
+                    error.message
                 );
                 Error::new("2BP01", message).hint("Drop it first.")
             };

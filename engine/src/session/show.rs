@@ -64,7 +64,7 @@ impl Session {
                 let mut rows: Vec<Vec<String>> = catalog
                     .relations
                     .values()
-                    .filter(|r| r.kind == *kind)
+                    .filter(|r| r.kind == *kind && self.may_see(r))
                     .map(|r| vec![r.schema_name.clone(), r.name.clone()])
                     .collect();
                 rows.sort();
@@ -334,7 +334,7 @@ impl Session {
         };
         use StatementKind::*;
         let (parameters, columns) = match &statement.kind {
-            Query(query) | QueryAsOf { query, .. } => {
+            Query(query) | QueryLocking { query, .. } | QueryAsOf { query, .. } => {
                 let (parameters, columns) = bound(query)?;
                 (parameters, Some(columns))
             }

@@ -10,6 +10,7 @@
 //! | `mr_arrangements` | the rows of tables and views that can be read: live, dead and kept, since which epoch |
 //! | `mr_waits` | who has waited for over 10 ms, and for what |
 //! | `mr_sessions` | sessions: process id, user, database |
+//! | `mr_backups` | backups to object stores since the start: where, state, what was sent |
 //! | `mr_memory` | what `--memory` allows, what the process has, where the state of views and tables is |
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub fn table(core: &Arc<Core>, name: &str) -> Option<Arc<dyn TableProvider>> {
         "mr_arrangements" => arrangements(core, &catalog),
         "mr_waits" => waits(core, &catalog),
         "mr_sessions" => sessions(core),
+        "mr_backups" => super::backup::backups(core),
         "mr_memory" => memory(core),
         _ => return None,
     };
@@ -54,20 +56,24 @@ pub fn table(core: &Arc<Core>, name: &str) -> Option<Arc<dyn TableProvider>> {
     }
 }
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+pub(super) fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let nullable = columns.into_iter().map(|(name, values)| (name, values, true));
     RecordBatch::try_from_iter_with_nullable(nullable).map_err(crate::error::Error::internal)
 }
 
-fn texts(values: impl IntoIterator<Item = Option<String>>) -> ArrayRef {
+pub(super) fn texts(values: impl IntoIterator<Item = Option<String>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<StringArray>())
 }
 
-fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+pub(super) fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
     Arc::new(values.into_iter().map(|n| n as i64).collect::<Int64Array>())
 }
 
-fn times(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
+pub(super) fn optional_numbers(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.into_iter().map(|n| n.map(|n| n as i64)).collect::<Int64Array>())
+}
+
+pub(super) fn times(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("+00:00"))
 }
 

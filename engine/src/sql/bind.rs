@@ -209,6 +209,7 @@ fn bind_once(
     crate::sql::expansion::check(query)?;
     bounds::check()?;
     let mut query = query.clone();
+    crate::sql::unnamed::name_subqueries(&mut query);
     crate::sql::shadowing::name_apart(&mut query);
     crate::sql::system_time::spell_as_of(&mut query, relations)?;
     crate::sql::joins::merge_columns(&mut query, &mut |query| {

@@ -64,6 +64,7 @@ mod tests;
 pub mod text;
 mod ties;
 pub mod types;
+mod unnamed;
 mod unnest;
 pub mod values;
 mod whole_rows;

@@ -83,15 +83,15 @@ pub enum StatementKind {
         query: Box<ast::Query>,
         at: ast::Expr,
     },
+    /// SELECT … FOR UPDATE or one of its kin, apart from that.
+    QueryLocking {
+        query: Box<ast::Query>,
+        /// The names after OF; empty means all tables in FROM.
+        of: Vec<String>,
+    },
     CreateStream(CreateRelation),
     CreateTable(CreateRelation),
-    /// CREATE TABLE … AS query.
-    CreateTableAs {
-        name: Name,
-        if_not_exists: bool,
-        query: Box<ast::Query>,
-        temporary: bool,
-    },
+    CreateTableAs(CreateTableAs),
     CreateView {
         name: Name,
         or_replace: bool,
@@ -120,6 +120,8 @@ pub enum StatementKind {
         name: Option<String>,
         on: Name,
         columns: Vec<String>,
+        /// INCLUDE: columns that need only be there.
+        included: Vec<String>,
         if_not_exists: bool,
     },
     DropIndex {
@@ -221,8 +223,22 @@ pub enum StatementKind {
     /// CLOSE name; `None` is ALL.
     CloseCursor(Option<String>),
     DiscardAll,
-    /// BACKUP TO 'directory'
-    Backup(String),
+    DiscardTemporary,
+    CreateSequence {
+        name: Name,
+        if_not_exists: bool,
+        options: SequenceOptions,
+    },
+    AlterSequence {
+        name: Name,
+        if_exists: bool,
+        options: SequenceOptions,
+    },
+    /// BACKUP TO 'directory' | 'url' [KEEP n]
+    Backup {
+        to: String,
+        keep: Option<u64>,
+    },
     /// CHECKPOINT: writes one, and deletes what need not be kept.
     Checkpoint,
     /// Accepted and answered with its tag, without effect: LISTEN, UNLISTEN, NOTIFY, VACUUM, ANALYZE,
@@ -358,6 +374,35 @@ impl IdentityDefinition {
         let (start, increment, min, max) = (None, None, None, None);
         IdentityDefinition { kind, start, increment, min, max, cycle: false, name: None }
     }
+}
+
+/// CREATE TABLE … AS query.
+#[derive(Debug, Clone)]
+pub struct CreateTableAs {
+    pub name: Name,
+    pub if_not_exists: bool,
+    /// Names of the first columns, in the place of the query's.
+    pub columns: Vec<String>,
+    pub query: Box<ast::Query>,
+    pub temporary: bool,
+    /// WITH NO DATA: the columns alone.
+    pub no_data: bool,
+}
+
+/// CREATE SEQUENCE and ALTER SEQUENCE: what is said, and nothing of what is not.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SequenceOptions {
+    pub sql_type: Option<String>,
+    pub start: Option<i64>,
+    pub increment: Option<i64>,
+    /// `Some(None)` is NO MINVALUE.
+    pub min: Option<Option<i64>>,
+    pub max: Option<Option<i64>>,
+    pub cycle: Option<bool>,
+    /// `Some(None)` is OWNED BY NONE; else the table and its column.
+    pub owned_by: Option<Option<(Name, String)>>,
+    /// `Some(None)` begins at the start.
+    pub restart: Option<Option<i64>>,
 }
 
 /// OVERRIDING SYSTEM VALUE or USER VALUE: whether values that are given for identity columns count.

@@ -185,6 +185,11 @@ impl Table {
         Ok(Checked { plus, minus })
     }
 
+    /// Whether all of these rows are there.
+    pub fn has_all(&self, rows: &RecordBatch) -> bool {
+        !self.rows.contains(rows).contains(&false)
+    }
+
     /// Makes a change that was just checked, as of `epoch`. Returns what is to be logged.
     pub fn change(&mut self, Checked { plus, minus }: Checked, epoch: Epoch) -> Vec<Delta> {
         self.apply(&plus, &minus, epoch);

@@ -67,7 +67,8 @@ pub fn relkind(kind: RelationKind) -> Option<&'static str> {
         RelationKind::Stream | RelationKind::Table => Some("r"),
         RelationKind::View => Some("v"),
         RelationKind::MaterializedView => Some("m"),
-        RelationKind::Sink => None,
+        // A sequence is listed by the number of what it counts.
+        RelationKind::Sink | RelationKind::Sequence => None,
     }
 }
 
@@ -162,6 +163,11 @@ pub struct Sequence {
     pub column: usize,
 }
 
+/// pg_class.relpersistence
+pub fn persistence(relation: &Relation) -> &'static str {
+    if relation.schema_name.starts_with("pg_temp_") { "t" } else { "p" }
+}
+
 /// The sequences of a relation's columns.
 pub fn sequences_of(relation: &Arc<Relation>) -> Vec<Sequence> {
     let columns = relation.columns.iter().enumerate();
@@ -204,6 +210,8 @@ pub trait Names {
     fn named(&self, oid: u32) -> Option<Named>;
     /// The sequence of this OID.
     fn sequence(&self, oid: u32) -> Option<Sequence>;
+    /// Those of columns, and those that stand alone.
+    fn sequences(&self) -> impl Iterator<Item = Sequence>;
     /// The default of a column as SQL text: of a serial column `nextval('accounts_id_seq'::regclass)`.
     fn default_of(&self, column: &Column) -> Option<String>;
     fn constraint(&self, oid: u32) -> Option<Constraint>;
@@ -250,6 +258,11 @@ impl Names for CatalogView {
         Some(Sequence { identity, relation: relation.clone(), column })
     }
 
+    fn sequences(&self) -> impl Iterator<Item = Sequence> {
+        let with = |r: &&Arc<Relation>| relkind(r.kind).is_some() || r.kind == RelationKind::Sequence;
+        self.catalog.relations.values().filter(with).flat_map(sequences_of)
+    }
+
     fn default_of(&self, column: &Column) -> Option<String> {
         match &column.identity {
             Some(sequence) if sequence.kind == IdentityKind::Serial => {
@@ -270,14 +283,18 @@ impl Names for CatalogView {
         if let Some(system) = relations::find(Some(schema_name), name) {
             return Some(system.oid);
         }
-        self.user_relations().filter(|r| r.schema_name == schema_name).find_map(|r| {
+        let relation = self.user_relations().filter(|r| r.schema_name == schema_name).find_map(|r| {
             if r.name == name {
                 Some(r.id)
             } else {
-                let index = indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid);
-                index.or_else(|| r.sequences().find(|sequence| sequence.name == name).map(|sequence| sequence.id))
+                indexes_of(r).into_iter().find(|index| index.name == name).map(|index| index.oid)
             }
-        })
+        });
+        let sequence = || {
+            let (relation, column) = self.catalog.sequence_named(schema_name, name)?;
+            relation.columns[column].identity.as_ref().map(|sequence| sequence.id)
+        };
+        relation.or_else(sequence)
     }
 
     fn search_schemas(&self) -> impl Iterator<Item = &str> {
@@ -286,7 +303,9 @@ impl Names for CatalogView {
     }
 
     fn current_schemas(&self) -> Vec<&str> {
-        self.search_path.iter().map(String::as_str).filter(|s| self.schema_oid(s).is_some()).collect()
+        // Temporary tables are found first, and nothing else is made there.
+        let path = self.search_path.iter().map(String::as_str).filter(|s| !s.starts_with("pg_temp_"));
+        path.filter(|s| self.schema_oid(s).is_some()).collect()
     }
 
     fn find_relation(&self, text: &str) -> Option<u32> {

@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use crate::catalog::RelationKind;
 use crate::error::{Error, Result};
-use crate::sql::statement::{AlterAction, CreateRelation, Name, StatementKind};
+use crate::sql::statement::{AlterAction, CreateRelation, Name, SequenceOptions, StatementKind};
 use crate::sql::types::sql_type_from_ast;
 
 impl Cursor<'_> {
@@ -13,6 +13,13 @@ impl Cursor<'_> {
         let if_exists = self.if_exists();
         let _ = self.accept("only");
         let name = self.name()?;
+        if kind == RelationKind::Sequence && !self.sees("rename") && !self.sees("owner") {
+            let options = self.sequence_options()?;
+            if options == SequenceOptions::default() {
+                return self.unexpected();
+            }
+            return Ok(StatementKind::AlterSequence { name, if_exists, options });
+        }
         if self.accept("rename to") {
             return Ok(StatementKind::Rename { kind, name, new_name: self.identifier()?, if_exists });
         }

@@ -9,8 +9,8 @@ use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
 use crate::sql::statement::{
-    ColumnDefinition, CreateRelation, Emit, IdentityDefinition, LateRowsDefinition, Name, Options, SinkInput,
-    StatementKind, WatermarkDefinition,
+    ColumnDefinition, CreateRelation, CreateTableAs, Emit, IdentityDefinition, LateRowsDefinition, Name, Options,
+    SinkInput, StatementKind, WatermarkDefinition,
 };
 use crate::sql::types::sql_type_from_ast;
 
@@ -47,6 +47,13 @@ impl Cursor<'_> {
         }
         if self.accept("view") {
             return self.create_view(or_replace);
+        }
+        if self.accept("sequence") {
+            plain(self, "SEQUENCE")?;
+            if temporary {
+                return Err(self.error_here(Error::unsupported("CREATE TEMPORARY SEQUENCE")));
+            }
+            return self.create_sequence();
         }
         if self.accept("sink") {
             plain(self, "SINK")?;
@@ -105,7 +112,7 @@ impl Cursor<'_> {
     fn create_table(&mut self, temporary: bool) -> Result<StatementKind> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
-        if self.sees("as") {
+        if self.sees("as") || self.sees("on commit") {
             return self.create_table_as(name, Vec::new(), if_not_exists, temporary);
         }
         // `CREATE TABLE t (a, b) AS …`: names without types.
@@ -124,6 +131,10 @@ impl Cursor<'_> {
                 return Err(self.error_here(Error::unsupported(format!("CREATE TABLE … {}", words.to_uppercase()))));
             }
         }
+        if self.sees("append only") {
+            let refused = Error::unsupported("CREATE TABLE … APPEND ONLY").hint("CREATE STREAM makes what only grows.");
+            return Err(self.error_here(refused));
+        }
         let _ = self.accept("on commit preserve rows");
         relation.options = self.with_options()?;
         let _ = self.accept("without oids");
@@ -137,15 +148,14 @@ impl Cursor<'_> {
         if_not_exists: bool,
         temporary: bool,
     ) -> Result<StatementKind> {
+        let _ = self.accept("on commit preserve rows");
         self.expect("as")?;
-        if !columns.is_empty() {
-            return Err(self
-                .error_here(Error::unsupported("a column list in CREATE TABLE AS"))
-                .hint("Name the columns in the query."));
-        }
         let query = self.query()?;
-        self.with_data()?;
-        Ok(StatementKind::CreateTableAs { name, if_not_exists, query, temporary })
+        let no_data = self.accept("with no data");
+        if !no_data {
+            self.with_data()?;
+        }
+        Ok(StatementKind::CreateTableAs(CreateTableAs { name, if_not_exists, columns, query, temporary, no_data }))
     }
 
     fn with_data(&mut self) -> Result<()> {
@@ -373,12 +383,13 @@ impl Cursor<'_> {
     }
 
     pub fn relation_kind(&mut self) -> Option<RelationKind> {
-        let word = self.accept_one(&["materialized view", "stream", "source", "table", "view", "sink"])?;
+        let word = self.accept_one(&["materialized view", "stream", "source", "table", "view", "sink", "sequence"])?;
         Some(match word {
             "materialized view" => RelationKind::MaterializedView,
             "stream" | "source" => RelationKind::Stream,
             "table" => RelationKind::Table,
             "view" => RelationKind::View,
+            "sequence" => RelationKind::Sequence,
             _ => RelationKind::Sink,
         })
     }
@@ -416,10 +427,12 @@ impl Cursor<'_> {
             return Err(self.error_here(Error::unsupported("NULLS NOT DISTINCT")));
         }
         let _ = self.accept("nulls distinct");
-        if self.sees("where") || self.sees("include") || self.sees("with") {
+        // A look-up reads whole rows as it is.
+        let included = if self.accept("include") { self.identifiers()? } else { Vec::new() };
+        if self.sees("where") || self.sees("with") {
             return Err(self.error_here(Error::unsupported("an index with more than columns")));
         }
-        Ok(StatementKind::CreateIndex { unique, name, on, columns, if_not_exists })
+        Ok(StatementKind::CreateIndex { unique, name, on, columns, included, if_not_exists })
     }
 
     pub fn drop_statement(&mut self) -> Result<StatementKind> {
@@ -506,7 +519,6 @@ const OBJECTS: &[&str] = &[
     "routine",
     "rule",
     "secret",
-    "sequence",
     "server",
     "statistics",
     "subscription",

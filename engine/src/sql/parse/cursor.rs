@@ -153,10 +153,14 @@ impl<'a> Cursor<'a> {
 
     pub fn string(&mut self) -> Result<String> {
         match self.token() {
-            Token::SingleQuotedString(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::DollarQuotedString(_)
-            | Token::UnicodeStringLiteral(_) => self.sqlparser(|p| p.parse_literal_string()),
+            Token::DollarQuotedString(quoted) => {
+                let text = quoted.value.clone();
+                self.parser.advance_token();
+                Ok(text)
+            }
+            Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_) | Token::UnicodeStringLiteral(_) => {
+                self.sqlparser(|p| p.parse_literal_string())
+            }
             _ => self.unexpected(),
         }
     }

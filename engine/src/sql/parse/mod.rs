@@ -17,6 +17,8 @@ mod cursor;
 mod dml;
 mod frame;
 mod identity;
+mod locking;
+mod sequence;
 mod session;
 mod source;
 mod spellings;
@@ -114,6 +116,14 @@ pub fn parse_expression(text: &str) -> Result<ast::Expr> {
     if cursor.at_end() { Ok(expression) } else { cursor.unexpected() }
 }
 
+/// A name as SQL writes it, in a text of its own: `s."Odd name"`.
+pub fn parse_name(text: &str) -> Result<Name> {
+    let source = Source::new(text);
+    let mut cursor = Cursor::new(&source, one_without_places(&source)?)?;
+    let name = cursor.name()?;
+    if cursor.at_end() { Ok(name) } else { cursor.unexpected() }
+}
+
 /// The name in a table factor or function call, folded. Errors: 0A000 for another database, 42601 for too many parts.
 pub fn name_of(name: &ast::ObjectName) -> Result<Name> {
     cursor::fold_name(name)
@@ -126,7 +136,7 @@ impl Cursor<'_> {
             return Ok(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty });
         }
         let (start, place) = (self.start(), self.place());
-        let kind = self.kind()?;
+        let kind = locking::apart(self.kind()?)?;
         Ok(Statement { text: self.text_since(start).to_string(), start: place, kind })
     }
 
@@ -184,7 +194,9 @@ impl Cursor<'_> {
             "analyze" | "analyse" => self.no_op("ANALYZE"),
             "backup" => {
                 self.expect("backup to")?;
-                Ok(StatementKind::Backup(self.string()?))
+                let to = self.string()?;
+                let keep = if self.accept("keep") { Some(self.unsigned()?) } else { None };
+                Ok(StatementKind::Backup { to, keep })
             }
             "checkpoint" => {
                 self.expect("checkpoint")?;

@@ -313,7 +313,7 @@ impl Cursor<'_> {
             Some("all") => StatementKind::DiscardAll,
             Some("plans") => StatementKind::NoOp { tag: "DISCARD PLANS" },
             Some("sequences") => StatementKind::NoOp { tag: "DISCARD SEQUENCES" },
-            Some(_) => StatementKind::NoOp { tag: "DISCARD TEMP" },
+            Some(_) => StatementKind::DiscardTemporary,
             None => return self.unexpected(),
         })
     }

@@ -22,6 +22,7 @@ mod frame;
 mod inspect;
 mod keys;
 mod log;
+mod moment;
 mod packed;
 mod past;
 mod readers;
@@ -43,6 +44,7 @@ pub use faults::Faults;
 pub use faults::Write;
 pub use inspect::{Report, restore};
 pub use log::{Gone, LogEntry};
+pub use moment::{Incoming, Moment, MomentFile};
 pub use readers::LogPin;
 pub use scan::Place;
 
@@ -119,6 +121,8 @@ impl Store {
         let directory = Directory::prepare(path, options.create)?;
         let db = Db::open(&directory.database(), directory.is_fresh(), options.cache_bytes, faults)
             .map_err(|e| Error { message: format!("data directory \"{}\": {}", path.display(), e.message), ..e })?;
+        // It is ours now.
+        moment::clear(directory.path());
         if directory.is_fresh() {
             db.write_format()?;
             directory.mark_ready()?;

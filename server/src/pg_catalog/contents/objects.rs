@@ -120,7 +120,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             Value::Float(status.map_or(if stored { -1.0 } else { 0.0 }, |s| s.rows as f64)),
             status.map_or(0, |s| s.bytes.div_ceil(8192) as i64).into(),
             (!indexes_of(r).is_empty()).into(),
-            "p".into(),
+            persistence(r).into(),
             kind.into(),
             (r.columns.len() as i64).into(),
             (r.checks.len() as i64).into(),
@@ -140,7 +140,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             Value::Float(0.0),
             1.into(),
             false.into(),
-            "p".into(),
+            persistence(&index.relation).into(),
             "i".into(),
             (index.columns.len() as i64).into(),
             0.into(),
@@ -149,7 +149,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             "n".into(),
         ]);
     }
-    for Sequence { identity, relation, .. } in view.user_relations().flat_map(sequences_of) {
+    for Sequence { identity, relation, .. } in view.sequences() {
         rows.add([
             identity.id.into(),
             identity.name.as_str().into(),
@@ -160,7 +160,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             Value::Float(1.0),
             1.into(),
             false.into(),
-            "p".into(),
+            persistence(&relation).into(),
             "S".into(),
             3.into(),
             0.into(),
@@ -325,6 +325,12 @@ pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
         let kind = if identity.kind == IdentityKind::Serial { "a" } else { "i" };
         let (class, column) = (|| Value::from(PG_CLASS), column as i64 + 1);
         rows.add([class(), identity.id.into(), 0.into(), class(), relation.id.into(), column.into(), kind.into()]);
+    }
+    for r in view.catalog.relations.values() {
+        let Some((table, column)) = r.owned_by() else { continue };
+        let at = view.catalog.get(table).and_then(|t| t.columns.iter().position(|known| known.name == column));
+        let (class, at) = (|| Value::from(PG_CLASS), at.map_or(0, |at| at as i64 + 1));
+        rows.add([class(), r.id.into(), 0.into(), class(), table.into(), at.into(), "a".into()]);
     }
     let mut add = |class: u32, object: u32, on_class: u32, on: u32, kind: &str| {
         rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])

@@ -1,4 +1,5 @@
-//! pg_sequence, pg_sequences and information_schema.sequences: the sequences of columns that count their rows.
+//! pg_sequence, pg_sequences and information_schema.sequences: sequences of columns that count their rows, and such that
+//! stand alone.
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
@@ -7,18 +8,14 @@ use super::objects::type_of;
 use super::views::owner;
 use super::{SystemRelation, declared};
 use crate::pg_catalog::CatalogView;
-use crate::pg_catalog::names::{Names, Sequence, sequences_of};
+use crate::pg_catalog::names::{Names, Sequence};
 use crate::pg_catalog::relations::Rows;
 use crate::pg_catalog::value::Value;
-
-fn all(view: &CatalogView) -> impl Iterator<Item = Sequence> {
-    view.user_relations().flat_map(sequences_of)
-}
 
 pub fn sequences(view: &CatalogView) -> Result<RecordBatch> {
     let fields = "seqrelid seqtypid seqstart seqincrement seqmax seqmin seqcache seqcycle";
     let mut rows = Rows::new(declared("pg_sequence"), fields);
-    for Sequence { identity: s, relation, column } in all(view) {
+    for Sequence { identity: s, relation, column } in view.sequences() {
         rows.add([
             s.id.into(),
             type_of(&relation.columns[column]).0.oid.into(),
@@ -37,7 +34,7 @@ pub fn shown(view: &CatalogView) -> Result<RecordBatch> {
     let fields = "schemaname sequencename sequenceowner data_type start_value min_value max_value increment_by cycle \
                   cache_size last_value";
     let mut rows = Rows::new(declared("pg_sequences"), fields);
-    for Sequence { identity: s, relation, column } in all(view) {
+    for Sequence { identity: s, relation, column } in view.sequences() {
         rows.add([
             relation.schema_name.as_str().into(),
             s.name.as_str().into(),
@@ -59,7 +56,7 @@ pub fn standard(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
     let fields = "sequence_catalog sequence_schema sequence_name data_type numeric_precision numeric_precision_radix \
                   numeric_scale start_value minimum_value maximum_value increment cycle_option";
     let mut rows = Rows::new(relation, fields);
-    for Sequence { identity: s, relation, column } in all(view) {
+    for Sequence { identity: s, relation, column } in view.sequences() {
         let type_ = type_of(&relation.columns[column]).0;
         let bits = match type_.name {
             "int2" => 16,

@@ -77,7 +77,12 @@ fn serial_sequence(c: &Call) -> Result<Value> {
         }
         Some(column) => {
             let name = |name: &str| format!("{}.{}", quote_ident(&relation.schema_name), quote_ident(name));
-            Ok(column.identity.as_ref().map(|sequence| name(&sequence.name)).into())
+            let owned = || {
+                let mut owned = c.view.catalog.owned_sequences(relation.id);
+                let sequence = owned.find(|r| r.owned_by().is_some_and(|(_, owns)| owns == column.name));
+                sequence.map(|sequence| name(&sequence.name))
+            };
+            Ok(column.identity.as_ref().map(|sequence| name(&sequence.name)).or_else(owned).into())
         }
     }
 }
