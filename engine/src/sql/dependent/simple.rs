@@ -5,7 +5,7 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
-use super::outside::{mentions, own_mentions, subqueries_mention};
+use super::outside::{mentions, own_mentions, subqueries_mention, subquery_of};
 use crate::sql::types::sql_type_of;
 
 /// What is asked of a plan's rows.
@@ -54,7 +54,10 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
             };
             let conditions = datafusion::logical_expr::utils::split_conjunction(&filter.predicate);
             let mut correlated = conditions.into_iter().filter(|e| e.contains_outer());
-            let nested = subqueries_mention(plan, outer)? || asks_from_outside(&filter.predicate)?;
+            // A condition that takes something from outside leaves the subquery, and so would a subquery in it, away from the
+            // columns that it names.
+            let leaves = correlated.clone().any(|e| e.exists(|e| Ok(subquery_of(e).is_some())).unwrap_or(true));
+            let nested = leaves || subqueries_mention(plan, outer)? || asks_from_outside(&filter.predicate)?;
             let is_having = of == Use::Value && has_aggregate(&filter.input);
             let joins = of == Use::Rows || correlated.all(|e| equalities(&e));
             !nested && !is_having && joins && is_simple(&filter.input, outer, of)?
