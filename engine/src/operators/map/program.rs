@@ -13,7 +13,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Operator, Volatility};
@@ -83,7 +83,7 @@ impl Program {
                         Some(schema) => schema,
                         None => {
                             let field = expression.return_field(&before)?;
-                            let fields = before.fields().iter().cloned().chain([field]);
+                            let fields = before.fields().iter().cloned().chain([nullable(&field)]);
                             schema.get_or_init(|| Arc::new(Schema::new(fields.collect::<Vec<_>>())))
                         }
                     };
@@ -114,9 +114,14 @@ impl Program {
 fn select(delta: &Delta, columns: &[usize], schema: &Schemas) -> Delta {
     let of = delta.schema();
     let schema = schema
-        .get_or_init(|| Arc::new(Schema::new(columns.iter().map(|&c| of.fields()[c].clone()).collect::<Vec<_>>())));
+        .get_or_init(|| Arc::new(Schema::new(columns.iter().map(|&c| nullable(&of.fields()[c])).collect::<Vec<_>>())));
     let columns = columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
     delta.with_columns(schema.clone(), columns)
+}
+
+/// What holds of the first rows need not of later ones.
+fn nullable(field: &FieldRef) -> FieldRef {
+    if field.is_nullable() { field.clone() } else { Arc::new(field.as_ref().clone().with_nullable(true)) }
 }
 
 fn at(index: usize) -> Expression {
@@ -412,6 +417,25 @@ mod tests {
             ),
         ];
         assert_eq!(same(steps).0, 2);
+    }
+
+    #[test]
+    fn the_first_rows_may_lie_in_columns_without_nulls() {
+        let lower = || call("lower", vec![column("name")]);
+        let steps = vec![
+            MapStep::Filter(compared(lower(), Operator::NotEq, lit("x"))),
+            MapStep::Project(vec![lower(), column("wide")], output(&[DataType::Utf8, DataType::Utf8])),
+        ];
+        let program = Program::new(steps);
+        for (names, nullable) in [(vec![Some("A"), Some("B")], false), (vec![None, Some("C")], true)] {
+            let mut fields: Vec<Field> = schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+            fields.iter_mut().for_each(|field| *field = field.clone().with_nullable(nullable));
+            let text = |of: Vec<Option<&str>>| Arc::new(StringArray::from(of)) as _;
+            let columns = vec![text(names.clone()), text(names.clone()), Arc::new(Int64Array::from(vec![1, 2])) as _];
+            let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns fit");
+            let ran = program.run(&Delta::inserts(rows)).expect("no row fails");
+            assert_eq!(ran.len(), names.iter().flatten().count());
+        }
     }
 
     #[test]
