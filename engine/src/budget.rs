@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   --memory 8 GB ─► state 2 GB in memory, what is more in a file (state/spill.rs)
+//!                    resident more than 7 GB             ─► what was freed is given back at once
 //!                    resident more than 8 GB             ─► pages of that file leave
-//!                    of it not in files more than 7 GB   ─► what was freed is given back at once
 //!                    more than 8 GB that cannot leave    ─► the view that has most of such state is suspended
 //! ```
 //!
@@ -61,16 +61,16 @@ pub async fn keep(core: Weak<Core>, memory_bytes: u64) {
         tokio::time::sleep(if spill::used_bytes().1 > 0 { INTERVAL_FILE } else { INTERVAL }).await;
         let Some(core) = core.upgrade() else { return };
         let Some((resident, fixed)) = spill::resident_bytes() else { return };
+        if resident > memory_bytes / 8 * 7 && given_back_at.is_none_or(|at| at.elapsed() >= BETWEEN_GIVING_BACK) {
+            let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+            given_back_at = Some(Instant::now());
+            continue;
+        }
         if resident > memory_bytes && spill::used_bytes().1 > 0 {
             // Somewhat less, so that the next look finds some room.
             let enough = memory_bytes / 8 * 7;
             let over = move || spill::resident_bytes().is_some_and(|(resident, _)| resident > enough);
             let _ = tokio::task::spawn_blocking(move || spill::release_pages(over)).await;
-        }
-        if fixed > memory_bytes / 8 * 7 && given_back_at.is_none_or(|at| at.elapsed() >= BETWEEN_GIVING_BACK) {
-            let _ = tokio::task::spawn_blocking(allocator::give_back).await;
-            given_back_at = Some(Instant::now());
-            continue;
         }
         over_since = if fixed > memory_bytes { over_since.or(Some(Instant::now())) } else { None };
         if over_since.is_some_and(|at| at.elapsed() >= UNTIL_SUSPENDED)

@@ -193,6 +193,9 @@ impl OrderedRows {
 
     /// Brings what the epoch has touched by now into order, for [`OrderedRows::touched`].
     pub fn settle(&mut self) {
+        if self.touched_now.is_empty() {
+            return;
+        }
         let mut now = std::mem::take(&mut self.touched_now);
         now.extend(self.touched.drain(..).flat_map(|(key, places)| places.into_iter().map(move |place| (key, place))));
         now.sort_unstable();
