@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use crate::catalog::IdentityKind;
 use crate::error::{Error, Result};
-use crate::sql::statement::IdentityDefinition;
+use crate::sql::statement::{IdentityDefinition, SequenceOptions};
 use sqlparser::tokenizer::Token;
 
 impl Cursor<'_> {
@@ -31,57 +31,22 @@ impl Cursor<'_> {
         }
         let mut identity = IdentityDefinition::of(kind);
         if self.accept_token(&Token::LParen) {
+            let mut options = SequenceOptions::default();
             while !self.accept_token(&Token::RParen) {
-                self.sequence_option(&mut identity)?;
+                if self.accept_one(&["sequence name"]).is_some() {
+                    identity.name = Some(self.name()?.name);
+                } else if !self.sequence_option(&mut options)? {
+                    return self.unexpected();
+                }
             }
+            let SequenceOptions { sql_type, start, increment, min, max, cycle, owned_by, restart } = options;
+            if sql_type.is_some() || owned_by.is_some() || restart.is_some() {
+                return Err(self.error_here(Error::unsupported("AS, OWNED BY or RESTART of an identity column")));
+            }
+            (identity.start, identity.increment, identity.cycle) = (start, increment, cycle.unwrap_or(false));
+            (identity.min, identity.max) = (min.flatten(), max.flatten());
         }
         Ok(identity)
-    }
-
-    fn sequence_option(&mut self, identity: &mut IdentityDefinition) -> Result<()> {
-        let words = [
-            "start with",
-            "start",
-            "increment by",
-            "increment",
-            "minvalue",
-            "maxvalue",
-            "no minvalue",
-            "no maxvalue",
-            "cache",
-            "no cycle",
-            "cycle",
-            "sequence name",
-        ];
-        let Some(option) = self.accept_one(&words) else { return self.unexpected() };
-        let slot = match option {
-            "no minvalue" | "no maxvalue" => return Ok(()),
-            "no cycle" => {
-                identity.cycle = false;
-                return Ok(());
-            }
-            "cycle" => {
-                identity.cycle = true;
-                return Ok(());
-            }
-            "sequence name" => {
-                identity.name = Some(self.name()?.name);
-                return Ok(());
-            }
-            "cache" => {
-                self.whole_number()?;
-                return Ok(());
-            }
-            "start with" | "start" => &mut identity.start,
-            "increment by" | "increment" => &mut identity.increment,
-            "minvalue" => &mut identity.min,
-            _ => &mut identity.max,
-        };
-        if slot.is_some() {
-            return Err(self.error_here(Error::syntax("conflicting or redundant options")));
-        }
-        *slot = Some(self.whole_number()?);
-        Ok(())
     }
 
     /// `10`, `-10`.

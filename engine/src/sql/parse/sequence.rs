@@ -19,6 +19,13 @@ impl Cursor<'_> {
     }
 
     pub fn sequence_options(&mut self) -> Result<SequenceOptions> {
+        let mut options = SequenceOptions::default();
+        while self.sequence_option(&mut options)? {}
+        Ok(options)
+    }
+
+    /// One of them; whether there was one.
+    pub fn sequence_option(&mut self, options: &mut SequenceOptions) -> Result<bool> {
         let words = [
             "as",
             "start with",
@@ -36,49 +43,47 @@ impl Cursor<'_> {
             "restart with",
             "restart",
         ];
-        let mut options = SequenceOptions::default();
-        while let Some(option) = self.accept_one(&words) {
-            let fresh = match option {
-                "as" => {
-                    let here = self.parser.peek_token();
-                    let data_type = self.sqlparser(|p| p.parse_data_type())?;
-                    let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
-                    options.sql_type.replace(sql_type).is_none()
-                }
-                "start with" | "start" => options.start.replace(self.whole_number()?).is_none(),
-                "increment by" | "increment" => options.increment.replace(self.whole_number()?).is_none(),
-                "minvalue" => options.min.replace(Some(self.whole_number()?)).is_none(),
-                "maxvalue" => options.max.replace(Some(self.whole_number()?)).is_none(),
-                "no minvalue" => options.min.replace(None).is_none(),
-                "no maxvalue" => options.max.replace(None).is_none(),
-                // Each session of PostgreSQL caches numbers; here the runs that are reserved do that.
-                "cache" => {
-                    if self.whole_number()? < 1 {
-                        return Err(Error::invalid_value("CACHE must be greater than zero"));
-                    }
-                    true
-                }
-                "cycle" => options.cycle.replace(true).is_none(),
-                "no cycle" => options.cycle.replace(false).is_none(),
-                "owned by" => {
-                    let owner = if self.accept("none") { None } else { Some(self.column_of_table()?) };
-                    options.owned_by.replace(owner).is_none()
-                }
-                "restart with" => options.restart.replace(Some(self.whole_number()?)).is_none(),
-                _ => {
-                    let with = if matches!(self.token(), Token::Number(..) | Token::Minus) {
-                        Some(self.whole_number()?)
-                    } else {
-                        None
-                    };
-                    options.restart.replace(with).is_none()
-                }
-            };
-            if !fresh {
-                return Err(self.error_here(Error::syntax("conflicting or redundant options")));
+        let Some(option) = self.accept_one(&words) else { return Ok(false) };
+        let fresh = match option {
+            "as" => {
+                let here = self.parser.peek_token();
+                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
+                options.sql_type.replace(sql_type).is_none()
             }
+            "start with" | "start" => options.start.replace(self.whole_number()?).is_none(),
+            "increment by" | "increment" => options.increment.replace(self.whole_number()?).is_none(),
+            "minvalue" => options.min.replace(Some(self.whole_number()?)).is_none(),
+            "maxvalue" => options.max.replace(Some(self.whole_number()?)).is_none(),
+            "no minvalue" => options.min.replace(None).is_none(),
+            "no maxvalue" => options.max.replace(None).is_none(),
+            // Each session of PostgreSQL caches numbers; here the runs that are reserved do that.
+            "cache" => {
+                if self.whole_number()? < 1 {
+                    return Err(Error::invalid_value("CACHE must be greater than zero"));
+                }
+                true
+            }
+            "cycle" => options.cycle.replace(true).is_none(),
+            "no cycle" => options.cycle.replace(false).is_none(),
+            "owned by" => {
+                let owner = if self.accept("none") { None } else { Some(self.column_of_table()?) };
+                options.owned_by.replace(owner).is_none()
+            }
+            "restart with" => options.restart.replace(Some(self.whole_number()?)).is_none(),
+            _ => {
+                let with = if matches!(self.token(), Token::Number(..) | Token::Minus) {
+                    Some(self.whole_number()?)
+                } else {
+                    None
+                };
+                options.restart.replace(with).is_none()
+            }
+        };
+        if !fresh {
+            return Err(self.error_here(Error::syntax("conflicting or redundant options")));
         }
-        Ok(options)
+        Ok(true)
     }
 
     /// `t.c`, `s.t.c`
