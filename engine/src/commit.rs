@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, StreamStart, Watermark};
 use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
+use crate::dataflow::feed::join_small;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::view::{Start, ViewOptions, ViewSetup};
 use crate::dataflow::worker::{Command, EPOCHS_AHEAD_MAX, Workers};
@@ -520,7 +521,8 @@ impl Commit {
     fn forward(&mut self) {
         if let Some((header, changes)) = self.unforwarded.take() {
             let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
-            self.workers.feed(header, changes, EPOCHS_AHEAD_MAX);
+            let together = !self.core.past.keeps_views() && !self.plans.values().any(|plan| plan.looks_up());
+            self.workers.feed(header, changes, EPOCHS_AHEAD_MAX, &self.core.cuts, together);
         }
     }
 
@@ -757,17 +759,4 @@ fn with_watermarks(late: &Delta, missed: Vec<i64>) -> Delta {
     let mut columns = late.rows.columns().to_vec();
     columns.push(Arc::new(TimestampMicrosecondArray::from(missed)));
     late.with_columns(Arc::new(Schema::new(fields)), columns)
-}
-
-/// Many small changes of one relation become one.
-fn join_small(deltas: &mut Vec<Delta>) {
-    if deltas.len() < 2 || deltas.iter().map(Delta::len).sum::<usize>() / deltas.len() > 4096 {
-        return;
-    }
-    let schema = deltas[0].schema();
-    let rows = arrow::compute::concat_batches(&schema, deltas.iter().map(|d| &d.rows)).expect("one relation's rows");
-    let weights = deltas.iter().any(|d| d.weights.is_some()).then(|| {
-        deltas.iter().flat_map(|d| (0..d.len()).map(|row| d.weight(row))).collect::<arrow::array::Int64Array>()
-    });
-    *deltas = vec![Delta::new(rows, weights)];
 }

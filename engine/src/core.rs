@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::backup::Backups;
 use crate::catalog::{Catalog, RelationId};
 use crate::commit::Request;
+use crate::dataflow::feed::Cuts;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ pub struct Core {
     pub tables: RwLock<HashMap<RelationId, Arc<Shared>>>,
     pub views: RwLock<BTreeMap<RelationId, Arc<ViewStatus>>>,
     pub progress: Arc<Progress>,
+    pub cuts: Cuts,
     /// The last epoch that is logged and synced.
     pub committed: AtomicU64,
     /// Its header.
@@ -81,6 +83,7 @@ impl Core {
             tables: RwLock::default(),
             views: RwLock::default(),
             progress,
+            cuts: Cuts::default(),
             committed: AtomicU64::new(header.epoch),
             header: RwLock::new(header),
             test_clock,
@@ -142,6 +145,10 @@ impl Core {
     /// The header of the last committed epoch.
     pub fn header(&self) -> Arc<EpochHeader> {
         self.header.read().expect("no panic while held").clone()
+    }
+    /// The same, where views are to be read as of the end of that epoch.
+    pub fn header_to_read(&self) -> Arc<EpochHeader> {
+        self.cuts.at_last(|| self.header())
     }
     /// This epoch is logged and synced: it may be seen.
     pub fn set_committed(&self, header: Arc<EpochHeader>) {

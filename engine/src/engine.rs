@@ -502,7 +502,7 @@ fn replay(commit: &mut Commit, group: Vec<LogEntry>) -> Result<()> {
     commit.header = Arc::new(header);
     commit.core.set_committed(commit.header.clone());
     // All of it, so that tables and the server need not wait for views; its bytes are bounded still.
-    commit.workers.feed(commit.header.clone(), changes, usize::MAX);
+    commit.workers.feed(commit.header.clone(), changes, usize::MAX, &commit.core.cuts, false);
     Ok(())
 }
 

@@ -38,6 +38,7 @@ struct Kept {
     /// It is what it is since this epoch.
     since: Epoch,
     history_us: i64,
+    is_view: bool,
     /// One per reader, at the oldest epoch of the history.
     pins: Vec<Pin>,
 }
@@ -69,7 +70,8 @@ impl Past {
             return;
         }
         let history = relation.options.get("history").and_then(|text| duration_us("history", text).ok());
-        let kept = Kept { since: epoch, history_us: history.unwrap_or(0), pins: Vec::new() };
+        let is_view = relation.kind == RelationKind::MaterializedView;
+        let kept = Kept { since: epoch, history_us: history.unwrap_or(0), is_view, pins: Vec::new() };
         self.kept.lock().expect("no panic while held").insert(relation.id, kept);
         self.pin(core, relation);
     }
@@ -87,6 +89,11 @@ impl Past {
         if core.view(relation.id).is_none_or(|view| view.live_from().is_some()) {
             kept.pins = readers.iter().filter_map(|reader| reader.pin(oldest)).collect();
         }
+    }
+
+    /// Whether some view has a history, of which each epoch can be read.
+    pub fn keeps_views(&self) -> bool {
+        self.kept.lock().expect("no panic while held").values().any(|kept| kept.is_view && kept.history_us > 0)
     }
 
     pub fn knows(&self, id: RelationId) -> bool {
@@ -123,6 +130,13 @@ impl Past {
             let oldest = self.oldest(core, relation)?;
             if epoch < oldest {
                 return Err(gone(relation, &format!("epoch {epoch}"), oldest));
+            }
+            if relation.kind == RelationKind::MaterializedView && !core.cuts.holds(epoch) {
+                return Err(Error::not_in_state(format!(
+                    "materialized view \"{}\" cannot be read as of epoch {epoch}: it took that in together with later ones",
+                    relation.name
+                ))
+                .hint("WITH (history = '1 hour') lets every epoch be read for that long."));
             }
         }
         Ok(())

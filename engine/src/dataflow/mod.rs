@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod driver;
+pub mod feed;
 pub mod meter;
 pub mod packet;
 pub mod render;

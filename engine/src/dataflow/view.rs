@@ -47,6 +47,13 @@ const HYDRATION_ROWS: usize = 8192;
 /// Rows set aside that each worker shows; all are counted.
 const ERRORS_SHOWN_MAX: usize = 1000;
 
+/// Epochs that are taken in together, under the last one's header: one, as a rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    pub first: Epoch,
+    pub last: Epoch,
+}
+
 /// What the workers need to know to make a view.
 pub struct ViewSetup {
     pub id: RelationId,
@@ -140,8 +147,8 @@ pub struct View {
     published: Rc<RefCell<Published>>,
     mode: Mode,
     /// Epochs to be fed, and those fed but not closed.
-    pending: VecDeque<Epoch>,
-    open: VecDeque<Epoch>,
+    pending: VecDeque<Span>,
+    open: VecDeque<Span>,
     output_key: Vec<usize>,
     worker: usize,
     workers: usize,
@@ -316,7 +323,7 @@ impl View {
     /// It is live, and has closed all that it was given up to the epoch at which it is held.
     pub fn is_settled(&self) -> bool {
         let through = self.context.hold.get();
-        self.is_live() && self.open.is_empty() && self.pending.front().is_none_or(|&next| next > through)
+        self.is_live() && self.open.is_empty() && self.pending.front().is_none_or(|next| next.last > through)
     }
     /// Nothing is under way or to be done.
     pub fn is_idle(&self) -> bool {
@@ -332,16 +339,14 @@ impl View {
             Mode::Hydrating(h) if h.first || h.feed.is_some() => h.closed_below,
             Mode::Hydrating(h) => self.open.front().map_or(h.fed + 1, |_| h.closed_below),
             Mode::Restoring(r) if !r.rows_there => r.at,
-            Mode::Live | Mode::Restoring(_) => {
-                self.open.front().or(self.pending.front()).copied().unwrap_or(processed + 1)
-            }
+            Mode::Live | Mode::Restoring(_) => self.first_span().map_or(processed + 1, |span| span.first),
             Mode::Failed => processed + 1,
         }
     }
     /// The first epoch whose header may still be asked for.
     pub fn first_header(&self, processed: Epoch) -> Epoch {
         match &self.mode {
-            Mode::Hydrating(h) => h.fed.min(self.open.front().copied().unwrap_or(h.fed)),
+            Mode::Hydrating(h) => h.fed.min(self.open.front().map_or(h.fed, |span| span.last)),
             Mode::Live | Mode::Restoring(_) | Mode::Failed => self.first_open(processed).min(processed),
         }
     }
@@ -363,12 +368,17 @@ impl View {
     pub fn next_wanted(&self) -> Option<Epoch> {
         match &self.mode {
             Mode::Hydrating(h) => h.target.filter(|_| h.join).map(|t| t + 1),
-            _ => self.pending.front().copied(),
+            _ => self.pending.front().map(|span| span.last),
         }
     }
 
-    /// An epoch that touches its sources has come. Returns whether its data will be asked for.
-    pub fn announce(&mut self, epoch: Epoch) -> bool {
+    /// The first epochs that are not closed here, where it is live.
+    fn first_span(&self) -> Option<&Span> {
+        self.open.front().or(self.pending.front())
+    }
+
+    /// Epochs that touch its sources have come. Returns whether their data will be asked for.
+    pub fn announce(&mut self, span: Span) -> bool {
         let wanted = match &self.mode {
             Mode::Live | Mode::Restoring(_) => true,
             Mode::Hydrating(h) => h.join,
@@ -377,9 +387,9 @@ impl View {
         if wanted {
             let rows_there = !matches!(&self.mode, Mode::Restoring(r) if !r.rows_there);
             if rows_there && self.pending.is_empty() && self.open.is_empty() {
-                self.my_status().first_open.store(epoch, Ordering::Release);
+                self.my_status().first_open.store(span.first, Ordering::Release);
             }
-            self.pending.push_back(epoch);
+            self.pending.push_back(span);
         }
         wanted
     }
@@ -394,7 +404,7 @@ impl View {
 
     /// The view is dropped: one after the other the epochs that it had yet to take in.
     pub fn abandon(&mut self) -> Option<Epoch> {
-        self.pending.pop_front()
+        self.pending.pop_front().map(|span| span.last)
     }
 
     fn my_status(&self) -> &WorkerStatus {
@@ -410,7 +420,7 @@ impl View {
         }
         if let Some(error) = self.context.failure.borrow().clone() {
             self.status.fail(error);
-            released.extend(self.pending.drain(..));
+            released.extend(self.pending.drain(..).map(|span| span.last));
             self.open.clear();
             self.mode = Mode::Failed;
             self.imports.clear();
@@ -425,7 +435,8 @@ impl View {
             Mode::Hydrating(_) => progress |= self.hydrate(sources),
         }
         if self.is_live() {
-            while let Some(&epoch) = self.pending.front() {
+            while let Some(&span) = self.pending.front() {
+                let epoch = span.last;
                 let ready = self.sources.iter().all(|&s| sources.view_open(s).is_none_or(|open| open > epoch));
                 // With nothing open, all that waits was sent by workers that are further, and waits for this very epoch.
                 let full = self.open.len() >= OPEN_EPOCHS_MAX
@@ -435,7 +446,7 @@ impl View {
                 }
                 self.pending.pop_front();
                 self.feed_epoch(epoch, sources);
-                self.open.push_back(epoch);
+                self.open.push_back(span);
                 released.push(epoch);
                 progress = true;
             }
@@ -446,13 +457,12 @@ impl View {
     fn retire(&mut self) -> bool {
         let frontier = self.published.borrow().frontier;
         let mut closed = false;
-        while self.open.front().is_some_and(|&e| e < frontier) {
-            let epoch = self.open.pop_front().expect("just looked");
+        while let Some(Span { last: epoch, .. }) = self.open.pop_front_if(|span| span.last < frontier) {
             self.context.fed.borrow_mut().remove(&epoch);
             closed = true;
         }
         if closed {
-            let first_open = self.open.front().or(self.pending.front()).copied().unwrap_or(Epoch::MAX);
+            let first_open = self.first_span().map_or(Epoch::MAX, |span| span.first);
             self.my_status().first_open.store(first_open, Ordering::Release);
         }
         closed
@@ -548,7 +558,7 @@ impl View {
                         h.feed = None;
                         progress = true;
                         self.advance_inputs(h.fed + 1);
-                        self.open.push_back(h.fed);
+                        self.open.push_back(Span { first: h.fed, last: h.fed });
                         continue;
                     }
                 }
@@ -561,7 +571,7 @@ impl View {
                 h.closed_below = h.fed + 1;
                 self.my_status().hydrated.store(h.fed + 1, Ordering::Release);
                 if h.join && h.target == Some(h.fed) {
-                    let first_open = self.pending.front().copied().unwrap_or(Epoch::MAX);
+                    let first_open = self.pending.front().map_or(Epoch::MAX, |span| span.first);
                     self.my_status().first_open.store(first_open, Ordering::Release);
                     self.my_status().live_from.store(h.fed, Ordering::Release);
                     self.my_status().live.store(true, Ordering::Release);

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use timely::worker::Worker;
 use tokio::sync::Notify;
 
-use super::view::{Sources, View, ViewSetup};
+use super::feed::{Backlog, Cuts, EpochInput, Load, Slot, bytes};
+use super::view::{Sources, Span, View, ViewSetup};
 use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -32,56 +33,8 @@ const LIVE_LATELY: Duration = Duration::from_millis(100);
 /// A hydration rests at most so long.
 const REST_MAX: Duration = Duration::from_millis(5);
 
-/// One epoch (or several, under the last one's header): the changes of streams and tables.
-pub struct EpochInput {
-    pub header: Arc<EpochHeader>,
-    pub changes: BTreeMap<RelationId, Vec<Delta>>,
-    _backlog: Load,
-}
-
-/// Epochs that workers have been given and that some live view has yet to take in.
-#[derive(Default)]
-struct Backlog {
-    size: Mutex<BacklogSize>,
-    less: Condvar,
-}
-
-#[derive(Default)]
-struct BacklogSize {
-    epochs: usize,
-    bytes: usize,
-}
-
-/// An epoch's part of it.
-struct Load {
-    backlog: Arc<Backlog>,
-    bytes: usize,
-}
-
-impl Load {
-    /// Waits while there would be more than `epochs_max` or `bytes_max` with this; one epoch alone may be larger.
-    fn add(backlog: &Arc<Backlog>, bytes: usize, epochs_max: usize, bytes_max: usize) -> Load {
-        let waiting = backlog.size.lock().expect("no panic while held");
-        let full =
-            |now: &mut BacklogSize| now.epochs > 0 && (now.epochs >= epochs_max || now.bytes + bytes > bytes_max);
-        let mut size = backlog.less.wait_while(waiting, full).expect("no panic while held");
-        size.epochs += 1;
-        size.bytes += bytes;
-        Load { backlog: backlog.clone(), bytes }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let mut size = self.backlog.size.lock().expect("no panic while held");
-        size.epochs -= 1;
-        size.bytes -= self.bytes;
-        self.backlog.less.notify_one();
-    }
-}
-
 pub enum Command {
-    Epoch(Arc<EpochInput>),
+    Epoch(Arc<Slot>),
     Create(Arc<ViewSetup>),
     /// All views that a checkpoint has are made: bring them back.
     Restore,
@@ -168,6 +121,8 @@ pub struct Workers {
     threads: Vec<Thread>,
     backlog: Arc<Backlog>,
     backlog_bytes_max: usize,
+    /// What was sent last, if it is an epoch: the next one may join it.
+    last: Mutex<Option<Arc<Slot>>>,
     handle: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -209,6 +164,7 @@ impl Workers {
             threads: found.into_iter().map(|t| t.1).collect(),
             backlog: Arc::default(),
             backlog_bytes_max,
+            last: Mutex::default(),
             handle: Mutex::new(Some(handle)),
         })
     }
@@ -217,15 +173,47 @@ impl Workers {
         self.senders.len()
     }
 
-    /// Gives an epoch to all workers; waits while `epochs_max` or too many bytes are before them.
-    pub fn feed(&self, header: Arc<EpochHeader>, changes: BTreeMap<RelationId, Vec<Delta>>, epochs_max: usize) {
-        let bytes = changes.values().flatten().map(Delta::bytes).sum();
-        let load = Load::add(&self.backlog, bytes, epochs_max, self.backlog_bytes_max);
-        self.send(Command::Epoch(Arc::new(EpochInput { header, changes, _backlog: load })));
+    /// Gives an epoch to all workers, `together` with those before it that they have not taken yet; waits while `epochs_max`
+    /// or too many bytes are before them.
+    pub fn feed(
+        &self,
+        header: Arc<EpochHeader>,
+        mut changes: BTreeMap<RelationId, Vec<Delta>>,
+        epochs_max: usize,
+        cuts: &Cuts,
+        together: bool,
+    ) {
+        let mut last = self.last.lock().expect("no panic while held");
+        let mut joined = false;
+        cuts.pass(header.epoch, || {
+            let slot = last.as_ref().filter(|_| together)?;
+            match slot.add(&header, std::mem::take(&mut changes), self.backlog_bytes_max) {
+                Ok(first) => {
+                    joined = true;
+                    Some(first)
+                }
+                Err(back) => {
+                    changes = back;
+                    None
+                }
+            }
+        });
+        if joined {
+            return;
+        }
+        let load = Load::add(&self.backlog, bytes(&changes), epochs_max, self.backlog_bytes_max);
+        let slot = Arc::new(Slot::new(header, changes, load));
+        *last = Some(slot.clone());
+        self.send_to_all(&Command::Epoch(slot));
     }
 
     /// To all workers.
     pub fn send(&self, command: Command) {
+        *self.last.lock().expect("no panic while held") = None;
+        self.send_to_all(&command);
+    }
+
+    fn send_to_all(&self, command: &Command) {
         for (sender, thread) in self.senders.iter().zip(&self.threads) {
             // A worker that is gone has brought the process down or has been stopped.
             let _ = sender.send(command.clone());
@@ -408,14 +396,16 @@ impl State {
 
     fn take(&mut self, command: Command, worker: &mut Worker) {
         match command {
-            Command::Epoch(input) => {
-                let epoch = input.header.epoch;
-                assert!(epoch > self.processed.get(), "epochs come in order");
+            Command::Epoch(slot) => {
+                let input = slot.take();
+                let span = Span { first: input.first, last: input.header.epoch };
+                let epoch = span.last;
+                assert!(span.first > self.processed.get(), "epochs come in order");
                 self.headers.borrow_mut().insert(epoch, input.header.clone());
                 let mut wanted = 0;
                 for view in self.views.values() {
                     let mut view = view.borrow_mut();
-                    if input.header.touched.iter().any(|id| view.bases.contains(id)) && view.announce(epoch) {
+                    if input.header.touched.iter().any(|id| view.bases.contains(id)) && view.announce(span) {
                         wanted += 1;
                     }
                 }

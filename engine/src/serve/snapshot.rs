@@ -48,7 +48,7 @@ impl Snapshot {
     /// Of `relations`, at the last committed epoch.
     pub async fn take(core: &Core, relations: &[Arc<Relation>]) -> Result<Snapshot> {
         loop {
-            let epoch = core.committed.load(Ordering::Acquire);
+            let epoch = core.header_to_read().epoch;
             if let Some(snapshot) = Self::at(core, relations, epoch).await? {
                 return Ok(snapshot);
             }
@@ -60,7 +60,7 @@ impl Snapshot {
     /// Of `relations` at the last committed epoch, with its header.
     pub async fn take_with_header(core: &Core, relations: &[Arc<Relation>]) -> Result<(Snapshot, Arc<EpochHeader>)> {
         loop {
-            let header = core.header();
+            let header = core.header_to_read();
             if let Some(snapshot) = Self::at(core, relations, header.epoch).await? {
                 return Ok((snapshot, header));
             }
@@ -71,7 +71,7 @@ impl Snapshot {
     /// Of `relations` at the last committed epoch, with pins by which all other relations stay readable there.
     pub async fn take_and_pin(core: &Core, relations: &[Arc<Relation>]) -> Result<(Snapshot, Pins)> {
         loop {
-            let epoch = core.committed.load(Ordering::Acquire);
+            let epoch = core.header_to_read().epoch;
             if let Some(pins) = pin_all(core, epoch) {
                 if let Some(snapshot) = Self::at(core, relations, epoch).await? {
                     return Ok((snapshot, pins));
@@ -81,7 +81,7 @@ impl Snapshot {
         }
     }
 
-    /// At `epoch`; `None` when that is no longer to be had.
+    /// At `epoch`, a cut of views' epochs; `None` when that is no longer to be had.
     pub async fn at(core: &Core, relations: &[Arc<Relation>], epoch: Epoch) -> Result<Option<Snapshot>> {
         let mut pins: HashMap<RelationId, Vec<Pin>> = HashMap::new();
         let mut waited = Vec::new();

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::catalog::{Relation, RelationKind};
 use crate::core::Core;
+use crate::dataflow::feed::EachEpoch;
 use crate::dataflow::status::ViewStatus;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
@@ -26,6 +27,7 @@ pub struct Subscription {
     /// The rows at `seen` have yet to be given.
     snapshot: bool,
     up_to: Option<Epoch>,
+    _each: Option<EachEpoch>,
 }
 
 impl Subscription {
@@ -37,6 +39,8 @@ impl Subscription {
         as_of: Option<Epoch>,
         up_to: Option<Epoch>,
     ) -> Result<Subscription> {
+        // So that one of them ends there.
+        let each = up_to.map(|_| core.cuts.each());
         loop {
             let view = core.view(relation.id);
             let live_from = match &view {
@@ -48,7 +52,7 @@ impl Subscription {
                     view.live(&core.progress).await
                 }
             };
-            let seen = as_of.unwrap_or_else(|| core.committed.load(Ordering::Acquire));
+            let seen = as_of.unwrap_or_else(|| core.header_to_read().epoch);
             let readers = match (&view, relation.kind) {
                 (Some(view), _) => view.readers(),
                 (None, RelationKind::Table) => core.table(relation.id).into_iter().collect(),
@@ -58,7 +62,7 @@ impl Subscription {
             // Of a suspended one the first look at its rows says that it is.
             if let Some(pins) = pins.filter(|_| live_from.is_none_or(|from| from <= seen)) {
                 let line = core.subscriptions.add(relation.id, seen, pins);
-                return Ok(Subscription { relation: relation.clone(), view, line, snapshot, up_to });
+                return Ok(Subscription { relation: relation.clone(), view, line, snapshot, up_to, _each: each });
             }
             if as_of.is_some() {
                 return Err(Error::not_in_state(format!(

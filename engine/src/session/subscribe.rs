@@ -31,6 +31,10 @@ impl Session {
         let schema = changes_schema(&relation, subscribe.progress);
         let subscription =
             Subscription::start(&self.core, &relation, subscribe.snapshot, subscribe.as_of, subscribe.up_to).await?;
+        let past = subscribe.up_to.filter(|up_to| *up_to <= self.core.header().epoch);
+        if let (Some(_), Some(up_to)) = (subscribe.as_of, past) {
+            self.core.past.check(&self.core, [&relation], up_to)?;
+        }
         let core = self.core.clone();
         let out = schema.clone();
         let progress = subscribe.progress;

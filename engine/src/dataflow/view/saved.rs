@@ -67,7 +67,7 @@ impl View {
         match &mut self.mode {
             Mode::Restoring(r) if !r.rows_there => {
                 r.rows_there = true;
-                let first_open = self.pending.front().copied().unwrap_or(Epoch::MAX);
+                let first_open = self.pending.front().map_or(Epoch::MAX, |span| span.first);
                 self.my_status().first_open.store(first_open, Ordering::Release);
             }
             mode => {
