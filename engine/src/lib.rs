@@ -30,6 +30,7 @@ mod memory;
 mod operators;
 mod past;
 mod plan;
+mod priority;
 mod sequences;
 mod serve;
 pub mod session;

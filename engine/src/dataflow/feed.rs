@@ -221,3 +221,176 @@ impl Cuts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int32Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::engine::{Config, Engine};
+    use crate::session::Outcome;
+
+    async fn rows(engine: &Arc<Engine>, text: &str) -> crate::error::Result<Vec<RecordBatch>> {
+        let mut session = engine.session("tester", "millrace");
+        let mut seen = Vec::new();
+        for statement in session.parse(text)? {
+            if let (_, Outcome::Rows { rows, .. }) = session.prepare_and_execute(statement).await? {
+                seen = rows.try_collect::<Vec<_>>().await?;
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn count(engine: &Arc<Engine>, text: &str) -> usize {
+        let seen = rows(engine, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        seen.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// While a view keeps the workers busy, small epochs pile up before them. Whatever is read meanwhile is right, of one
+    /// epoch, and holds all that was acknowledged.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_is_read_between_epochs_that_are_taken_together_is_of_one_epoch() {
+        for workers in [1, 3] {
+            let place = tempfile::tempdir().unwrap();
+            let config = Config { workers, checkpoint_interval: None, ..Config::new(place.path()) };
+            let engine = tokio::task::block_in_place(|| Engine::open(config)).unwrap();
+            count(
+                &engine,
+                "CREATE STREAM s (k int, v int); CREATE TABLE t (k int PRIMARY KEY, v int);
+                 CREATE MATERIALIZED VIEW per_k AS SELECT k, count(*) AS n FROM s GROUP BY k;
+                 CREATE MATERIALIZED VIEW total AS SELECT coalesce(sum(n), 0) AS n FROM per_k;
+                 CREATE MATERIALIZED VIEW kept AS SELECT count(*) AS n FROM t;
+                 CREATE MATERIALIZED VIEW busy AS SELECT string_agg(k || ' ' || v, ',' ORDER BY v, k) FROM s",
+            )
+            .await;
+            let stream = engine.catalog().find("public", "s").unwrap().id;
+            let schema = Arc::new(Schema::new(vec![
+                Field::new("k", DataType::Int32, true),
+                Field::new("v", DataType::Int32, true),
+            ]));
+            let writers = (0..3).map(|writer| {
+                let (engine, schema) = (engine.clone(), schema.clone());
+                tokio::spawn(async move {
+                    for round in 0..300 {
+                        let k = Arc::new(Int32Array::from(vec![round % 7]));
+                        let v = Arc::new(Int32Array::from(vec![writer * 1000 + round]));
+                        let row = RecordBatch::try_new(schema.clone(), vec![k, v]).unwrap();
+                        let committed = engine.ingest(stream, vec![row]).await.unwrap();
+                        if round % 30 == 0 {
+                            let put = format!("INSERT INTO t VALUES ({}, 1)", writer * 1000 + round);
+                            count(&engine, &put).await;
+                        }
+                        if round % 50 == 49 {
+                            // One that comes right after has all of it.
+                            let at_least = writer_rows(&engine, writer).await;
+                            assert_eq!(at_least, round as usize + 1, "acknowledged in epoch {committed}");
+                        }
+                    }
+                })
+            });
+            let writers: Vec<_> = writers.collect();
+            let subscribed = {
+                let engine = engine.clone();
+                tokio::spawn(async move { rows(&engine, "SUBSCRIBE per_k UP TO 400").await.unwrap() })
+            };
+            let mut looks = 0;
+            while !writers.iter().all(|writer| writer.is_finished()) {
+                let torn = "SELECT * FROM total, kept
+                     WHERE total.n <> (SELECT count(*) FROM s) OR kept.n <> (SELECT count(*) FROM t)";
+                assert_eq!(count(&engine, torn).await, 0, "views and what they are of are of one epoch");
+                let twice = "BEGIN; SELECT n FROM total; SELECT * FROM total
+                     WHERE n <> (SELECT count(*) FROM s) OR n <> (SELECT sum(n) FROM per_k); COMMIT";
+                assert_eq!(count(&engine, twice).await, 0, "also later in a transaction");
+                for view in ["per_k", "total", "kept"] {
+                    assert_eq!(count(&engine, &format!("VERIFY MATERIALIZED VIEW {view}")).await, 0);
+                }
+                looks += 1;
+                // Each look is a cut.
+                tokio::time::sleep(std::time::Duration::from_millis(looks % 5 * 5)).await;
+            }
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            assert_eq!(count(&engine, "SELECT * FROM total WHERE n = 900").await, 1);
+            // Changes up to an epoch are all those up to it.
+            let changes = subscribed.await.unwrap();
+            let of = |column: &str, batch: &RecordBatch| {
+                let column = batch.column_by_name(column).unwrap();
+                arrow::compute::cast(column, &DataType::Int64).unwrap().to_data()
+            };
+            let sum: i64 = changes
+                .iter()
+                .map(|batch| {
+                    let (diff, n) = (Int64Array::from(of("_diff", batch)), Int64Array::from(of("n", batch)));
+                    (0..batch.num_rows()).map(|row| diff.value(row) * n.value(row)).sum::<i64>()
+                })
+                .sum();
+            assert_eq!(count(&engine, &format!("SELECT * FROM s OFFSET {sum} AS OF 400")).await, 0);
+            assert_ne!(count(&engine, &format!("SELECT * FROM s OFFSET {sum} - 1 AS OF 400")).await, 0);
+            // Epochs were taken together, and what was between them is not shown.
+            let run = engine.core().cuts.0.lock().unwrap().runs.iter().next_back().map(|(first, last)| (*first, *last));
+            let (first, last) = run.expect("the workers were busy, so that epochs were taken together");
+            assert!(!engine.core().cuts.holds(first) && engine.core().cuts.holds(last));
+            let between = rows(&engine, &format!("SELECT * FROM total AS OF {first}")).await.unwrap_err();
+            assert_eq!(between.code, "55000", "{between}");
+            engine.shutdown().await.unwrap();
+            engine.release().await;
+        }
+    }
+
+    async fn writer_rows(engine: &Arc<Engine>, writer: i32) -> usize {
+        let own = format!("v >= {} AND v < {}", writer * 1000, (writer + 1) * 1000);
+        let in_stream = count(engine, &format!("SELECT * FROM s WHERE {own}")).await;
+        let torn = count(engine, "SELECT * FROM total WHERE n <> (SELECT count(*) FROM s)").await;
+        assert_eq!(torn, 0);
+        in_stream
+    }
+
+    #[test]
+    fn a_slot_is_the_same_to_all_and_grows_until_it_is_taken() {
+        let header =
+            |epoch, touched: &[RelationId]| EpochHeader { epoch, touched: touched.into(), ..Default::default() };
+        let one = |value: i32| {
+            let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int32, true)]));
+            let row = RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![value]))]).unwrap();
+            BTreeMap::from([(7, vec![Delta::inserts(row)])])
+        };
+        let backlog = Arc::new(Backlog::default());
+        let slot = Slot::new(Arc::new(header(5, &[7])), one(1), Load::add(&backlog, bytes(&one(1)), 10, 1000));
+        assert_eq!(slot.add(&header(6, &[9]), BTreeMap::new(), 1000).unwrap(), 5);
+        assert_eq!(slot.add(&header(7, &[7]), one(2), 1000).unwrap(), 5);
+        assert!(slot.add(&header(8, &[7]), one(2), 1).is_err(), "too many bytes");
+        let taken = slot.take();
+        assert_eq!((taken.first, taken.header.epoch, &taken.header.touched[..]), (5, 7, &[7, 9][..]));
+        assert_eq!(taken.changes[&7].iter().map(Delta::len).collect::<Vec<_>>(), [2]);
+        assert!(slot.add(&header(8, &[7]), one(3), 1000).is_err(), "it has been taken");
+        assert!(Arc::ptr_eq(&taken, &slot.take()));
+        assert_eq!(backlog.size.lock().unwrap().bytes, bytes(&taken.changes).max(2 * bytes(&one(1))));
+        drop((taken, slot));
+        assert_eq!(backlog.size.lock().unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn cuts_are_where_someone_reads() {
+        let cuts = Cuts::default();
+        let header = |epoch| Arc::new(EpochHeader { epoch, ..Default::default() });
+        cuts.pass(1, || None);
+        cuts.pass(2, || Some(1));
+        cuts.pass(3, || Some(1));
+        assert_eq!([0, 1, 2, 3, 4].map(|epoch| cuts.holds(epoch)), [true, false, false, true, true]);
+        cuts.at_last(|| header(3));
+        cuts.pass(4, || unreachable!("3 is going to be read"));
+        cuts.pass(5, || Some(4));
+        // Committed, not given to the workers yet.
+        cuts.at_last(|| header(6));
+        cuts.pass(6, || Some(4));
+        cuts.pass(7, || unreachable!("6 is going to be read"));
+        let each = cuts.each();
+        cuts.pass(8, || unreachable!("each is going to be read"));
+        drop(each);
+        cuts.pass(9, || Some(8));
+        assert_eq!([3, 4, 5, 6, 7, 8, 9].map(|epoch| cuts.holds(epoch)), [true, false, false, true, true, false, true]);
+    }
+}

@@ -1,11 +1,12 @@
 //! One materialized view on one worker: its dataflow, what feeds it, and its rows.
 //!
-//! A view *hydrates*: it takes in its sources as of one epoch, piece by piece, then the net changes since,
+//! A view *hydrates* (`hydration`): it takes in its sources as of one epoch, piece by piece, then the net changes since,
 //! at its own pace; then it *joins*: from an agreed epoch on it is fed each epoch with the others, *live*.
 //! Both read the sources through cursors (a stream's log, an arrangement's changes between two epochs), so
 //! nothing queues up between views. After a start a view is *restored* from the checkpoint first (`saved`); until then
 //! what happens waits for it.
 
+mod hydration;
 mod saved;
 
 pub use saved::Parts;
@@ -21,6 +22,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::worker::Worker;
 
+use self::hydration::Hydration;
 use super::driver::{Context, Packets};
 use super::packet::Packet;
 use super::render::{Import, PacketInput, Rendered, render, split};
@@ -40,9 +42,6 @@ use crate::time::{Epoch, EpochHeader};
 const OPEN_EPOCHS_MAX: usize = 16;
 /// Rows that may wait inside one dataflow before it is fed more.
 const WAITING_ROWS_MAX: usize = 256 * 1024;
-
-/// Rows that a hydrating view is fed at a time: a millisecond's work or so.
-const HYDRATION_ROWS: usize = 8192;
 
 /// Rows set aside that each worker shows; all are counted.
 const ERRORS_SHOWN_MAX: usize = 1000;
@@ -111,24 +110,6 @@ struct Restoring {
     parts: Arc<Parts>,
     rows_there: bool,
 }
-
-struct Hydration {
-    /// Tables and views among the sources, kept readable as of `fed`.
-    pins: BTreeMap<RelationId, Pin>,
-    /// Everything up to here has been fed (or is being fed, while `feed` is there).
-    fed: Epoch,
-    feed: Option<Feed>,
-    /// Nothing has been fed yet.
-    first: bool,
-    /// Epochs below this are closed.
-    closed_below: Epoch,
-    /// The epoch to catch up to, the same on all workers: they cut a stream's log into the same batches.
-    target: Option<Epoch>,
-    /// It is live after the target.
-    join: bool,
-}
-
-type Feed = Box<dyn Iterator<Item = Result<(usize, Delta)>>>;
 
 pub struct View {
     id: RelationId,
@@ -529,151 +510,6 @@ impl View {
         share_of(self.table_keys.get(&relation), delta, epoch, self.worker, self.workers)
     }
 
-    fn hydrate(&mut self, sources: &dyn Sources) -> bool {
-        let Mode::Hydrating(mut h) = std::mem::replace(&mut self.mode, Mode::Failed) else {
-            unreachable!("asked only then")
-        };
-        let mut progress = false;
-        let reached = |sources: &dyn Sources, ids: &[RelationId]| {
-            ids.iter().filter_map(|&s| sources.view_open(s)).fold(sources.processed() + 1, Epoch::min)
-        };
-        loop {
-            if let Some(feed) = &mut h.feed {
-                // Of this epoch, or of an earlier one. Before it begins here, what waits may be of a worker that is further.
-                if self.context.waiting_rows.get() > WAITING_ROWS_MAX {
-                    break;
-                }
-                match feed.next() {
-                    Some(Ok((import, delta))) => {
-                        progress = true;
-                        self.send(import, delta);
-                        self.imports[import].handle.flush();
-                        break;
-                    }
-                    Some(Err(error)) => {
-                        self.context.fail(error);
-                        return true;
-                    }
-                    None => {
-                        h.feed = None;
-                        progress = true;
-                        self.advance_inputs(h.fed + 1);
-                        self.open.push_back(Span { first: h.fed, last: h.fed });
-                        continue;
-                    }
-                }
-            }
-            // What has been fed must be closed before more is.
-            if !h.first && !self.open.is_empty() {
-                break;
-            }
-            if !h.first {
-                h.closed_below = h.fed + 1;
-                self.my_status().hydrated.store(h.fed + 1, Ordering::Release);
-                if h.join && h.target == Some(h.fed) {
-                    let first_open = self.pending.front().map_or(Epoch::MAX, |span| span.first);
-                    self.my_status().first_open.store(first_open, Ordering::Release);
-                    self.my_status().live_from.store(h.fed, Ordering::Release);
-                    self.my_status().live.store(true, Ordering::Release);
-                    self.mode = Mode::Live;
-                    return true;
-                }
-            }
-            let reached = reached(sources, &self.sources);
-            if h.first {
-                if reached <= h.fed {
-                    break;
-                }
-                h.first = false;
-                for (handle, rows) in &mut self.constants {
-                    if let Some(delta) = rows.take().filter(|_| self.worker == 0) {
-                        handle.send(Packet { worker: 0, delta });
-                        handle.flush();
-                    }
-                }
-                h.feed = Some(self.snapshot_feed(&h, sources));
-                continue;
-            }
-            let Some(target) = h.target.filter(|&t| t > h.fed && reached > t) else { break };
-            h.feed = Some(self.changes_feed(&mut h, target, sources));
-            h.fed = target;
-            self.context.fed.borrow_mut().insert(target);
-            self.advance_inputs(target);
-        }
-        self.mode = Mode::Hydrating(h);
-        progress
-    }
-
-    /// The sources as of `h.fed`, import by import.
-    fn snapshot_feed(&self, h: &Hydration, sources: &dyn Sources) -> Feed {
-        let (worker, workers, through) = (self.worker, self.workers, h.fed);
-        let mut feeds: Vec<Feed> = Vec::new();
-        for (i, import) in self.imports.iter().enumerate() {
-            let relation = import.relation;
-            match h.pins.get(&relation) {
-                Some(pin) => {
-                    let table_key = self.cloned_key(relation);
-                    let is_view = sources.view_open(relation).is_some();
-                    let picture = pin.picture();
-                    feeds.push(Box::new((0..picture.segments()).filter_map(move |s| {
-                        let delta = Delta::inserts(picture.batch(s)?);
-                        let delta = if is_view {
-                            Some(delta)
-                        } else {
-                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
-                        };
-                        delta.map(|d| Ok((i, d)))
-                    })));
-                }
-                None => {
-                    let start = self.options.starts.get(&relation).copied().unwrap_or_default();
-                    feeds.push(stream_feed(sources.store(), relation, i, start, through, worker, workers));
-                }
-            }
-        }
-        Box::new(feeds.into_iter().flatten().flat_map(pieces))
-    }
-
-    /// The net changes of the sources after `h.fed` up to `target`; the pins move along.
-    fn changes_feed(&self, h: &mut Hydration, target: Epoch, sources: &dyn Sources) -> Feed {
-        let (worker, workers, after) = (self.worker, self.workers, h.fed);
-        let mut feeds: Vec<Feed> = Vec::new();
-        for (i, import) in self.imports.iter().enumerate() {
-            let relation = import.relation;
-            match h.pins.get(&relation) {
-                Some(pin) => {
-                    let is_view = sources.view_open(relation).is_some();
-                    let table_key = self.cloned_key(relation);
-                    let changes = pin.changes(target);
-                    feeds.push(Box::new(changes.into_iter().filter_map(move |delta| {
-                        let delta = if is_view {
-                            Some(delta)
-                        } else {
-                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
-                        };
-                        delta.map(|d| Ok((i, d)))
-                    })));
-                }
-                None => {
-                    let start = self.options.starts.get(&relation).copied().unwrap_or_default();
-                    // Recovery fills a view as of an epoch that may be before its start.
-                    let start = if after > start.after { StreamStart::after(after) } else { start };
-                    feeds.push(stream_feed(sources.store(), relation, i, start, target, worker, workers));
-                }
-            }
-        }
-        for pin in h.pins.values_mut() {
-            pin.advance(target);
-        }
-        Box::new(feeds.into_iter().flatten().flat_map(pieces))
-    }
-
-    fn cloned_key(&self, relation: RelationId) -> Option<(KeyEncoder, Vec<usize>)> {
-        self.table_keys
-            .get(&relation)
-            .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()))
-    }
-
     /// Notes memory and rows for whoever asks.
     pub fn measure(&mut self) {
         let (mut bytes, mut fixed, mut rows) = (0, 0, 0);
@@ -703,41 +539,6 @@ impl View {
             self.context.fail(Error::new("53200", message));
         }
     }
-}
-
-/// What is fed at a time: between two of them the live views on this worker have their turn.
-fn pieces(fed: Result<(usize, Delta)>) -> impl Iterator<Item = Result<(usize, Delta)>> {
-    let (piece, error) = match fed {
-        Ok(piece) => (Some(piece), None),
-        Err(error) => (None, Some(Err(error))),
-    };
-    let pieces = piece.into_iter().flat_map(|(import, delta)| {
-        (0..delta.len())
-            .step_by(HYDRATION_ROWS)
-            .map(move |from| Ok((import, delta.slice(from, HYDRATION_ROWS.min(delta.len() - from)))))
-    });
-    pieces.chain(error)
-}
-
-/// Slices of a stream's log, up to an epoch.
-fn stream_feed(
-    store: &Arc<Store>,
-    relation: RelationId,
-    import: usize,
-    start: StreamStart,
-    through: Epoch,
-    worker: usize,
-    workers: usize,
-) -> Feed {
-    let first = match store.first_offset(relation, start) {
-        Ok(first) => first,
-        Err(error) => return Box::new(std::iter::once(Err(error))),
-    };
-    let batches = store.stream_rows(relation, start.after, through, None).from_offset(first);
-    Box::new(batches.enumerate().filter_map(move |(n, rows)| match rows {
-        Ok(rows) => share_of(None, &Delta::inserts(rows), n as u64, worker, workers).map(|d| Ok((import, d))),
-        Err(error) => Some(Err(error)),
-    }))
 }
 
 fn share_of(

@@ -260,6 +260,7 @@ impl Recompute {
         let (query, output) = (self.spec.query.clone(), self.spec.output.clone());
         let (sender, receiver) = channel();
         let ask = move || {
+            crate::priority::background();
             let answers = asked.map(|asked| {
                 let rows = asked?.iter().map(|(rows, positions)| rows.rows_at(positions)).collect();
                 Some(query.run(rows, &output))

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use arrow::datatypes::SchemaRef;
 
-use super::{Node, NodeKind, Plan};
+use super::{Node, NodeKind, Plan, keys};
 use crate::operators::map::MapStep;
 use crate::operators::temporal::Condition;
 use crate::operators::top_k::Bound;
@@ -21,6 +21,16 @@ use crate::time::TimeBound;
 
 pub fn explain(plan: &Plan) -> String {
     explain_with(plan, &|_| Vec::new())
+}
+
+/// With what is known of the result as a whole.
+pub fn explain_whole(plan: &Plan) -> String {
+    let mut text = explain(plan);
+    let keys: Vec<String> = keys::of_result(plan).iter().map(|key| format!("({})", key.join(", "))).collect();
+    if !keys.is_empty() {
+        writeln!(text, "Unique: {}", keys.join(", ")).expect("writing to a string");
+    }
+    text
 }
 
 /// `more`: lines below that of a node.

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod as_of;
+mod extremes;
 mod recompute;
 mod session;
 mod temporal;
@@ -25,9 +26,10 @@ use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Vol
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
+use super::keys::PrimaryKeys;
 use super::share::share;
-use super::{Node, NodeKind, Plan, event_time};
-use crate::catalog::RelationId;
+use super::{Node, NodeKind, Plan, event_time, keys};
+use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::operators::evaluate::Expression;
 use crate::operators::join::{JoinKind, JoinSpec, SideSpec};
@@ -124,7 +126,7 @@ pub enum Showing {
 
 /// Makes the incremental plan.
 pub fn lower(state: &SessionState, plan: &LogicalPlan, showing: Showing) -> Result<Plan> {
-    let mut lowering = Lowering { state, nodes: Vec::new(), dealt_by: Vec::new(), bounds: BTreeMap::new() };
+    let mut lowering = Lowering::new(state);
     let mut output = match showing {
         Showing::Changes => lowering.node(plan)?,
         Showing::Final => lowering.held_back(plan)?.0,
@@ -144,12 +146,13 @@ pub fn lower(state: &SessionState, plan: &LogicalPlan, showing: Showing) -> Resu
     event_time::expire(&mut lowering.nodes, &imported);
     let mut bounds = event_time::bounds(&lowering.nodes, &imported).pop().expect("one for each node");
     bounds.retain(|bound| event_time::is_time(plan.schema().field(bound.column).data_type()));
-    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: share(lowering.nodes), bounds })
+    let keys = keys::of_node(&lowering.nodes, output, &lowering.primary_keys);
+    Ok(Plan { output_key: lowering.dealt_by[output].clone(), nodes: share(lowering.nodes), bounds, keys })
 }
 
 /// The plan of which only rows are left that a view which shows final rows shows, at the watermarks of an epoch.
 pub fn only_final(state: &SessionState, plan: LogicalPlan, epoch: &EpochHeader) -> Result<LogicalPlan> {
-    let mut lowering = Lowering { state, nodes: Vec::new(), dealt_by: Vec::new(), bounds: BTreeMap::new() };
+    let mut lowering = Lowering::new(state);
     let (_, closing, depth) = lowering.held_back(&plan)?;
     temporal::with_final_rows(plan, depth, &closing, epoch).map_err(error_from)
 }
@@ -161,6 +164,7 @@ struct Lowering<'a> {
     dealt_by: Vec<Option<Vec<usize>>>,
     /// What watermarks promise of the relations that are read.
     bounds: BTreeMap<RelationId, Vec<TimeBound>>,
+    primary_keys: PrimaryKeys,
 }
 
 /// The Arrow schema of a plan node. Everything may be NULL: DataFusion's promises about that are for its
@@ -175,7 +179,17 @@ fn relax(schema: &Schema) -> SchemaRef {
     ))
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(state: &'a SessionState) -> Self {
+        Lowering {
+            state,
+            nodes: Vec::new(),
+            dealt_by: Vec::new(),
+            bounds: BTreeMap::new(),
+            primary_keys: PrimaryKeys::new(),
+        }
+    }
+
     fn push(
         &mut self,
         kind: NodeKind,
@@ -293,6 +307,9 @@ impl Lowering<'_> {
         let projected = relax(&schema.project(&columns).expect("a projection of the relation's schema"));
         let kind = NodeKind::Import { relation: relation.id, name: relation.name.clone(), columns };
         self.bounds.insert(relation.id, event_time::of_relation(relation));
+        if relation.kind == RelationKind::Table {
+            self.primary_keys.insert(relation.id, relation.primary_key.clone());
+        }
         let mut node = self.push(kind, vec![], projected, table.append_only(), None);
         for filter in &scan.filters {
             node = self.filter(node, &scan.projected_schema, filter)?;
@@ -421,6 +438,9 @@ impl Lowering<'_> {
     fn join(&mut self, join: &Join) -> Result<usize> {
         if join.null_aware {
             return self.not_in(join);
+        }
+        if let Some(rows) = self.rows_at_extreme(join)? {
+            return Ok(rows);
         }
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,

@@ -5,6 +5,7 @@
 
 pub mod event_time;
 pub mod explain;
+pub mod keys;
 pub mod lower;
 pub mod order;
 pub mod share;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub output_key: Option<Vec<usize>>,
     /// What watermarks promise of the result.
     pub bounds: Vec<TimeBound>,
+    /// Unique keys of the result.
+    pub keys: Vec<keys::Key>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

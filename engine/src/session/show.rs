@@ -112,7 +112,7 @@ impl Session {
                     }
                     ExplainStage::Physical => Err(Error::unsupported("EXPLAIN (PHYSICAL) of a materialized view")
                         .hint("A view has an incremental plan: EXPLAIN CREATE MATERIALIZED VIEW shows it.")),
-                    _ => Ok(crate::plan::explain::explain(&plan)),
+                    _ => Ok(crate::plan::explain::explain_whole(&plan)),
                 }
             }
             StatementKind::Query(query) => {
@@ -129,7 +129,7 @@ impl Session {
                         crate::plan::lower::check_deterministic(&bound.plan)?;
                         let optimized = bind::optimize(&state, bound.plan)?;
                         let plan = crate::plan::lower::lower(&state, &optimized, Showing::Changes)?;
-                        Ok(crate::plan::explain::explain(&plan))
+                        Ok(crate::plan::explain::explain_whole(&plan))
                     }
                     _ => self.physical(&scope, &state, bound, explain.analyze).await,
                 }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::operators::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
 use crate::operators::evaluate::Expression;
 use crate::operators::map::MapStep;
-use crate::plan::NodeKind;
+use crate::plan::{NodeKind, keys};
 use crate::sql::bind::error_from;
 
 impl Lowering<'_> {
@@ -139,6 +139,11 @@ impl Lowering<'_> {
     }
 
     fn aggregate_by(&mut self, input: usize, group: Vec<usize>, calls: Vec<AggregateCall>, output: SchemaRef) -> usize {
+        let is_key = |key: &Vec<usize>| !key.is_empty() && key.iter().all(|column| group.contains(column));
+        if calls.is_empty() && keys::of_node(&self.nodes, input, &self.primary_keys).iter().any(is_key) {
+            // They are distinct already.
+            return self.map(input, MapStep::Select(group, output.clone()), output);
+        }
         let groups = group.len();
         let input = self.exchange(input, group.clone());
         let append_only_input = self.nodes[input].append_only;

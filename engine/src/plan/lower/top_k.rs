@@ -49,7 +49,7 @@ impl Lowering<'_> {
     }
 
     /// `number`: the field of the number that the bound gives, behind the input's columns.
-    fn top_k(
+    pub(super) fn top_k(
         &mut self,
         input: usize,
         schema: &DFSchema,

@@ -1,0 +1,312 @@
+//! How a view is filled: from its sources as of one epoch, then from what has changed since, piece by piece, until it joins
+//! the live ones.
+//!
+//! Streams are read and decoded by a thread beside the worker, in the background: a chunk takes several milliseconds, in
+//! which no live view of this worker would go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use arrow::array::RecordBatch;
+
+use super::{Mode, Sources, Span, View, WAITING_ROWS_MAX, share_of};
+use crate::catalog::{RelationId, StreamStart};
+use crate::dataflow::packet::Packet;
+use crate::delta::Delta;
+use crate::delta::keys::KeyEncoder;
+use crate::error::{Error, Result};
+use crate::state::arrangement::Pin;
+use crate::state::store::Store;
+use crate::time::Epoch;
+
+/// Rows that a hydrating view is fed at a time: a millisecond's work or so.
+const HYDRATION_ROWS: usize = 8192;
+
+/// What comes next.
+pub(super) enum Fed {
+    /// Of an import.
+    Rows(usize, Delta),
+    /// The worker is woken when there is more.
+    NotYet,
+}
+
+pub(super) type Feed = Box<dyn Iterator<Item = Result<Fed>>>;
+
+/// How far a view has come.
+pub(super) struct Hydration {
+    /// Tables and views among the sources, kept readable as of `fed`.
+    pub(super) pins: BTreeMap<RelationId, Pin>,
+    /// Everything up to here has been fed (or is being fed, while `feed` is there).
+    pub(super) fed: Epoch,
+    pub(super) feed: Option<Feed>,
+    /// Nothing has been fed yet.
+    pub(super) first: bool,
+    /// Epochs below this are closed.
+    pub(super) closed_below: Epoch,
+    /// The epoch to catch up to, the same on all workers: they cut a stream's log into the same batches.
+    pub(super) target: Option<Epoch>,
+    /// It is live after the target.
+    pub(super) join: bool,
+}
+
+impl View {
+    pub(super) fn hydrate(&mut self, sources: &dyn Sources) -> bool {
+        let Mode::Hydrating(mut h) = std::mem::replace(&mut self.mode, Mode::Failed) else {
+            unreachable!("asked only then")
+        };
+        let mut progress = false;
+        let reached = |sources: &dyn Sources, ids: &[RelationId]| {
+            ids.iter().filter_map(|&s| sources.view_open(s)).fold(sources.processed() + 1, Epoch::min)
+        };
+        loop {
+            if let Some(feed) = &mut h.feed {
+                // Of this epoch, or of an earlier one. Before it begins here, what waits may be of a worker that is further.
+                if self.context.waiting_rows.get() > WAITING_ROWS_MAX {
+                    break;
+                }
+                match feed.next() {
+                    Some(Ok(Fed::Rows(import, delta))) => {
+                        progress = true;
+                        self.send(import, delta);
+                        self.imports[import].handle.flush();
+                        break;
+                    }
+                    Some(Ok(Fed::NotYet)) => break,
+                    Some(Err(error)) => {
+                        self.context.fail(error);
+                        return true;
+                    }
+                    None => {
+                        h.feed = None;
+                        progress = true;
+                        self.advance_inputs(h.fed + 1);
+                        self.open.push_back(Span { first: h.fed, last: h.fed });
+                        continue;
+                    }
+                }
+            }
+            // What has been fed must be closed before more is.
+            if !h.first && !self.open.is_empty() {
+                break;
+            }
+            if !h.first {
+                h.closed_below = h.fed + 1;
+                self.my_status().hydrated.store(h.fed + 1, Ordering::Release);
+                if h.join && h.target == Some(h.fed) {
+                    let first_open = self.pending.front().map_or(Epoch::MAX, |span| span.first);
+                    self.my_status().first_open.store(first_open, Ordering::Release);
+                    self.my_status().live_from.store(h.fed, Ordering::Release);
+                    self.my_status().live.store(true, Ordering::Release);
+                    self.mode = Mode::Live;
+                    return true;
+                }
+            }
+            let reached = reached(sources, &self.sources);
+            if h.first {
+                if reached <= h.fed {
+                    break;
+                }
+                h.first = false;
+                for (handle, rows) in &mut self.constants {
+                    if let Some(delta) = rows.take().filter(|_| self.worker == 0) {
+                        handle.send(Packet { worker: 0, delta });
+                        handle.flush();
+                    }
+                }
+                h.feed = Some(self.snapshot_feed(&h, sources));
+                continue;
+            }
+            let Some(target) = h.target.filter(|&t| t > h.fed && reached > t) else { break };
+            h.feed = Some(self.changes_feed(&mut h, target, sources));
+            h.fed = target;
+            self.context.fed.borrow_mut().insert(target);
+            self.advance_inputs(target);
+        }
+        self.mode = Mode::Hydrating(h);
+        progress
+    }
+
+    /// The sources as of `h.fed`, import by import.
+    fn snapshot_feed(&self, h: &Hydration, sources: &dyn Sources) -> Feed {
+        let (worker, workers, through) = (self.worker, self.workers, h.fed);
+        let mut feeds: Vec<Feed> = Vec::new();
+        for (i, import) in self.imports.iter().enumerate() {
+            let relation = import.relation;
+            match h.pins.get(&relation) {
+                Some(pin) => {
+                    let table_key = self.cloned_key(relation);
+                    let is_view = sources.view_open(relation).is_some();
+                    let picture = pin.picture();
+                    feeds.push(Box::new((0..picture.segments()).filter_map(move |s| {
+                        let delta = Delta::inserts(picture.batch(s)?);
+                        let delta = if is_view {
+                            Some(delta)
+                        } else {
+                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
+                        };
+                        delta.map(|d| Ok(Fed::Rows(i, d)))
+                    })));
+                }
+                None => {
+                    let start = self.options.starts.get(&relation).copied().unwrap_or_default();
+                    feeds.push(stream_feed(sources.store(), relation, i, start, through, worker, workers));
+                }
+            }
+        }
+        Box::new(feeds.into_iter().flatten().flat_map(pieces))
+    }
+
+    /// The net changes of the sources after `h.fed` up to `target`; the pins move along.
+    fn changes_feed(&self, h: &mut Hydration, target: Epoch, sources: &dyn Sources) -> Feed {
+        let (worker, workers, after) = (self.worker, self.workers, h.fed);
+        let mut feeds: Vec<Feed> = Vec::new();
+        for (i, import) in self.imports.iter().enumerate() {
+            let relation = import.relation;
+            match h.pins.get(&relation) {
+                Some(pin) => {
+                    let is_view = sources.view_open(relation).is_some();
+                    let table_key = self.cloned_key(relation);
+                    let changes = pin.changes(target);
+                    feeds.push(Box::new(changes.into_iter().filter_map(move |delta| {
+                        let delta = if is_view {
+                            Some(delta)
+                        } else {
+                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
+                        };
+                        delta.map(|d| Ok(Fed::Rows(i, d)))
+                    })));
+                }
+                None => {
+                    let start = self.options.starts.get(&relation).copied().unwrap_or_default();
+                    // Recovery fills a view as of an epoch that may be before its start.
+                    let start = if after > start.after { StreamStart::after(after) } else { start };
+                    feeds.push(stream_feed(sources.store(), relation, i, start, target, worker, workers));
+                }
+            }
+        }
+        for pin in h.pins.values_mut() {
+            pin.advance(target);
+        }
+        Box::new(feeds.into_iter().flatten().flat_map(pieces))
+    }
+
+    fn cloned_key(&self, relation: RelationId) -> Option<(KeyEncoder, Vec<usize>)> {
+        self.table_keys
+            .get(&relation)
+            .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()))
+    }
+}
+
+/// What is fed at a time: between two of them the live views on this worker have their turn.
+fn pieces(fed: Result<Fed>) -> impl Iterator<Item = Result<Fed>> {
+    let (piece, other) = match fed {
+        Ok(Fed::Rows(import, delta)) => (Some((import, delta)), None),
+        other => (None, Some(other)),
+    };
+    let pieces = piece.into_iter().flat_map(|(import, delta)| {
+        (0..delta.len())
+            .step_by(HYDRATION_ROWS)
+            .map(move |from| Ok(Fed::Rows(import, delta.slice(from, HYDRATION_ROWS.min(delta.len() - from)))))
+    });
+    pieces.chain(other)
+}
+
+/// Slices of a stream's log, up to an epoch.
+fn stream_feed(
+    store: &Arc<Store>,
+    relation: RelationId,
+    import: usize,
+    start: StreamStart,
+    through: Epoch,
+    worker: usize,
+    workers: usize,
+) -> Feed {
+    let first = match store.first_offset(relation, start) {
+        Ok(first) => first,
+        Err(error) => return Box::new(std::iter::once(Err(error))),
+    };
+    let batches = store.stream_rows(relation, start.after, through, None).from_offset(first);
+    let mut reader = Reader { batches: Some(Box::new(batches)), running: None };
+    let mut turn = 0;
+    Box::new(std::iter::from_fn(move || {
+        loop {
+            let rows = match reader.next()? {
+                Ok(Some(rows)) => rows,
+                Ok(None) => return Some(Ok(Fed::NotYet)),
+                Err(error) => return Some(Err(error)),
+            };
+            turn += 1;
+            if let Some(delta) = share_of(None, &Delta::inserts(rows), turn - 1, worker, workers) {
+                return Some(Ok(Fed::Rows(import, delta)));
+            }
+        }
+    }))
+}
+
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+/// Reads ahead, on a thread of its own from the first time that it is asked.
+struct Reader {
+    /// Until then.
+    batches: Option<Batches>,
+    running: Option<(Receiver<Option<Result<RecordBatch>>>, JoinHandle<()>)>,
+}
+
+impl Reader {
+    /// `Ok(None)`: not yet.
+    fn next(&mut self) -> Option<Result<Option<RecordBatch>>> {
+        if let Some(batches) = self.batches.take() {
+            match start_reading(batches) {
+                Ok(running) => self.running = Some(running),
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+        let (receiver, _) = self.running.as_ref()?;
+        let last = match receiver.try_recv() {
+            Err(TryRecvError::Empty) => return Some(Ok(None)),
+            Ok(Some(Ok(rows))) => return Some(Ok(Some(rows))),
+            Ok(Some(Err(error))) => Some(Err(error)),
+            Ok(None) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(Error::internal("reading a stream's log has panicked"))),
+        };
+        self.end();
+        last
+    }
+
+    /// Waits for the thread: it holds the store.
+    fn end(&mut self) {
+        if let Some((receiver, thread)) = self.running.take() {
+            drop(receiver);
+            // Had it panicked, that would have been seen where its rows were missing.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn start_reading(batches: Batches) -> std::io::Result<(Receiver<Option<Result<RecordBatch>>>, JoinHandle<()>)> {
+    // One is being read while another waits.
+    let (sender, receiver) = sync_channel(1);
+    let worker = std::thread::current();
+    let read = move || {
+        crate::priority::background();
+        let ends = batches.map(Some).chain(std::iter::once_with(|| None));
+        for rows in ends {
+            let sent = sender.send(rows);
+            worker.unpark();
+            if sent.is_err() {
+                // Nobody wants it any more.
+                return;
+            }
+        }
+    };
+    Ok((receiver, std::thread::Builder::new().name("millrace-hydrate".into()).spawn(read)?))
+}
