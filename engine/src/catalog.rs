@@ -55,6 +55,9 @@ pub struct Column {
     /// It counts its rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
+    /// GENERATED ALWAYS AS (…) STORED: the SQL text of what it is, of the row's other columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<String>,
 }
 
 /// How a column that counts its rows was declared.

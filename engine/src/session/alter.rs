@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use super::Session;
 use super::constraints::key_columns;
 use super::definition::definition;
+use super::generated::{refuse_dependent, refuse_other_type};
 use crate::catalog::{Check, Column, Identity, IdentityKind, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::conditions::{names_column, renamed};
@@ -97,6 +98,9 @@ impl Draft {
         let old = std::mem::replace(&mut self.relation.columns[at].name, new_name.to_string());
         for check in self.relation.checks.iter_mut().chain(&mut self.new_checks) {
             check.expression = renamed(&check.expression, &old, new_name)?;
+        }
+        for generated in self.relation.columns.iter_mut().filter_map(|column| column.generated.as_mut()) {
+            *generated = renamed(generated, &old, new_name)?;
         }
         if let Some(column) = self.relation.options.get_mut(crate::ttl::TTL_COLUMN).filter(|column| **column == old) {
             *column = new_name.to_string();
@@ -206,6 +210,7 @@ impl Session {
             AlterAction::DropColumn { column, if_exists } => match draft.column(column) {
                 Ok(_) if draft.relation.columns.len() == 1 => Err(Error::unsupported("a table without columns")),
                 Ok(at) => {
+                    refuse_dependent(&draft.relation, column)?;
                     draft.drop_column(at);
                     Ok(())
                 }
@@ -286,6 +291,7 @@ impl Session {
             nullable: new.nullable,
             default: new.default.clone(),
             identity: new.identity.as_ref().map(sequence).transpose()?,
+            generated: new.generated.clone(),
         };
         crate::sql::types::field(&column.name, &column.sql_type, column.nullable)?;
         if let Some(default) = &column.default {
@@ -298,6 +304,7 @@ impl Session {
         draft.relation.columns.push(column);
         draft.origins.push(Origin::New);
         draft.change_columns();
+        self.check_generated_columns(&draft.relation)?;
         if !definition.primary_key.is_empty() {
             draft.set_primary_key(&definition.primary_key, definition.primary_key_name.clone())?;
         }
@@ -315,6 +322,11 @@ impl Session {
     fn set_default(&mut self, draft: &mut Draft, at: usize, default: Option<&str>) -> Result<()> {
         let column = &draft.relation.columns[at];
         refuse_identity(&draft.relation, column)?;
+        if column.generated.is_some() {
+            let (name, table) = (&column.name, &draft.relation.name);
+            let message = format!("column \"{name}\" of relation \"{table}\" is a generated column");
+            return Err(Error::syntax(message));
+        }
         if let Some(default) = default {
             super::defaults::check_default(self, column, default)?;
         }
@@ -328,6 +340,7 @@ impl Session {
 
     fn set_type(&self, draft: &mut Draft, at: usize, sql_type: &str, using: Option<String>) -> Result<()> {
         crate::sql::types::field(&draft.relation.columns[at].name, sql_type, true)?;
+        refuse_other_type(&draft.relation, &draft.relation.columns[at].name)?;
         let Origin::Kept(from) = draft.origins[at] else {
             return Err(Error::unsupported("changing the type of a column twice, or of one that is added"));
         };
@@ -415,7 +428,7 @@ fn rename_constraint(relation: &mut Relation, name: &str, new_name: &str) -> Res
 /// Whether values of one type become values of another without being told how: numbers numbers, days and times such, and
 /// anything text.
 fn casts_alone(from: &str, to: &str) -> bool {
-    let family = |sql_type: &str| match sql_type.split('(').next().unwrap_or(sql_type) {
+    let family = |sql_type: &str| match crate::sql::types::plain_type(sql_type).as_str() {
         "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" => "numbers".to_string(),
         "text" | "character varying" | "character" | "name" => "texts".into(),
         "date" | "timestamp without time zone" | "timestamp with time zone" => "times".into(),

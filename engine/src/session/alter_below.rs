@@ -69,7 +69,11 @@ impl Session {
             }
         }
         let mut waiting = Waiting { core: core.clone(), id: new.id, placed: false };
-        let columns = new.columns.iter().map(|c| Column { identity: None, default: None, ..c.clone() }).collect();
+        let columns = new
+            .columns
+            .iter()
+            .map(|c| Column { identity: None, default: None, generated: None, ..c.clone() })
+            .collect();
         let hidden = Relation { schema_name: WAITING.into(), columns, ..new.clone() };
         let (old, at) = (found.clone(), core.clone());
         let edit: CatalogEdit = Box::new(move |catalog| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::Field;
 
 use super::Session;
 use super::alter::{Draft, Origin};
@@ -105,14 +106,19 @@ impl Session {
                     }
                 },
                 Origin::Changed(from, using) => {
-                    let values = match using {
-                        None => rows.column(*from).clone(),
-                        Some(expression) => self.on_row(found, expression)?.of(rows)?,
+                    let (values, given) = match using {
+                        None => (rows.column(*from).clone(), rows.schema().field(*from).clone()),
+                        Some(expression) => {
+                            let values = self.on_row(found, expression)?.of(rows)?;
+                            let given = Field::new("", values.data_type().clone(), true);
+                            (values, given)
+                        }
                     };
-                    crate::sql::cast::assign(&values, schema.field(at), &self.settings.zone())?
+                    crate::sql::cast::assign(&values, &given, schema.field(at), &self.settings.zone())?
                 }
             });
         }
+        let columns = self.with_generated_anew(relation, columns, rows.num_rows())?;
         for (column, values) in relation.columns.iter().zip(&columns) {
             if !column.nullable && values.null_count() > 0 {
                 let (name, table) = (&column.name, &relation.name);

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::TreeNode;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use sqlparser::ast;
 
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
 use crate::sql::conditions::columns_named;
 use crate::sql::context::Settings as BindSettings;
+use crate::sql::functions::is_steady;
 use crate::sql::parse::parse_expression;
 use crate::sql::statement::{Constraint, ConstraintKind};
 use crate::sql::text::value_to_text;
@@ -33,7 +35,15 @@ pub(super) struct OnRow(Arc<dyn PhysicalExpr>);
 
 /// A session's conditions, bound, by relation and check: neither's columns and text ever change under one id.
 #[derive(Default)]
-pub(super) struct Conditions(Mutex<HashMap<(RelationId, RelationId), OnRow>>);
+pub(super) struct Conditions(Mutex<HashMap<(RelationId, Part), OnRow>>);
+
+/// What of a relation an expression on its rows is of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    Check(RelationId),
+    /// One that is generated.
+    Column(usize),
+}
 
 /// A session that writes to more tables than that binds their conditions again.
 const CONDITIONS_MAX: usize = 256;
@@ -48,6 +58,7 @@ impl OnRow {
 impl Session {
     /// Whole rows of these columns, if nothing that is so of the relation's rows is not so of one of them.
     pub(super) fn checked(&self, relation: &Relation, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let columns = self.with_generated(relation, columns, rows)?;
         for (column, values) in relation.columns.iter().zip(&columns) {
             if !column.nullable && values.null_count() > 0 {
                 let row = (0..rows).find(|&row| values.is_null(row)).expect("one is");
@@ -79,7 +90,7 @@ impl Session {
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         let mut first: Option<(usize, &str)> = None;
         for check in checks {
-            let holds = self.condition(relation, check)?.of(rows)?;
+            let holds = self.kept_on_row(relation, Part::Check(check.id), &check.expression)?.of(rows)?;
             let holds = holds.as_boolean();
             let wrong = (0..rows.num_rows()).find(|&row| holds.is_valid(row) && !holds.value(row));
             if let Some(row) = wrong.filter(|&row| first.is_none_or(|(before, _)| row < before)) {
@@ -96,12 +107,13 @@ impl Session {
         Err(Error::new("23514", message).detail(self.failing_row(relation, rows.columns(), row)?))
     }
 
-    fn condition(&self, relation: &Relation, check: &Check) -> Result<OnRow> {
-        let key = (relation.id, check.id);
+    /// An expression on a relation's columns, bound once.
+    pub(super) fn kept_on_row(&self, relation: &Relation, part: Part, expression: &str) -> Result<OnRow> {
+        let key = (relation.id, part);
         if let Some(known) = self.conditions.0.lock().expect("no panic while held").get(&key) {
             return Ok(known.clone());
         }
-        let bound = self.on_row(relation, &check.expression)?;
+        let bound = self.on_row(relation, expression)?;
         let mut known = self.conditions.0.lock().expect("no panic while held");
         if known.len() >= CONDITIONS_MAX {
             known.clear();
@@ -131,7 +143,7 @@ impl Session {
         self.bound_on_row(relation, expression).map(|(on_row, _)| on_row)
     }
 
-    fn bound_on_row(&self, relation: &Relation, expression: &str) -> Result<(OnRow, Expr)> {
+    pub(super) fn bound_on_row(&self, relation: &Relation, expression: &str) -> Result<(OnRow, Expr)> {
         let settings = BindSettings { time_zone: relation.time_zone.clone(), ..self.bind_settings() };
         let mut scope = self.scope();
         scope.extra.insert(relation.name.clone(), no_rows(relation)?);
@@ -167,14 +179,7 @@ impl Session {
             return Err(Error::unsupported("a subquery in a check constraint"));
         }
         let (_, expr) = self.bound_on_row(relation, expression)?;
-        let changes = |e: &Expr| {
-            Ok(match e {
-                Expr::ScalarFunction(f) => f.func.signature().volatility != Volatility::Immutable,
-                Expr::ScalarVariable(..) => true,
-                _ => false,
-            })
-        };
-        if expr.exists(changes).map_err(error_from)? {
+        if changes(&expr, relation)? {
             return Err(Error::new("42P17", "functions in check constraint must be immutable"));
         }
         let none = RecordBatch::new_empty(relation.arrow_schema());
@@ -237,6 +242,25 @@ impl Session {
         let plain = format!("{}_{}_{suffix}", relation.name, columns.join("_"));
         Ok(free(plain, taken))
     }
+}
+
+/// Whether an expression on a relation's rows may be another of the same row at another time.
+pub(super) fn changes(expr: &Expr, relation: &Relation) -> Result<bool> {
+    let schema = DFSchema::try_from(relation.arrow_schema().as_ref().clone()).map_err(error_from)?;
+    // Its columns are all the relation's.
+    let unqualified = |e: Expr| match e {
+        Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
+        other => Transformed::no(other),
+    };
+    let expr = expr.clone().transform_up(|e| Ok(unqualified(e))).map_err(error_from)?.data;
+    let changes = |e: &Expr| {
+        Ok(match e {
+            Expr::ScalarFunction(f) => !is_steady(f, &schema),
+            Expr::ScalarVariable(..) => true,
+            _ => false,
+        })
+    };
+    expr.exists(changes).map_err(error_from)
 }
 
 /// The name itself, or with the first number that makes it free.

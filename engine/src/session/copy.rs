@@ -66,7 +66,7 @@ impl Session {
         if !writable {
             return Err(Error::new("42809", format!("cannot copy to {} \"{}\"", relation.kind.word(), relation.name)));
         }
-        let named = super::dml::named_columns(&relation, columns)?;
+        let named = copied_columns(&relation, columns)?;
         let schema = Arc::new(relation.arrow_schema().project(&named).expect("columns of the relation"));
         let decoder = CopyDecoder::new(schema, &copy.format).with_style(self.style()?).for_relation(&relation.name);
         let decoder = decoder.in_latin1(copy.latin1);
@@ -99,7 +99,7 @@ impl Session {
         let outcome = match &copy.source {
             CopySource::Relation { name, columns } => {
                 let relation = self.relation(name)?;
-                let named = super::dml::named_columns(&relation, columns)?;
+                let named = copied_columns(&relation, columns)?;
                 let list: Vec<String> = named.iter().map(|&i| super::dml::quoted(&relation.columns[i].name)).collect();
                 let text = format!(
                     "SELECT {} FROM {}.{}",
@@ -173,4 +173,16 @@ fn quoted_columns(copy: &Copy, fields: &[Field]) -> Result<Vec<bool>> {
         }
     }
     Ok(quoted)
+}
+
+/// The columns of a COPY: without those that are generated, which may not be named. Errors: 42P10.
+fn copied_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
+    let mut named = super::dml::named_columns(relation, names)?;
+    let generated = |at: &usize| relation.columns[*at].generated.is_some();
+    if let Some(at) = named.iter().find(|at| !names.is_empty() && generated(at)) {
+        let message = format!("column \"{}\" is a generated column", relation.columns[*at].name);
+        return Err(Error::new("42P10", message).detail("Generated columns cannot be used in COPY."));
+    }
+    named.retain(|at| !generated(at));
+    Ok(named)
 }

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use arrow::array::Array as _;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use sqlparser::ast;
@@ -175,7 +176,8 @@ impl Session {
                     .and_then(|e| e.evaluate(&one))
                     .and_then(|v| v.into_array(1))
                     .map_err(error_from)?;
-                let value = crate::sql::cast::assign(&value, field, &self.settings.zone())?;
+                let given = Field::new("", value.data_type().clone(), true);
+                let value = crate::sql::cast::assign(&value, &given, field, &self.settings.zone())?;
                 ScalarValue::try_from_array(&value, 0).map_err(error_from)
             })
             .collect::<Result<Vec<_>>>()?;

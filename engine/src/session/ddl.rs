@@ -271,6 +271,7 @@ impl Session {
                 nullable: c.nullable && !d.primary_key.contains(&c.name),
                 default: c.default.clone(),
                 identity: None,
+                generated: c.generated.clone(),
             })
             .collect();
         crate::connectors::check_options(kind, &d.options)?;
@@ -359,6 +360,7 @@ impl Session {
         }
         if self.core.catalog().find(&relation.schema_name, &relation.name).is_none() {
             self.add_constraints(&mut relation, &d.constraints)?;
+            self.check_generated_columns(&relation)?;
         }
         if kind == RelationKind::Table {
             crate::ttl::Ttl::of(&relation.columns, &relation.options)?;
@@ -410,6 +412,7 @@ impl Session {
                 return refuse("its rows have versions");
             }
             RelationKind::Table if !target.primary_key.is_empty() => return refuse("it has a primary key"),
+            _ if target.columns.iter().any(|c| c.generated.is_some()) => return refuse("it has generated columns"),
             RelationKind::Stream | RelationKind::Table => {}
             other => return refuse(&format!("it is a {}", other.word())),
         }
@@ -475,7 +478,11 @@ impl Session {
         let relation = Relation {
             kind: RelationKind::Sink,
             // It makes no rows: what their columns count by is not its own.
-            columns: input.columns.iter().map(|c| Column { identity: None, default: None, ..c.clone() }).collect(),
+            columns: input
+                .columns
+                .iter()
+                .map(|c| Column { identity: None, default: None, generated: None, ..c.clone() })
+                .collect(),
             options: options.clone(),
             depends_on: vec![input.id],
             ..self.new_relation(name, text)?

@@ -28,7 +28,7 @@ impl Session {
             let column = match named.iter().position(|&n| n == i) {
                 Some(given) => {
                     let style = self.settings.zone();
-                    let cast = crate::sql::cast::assign(rows.column(given), field, &style)
+                    let cast = crate::sql::cast::assign(rows.column(given), rows.schema().field(given), field, &style)
                         .map_err(|e| e.detail(format!("Column \"{}\".", field.name())))?;
                     match defaulted.get(given).filter(|d| d.contains(&true)) {
                         None => cast,
@@ -66,7 +66,7 @@ impl Session {
         .expect("no columns");
         let text = format!("SELECT CAST(({default}) AS {}) AS v FROM __rows", relation.columns[column].sql_type);
         let values = self.rows_of(&text, &[("__rows", one)], &[]).await?;
-        crate::sql::cast::assign(values.column(0), field, &self.settings.zone())
+        crate::sql::cast::assign(values.column(0), values.schema().field(0), field, &self.settings.zone())
     }
 
     /// A column's default where `mask` says so, anything elsewhere: no number is used up for a row that has one.
@@ -127,19 +127,19 @@ pub(super) fn check_generated(
     for (i, &at) in named.iter().enumerate() {
         let column = &relation.columns[at];
         let given = || !defaulted.get(i).is_some_and(|mask| mask.iter().all(|is_default| *is_default));
-        if overriding.is_none() && is_always(column) && given() {
+        let generated = column.generated.is_some();
+        if (generated || overriding.is_none() && is_always(column)) && given() {
             let message = format!("cannot insert a non-DEFAULT value into column \"{}\"", column.name);
-            return Err(Error::new("428C9", message)
-                .detail(always_detail(column))
-                .hint("Use OVERRIDING SYSTEM VALUE to override."));
+            let error = Error::new("428C9", message).detail(always_detail(column));
+            return Err(if generated { error } else { error.hint("Use OVERRIDING SYSTEM VALUE to override.") });
         }
     }
     Ok(())
 }
 
-/// `SET id = 5` of a column GENERATED ALWAYS.
+/// `SET id = 5` of a column GENERATED ALWAYS, as an identity or as an expression.
 pub(super) fn check_assigned(column: &Column, expr: &ast::Expr) -> Result<()> {
-    if is_default(expr) || !is_always(column) {
+    if is_default(expr) || !is_always(column) && column.generated.is_none() {
         return Ok(());
     }
     Err(Error::new("428C9", format!("column \"{}\" can only be updated to DEFAULT", column.name))
@@ -151,6 +151,9 @@ fn is_always(column: &Column) -> bool {
 }
 
 fn always_detail(column: &Column) -> String {
+    if column.generated.is_some() {
+        return format!("Column \"{}\" is a generated column.", column.name);
+    }
     format!("Column \"{}\" is an identity column defined as GENERATED ALWAYS.", column.name)
 }
 

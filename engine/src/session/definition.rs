@@ -25,6 +25,9 @@ pub(super) fn definition(relation: &Relation) -> String {
         if let Some(default) = &column.default {
             part.push_str(&format!(" DEFAULT {default}"));
         }
+        if let Some(generated) = &column.generated {
+            part.push_str(&format!(" GENERATED ALWAYS AS ({generated}) STORED"));
+        }
         if let Some(s) = column.identity.as_ref().filter(|_| !serial) {
             let word = if s.kind == IdentityKind::Always { "ALWAYS" } else { "BY DEFAULT" };
             let (start, step, min, max) = (s.start, s.increment, s.min, s.max);

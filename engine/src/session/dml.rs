@@ -24,6 +24,7 @@ use crate::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
+use crate::sql::literals::{is_typed, typed_columns};
 use crate::sql::statement::{CreateTableAs, Delete, Insert, Name, Overriding, StatementKind, Update};
 use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
@@ -172,6 +173,10 @@ impl Session {
                     return Err(Error::new("42601", "INSERT has more target columns than expressions"));
                 }
                 check_generated(&relation, &named[..width], &defaulted, insert.overriding)?;
+                let (to, from) = (relation.arrow_schema(), given.schema());
+                for (i, _) in typed_columns(source).iter().enumerate().filter(|(i, typed)| **typed && *i < width) {
+                    crate::sql::cast::check_typed(from.field(i).data_type(), to.field(named[i]))?;
+                }
                 if insert.overriding == Some(Overriding::User) {
                     without_given(&relation, &named[..width], given.num_rows(), &mut defaulted);
                 }
@@ -258,7 +263,12 @@ impl Session {
             columns[at] = if is_default(expr) {
                 self.default_value(&relation, at, found.num_rows()).await?
             } else {
-                crate::sql::cast::assign(found.column(width + i), schema.field(at), &self.settings.zone())?
+                let found_schema = found.schema();
+                let given = found_schema.field(width + i);
+                if is_typed(expr) {
+                    crate::sql::cast::check_typed(given.data_type(), schema.field(at))?;
+                }
+                crate::sql::cast::assign(found.column(width + i), given, schema.field(at), &self.settings.zone())?
             };
         }
         let new = self.checked(&relation, columns, found.num_rows())?;

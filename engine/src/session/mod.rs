@@ -19,6 +19,7 @@ mod definition;
 mod dml;
 mod dropping;
 mod event_time;
+mod generated;
 mod index;
 mod live;
 mod locking;

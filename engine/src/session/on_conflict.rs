@@ -72,7 +72,7 @@ impl Session {
             .collect();
         let old = part(1, &hit)?;
         let mut columns = old.columns().to_vec();
-        for (i, (column, _)) in on_conflict.assignments.iter().enumerate() {
+        for (i, (column, expr)) in on_conflict.assignments.iter().enumerate() {
             let at = named_columns(relation, std::slice::from_ref(column))?[0];
             let values = arrow::compute::take(
                 found.column(1 + 2 * width + i),
@@ -80,7 +80,12 @@ impl Session {
                 None,
             )
             .map_err(Error::internal)?;
-            columns[at] = crate::sql::cast::assign(&values, schema.field(at), &self.settings.zone())?;
+            let (found_schema, to) = (found.schema(), schema.field(at));
+            let given = found_schema.field(1 + 2 * width + i);
+            if crate::sql::literals::is_typed(expr) {
+                crate::sql::cast::check_typed(given.data_type(), to)?;
+            }
+            columns[at] = crate::sql::cast::assign(&values, given, to, &self.settings.zone())?;
         }
         let updated = self.checked(relation, columns, hit.len())?;
         Ok((old, as_batch(&schema, &[updated, fresh_rows])?))

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, TimestampMicrosecondType};
 use futures::TryStreamExt;
 use sqlparser::ast;
 
@@ -79,7 +79,8 @@ impl Session {
 
     fn time_us(&self, value: &ArrayRef) -> Result<i64> {
         let time = crate::sql::types::field("as of", "timestamp with time zone", true)?;
-        let time = crate::sql::cast::assign(value, &time, &self.settings.zone())?;
+        let given = Field::new("as of", value.data_type().clone(), true);
+        let time = crate::sql::cast::assign(value, &given, &time, &self.settings.zone())?;
         Ok(time.as_primitive::<TimestampMicrosecondType>().value(0))
     }
 

@@ -369,7 +369,7 @@ pub fn columns_of_fields(fields: &Fields, names: &[String]) -> Result<Vec<Column
         if crate::sql::types::field(name, &sql_type, true).is_err() {
             return Err(Error::new("42P16", format!("column \"{name}\" has pseudo-type {sql_type}")));
         }
-        Ok(Column { name: name.clone(), sql_type, nullable: true, default: None, identity: None })
+        Ok(Column { name: name.clone(), sql_type, nullable: true, default: None, identity: None, generated: None })
     };
     fields.iter().zip(names).map(column).collect()
 }

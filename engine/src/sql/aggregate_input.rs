@@ -13,11 +13,12 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    Value, VisitMut, VisitorMut,
+    Value,
 };
 
 use crate::sql::calls;
 use crate::sql::item_names::name_items;
+use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::is_number;
 
@@ -258,12 +259,21 @@ impl Ordered {
     fn visit(&mut self, select: &mut Select) {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                let _ = VisitMut::visit(expr, &mut InSelect { of: self, depth: 0 });
+                self.in_select(expr);
             }
         }
         if let Some(having) = &mut select.having {
-            let _ = VisitMut::visit(having, &mut InSelect { of: self, depth: 0 });
+            self.in_select(having);
         }
+    }
+
+    fn in_select(&mut self, expr: &mut Expr) {
+        let _ = visit_outside_mut(expr, |expr| {
+            if let Expr::Function(function) = expr {
+                self.function(function);
+            }
+            ControlFlow::<()>::Continue(())
+        });
     }
 
     fn function(&mut self, function: &mut Function) {
@@ -278,29 +288,6 @@ impl Ordered {
         if let Some(by) = &self.by {
             list.clauses.push(FunctionArgumentClause::OrderBy(by.clone()));
         }
-    }
-}
-
-struct InSelect<'a> {
-    of: &'a mut Ordered,
-    depth: usize,
-}
-
-impl VisitorMut for InSelect<'_> {
-    type Break = ();
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let (0, Expr::Function(function)) = (self.depth, expr) {
-            self.of.function(function);
-        }
-        ControlFlow::Continue(())
     }
 }
 

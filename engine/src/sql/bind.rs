@@ -40,7 +40,7 @@ use crate::sql::outer_aggregates;
 use crate::sql::parse::name_of;
 use crate::sql::recursion;
 use crate::sql::repeated;
-use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query};
+use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query, select_values};
 use crate::sql::size;
 use crate::sql::statement::Name;
 use crate::sql::types::{field, field_from_ast, sql_type_of};
@@ -125,6 +125,10 @@ pub fn bind_finishing(
             let named = crate::sql::primary_keys::name_columns(&mut grouped, relations);
             grouped_by_key.set(grouped_by_key.get() || named);
             named.then_some(grouped)
+        }
+        _ if error.message.contains("Inconsistent metadata across values") => {
+            let mut selected = query.clone();
+            select_values(&mut selected).ok()?.then_some(selected)
         }
         _ if error.message.contains("Cannot access field") => {
             let mut named = query.clone();

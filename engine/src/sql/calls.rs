@@ -25,6 +25,7 @@ use sqlparser::ast::{
 use crate::error::{Error, Result};
 use crate::sql::grouped::is_aggregate;
 use crate::sql::hypothetical;
+use crate::sql::outside::visit_outside;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{binary, call, cast, is_number, nested, number};
 use crate::sql::unnest::{Array, Arrays};
@@ -242,41 +243,21 @@ pub fn unnest_sets(item: &mut Expr) -> Result<()> {
 
 /// The arrays that an item of the select list unnests; `None` where it has windows or aggregates, or sets of sets.
 pub fn arrays_within(item: &Expr) -> Option<Vec<Expr>> {
-    struct Find {
-        depth: usize,
-        arrays: Vec<Expr>,
-        other: bool,
-    }
-    impl ast::Visitor for Find {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-            if self.depth > 0 {
-                return ControlFlow::Continue(());
+    let (mut arrays, mut other) = (Vec::new(), false);
+    let _ = visit_outside(item, |expr| {
+        let Expr::Function(function) = expr else { return ControlFlow::<()>::Continue(()) };
+        let name = name_of(function);
+        match (set_named(&name), arguments(function)) {
+            (Some(set), Some(arguments)) => arrays.push(array_of(set, arguments)),
+            (None, Some(mut arguments)) if name == "unnest" && arguments.len() == 1 => {
+                other |= is_of_catalog(expr);
+                arrays.push(arguments.remove(0));
             }
-            let name = name_of(function);
-            match (set_named(&name), arguments(function)) {
-                (Some(set), Some(arguments)) => self.arrays.push(array_of(set, arguments)),
-                (None, Some(mut arguments)) if name == "unnest" && arguments.len() == 1 => {
-                    self.other |= is_of_catalog(expr);
-                    self.arrays.push(arguments.remove(0));
-                }
-                _ => self.other |= !is_of_one_row(function),
-            }
-            ControlFlow::Continue(())
+            _ => other |= !is_of_one_row(function),
         }
-    }
-    let mut find = Find { depth: 0, arrays: Vec::new(), other: false };
-    let _ = ast::Visit::visit(item, &mut find);
-    (!find.other && find.arrays.len() <= 1).then_some(find.arrays)
+        ControlFlow::Continue(())
+    });
+    (!other && arrays.len() <= 1).then_some(arrays)
 }
 
 /// `unnest(generate_subscripts(…))`, which the server writes: the function is that of the catalog, and gives an array.
@@ -347,6 +328,10 @@ pub fn respell(mut function: Function) -> Result<Expr> {
             None if has_literal_offset(&function) => Ok(Expr::Function(function)),
             None => Ok(renamed(function, if name == "lag" { "mr_lag" } else { "mr_lead" })),
         },
+        "nth_value" if function.over.is_some() => Ok(match nth_of_row(&function) {
+            Some(element) => element,
+            None => Expr::Function(function),
+        }),
         "array_agg" => {
             sort_distinct(&mut function);
             Ok(Expr::Function(function))
@@ -413,6 +398,22 @@ fn with_default(function: &Function) -> Option<Expr> {
     })
 }
 
+/// `nth_value(x, n) OVER w` with an `n` of each row: that element of all values of the frame.
+fn nth_of_row(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [value, FunctionArg::Unnamed(FunctionArgExpr::Expr(n))] = list.args.as_slice() else { return None };
+    if is_number(n) || function.null_treatment.is_some() {
+        return None;
+    }
+    let mut values = function.clone();
+    if let FunctionArguments::List(list) = &mut values.args {
+        list.args = vec![value.clone()];
+    }
+    let index = call("mr_nth", vec![n.clone()]);
+    let access = AccessExpr::Subscript(ast::Subscript::Index { index });
+    Some(respell_access(Box::new(Expr::Nested(Box::new(renamed(values, "array_agg")))), vec![access]))
+}
+
 /// The type that a call of a function of its name casts to.
 pub fn cast_named(function: &str) -> Option<ast::DataType> {
     Some(match function {
@@ -435,8 +436,9 @@ fn has_literal_offset(function: &Function) -> bool {
     match list.args.get(1) {
         Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(offset))) => match offset {
             Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } => is_number(expr),
-            Expr::Value(_) => true,
-            Expr::Cast { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
+            // An offset that is NULL is not none.
+            Expr::Value(value) => value.value != ast::Value::Null,
+            Expr::Cast { expr, .. } => is_number(expr),
             _ => false,
         },
         _ => true,

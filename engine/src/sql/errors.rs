@@ -265,6 +265,8 @@ const TEXTS: &[Rule] = &[
     ("Invalid timezone", "22023", |t| {
         format!("time zone {} not recognized", t.split("Invalid timezone ").nth(1).unwrap_or("").trim())
     }),
+    ("Function 'coalesce' user-defined coercion", "42804", |_| "COALESCE types cannot be matched".into()),
+    ("Function 'make_array' user-defined coercion", "42804", |_| "ARRAY types cannot be matched".into()),
     ("Invalid function '", "42883", invalid_function),
     ("Failed to coerce arguments", "42883", function_of_types),
     ("No function matches", "42883", function_of_types),

@@ -3,6 +3,7 @@
 //! ```text
 //!   generate_series(1, 3) i     (SELECT CAST(value AS integer) AS generate_series FROM mr_series_rows(1, 3)) i (i)
 //!   t, upper(t.a) u             t, LATERAL (SELECT upper(t.a) AS u) u
+//!   ROWS FROM (f(), g()) r      LATERAL (SELECT f() AS f, g() AS g) r: both go on as long as one does
 //!   current_date d              (SELECT current_date AS d) d
 //! ```
 
@@ -10,7 +11,7 @@ use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableAliasColumnDef, TableFactor,
 };
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::functions::SERIES_ROWS;
 use crate::sql::parse::{fold, query};
 use crate::sql::rewrite::whole_number;
@@ -48,8 +49,39 @@ pub fn of_session(factor: &mut TableFactor) -> Result<()> {
     Ok(())
 }
 
+/// What the parser makes of ROWS FROM.
+pub const ROWS_FROM: &str = "mr_rows_from";
+
+/// Sets beside each other. Errors: 0A000 for WITH ORDINALITY, of which the order would have to be kept, 42601 for what is no
+/// call.
+fn rows_from(args: &[FunctionArg], alias: &Option<TableAlias>, with_ordinality: bool) -> Result<TableFactor> {
+    if with_ordinality {
+        return Err(Error::unsupported("ROWS FROM … WITH ORDINALITY"));
+    }
+    let items = args.iter().map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(call))) => {
+            let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+            // What is no set is one value, and then none.
+            let set = if name == "unnest" || calls::returns_set(&name) {
+                call.to_string()
+            } else {
+                format!("unnest(ARRAY[{call}])")
+            };
+            Ok(format!("{set} AS {}", Ident::with_quote('"', name)))
+        }
+        other => Err(Error::syntax(format!("syntax error at or near \"{other}\""))),
+    });
+    let items: Vec<String> = items.collect::<Result<_>>()?;
+    let subquery = query(&format!("SELECT {}", items.join(", ")))?;
+    Ok(TableFactor::Derived { lateral: true, subquery, alias: alias.clone(), sample: None })
+}
+
 pub fn rewrite(factor: &mut TableFactor) -> Result<()> {
     let TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } = factor else { return Ok(()) };
+    if name.0.last().and_then(|part| part.as_ident()).is_some_and(|ident| fold(ident) == ROWS_FROM) {
+        *factor = rows_from(&args.args, alias, *with_ordinality)?;
+        return Ok(());
+    }
     name_function_column(name, alias);
     if let Some(set) = set_in_from(name, &args.args, alias, *with_ordinality)? {
         *factor = set;

@@ -24,6 +24,7 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::item_names::name_items;
+use crate::sql::outside::visit_outside;
 use crate::sql::parse::{fold, query};
 
 const ALIAS: &str = "mr grouped";
@@ -283,7 +284,7 @@ impl Visitor for Found<'_> {
                 self.own.push(expr.clone());
             }
             if let Some(row) = beside_subquery(expr, !self.condition) {
-                let _ = ast::visit_expressions(row, |expr| {
+                let _ = visit_outside(row, |expr| {
                     if is_aggregate(expr) {
                         self.theirs.push(expr.clone());
                     }

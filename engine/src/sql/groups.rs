@@ -52,6 +52,23 @@ fn cubed(sets: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
     (0..1usize << n).rev().map(|bits| chosen(bits).collect()).collect()
 }
 
+fn repeats(exprs: &[Expr]) -> bool {
+    exprs.iter().enumerate().any(|(i, expr)| exprs[..i].contains(expr))
+}
+
+/// Sets that name nothing twice.
+fn each_once(sets: Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
+    let once = |set: Vec<Expr>| {
+        set.into_iter().fold(Vec::new(), |mut known: Vec<Expr>, expr| {
+            if !known.contains(&expr) {
+                known.push(expr);
+            }
+            known
+        })
+    };
+    sets.into_iter().map(once).collect()
+}
+
 /// `GROUP BY (a, b), a` is `GROUP BY a, b`; `CUBE ((a, b), c)` and the like are the sets that they mean.
 pub fn flatten_groups(select: &mut Select) {
     let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return };
@@ -59,9 +76,13 @@ pub fn flatten_groups(select: &mut Select) {
     for group in groups.drain(..) {
         let parts = match group {
             Expr::Tuple(parts) => parts,
-            Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) => vec![Expr::GroupingSets(rolled_up(&sets))],
-            Expr::Cube(sets) if sets.iter().any(|set| set.len() != 1) && sets.len() <= CUBE_MAX => {
-                vec![Expr::GroupingSets(cubed(&sets))]
+            Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) || repeats(&sets.concat()) => {
+                vec![Expr::GroupingSets(each_once(rolled_up(&sets)))]
+            }
+            Expr::Cube(sets)
+                if (sets.iter().any(|set| set.len() != 1) || repeats(&sets.concat())) && sets.len() <= CUBE_MAX =>
+            {
+                vec![Expr::GroupingSets(each_once(cubed(&sets)))]
             }
             Expr::GroupingSets(sets) if sets.iter().any(|set| nested_sets(set).is_some()) => {
                 vec![Expr::GroupingSets(expanded_sets(sets))]
@@ -69,7 +90,9 @@ pub fn flatten_groups(select: &mut Select) {
             other => vec![other],
         };
         for part in parts {
-            if !flat.contains(&part) {
+            // Sets that repeat are as many groups.
+            let sets = matches!(part, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
+            if sets || !flat.contains(&part) {
                 flat.push(part);
             }
         }

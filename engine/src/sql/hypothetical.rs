@@ -6,10 +6,11 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Expr, Function, OrderByExpr, Query, Select, Visit};
+use sqlparser::ast::{self, Expr, Function, OrderByExpr, Select};
 
 use crate::error::{Error, Result};
 use crate::sql::calls::arguments;
+use crate::sql::outside::visit_outside;
 use crate::sql::parse::parse_expression;
 
 pub const NAMES: &[&str] = &["rank", "dense_rank", "percent_rank", "cume_dist"];
@@ -17,39 +18,23 @@ pub const NAMES: &[&str] = &["rank", "dense_rank", "percent_rank", "cume_dist"];
 /// The row of such a call is one for a group: its columns are those of groups. Errors: 42803 where there are none, 0A000 where
 /// some group does not have them.
 pub fn check(select: &Select) -> Result<()> {
-    struct Find {
-        depth: usize,
-        column: Option<String>,
-    }
-    impl ast::Visitor for Find {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-            let name = function.name.to_string().to_lowercase();
-            if self.depth > 0 || function.within_group.is_empty() || !NAMES.contains(&name.as_str()) {
-                return ControlFlow::Continue(());
-            }
+    let mut column = None;
+    let mut find = |expr: &Expr| {
+        let Expr::Function(function) = expr else { return ControlFlow::<()>::Continue(()) };
+        let name = function.name.to_string().to_lowercase();
+        if !function.within_group.is_empty() && NAMES.contains(&name.as_str()) {
             let _ = ast::visit_expressions(&function.args, |expr| {
                 if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
-                    self.column = Some(expr.to_string());
+                    column = Some(expr.to_string());
                 }
                 ControlFlow::<()>::Continue(())
             });
-            ControlFlow::Continue(())
         }
-    }
-    let mut find = Find { depth: 0, column: None };
-    let _ = select.projection.visit(&mut find);
-    let _ = select.having.visit(&mut find);
-    let (Some(column), ast::GroupByExpr::Expressions(groups, _)) = (find.column, &select.group_by) else {
+        ControlFlow::Continue(())
+    };
+    let _ = visit_outside(&select.projection, &mut find);
+    let _ = visit_outside(&select.having, &mut find);
+    let (Some(column), ast::GroupByExpr::Expressions(groups, _)) = (column, &select.group_by) else {
         return Ok(());
     };
     let sets = |group: &Expr| matches!(group, Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_));

@@ -193,8 +193,8 @@ fn name_of_subquery(body: &SetExpr) -> Option<String> {
 /// Types as pg_type names them.
 fn type_name(data_type: &ast::DataType) -> Option<String> {
     let canonical = types::sql_type_from_ast(data_type).ok()?;
-    let plain = canonical.split('(').next().unwrap_or_default().trim_end_matches("[]");
-    let name = match plain {
+    let plain = types::plain_type(&canonical);
+    let name = match plain.trim_end_matches("[]") {
         "integer" => "int4",
         "bigint" => "int8",
         "smallint" => "int2",

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{self, Expr, LimitClause, Query, Value};
 
 use crate::error::{Error, Result};
-use crate::sql::rewrite::{cast, number};
+use crate::sql::rewrite::{cast, number, whole_number};
 use crate::sql::ties;
 
 /// Settles them. Errors: 42601, 0A000.
@@ -41,6 +41,13 @@ pub fn settle(query: &mut Query) -> Result<()> {
         let (limit, offset) = (limit.take(), offset.take().map(|offset| offset.value));
         query.limit_clause = None;
         return ties::within(query, limit.as_ref(), offset.as_ref());
+    }
+    let negative = |expr: &Expr| matches!(expr, Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } if whole_number(expr).is_some_and(|n| n > 0));
+    if limit.as_ref().is_some_and(negative) {
+        return Err(Error::new("2201W", "LIMIT must not be negative"));
+    }
+    if offset.as_ref().is_some_and(|offset| negative(&offset.value)) {
+        return Err(Error::new("2201X", "OFFSET must not be negative"));
     }
     limit.iter_mut().chain(offset.iter_mut().map(|offset| &mut offset.value)).try_for_each(as_bigint)
 }

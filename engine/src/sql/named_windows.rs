@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SetExpr, VisitMut, VisitorMut, WindowSpec,
-    WindowType,
+    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SetExpr, VisitMut, WindowSpec, WindowType,
 };
 
 use crate::error::{Error, Result};
+use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::fold;
 
 /// Puts in what the names of windows stand for, in a SELECT and its ORDER BY. Errors: 42704 for a name that is not
@@ -22,12 +22,7 @@ pub fn resolve(select: &mut Select) -> Result<()> {
         *definition = NamedWindowExpr::WindowSpec(spec.clone());
         known.push((fold(name), spec));
     }
-    let mut names = Names { known: &known, depth: 0 };
-    let visited = select.projection.visit(&mut names);
-    match visited {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
+    spell_out(&mut select.projection, &known)
 }
 
 /// The same in the ORDER BY of a query whose SELECT names windows.
@@ -43,10 +38,7 @@ pub fn resolve_order(query: &mut Query) -> Result<()> {
             NamedWindowExpr::NamedWindow(_) => None,
         })
         .collect();
-    match order.visit(&mut Names { known: &known, depth: 0 }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
+    spell_out(order, &known)
 }
 
 fn found(known: &[(String, WindowSpec)], name: &Ident) -> Result<WindowSpec> {
@@ -77,30 +69,13 @@ fn made(known: &[(String, WindowSpec)], mut spec: WindowSpec) -> Result<WindowSp
     Ok(spec)
 }
 
-struct Names<'a> {
-    known: &'a [(String, WindowSpec)],
-    /// Of subqueries around, whose windows are their own.
-    depth: usize,
-}
-
-impl VisitorMut for Names<'_> {
-    type Break = Box<Error>;
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Box<Error>> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Box<Error>> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
+/// Puts what named windows are in their places, but not in subqueries, whose windows are their own.
+fn spell_out(node: &mut impl VisitMut, known: &[(String, WindowSpec)]) -> Result<()> {
+    let visited = visit_outside_mut(node, |expr| {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
         let spec = match &function.over {
-            Some(WindowType::NamedWindow(name)) => found(self.known, name),
-            Some(WindowType::WindowSpec(spec)) if spec.window_name.is_some() => made(self.known, spec.clone()),
+            Some(WindowType::NamedWindow(name)) => found(known, name),
+            Some(WindowType::WindowSpec(spec)) if spec.window_name.is_some() => made(known, spec.clone()),
             _ => return ControlFlow::Continue(()),
         };
         match spec {
@@ -110,5 +85,9 @@ impl VisitorMut for Names<'_> {
             }
             Err(error) => ControlFlow::Break(Box::new(error)),
         }
+    });
+    match visited {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
     }
 }

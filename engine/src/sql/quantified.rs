@@ -13,6 +13,7 @@ use sqlparser::ast::{BinaryOperator, Expr, Query};
 
 use crate::error::Result;
 use crate::sql::parse::parse_expression;
+use crate::sql::rows::is_row;
 
 /// What is true exactly where an operator is false.
 pub fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
@@ -81,7 +82,7 @@ pub fn spell_out_in(expr: &mut Expr) -> Result<()> {
         type Break = Box<crate::error::Error>;
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
             if let Expr::InSubquery { expr: x, subquery, negated } = expr
-                && !matches!(x.as_ref(), Expr::Tuple(_))
+                && !is_row(x)
             {
                 match is_in(x, subquery, *negated) {
                     Ok(spelt_out) => *expr = spelt_out,

@@ -18,7 +18,6 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
-use crate::sql::functions::ROUND;
 use crate::sql::groups::{flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
@@ -26,7 +25,7 @@ use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::{
     aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, hypothetical, limits, log,
-    named_windows, ordered_sets, quantified, records, recursion, unnest, window,
+    named_windows, ordered_sets, quantified, records, recursion, types, unnest, variadic, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -286,11 +285,11 @@ fn spell_out_subqueries(expr: &mut Expr) -> ControlFlow<Box<Error>> {
 }
 
 /// What the clock's words with a number of digits after the second are.
-fn of_clock(name: &str) -> Option<ast::DataType> {
+fn of_clock(name: &str) -> Option<fn(Option<u64>) -> ast::DataType> {
     match name {
-        "current_timestamp" => Some(ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz)),
-        "localtimestamp" => Some(ast::DataType::Timestamp(None, ast::TimezoneInfo::None)),
-        "localtime" => Some(ast::DataType::Time(None, ast::TimezoneInfo::None)),
+        "current_timestamp" => Some(|digits| ast::DataType::Timestamp(digits, ast::TimezoneInfo::Tz)),
+        "localtimestamp" => Some(|digits| ast::DataType::Timestamp(digits, ast::TimezoneInfo::None)),
+        "localtime" => Some(|digits| ast::DataType::Time(digits, ast::TimezoneInfo::None)),
         _ => None,
     }
 }
@@ -441,6 +440,9 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         }
         Expr::AtTimeZone { timestamp, time_zone } => call("timezone", vec![*time_zone, *timestamp]),
         Expr::Function(mut function) => {
+            if let Some(call) = variadic::respell(&function)? {
+                return rewrite_expr(call);
+            }
             // pg_catalog.lower(x) is lower(x).
             if let [schema, _] = function.name.0.as_slice()
                 && schema.as_ident().is_some_and(|s| fold(s) == "pg_catalog")
@@ -468,17 +470,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             if let (Some(kind), Some([Expr::Value(digits)])) = (of_clock(&name), calls::arguments(&function).as_deref())
                 && let Value::Number(digits, _) = &digits.value
             {
-                let now = rewrite_expr(Expr::Function(match call("now", Vec::new()) {
-                    Expr::Function(now) => now,
-                    _ => unreachable!("a call"),
-                }))?;
-                let cut = match digits.as_str() {
-                    "0" => "second",
-                    "1" | "2" | "3" => "milliseconds",
-                    _ => "microseconds",
-                };
-                let cut = Expr::Value(Value::SingleQuotedString(cut.into()).into());
-                return Ok(cast(call("date_trunc", vec![cut, now]), kind));
+                return Ok(cast(call("now", Vec::new()), kind(digits.parse().ok())));
             }
             if let (Some(to), Some([value])) = (calls::cast_named(&name), calls::arguments(&function).as_deref()) {
                 return Ok(cast(value.clone(), to));
@@ -490,7 +482,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             if name == "gen_random_uuid" {
                 return Ok(cast(call("uuid", Vec::new()), ast::DataType::Uuid));
             }
-            let renamed = [("every", "bool_and"), ("variance", "var_samp"), ("proctime", "now")];
+            let renamed = [("every", "bool_and"), ("variance", "var_samp"), ("proctime", "now"), ("log10", "log")];
             if let Some((_, to)) = renamed.iter().find(|(from, _)| *from == name) {
                 function.name = ObjectName::from(vec![Ident::new(*to)]);
             }
@@ -506,22 +498,23 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             }
             return calls::respell(function);
         }
-        Expr::TypedString(typed) if moments_digits(&typed.data_type).is_some() => {
-            rewrite_expr(cast(Expr::Value(typed.value), typed.data_type))?
-        }
+        Expr::TypedString(typed) if has_digits(&typed.data_type) => cast(Expr::Value(typed.value), typed.data_type),
         Expr::Cast { data_type: ast::DataType::Interval { fields: Some(fields), .. }, .. }
             if !fields.to_string().ends_with("SECOND") =>
         {
             return Err(Error::unsupported(format!("a cast to interval {fields}")).hint("Cast to interval."));
         }
-        Expr::Cast { expr, data_type, kind, array, format } => match moments_digits(&data_type) {
-            None => Expr::Cast { expr, data_type, kind, array, format },
-            Some((plain, digits)) => call(ROUND, vec![cast(*expr, plain), number(&digits.to_string())]),
-        },
+        // Of its own digits, more than the type numeric has here.
+        Expr::Cast { expr, data_type, .. } if is_numeric(&data_type) && long_fraction(&expr).is_some() => {
+            long_fraction(&expr).map_or(Expr::Value(Value::Null.into()), |digits| number(&digits))
+        }
         Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => like_each(expr, BinaryOperator::Or)?,
         // Read as a call of a function.
-        Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if all_of(pattern).is_some() => {
+        Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if array_of(pattern, "all").is_some() => {
             like_each(expr, BinaryOperator::And)?
+        }
+        Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if array_of(pattern, "some").is_some() => {
+            like_each(expr, BinaryOperator::Or)?
         }
         Expr::Like { negated, any, expr, pattern, escape_char } => {
             let (pattern, escape_char) = escaped(pattern, escape_char)?;
@@ -553,17 +546,31 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
     })
 }
 
-/// The digits after the second that `timestamp(2)` and the like keep, and the type without them.
-fn moments_digits(data_type: &ast::DataType) -> Option<(ast::DataType, u64)> {
-    let (plain, digits) = match data_type {
-        ast::DataType::Timestamp(Some(digits), zone) => (ast::DataType::Timestamp(None, *zone), *digits),
-        ast::DataType::Time(Some(digits), zone) => (ast::DataType::Time(None, *zone), *digits),
-        ast::DataType::Interval { fields, precision: Some(digits) } => {
-            (ast::DataType::Interval { fields: fields.clone(), precision: None }, *digits)
-        }
+fn is_numeric(data_type: &ast::DataType) -> bool {
+    use ast::DataType as T;
+    let (T::Numeric(info) | T::Decimal(info) | T::Dec(info)) = data_type else { return false };
+    *info == ast::ExactNumberInfo::None
+}
+
+/// A literal's digits, with or without quotes, if there are more after the point than `numeric` has.
+fn long_fraction(expr: &Expr) -> Option<String> {
+    let text = match expr {
+        Expr::Nested(inner) => return long_fraction(inner),
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => digits.as_str(),
+            _ => crate::sql::values::quoted_text(expr)?.trim(),
+        },
         _ => return None,
     };
-    (digits < 6).then_some((plain, digits))
+    let (whole, fraction) = text.split_once('.')?;
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    let long = fraction.len() > types::NUMERIC_SCALE_DEFAULT as usize && whole.len() + fraction.len() <= 38;
+    (long && digits(whole) && digits(fraction)).then(|| text.to_string())
+}
+
+/// `timestamp(2)` and the like, whose literals DataFusion reads with all their digits.
+fn has_digits(data_type: &ast::DataType) -> bool {
+    types::sql_type_from_ast(data_type).is_ok_and(|canonical| types::moment_digits_of(&canonical).is_some())
 }
 
 /// A whole number that fits is an integer in Postgres, and a bigint to DataFusion. That shows where it is a column of
@@ -656,6 +663,36 @@ fn select_subqueries(body: &mut SetExpr) -> Result<()> {
     if ast::visit_expressions(values, is_subquery).is_continue() {
         return Ok(());
     }
+    select_rows(body)
+}
+
+/// The same of all VALUES in a query that take columns from around them; whether there were any.
+pub fn select_values(query: &mut Query) -> Result<bool> {
+    struct Values(bool);
+    impl VisitorMut for Values {
+        type Break = Box<Error>;
+        fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
+            let SetExpr::Values(values) = query.body.as_ref() else { return ControlFlow::Continue(()) };
+            if !values.rows.iter().any(|row| row.iter().any(has_columns)) {
+                return ControlFlow::Continue(());
+            }
+            self.0 = true;
+            match select_rows(&mut query.body) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(Box::new(error)),
+            }
+        }
+    }
+    let mut values = Values(false);
+    match query.visit(&mut values) {
+        ControlFlow::Continue(()) => Ok(values.0),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// Rows that are written out, each as a SELECT.
+fn select_rows(body: &mut SetExpr) -> Result<()> {
+    let SetExpr::Values(values) = body else { return Ok(()) };
     let mut selects = Vec::new();
     for mut row in std::mem::take(&mut values.rows) {
         let mut query = crate::sql::parse::query("SELECT 1")?;
@@ -694,12 +731,13 @@ fn is_digits(expr: &Expr, digits: &str) -> bool {
     matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
 }
 
-/// The array of `LIKE ALL (array)`.
-fn all_of(pattern: &Expr) -> Option<Expr> {
+/// The array of `LIKE ALL (array)`, or of SOME.
+fn array_of(pattern: &Expr, word: &str) -> Option<Expr> {
     match pattern {
-        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("all") => {
-            calls::arguments(function).filter(|arguments| arguments.len() == 1).map(|mut all| all.remove(0))
-        }
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(word) => match &function.args {
+            FunctionArguments::Subquery(query) => Some(aggregate_input::array_of(query.as_ref().clone())),
+            _ => calls::arguments(function).filter(|arguments| arguments.len() == 1).map(|mut all| all.remove(0)),
+        },
         _ => None,
     }
 }
@@ -723,16 +761,25 @@ fn like_each(expr: Expr, and: BinaryOperator) -> Result<Expr> {
         }),
         _ => None,
     };
-    let patterns = match &expr {
-        Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } => match (pattern.as_ref(), all_of(pattern)) {
-            (_, Some(array)) => literal_items(&array),
-            (Expr::Nested(inner), _) => literal_items(inner),
-            (other, _) => literal_items(other),
-        },
-        _ => None,
+    let (x, pattern, escape, negated, fold) = match &expr {
+        Expr::Like { expr, pattern, escape_char, negated, .. } => (expr, pattern, escape_char, *negated, false),
+        Expr::ILike { expr, pattern, escape_char, negated, .. } => (expr, pattern, escape_char, *negated, true),
+        _ => return Ok(expr),
     };
-    let Some(patterns) = patterns else {
-        return Err(Error::unsupported("LIKE ANY and ALL of an array that is not written out"));
+    let mut array = array_of(pattern, "all").or_else(|| array_of(pattern, "some")).unwrap_or(pattern.as_ref().clone());
+    while let Expr::Nested(inner) = array {
+        array = *inner;
+    }
+    let Some(patterns) = literal_items(&array) else {
+        if escape.is_some() {
+            return Err(Error::unsupported("ESCAPE beside LIKE ANY and ALL"));
+        }
+        if let Expr::Subquery(query) = array {
+            array = aggregate_input::array_of(*query);
+        }
+        let flag = |value: bool| Expr::Value(Value::Boolean(value).into());
+        let all = flag(and == BinaryOperator::And);
+        return Ok(call(functions::LIKE_EACH, vec![x.as_ref().clone(), array, all, flag(negated), flag(fold)]));
     };
     let each = patterns.into_iter().filter_map(one).map(rewrite_expr).collect::<Result<Vec<_>>>()?;
     let all = each.into_iter().reduce(|a, b| binary(a, and.clone(), b));

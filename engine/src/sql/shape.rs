@@ -39,12 +39,15 @@ use crate::sql::dependent;
 use crate::sql::functions::{array_repeat, sum, without_padding};
 use crate::sql::repeated;
 use crate::sql::system_time;
-use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
+use crate::sql::types::{
+    TYPE_KEY, character_length_of, moment_digits_of, sql_type_of, sql_type_of_arrow, with_sql_type,
+};
+use crate::sql::window_subqueries::below_windows;
 
 /// The plan with all of it done.
 pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
     check_padding(&plan, true)?;
-    let plan = dependent::below_laterals(plan)?;
+    let plan = below_windows(dependent::below_laterals(plan)?)?;
     let mut changed = false;
     let plan = plan.transform_up_with_subqueries(|plan| {
         let plan = match plan {
@@ -271,6 +274,21 @@ fn loose(operation: &str) -> Result<()> {
     Err(DataFusionError::External(Box::new(error.hint("Cast the columns to text."))))
 }
 
+/// Of `timestamp(2)` and `timestamp(3)`, or times with and without such, the type is the one without.
+fn all_digits(inputs: &[LogicalPlan], column: usize, wanted: &DataType, changes: &mut [Vec<Option<Change>>]) {
+    let digits = |input: &LogicalPlan| moment_digits_of(&sql_type_of(input.schema().field(column)));
+    let first = digits(&inputs[0]);
+    if inputs.iter().all(|input| digits(input) == first) {
+        return;
+    }
+    for (input, changes) in inputs.iter().zip(changes) {
+        if digits(input).is_some() && input.schema().field(column).data_type() == wanted {
+            let plain = with_sql_type(Field::new("", wanted.clone(), true), &sql_type_of_arrow(wanted));
+            changes[column] = Some(Change::Cast(plain));
+        }
+    }
+}
+
 /// Casts the literals among the columns of a set operation's inputs; whether there were any to cast.
 fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPlan>, bool)> {
     let width = inputs[0].schema().fields().len();
@@ -299,6 +317,7 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
             };
         }
         let Some(wanted) = wanted else { continue };
+        all_digits(&inputs, column, &wanted, &mut casts);
         // A type of text that Arrow does not tell: a literal is read as it.
         let types = inputs.iter().filter(|i| !matches!(literal_of(i, column), Some(ScalarValue::Utf8(_))));
         let mut types = types.map(|input| sql_type_of(input.schema().field(column)));

@@ -355,6 +355,8 @@ pub struct ColumnDefinition {
     /// SQL text of the default expression.
     pub default: Option<String>,
     pub identity: Option<IdentityDefinition>,
+    /// SQL text of what a generated column is.
+    pub generated: Option<String>,
 }
 
 /// What is said of the sequence of a column that counts its rows; what is not follows from the column's type.

@@ -14,15 +14,14 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    self, BinaryOperator, Expr, Query, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
-};
+use sqlparser::ast::{self, BinaryOperator, Expr, Query, SelectItem, SetExpr, TableFactor, Value, VisitorMut};
 
 use crate::error::Error;
 use crate::sql::grouped::is_aggregate;
+use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::{parse_expression, query};
 use crate::sql::rewrite::call_star;
-use crate::sql::rows::{fields_of_row, rows_compared};
+use crate::sql::rows::{fields_of_row, is_row, rows_compared};
 
 type Visit<T = ()> = ControlFlow<Box<Error>, T>;
 
@@ -108,8 +107,8 @@ fn among(x: &Expr, subquery: &Query, matches: &str) -> Visit<Expr> {
 
 /// `x IN (…)` as a value.
 fn value_of_in(x: &Expr, subquery: &Query, negated: bool) -> Visit<Expr> {
-    if let Expr::Tuple(items) = without_parentheses(x) {
-        return value_of_row(items, subquery, negated);
+    if let Some(items) = fields_of_row(x) {
+        return value_of_row(&items, subquery, negated);
     }
     let matches = format!("(SELECT count(*) FROM {} WHERE {} = ({x})) > 0", rows(subquery, 1), column(1));
     let value = among(x, subquery, &matches)?;
@@ -142,7 +141,7 @@ fn without_parentheses(expr: &Expr) -> &Expr {
 /// Rows in a subquery, or beside one, as a value.
 pub fn rows_in(expr: &Expr) -> Visit<Option<Expr>> {
     match expr {
-        Expr::InSubquery { expr, subquery, negated } if matches!(without_parentheses(expr), Expr::Tuple(_)) => {
+        Expr::InSubquery { expr, subquery, negated } if is_row(expr) => {
             value_of_in(expr, subquery, *negated).map_continue(Some)
         }
         Expr::BinaryOp { left, op, right } => match (fields_of_row(left), without_parentheses(right)) {
@@ -239,8 +238,8 @@ pub fn row_conditions(condition: &mut Expr) -> Visit {
         },
         _ => return ControlFlow::Continue(()),
     };
-    let Expr::Tuple(items) = without_parentheses(x) else { return ControlFlow::Continue(()) };
-    let (equal, rows) = (rows_equal(items), rows(subquery, items.len()));
+    let Some(items) = fields_of_row(x) else { return ControlFlow::Continue(()) };
+    let (equal, rows) = (rows_equal(&items), rows(subquery, items.len()));
     *condition = parsed(&match negated {
         false => format!("EXISTS (SELECT 1 FROM {rows} WHERE {equal})"),
         true => format!("NOT EXISTS (SELECT 1 FROM {rows} WHERE ({equal}) IS NOT FALSE)"),
@@ -273,7 +272,13 @@ pub fn keep_conditions(condition: &mut Expr) -> Visit {
             *condition = Expr::InSubquery { expr, subquery, negated };
             if negated && constant { spell_out_not_in(condition) } else { ControlFlow::Continue(()) }
         }
-        None => condition.visit(&mut Ins { depth: 0 }),
+        // As values, but not in other subqueries.
+        None => visit_outside_mut(condition, |expr| {
+            if let Some((x, subquery, negated)) = in_of(expr) {
+                *expr = value_of_in(x, subquery, negated)?;
+            }
+            ControlFlow::Continue(())
+        }),
     }
 }
 
@@ -353,32 +358,6 @@ fn in_of(expr: &Expr) -> Option<(&Expr, &Query, bool)> {
     match without_parentheses(right) {
         Expr::Subquery(subquery) => Some((x, subquery, negated)),
         _ => None,
-    }
-}
-
-/// IN as a value, but not in other subqueries.
-struct Ins {
-    depth: usize,
-}
-
-impl VisitorMut for Ins {
-    type Break = Box<Error>;
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> Visit {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> Visit {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {
-        if self.depth == 0
-            && let Some((x, subquery, negated)) = in_of(expr)
-        {
-            *expr = value_of_in(x, subquery, negated)?;
-        }
-        ControlFlow::Continue(())
     }
 }
 

@@ -12,12 +12,12 @@
 //!   numeric                 numeric                        Decimal128(38, 10)        numeric
 //!   varchar(20)             character varying(20)          Utf8                      character varying(20)
 //!   timestamptz             timestamp with time zone       Timestamp(us, "+00:00")
+//!   time(3)                 time(3) without time zone      Time64(us)                time(3) without time zone
 //!   uuid[]                  uuid[]                         List(Utf8)                uuid[]
 //! ```
 //!
 //! `normalise` and `sql_type_of` answer canonical spellings; `sql_type_of(field(_, t, _)) == normalise(t)`. Limits:
-//! numeric has at most 38 digits, and 10 of them after the point where no scale is given; a precision on times and
-//! timestamps is accepted but microseconds are kept. An oid is an Int64, so that all of Postgres' unsigned 32 bits fit.
+//! numeric has at most 38 digits, and 10 of them after the point where no scale is given. An oid is an Int64, so that all of Postgres' unsigned 32 bits fit.
 
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub const UTC: &str = "+00:00";
 pub const NUMERIC_PRECISION_MAX: u8 = 38;
 /// Scale of `numeric` without one.
 pub const NUMERIC_SCALE_DEFAULT: i8 = 10;
+/// Digits after the second that times and intervals have at most.
+const MOMENT_DIGITS_MAX: u64 = 6;
 /// Longest length of `varchar(n)` and `char(n)`, as in Postgres.
 const LENGTH_MAX: u64 = 10_485_760;
 
@@ -93,11 +95,15 @@ pub fn sql_type_from_ast(data_type: &ast::DataType) -> Result<String> {
         }
         T::Bytea => "bytea",
         T::Date => "date",
-        T::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => "time without time zone",
+        T::Time(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            return Ok(moment("time", *digits, " without time zone"));
+        }
         T::Time(..) => return Err(Error::unsupported("type time with time zone")),
-        T::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => "timestamp without time zone",
-        T::Timestamp(..) => "timestamp with time zone",
-        T::Interval { .. } => "interval",
+        T::Timestamp(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            return Ok(moment("timestamp", *digits, " without time zone"));
+        }
+        T::Timestamp(digits, _) => return Ok(moment("timestamp", *digits, " with time zone")),
+        T::Interval { precision, .. } => return Ok(moment("interval", *precision, "")),
         T::Uuid => "uuid",
         T::JSON => "json",
         T::JSONB => "jsonb",
@@ -133,6 +139,10 @@ fn custom(name: &ast::ObjectName, modifiers: &[String]) -> Result<String> {
     }
     if let Some(element) = word.strip_prefix('_') {
         return Ok(format!("{}[]", normalise(element)?));
+    }
+    // Of any length, unlike `character`.
+    if word == "bpchar" && modifiers.is_empty() {
+        return Ok(word);
     }
     let word = match word.as_str() {
         "bpchar" => "character",
@@ -214,6 +224,14 @@ fn numeric(info: &ExactNumberInfo) -> Result<String> {
     Ok(format!("numeric({precision},{scale})"))
 }
 
+/// `timestamp(3) without time zone`; beyond microseconds there are no digits.
+fn moment(name: &str, digits: Option<u64>, zone: &str) -> String {
+    match digits {
+        Some(digits) => format!("{name}({}){zone}", digits.min(MOMENT_DIGITS_MAX)),
+        None => format!("{name}{zone}"),
+    }
+}
+
 fn character_length(type_name: &str, length: &Option<CharacterLength>) -> Result<Option<u64>> {
     match length {
         None => Ok(None),
@@ -270,7 +288,7 @@ fn arrow_type(canonical: &str) -> Result<(DataType, bool)> {
         "timestamp without time zone" => (DataType::Timestamp(TimeUnit::Microsecond, None), true),
         "timestamp with time zone" => (DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())), true),
         "interval" => (DataType::Interval(IntervalUnit::MonthDayNano), true),
-        "uuid" | "json" | "jsonb" | "\"char\"" | "character varying" => (DataType::Utf8, false),
+        "uuid" | "json" | "jsonb" | "\"char\"" | "character varying" | "bpchar" => (DataType::Utf8, false),
         _ if canonical.starts_with("character varying(") || canonical.starts_with("character(") => {
             (DataType::Utf8, false)
         }
@@ -279,9 +297,31 @@ fn arrow_type(canonical: &str) -> Result<(DataType, bool)> {
                 let bad = |_| undefined(canonical);
                 (DataType::Decimal128(precision.parse().map_err(bad)?, scale.parse().map_err(bad)?), true)
             }
+            None if is_moment(canonical) && canonical.contains('(') => (arrow_type(&plain_type(canonical))?.0, false),
             None => return Err(undefined(canonical)),
         },
     })
+}
+
+fn is_moment(canonical: &str) -> bool {
+    ["timestamp", "time", "interval"].iter().any(|name| {
+        canonical.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['(', ' ', '[']))
+    })
+}
+
+/// How many digits after the second values of a type keep, where these are fewer than all, and of arrays of one.
+pub fn moment_digits_of(canonical: &str) -> Option<u32> {
+    let (_, rest) = canonical.split_once('(').filter(|_| is_moment(canonical))?;
+    let digits: u64 = rest.split_once(')')?.0.parse().ok()?;
+    (digits < MOMENT_DIGITS_MAX).then_some(digits as u32)
+}
+
+/// A type without its length or digits.
+pub fn plain_type(canonical: &str) -> String {
+    match (canonical.split_once('('), canonical.rsplit_once(')')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}{after}"),
+        _ => canonical.to_string(),
+    }
 }
 
 /// The length of `character varying(n)` and `character(n)`, in characters.
@@ -359,16 +399,20 @@ mod tests {
             ("varchar(7)", "character varying(7)", "Utf8"),
             ("character varying(7)", "character varying(7)", "Utf8"),
             ("char", "character(1)", "Utf8"),
-            ("bpchar", "character(1)", "Utf8"),
+            ("bpchar", "bpchar", "Utf8"),
+            ("bpchar(2)", "character(2)", "Utf8"),
             ("\"char\"", "\"char\"", "Utf8"),
             ("pg_catalog.int4", "integer", "Int32"),
             ("pg_catalog.varchar", "character varying", "Utf8"),
             ("_int4", "integer[]", "List(Int32)"),
             ("timestamptz", "timestamp with time zone", "Timestamp(µs, \"+00:00\")"),
-            ("timestamp(3) with time zone", "timestamp with time zone", "Timestamp(µs, \"+00:00\")"),
+            ("timestamp(3) with time zone", "timestamp(3) with time zone", "Timestamp(µs, \"+00:00\")"),
             ("timestamp", "timestamp without time zone", "Timestamp(µs)"),
             ("time", "time without time zone", "Time64(µs)"),
             ("interval", "interval", "Interval(MonthDayNano)"),
+            ("interval(0)", "interval(0)", "Interval(MonthDayNano)"),
+            ("time(9)", "time(6) without time zone", "Time64(µs)"),
+            ("timestamp(2)[]", "timestamp(2) without time zone[]", "List(Timestamp(µs))"),
             ("uuid", "uuid", "Utf8"),
             ("jsonb", "jsonb", "Utf8"),
             ("name", "name", "Utf8"),

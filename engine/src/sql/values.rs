@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 use crate::error::{Error, Result};
 use crate::sql::common::{common_type, literal_type};
 use crate::sql::types::{
-    NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT, TYPE_KEY, field_from_ast, sql_type_of, sql_type_of_arrow,
+    NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT, TYPE_KEY, field_from_ast, moment_digits_of, plain_type, sql_type_of,
+    sql_type_of_arrow,
 };
 
 /// Casts the cells of VALUES anywhere in a query to the types of their columns. `type_of` binds an expression without
@@ -173,6 +174,9 @@ fn unite(cells: Vec<&mut Expr>, type_of: &mut impl FnMut(&Expr) -> Option<Field>
             _ => sql_type_of_arrow(&wanted),
         },
     };
+    let digits = |f: &Field| moment_digits_of(&sql_type_of(f));
+    let alike = cells.len() == fields().count() && fields().all(|f| digits(f) == digits(first));
+    let sql_type = if alike || moment_digits_of(&sql_type).is_none() { sql_type } else { plain_type(&sql_type) };
     let sql_type = of_any_length(sql_type, &cells)?;
     let data_type = match crate::sql::parse::parse_expression(&format!("CAST(NULL AS {sql_type})")) {
         Ok(Expr::Cast { data_type, .. }) => data_type,

@@ -245,6 +245,14 @@ struct Rows {
 }
 
 impl Rows {
+    /// What a name in parentheses or without is.
+    fn named_by(&self, expr: &Expr) -> Option<&Named> {
+        match expr {
+            Expr::Nested(inner) => self.named_by(inner),
+            Expr::Identifier(ident) => self.named(&fold(ident)),
+            _ => None,
+        }
+    }
     fn named(&self, name: &str) -> Option<&Named> {
         self.named.iter().find(|named| fold(&named.name) == name)
     }
@@ -282,6 +290,20 @@ impl Named {
 impl VisitorMut for Rows {
     type Break = ();
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        // A row is NULL where all of its columns are, and not NULL where none is.
+        if let Expr::IsNull(row) | Expr::IsNotNull(row) = expr
+            && let Some(Named { name, meaning: Meaning::Row { columns, .. } }) = self.named_by(row)
+            && !columns.is_empty()
+        {
+            let column = |column: &String| {
+                Box::new(Expr::CompoundIdentifier(vec![name.clone(), Ident::with_quote('"', column)]))
+            };
+            let is_null = matches!(expr, Expr::IsNull(_));
+            let ask = |of: &String| if is_null { Expr::IsNull(column(of)) } else { Expr::IsNotNull(column(of)) };
+            let all = columns.iter().map(ask).reduce(|a, b| binary(a, ast::BinaryOperator::And, b));
+            *expr = Expr::Nested(Box::new(all.unwrap_or(Expr::Value(Value::Null.into()))));
+            self.changed = true;
+        }
         // `(t).a` is `t.a`.
         if let Expr::CompoundFieldAccess { root, access_chain } = expr
             && let Some((ident, field)) = field_of_row(root, access_chain)

@@ -269,7 +269,7 @@ impl Names for CatalogView {
                 let name = self.print_relation(sequence.id)?.replace('\'', "''");
                 Some(format!("nextval('{name}'::regclass)"))
             }
-            _ => column.default.clone(),
+            _ => column.generated.as_ref().map(|of| format!("({of})")).or_else(|| column.default.clone()),
         }
     }
 

@@ -141,6 +141,8 @@ pub fn parse(sql: &str) -> Option<(&'static Type, i32)> {
         ("varchar" | "bpchar", Some([n])) => n + 4,
         ("bpchar", None) if base != "bpchar" => 5,
         ("timestamp" | "timestamptz" | "time" | "timetz" | "bit" | "varbit", Some([n])) => *n,
+        // Beside the digits it says that the interval has all fields.
+        ("interval", Some([n])) => (0x7fff << 16) | *n,
         _ => -1,
     };
     Some((found, typmod))
@@ -163,6 +165,7 @@ pub fn format(oid: u32, typmod: i32) -> String {
         }
         "varchar" | "bpchar" => format!("({})", typmod - 4),
         "timestamp" | "timestamptz" | "time" | "timetz" | "bit" | "varbit" => format!("({typmod})"),
+        "interval" if typmod & 0xffff != 0xffff => format!("({})", typmod & 0xffff),
         _ => String::new(),
     };
     match found.display.split_once(' ') {

@@ -46,6 +46,7 @@ pub(super) fn default_columns(given: &Options) -> Result<Vec<Column>> {
         nullable: true,
         default: None,
         identity: None,
+        generated: None,
     });
     Ok(columns.collect())
 }

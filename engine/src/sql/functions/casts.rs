@@ -25,7 +25,9 @@ use datafusion::logical_expr::{
 use crate::error::Error;
 use crate::sql::interval::DAY_US;
 use crate::sql::text::{self, Cells, PgType, Style, Zone};
-use crate::sql::types::{TYPE_KEY, character_length_of, sql_type_of, sql_type_of_arrow, with_sql_type};
+use crate::sql::types::{
+    TYPE_KEY, character_length_of, moment_digits_of, plain_type, sql_type_of, sql_type_of_arrow, with_sql_type,
+};
 
 /// The function that casts `from` as Postgres does to a field's type; `None` where Arrow's cast is right.
 pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
@@ -63,6 +65,7 @@ pub fn function(from: &DataType, to: &FieldRef) -> Option<ScalarUDF> {
         (D::List(from), D::List(to)) => from != to && function(from.data_type(), to).is_some(),
         _ => false,
     };
+    let needed = needed || moment_digits_of(&sql_type).is_some();
     needed.then(|| ScalarUDF::from(CastFunction::new(to.clone())))
 }
 
@@ -113,14 +116,17 @@ impl ScalarUDFImpl for CastFunction {
     }
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         // 'today' and 'now' have a meaning where the statement has a time.
-        let (Some(now), [Expr::Literal(ScalarValue::Utf8(Some(text)), _)]) =
+        let (Some(now), [Expr::Literal(ScalarValue::Utf8(Some(text)), told)]) =
             (info.query_execution_start_time(), args.as_slice())
         else {
             return Ok(ExprSimplifyResult::Original(args));
         };
         let style = Style { now_us: Some(now.timestamp_micros()), ..style(info.config_options())? };
         let text: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
-        Ok(match self.cast(&text, &Field::new("", DataType::Utf8, true), &style) {
+        // Of jsonb and the like not everything is read.
+        let from = Field::new("", DataType::Utf8, true);
+        let from = told.as_ref().map_or(from.clone(), |told| told.add_to_field(from));
+        Ok(match self.cast(&text, &from, &style) {
             Ok(value) => {
                 let metadata = (!self.to.metadata().is_empty()).then(|| self.to.metadata().into());
                 ExprSimplifyResult::Simplified(Expr::Literal(ScalarValue::try_from_array(&value, 0)?, metadata))
@@ -209,6 +215,14 @@ impl CastFunction {
     }
 
     fn cast(&self, array: &ArrayRef, from: &Field, style: &Style) -> Result<ArrayRef> {
+        let cast = self.cast_all_digits(array, from, style)?;
+        match moment_digits_of(&sql_type_of(&self.to)) {
+            Some(digits) => text::precision::round(cast, digits).map_err(external),
+            None => Ok(cast),
+        }
+    }
+
+    fn cast_all_digits(&self, array: &ArrayRef, from: &Field, style: &Style) -> Result<ArrayRef> {
         use DataType as D;
         let to = self.to.data_type();
         let array = match array.data_type() {
@@ -227,13 +241,27 @@ impl CastFunction {
         match (array.data_type(), to) {
             (D::List(item), D::List(to)) => {
                 let lists = array.as_list::<i32>();
-                let items = apply(lists.values(), item, to, style)?;
+                // What the items are, the list's type may tell alone.
+                let item = match sql_type_of(from).strip_suffix("[]") {
+                    Some(element) => with_sql_type(item.as_ref().clone(), element),
+                    None => item.as_ref().clone(),
+                };
+                let items = apply(lists.values(), &item, to, style)?;
                 let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
                 Ok(Arc::new(ListArray::try_new(to.clone(), offsets, items, nulls)?))
             }
             (D::Utf8, D::Utf8) => self.narrow(array.as_string::<i32>(), from, style),
+            (D::Utf8, D::Boolean) if sql_type_of(from) == "jsonb" => {
+                check_scalars(array.as_string::<i32>(), "boolean", &self.to)?;
+                read(&self.to, array.as_string::<i32>(), style)
+            }
+            (D::Utf8, D::Float32 | D::Float64 | D::Decimal128(..)) if sql_type_of(from) == "jsonb" => {
+                check_scalars(array.as_string::<i32>(), "numeric", &self.to)?;
+                read(&self.to, array.as_string::<i32>(), style)
+            }
             // A number in jsonb may have a fraction, which is rounded.
             (D::Utf8, D::Int16 | D::Int32 | D::Int64) if sql_type_of(from) == "jsonb" => {
+                check_scalars(array.as_string::<i32>(), "numeric", &self.to)?;
                 let numeric = with_sql_type(Field::new("cast", D::Decimal128(38, 10), true), "numeric");
                 let numeric = CastFunction::new(Arc::new(numeric)).cast(&array, from, style)?;
                 self.cast(&numeric, &Field::new("", numeric.data_type().clone(), true), style)
@@ -372,6 +400,25 @@ impl CastFunction {
             _ => Ok(Arc::new(texts.clone())),
         }
     }
+}
+
+/// What is no such scalar in jsonb is cast to nothing else: 22023.
+fn check_scalars(documents: &StringArray, wanted: &str, to: &Field) -> Result<()> {
+    for document in documents.iter().flatten() {
+        let kind = match document.as_bytes().first() {
+            Some(b'{') => "object",
+            Some(b'[') => "array",
+            Some(b'"') => "string",
+            Some(b't' | b'f') => "boolean",
+            Some(b'n') => "null",
+            _ => "numeric",
+        };
+        if kind != wanted {
+            let to = plain_type(&sql_type_of(to));
+            return Err(external(Error::new("22023", format!("cannot cast jsonb {kind} to type {to}"))));
+        }
+    }
+    Ok(())
 }
 
 /// Texts as values of a field's type.

@@ -116,7 +116,7 @@ impl ScalarUDFImpl for DateFunction {
                 let local = types.iter().any(|t| matches!(t, DataType::Timestamp(_, None)));
                 Some(vec![if local { plain() } else { zoned() }; types.len()])
             }
-            (O::JustifyHours | O::JustifyDays | O::JustifyInterval, 1) if all(&[Kind::Interval]) => {
+            (O::JustifyHours | O::JustifyDays | O::JustifyInterval, 1) if all(&[Kind::Interval, Kind::Text]) => {
                 Some(vec![interval()])
             }
             (O::IsFinite, 1) if all(&[Kind::Moment, Kind::Interval]) => Some(types.to_vec()),

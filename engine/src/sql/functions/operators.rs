@@ -99,8 +99,11 @@ impl ExprPlanner for Operators {
                     return joined.map(PlannerResult::Planned);
                 }
                 // One of them must be a text.
-                let other = |field: &Field| !matches!(kind(field.data_type()), Some(Kind::Text) | None);
-                if other(&a) && other(&b) {
+                let other = |field: &Field, sql_type: &str, expr: &Expr| {
+                    let told = matches!(sql_type, "uuid" | "json" | "jsonb") && !is_literal(expr);
+                    told || !matches!(kind(field.data_type()), Some(Kind::Text) | None)
+                };
+                if other(&a, &a_type, &left) && other(&b, &b_type, &right) {
                     let message = format!("operator does not exist: {a_type} || {b_type}");
                     return Err(declared::external(Error::new("42883", message)));
                 }

@@ -13,12 +13,11 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, when};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{arithmetic, casts, declared, intervals, math, order_key, tags};
+use super::{arithmetic, cast_table, casts, declared, intervals, math, order_key, tags};
 use crate::error::Error;
-use crate::sql::common::{Kind, kind};
 use crate::sql::context::WRITTEN;
 use crate::sql::text::Zone;
-use crate::sql::types::{self, sql_type_of, sql_type_of_arrow};
+use crate::sql::types::{self, sql_type_of};
 
 #[derive(Debug)]
 pub struct Settle;
@@ -45,15 +44,12 @@ impl AnalyzerRule for Settle {
     }
 }
 
-/// Of types that Postgres does not cast into each other, though their values could be.
-fn no_cast(from: &DataType, to: &DataType) -> bool {
-    use Kind::*;
-    match (kind(from), kind(to)) {
-        (Some(Number | Boolean), Some(Moment | Time | Interval | Bytes | List)) => true,
-        (Some(Moment | Time | Interval | Bytes), Some(Number | Boolean)) => true,
-        (Some(Boolean), Some(Number)) => *to != DataType::Int32,
-        (Some(Number), Some(Boolean)) => *from != DataType::Int32 && *from != DataType::Int64,
-        _ => false,
+/// What a cast that is written out is from. A whole number that fits is an integer, whatever DataFusion calls it.
+fn written_type(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) if i32::try_from(*value).is_ok() => Some("integer".into()),
+        Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _) => None,
+        other => other.to_field(schema).ok().map(|(_, field)| tags::sql_type(other, &field, schema)),
     }
 }
 
@@ -199,14 +195,11 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
             let changed = dimensions.is_some();
             let field = dimensions.unwrap_or(field);
             if field.name() == WRITTEN
-                && let Ok(from) = expr.get_type(schema)
-                && no_cast(&from, field.data_type())
+                && let Some(from) = written_type(&expr, schema)
+                && !cast_table::exists(&from, &sql_type_of(&field))
             {
-                let message = format!(
-                    "cannot cast type {} to {}",
-                    sql_type_of_arrow(&from),
-                    sql_type_of_arrow(field.data_type())
-                );
+                let to = types::plain_type(&sql_type_of(&field));
+                let message = format!("cannot cast type {} to {to}", types::plain_type(&from));
                 return Err(DataFusionError::External(Box::new(Error::new("42846", message))));
             }
             // The padding of a char(n) is no part of it as a text.

@@ -16,9 +16,13 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
 
-use crate::sql::types::{TYPE_KEY, sql_type_of, with_sql_type};
+use crate::sql::types::{NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT, TYPE_KEY, sql_type_of, with_sql_type};
 
 const NUMERIC: &str = "numeric";
+
+fn plain_numeric() -> DataType {
+    DataType::Decimal128(NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT)
+}
 
 /// The metadata of an aggregate that is one of its values or their sum.
 pub fn of_aggregate(argument: &FieldRef, result: &DataType) -> HashMap<String, String> {
@@ -42,6 +46,16 @@ pub fn tagged(expr: Expr, schema: &DFSchema) -> Expr {
 }
 
 fn tag(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    if let Expr::ScalarFunction(function) = expr
+        && function.name() == "make_array"
+    {
+        let fields = function.args.iter().map(|e| e.to_field(schema).map(|(_, field)| field));
+        let fields: Vec<FieldRef> = fields.collect::<Result<_, _>>().ok()?;
+        let mixed = fields.iter().any(|field| field.metadata().get(TYPE_KEY).is_some_and(|tag| tag == NUMERIC));
+        let item = expr.get_type(schema).ok()?;
+        let plain = matches!(&item, DataType::List(item) if *item.data_type() == plain_numeric());
+        return (mixed && plain).then(|| format!("{NUMERIC}[]"));
+    }
     let (operands, arithmetic): (Vec<&Expr>, bool) = match expr {
         Expr::Case(case) => (
             case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr).map(|e| e.as_ref()).collect(),

@@ -141,6 +141,11 @@ fn format_number(value: &str, format: &str) -> Result<String> {
         rest = &rest[length..];
     }
     let point = items.iter().position(|i| matches!(i, Item::Point)).unwrap_or(items.len());
+    // A point with nothing behind it is not written.
+    if point < items.len() && !items[point..].iter().any(|i| matches!(i, Item::Digit { .. })) {
+        items.remove(point);
+    }
+    let point = items.iter().position(|i| matches!(i, Item::Point)).unwrap_or(items.len());
     let digits = |items: &[Item]| items.iter().filter(|i| matches!(i, Item::Digit { .. })).count();
     let (whole, fraction) = (digits(&items[..point]), digits(&items[point..]));
     let negative = value.starts_with('-');

@@ -5,6 +5,7 @@ use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::tokenizer::Token;
 
 use super::cursor::{Cursor, fold, interval_literal};
+use super::identity::Generated;
 use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
@@ -228,7 +229,8 @@ impl Cursor<'_> {
             }
         };
         let identity = serial.map(|_| IdentityDefinition::of(IdentityKind::Serial));
-        let mut column = ColumnDefinition { name, sql_type, nullable: serial.is_none(), default: None, identity };
+        let (default, generated) = (None, None);
+        let mut column = ColumnDefinition { name, sql_type, nullable: serial.is_none(), default, identity, generated };
         loop {
             let name = if self.accept("constraint") { Some(self.identifier()?) } else { None };
             if let Some(constraint) = self.column_constraint(name, &column.name)? {
@@ -249,10 +251,17 @@ impl Cursor<'_> {
                     return Err(Error::unsupported(format!("collation \"{collation}\"")));
                 }
             } else if self.accept("generated") {
-                let identity = self.identity()?;
-                self.check_one_default(relation, &column, "identity")?;
-                column.nullable = false;
-                column.identity = Some(identity);
+                match self.generated()? {
+                    Generated::Expression(expression) => {
+                        self.check_one_default(relation, &column, "generation expression")?;
+                        column.generated = Some(expression);
+                    }
+                    Generated::Identity(identity) => {
+                        self.check_one_default(relation, &column, "identity")?;
+                        column.nullable = false;
+                        column.identity = Some(identity);
+                    }
+                }
             } else if self.sees("as") {
                 return Err(self.error_here(Error::unsupported("a generated column")));
             } else {
@@ -268,7 +277,14 @@ impl Cursor<'_> {
         let (table, name) = (&relation.name.name, &column.name);
         let serial = column.identity.as_ref().is_some_and(|identity| identity.kind == IdentityKind::Serial);
         let what = match (&column.default, &column.identity) {
-            (None, None) => return Ok(()),
+            (None, None) if column.generated.is_none() => return Ok(()),
+            _ if column.generated.is_some() && adding == "generation expression" => "multiple generation clauses",
+            (None, None) => match adding {
+                "default" => "both default and generation expression",
+                _ => "both identity and generation expression",
+            },
+            (Some(_), _) if adding == "generation expression" => "both default and generation expression",
+            _ if adding == "generation expression" => "both identity and generation expression",
             (Some(_), _) if adding == "default" => "multiple default values",
             (_, Some(_)) if serial && adding == "default" => "multiple default values",
             (_, Some(_)) if !serial && adding == "identity" => "multiple identity specifications",

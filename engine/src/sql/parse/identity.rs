@@ -1,10 +1,18 @@
-//! Columns that count their rows: `serial`, `GENERATED { ALWAYS | BY DEFAULT } AS IDENTITY (START WITH 10 …)`.
+//! Columns that count their rows, `serial`, `GENERATED { ALWAYS | BY DEFAULT } AS IDENTITY (START WITH 10 …)`, and those that
+//! are computed, `GENERATED ALWAYS AS (…) STORED`.
 
 use super::cursor::Cursor;
 use crate::catalog::IdentityKind;
 use crate::error::{Error, Result};
 use crate::sql::statement::{IdentityDefinition, SequenceOptions};
 use sqlparser::tokenizer::Token;
+
+/// What a column is generated as.
+pub enum Generated {
+    Identity(IdentityDefinition),
+    /// Its SQL text.
+    Expression(String),
+}
 
 impl Cursor<'_> {
     /// `serial`, `bigserial`, … in the place of a type: the type that it stands for.
@@ -17,17 +25,24 @@ impl Cursor<'_> {
         })
     }
 
-    /// After GENERATED: `ALWAYS AS IDENTITY [(…)]` or `BY DEFAULT AS IDENTITY [(…)]`.
-    pub fn identity(&mut self) -> Result<IdentityDefinition> {
+    /// After GENERATED: `ALWAYS AS IDENTITY [(…)]`, `BY DEFAULT AS IDENTITY [(…)]` or `ALWAYS AS (…) STORED`.
+    pub fn generated(&mut self) -> Result<Generated> {
         let kind = match self.accept_one(&["always", "by default"]) {
             Some("always") => IdentityKind::Always,
             Some(_) => IdentityKind::ByDefault,
             None => return self.unexpected(),
         };
         self.expect("as")?;
+        if kind == IdentityKind::Always && self.accept_token(&Token::LParen) {
+            let expression = self.expression()?.to_string();
+            if !self.accept_token(&Token::RParen) {
+                return self.unexpected();
+            }
+            self.expect("stored")?;
+            return Ok(Generated::Expression(expression));
+        }
         if !self.accept("identity") {
-            let refused = Error::unsupported("a generated column").hint("A view can have columns that are computed.");
-            return Err(self.error_here(refused));
+            return self.unexpected();
         }
         let mut identity = IdentityDefinition::of(kind);
         if self.accept_token(&Token::LParen) {
@@ -46,7 +61,7 @@ impl Cursor<'_> {
             (identity.start, identity.increment, identity.cycle) = (start, increment, cycle.unwrap_or(false));
             (identity.min, identity.max) = (min.flatten(), max.flatten());
         }
-        Ok(identity)
+        Ok(Generated::Identity(identity))
     }
 
     /// `10`, `-10`.

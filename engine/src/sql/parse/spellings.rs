@@ -4,12 +4,16 @@
 //!   trim(LEADING FROM x), trim(FROM x)   trim(LEADING ' ' FROM x), trim(' ' FROM x)
 //!   FROM ONLY t                          FROM t: no table has others below it
 //!   ORDER BY a USING >, b USING <        ORDER BY a DESC, b ASC
+//!   f(VARIADIC a)                        f(mr_variadic => a) (variadic.rs)
+//!   ROWS FROM (f(), g())                 mr_rows_from(f(), g()) (from_functions.rs)
 //!   'one' <line feed> 'text'             'onetext'
 //! ```
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
 use super::source::unquoted;
+use crate::sql::from_functions::ROWS_FROM;
+use crate::sql::variadic::MARK;
 
 /// What is to be done where the `n`-th token begins such a thing: at which tokens, how many go, which come.
 pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
@@ -25,6 +29,18 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     let named = matches!(tokens.get(n + 1), Some(Token::Word(_)));
     if is(n, "only") && named && (before(&["from", "join", "update", "table", "truncate"]) || after_comma(tokens, n)) {
         return vec![(n, 1, Vec::new())];
+    }
+    let after = |token: Token| n.checked_sub(1).is_some_and(|before| *tokens[before] == token);
+    let argument = after(Token::LParen) || after(Token::Comma);
+    if is(n, "variadic")
+        && argument
+        && !matches!(tokens.get(n + 1), None | Some(Token::Comma | Token::RParen | Token::Period))
+    {
+        return vec![(n, 1, vec![Token::make_word(MARK, None), Token::RArrow, Token::Whitespace(Whitespace::Space)])];
+    }
+    let begins = before(&["from", "join", "lateral"]) || after(Token::Comma);
+    if is(n, "rows") && is(n + 1, "from") && tokens.get(n + 2) == Some(&&Token::LParen) && begins {
+        return vec![(n, 1, vec![Token::make_word(ROWS_FROM, None)]), (n + 1, 1, Vec::new())];
     }
     if is(n, "using") {
         let way = match tokens.get(n + 1) {

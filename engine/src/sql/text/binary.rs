@@ -26,7 +26,7 @@ use super::read::{
     read_texts, to_storage, write_uuid, zone_of,
 };
 use super::write::{canonical, write_texts};
-use super::{CellError, Cells, json, number};
+use super::{CellError, Cells, json, number, precision};
 use crate::error::{Error, Result};
 
 const US_TO_2000: i64 = DAYS_TO_2000 as i64 * DAY_US;
@@ -426,6 +426,10 @@ pub fn read(ty: &PgType, storage: &DataType, cells: &[Option<&[u8]>]) -> Result<
         })?),
         Rule::Array(element) | Rule::Vector(element) => read_lists(element, storage, cells)?,
         Rule::Record(types) => read_records(types, storage, cells)?,
+    };
+    let array = match ty.moment_digits() {
+        Some(digits) => precision::round(array, digits).map_err(|error| CellError { row: 0, error })?,
+        None => array,
     };
     to_storage(array, storage).map_err(|error| CellError { row: 0, error })
 }

@@ -21,6 +21,7 @@ pub mod nested;
 pub mod number;
 pub mod parameter;
 pub mod pg_type;
+pub mod precision;
 pub mod read;
 #[cfg(test)]
 mod tests;

@@ -172,6 +172,10 @@ fn split_modifier(sql_type: &str) -> (String, Vec<i32>) {
     (if rest.is_empty() { base.to_string() } else { format!("{base} {rest}") }, arguments)
 }
 
+fn digits_or_none(arguments: &[i32]) -> i32 {
+    arguments.first().copied().unwrap_or(-1)
+}
+
 impl PgType {
     pub fn of(field: &Field) -> PgType {
         Self::named(field.metadata().get(TYPE_KEY).map(String::as_str), field.data_type())
@@ -241,6 +245,12 @@ impl PgType {
                 }
                 _ => implied,
             },
+            1083 | 1114 | 1184 if implied.oid == oid => PgType { modifier: digits_or_none(&arguments), ..implied },
+            // Beside the digits it says that the interval has all fields.
+            1186 if implied.oid == oid => match digits_or_none(&arguments) {
+                -1 => implied,
+                digits => PgType { modifier: (0x7fff << 16) | digits, ..implied },
+            },
             // Every other type that is kept as text keeps its text form: name, "char", xml, inet, aclitem, …
             _ if text && !matches!(oid, 16 | 17 | 20 | 21 | 23 | 700 | 701 | 1082 | 1083 | 1114 | 1184 | 1186) => {
                 PgType::simple(oid, Rule::Text(Length::Any))
@@ -276,6 +286,16 @@ impl PgType {
             _ => (TEXT_OID, Rule::Text(Length::Any)),
         };
         PgType::simple(oid, rule)
+    }
+
+    /// The digits after the second, if they are not all kept.
+    pub fn moment_digits(&self) -> Option<u32> {
+        match self.rule {
+            Rule::Time | Rule::Timestamp | Rule::Timestamptz | Rule::Interval if self.modifier >= 0 => {
+                Some((self.modifier & 0xffff) as u32).filter(|digits| *digits < 6)
+            }
+            _ => None,
+        }
     }
 
     pub fn simple(oid: u32, rule: Rule) -> PgType {
@@ -330,6 +350,9 @@ mod tests {
         assert_eq!(of("", list(list(DataType::Int32))), (1007, -1));
         assert_eq!(of("int2vector", list(DataType::Int16)), (22, -1));
         assert_eq!(of("timestamp(3) with time zone", DataType::Int32), (23, -1));
+        let zoned = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("+00:00".into()));
+        assert_eq!(of("timestamp(3) with time zone", zoned), (1184, 3));
+        assert_eq!(of("interval(2)", DataType::Interval(IntervalUnit::MonthDayNano)), (1186, 2147418114));
         assert_eq!(oid_of_name("timestamptz[]"), Some(1185));
         assert_eq!(name_of_oid(1185).as_deref(), Some("timestamp with time zone[]"));
         assert_eq!(oid_of_name("nosuch"), None);

@@ -22,7 +22,7 @@ use arrow::datatypes::{
 
 use super::number::{self, DecimalText, invalid, parse_int};
 use super::pg_type::{Length, PgType, Rule};
-use super::{CellError, Style, datetime, interval, json, nested};
+use super::{CellError, Style, datetime, interval, json, nested, precision};
 use crate::error::{Error, Result};
 
 /// Reads `cells` (`None` is NULL) as values of `ty` into an array of type `storage`.
@@ -69,6 +69,10 @@ pub fn read(ty: &PgType, storage: &DataType, cells: &[Option<&str>], style: &Sty
             Ok(t.split_ascii_whitespace().map(|e| Some(e.to_string())).collect())
         })?,
         Rule::Record(types) => read_records(types, storage, cells, style)?,
+    };
+    let array = match ty.moment_digits() {
+        Some(digits) => precision::round(array, digits).map_err(|error| CellError { row: 0, error })?,
+        None => array,
     };
     to_storage(array, storage).map_err(|error| CellError { row: 0, error })
 }

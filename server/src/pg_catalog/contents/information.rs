@@ -225,7 +225,7 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
          character_maximum_length character_octet_length numeric_precision numeric_precision_radix numeric_scale \
          datetime_precision udt_catalog udt_schema udt_name dtd_identifier is_self_referencing is_identity \
          identity_generation identity_start identity_increment identity_maximum identity_minimum identity_cycle \
-         is_generated is_updatable",
+         is_generated generation_expression is_updatable",
     );
     let mut add = |schema: &str,
                    table: &str,
@@ -233,7 +233,7 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
                    name: &str,
                    type_: &Type,
                    typmod: i32,
-                   default: Option<&str>,
+                   [default, generated]: [Option<&str>; 2],
                    identity: Option<&Identity>,
                    null: bool,
                    updatable: bool| {
@@ -267,7 +267,8 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             of_identity(|s| s.max),
             of_identity(|s| s.min),
             yes_or_no(identity.is_some_and(|s| s.cycle)),
-            "NEVER".into(),
+            (if generated.is_some() { "ALWAYS" } else { "NEVER" }).into(),
+            generated.into(),
             yes_or_no(updatable),
         ]);
     };
@@ -276,14 +277,16 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             let (type_, typmod) = objects::type_of(c);
             let null = !objects::not_null(r, i);
             let updatable = r.kind == RelationKind::Table;
-            let default = view.default_of(c);
+            let default = view.default_of(c).filter(|_| c.generated.is_none());
+            let generated = c.generated.as_ref().map(|of| format!("({of})"));
+            let default = [default.as_deref(), generated.as_deref()];
             let identity = c.identity.as_ref().filter(|s| s.kind != IdentityKind::Serial);
-            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, default.as_deref(), identity, null, updatable);
+            add(&r.schema_name, &r.name, i, &c.name, type_, typmod, default, identity, null, updatable);
         }
     }
     for r in &RELATIONS.all {
         for (i, c) in r.columns.iter().enumerate() {
-            add(r.schema_name, r.name, i, c.name, c.type_, -1, None, None, !c.not_null, false);
+            add(r.schema_name, r.name, i, c.name, c.type_, -1, [None; 2], None, !c.not_null, false);
         }
     }
     rows
@@ -312,7 +315,7 @@ fn measures(type_: &Type, typmod: i32) -> [Option<i64>; 6] {
         }
         "date" => [None, None, None, None, None, Some(0)],
         "time" | "timetz" | "timestamp" | "timestamptz" | "interval" => {
-            [None, None, None, None, None, Some(if typmod < 0 { 6 } else { i64::from(typmod) })]
+            [None, None, None, None, None, Some(if typmod < 0 { 6 } else { i64::from(typmod & 0xffff) })]
         }
         _ => [None; 6],
     }

@@ -31,7 +31,14 @@ pub fn type_of(column: &Column) -> (&'static Type, i32) {
 
 /// Whether pg_attrdef has a default of it: an identity column has none there.
 fn has_default(column: &Column) -> bool {
-    column.default.is_some() || column.identity.as_ref().is_some_and(|s| s.kind == IdentityKind::Serial)
+    column.default.is_some()
+        || column.generated.is_some()
+        || column.identity.as_ref().is_some_and(|s| s.kind == IdentityKind::Serial)
+}
+
+/// pg_attribute.attgenerated
+fn generated_of(column: &Column) -> &'static str {
+    if column.generated.is_some() { "s" } else { "" }
 }
 
 /// pg_attribute.attidentity
@@ -177,13 +184,24 @@ pub fn attributes(view: &CatalogView) -> Result<RecordBatch> {
     for r in view.user_relations() {
         for (i, c) in r.columns.iter().enumerate() {
             let (type_, typmod) = type_of(c);
-            add_attribute(&mut rows, r.id, i, &c.name, type_, typmod, not_null(r, i), has_default(c), identity_of(c));
+            add_attribute(
+                &mut rows,
+                r.id,
+                i,
+                &c.name,
+                type_,
+                typmod,
+                not_null(r, i),
+                has_default(c),
+                identity_of(c),
+                generated_of(c),
+            );
         }
     }
     for Index { oid, relation: r, columns, .. } in all_indexes(view) {
         for (i, key) in columns.iter().enumerate() {
             let (type_, typmod) = type_of(&r.columns[*key]);
-            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false, "");
+            add_attribute(&mut rows, oid, i, &r.columns[*key].name, type_, typmod, false, false, "", "");
         }
     }
     rows.finish()

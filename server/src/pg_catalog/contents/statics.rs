@@ -171,7 +171,7 @@ pub fn attributes() -> &'static RecordBatch {
         let mut rows = attribute_rows();
         for r in &RELATIONS.all {
             for (i, c) in r.columns.iter().enumerate() {
-                add_attribute(&mut rows, r.oid, i, c.name, c.type_, -1, c.not_null, false, "");
+                add_attribute(&mut rows, r.oid, i, c.name, c.type_, -1, c.not_null, false, "", "");
             }
         }
         rows.finish().expect(CHECKED)
@@ -183,7 +183,7 @@ pub fn attribute_rows() -> Rows {
     Rows::new(
         declared("pg_attribute"),
         "attrelid attname atttypid attstattarget attlen attnum attndims attcacheoff atttypmod attbyval attalign attstorage \
-         attnotnull atthasdef attidentity attislocal attcollation",
+         attnotnull atthasdef attidentity attgenerated attislocal attcollation",
     )
 }
 
@@ -198,6 +198,7 @@ pub fn add_attribute(
     not_null: bool,
     has_default: bool,
     identity: &'static str,
+    generated: &'static str,
 ) {
     let dimensions = if type_.name.starts_with('_') { 1 } else { 0 };
     rows.add([
@@ -216,6 +217,7 @@ pub fn add_attribute(
         not_null.into(),
         has_default.into(),
         identity.into(),
+        generated.into(),
         true.into(),
         type_.collation().into(),
     ]);

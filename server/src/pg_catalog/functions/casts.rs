@@ -55,7 +55,7 @@ pub const FUNCTIONS: &[Declaration] = &[
     }),
     called_on_null("pg_typeof", 1..=1, "text", |c| {
         let field = &c.fields[0];
-        let declared = meaning(field).map(str::to_string);
+        let declared = meaning(field).map(millrace_engine::sql::types::plain_type);
         Ok(declared.unwrap_or_else(|| sql_name(field)).into())
     }),
     strict("pg_collation_for", 1..=1, "text", |_| Ok("\"default\"".into())),

@@ -150,6 +150,8 @@ fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>> {
         return array_cast(inner, &parser(element.display)?.parse_data_type().map_err(Error::internal)?);
     }
     match typname {
+        // Of any length, which its spelling in words is not.
+        "bpchar" => Ok(None),
         // The vectors are arrays, and arrays are what is cast to them.
         "int2vector" | "oidvector" | "aclitem" | "pg_node_tree" | "unknown" => Ok(Some(inner.clone())),
         _ => {

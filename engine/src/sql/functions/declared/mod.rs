@@ -12,6 +12,7 @@
 
 mod arrays;
 pub mod bytes;
+pub mod likes;
 pub mod moments;
 mod numbers;
 pub mod patterns;
@@ -153,8 +154,16 @@ pub struct Declared {
 
 /// All of them.
 pub fn all() -> Vec<Declared> {
-    let own =
-        [text::all(), bytes::all(), patterns::all(), numbers::all(), to_number::all(), moments::all(), arrays::all()];
+    let own = [
+        text::all(),
+        bytes::all(),
+        likes::all(),
+        patterns::all(),
+        numbers::all(),
+        to_number::all(),
+        moments::all(),
+        arrays::all(),
+    ];
     own.into_iter().chain([series::all(), super::json::all()]).flatten().collect()
 }
 
@@ -206,20 +215,12 @@ impl Declared {
     }
 
     fn none_for(&self, types: &[DataType]) -> DataFusionError {
-        let types: Vec<String> = types.iter().map(|t| plain_type(&sql_type_of_arrow(t))).collect();
+        let types: Vec<String> = types.iter().map(|t| types::plain_type(&sql_type_of_arrow(t))).collect();
         external(
             Error::new("42883", format!("function {}({}) does not exist", self.name, types.join(", "))).hint(
                 "No function matches the given name and argument types. You might need to add explicit type casts.",
             ),
         )
-    }
-}
-
-/// A type without its length or digits.
-fn plain_type(sql_type: &str) -> String {
-    match (sql_type.split_once('('), sql_type.rsplit_once(')')) {
-        (Some((before, _)), Some((_, after))) => format!("{before}{after}"),
-        _ => sql_type.to_string(),
     }
 }
 
@@ -358,7 +359,10 @@ impl Type {
                     Some(DataType::Decimal128(_, scale)) => *scale,
                     _ => 0,
                 };
-                Ok(Field::new(name, DataType::Decimal128(38, scale), true))
+                match arguments.iter().any(|field| types::sql_type_of(field) == "numeric") {
+                    true if scale == types::NUMERIC_SCALE_DEFAULT => named("numeric"),
+                    _ => Ok(Field::new(name, DataType::Decimal128(38, scale), true)),
+                }
             }
             other => match other.arrow() {
                 Some(data_type) => Ok(Field::new(name, data_type, true)),

@@ -12,26 +12,8 @@ pub const DATE_ADD: &str = "mr_date_add";
 pub const DATE_SUBTRACT: &str = "mr_date_subtract";
 pub const DATE_DIFFERENCE: &str = "mr_date_difference";
 
-/// `timestamp(p)` and the like: rounds to so many digits after the second.
-pub const ROUND: &str = "mr_round_moment";
-
 pub fn all() -> Vec<Declared> {
     vec![
-        function(
-            ROUND,
-            &[
-                of(&[Timestamp, Integer], Timestamp, |r| rounded(r, EPOCH_2000_US)),
-                of(&[Timestamptz, Integer], Timestamptz, |r| rounded(r, EPOCH_2000_US)),
-                of(&[Time, Integer], Time, |r| rounded(r, 0)),
-                of(&[Interval, Integer], Interval, |r| {
-                    let interval = r.interval(0);
-                    let us = interval.nanoseconds / 1000;
-                    let ns = round_half_away(us, r.integer(1)).and_then(|us| us.checked_mul(1000));
-                    let rounded = |ns| IntervalMonthDayNano::new(interval.months, interval.days, ns);
-                    ns.map_or_else(|| fail("22008", "interval out of range"), |ns| Ok(Value::Interval(rounded(ns))))
-                }),
-            ],
-        ),
         function(DATE_ADD, &[of(&[Date, Integer], Date, |r| moved(r, 1))]),
         function(DATE_SUBTRACT, &[of(&[Date, Integer], Date, |r| moved(r, -1))]),
         function(DATE_DIFFERENCE, &[of(&[Date, Date], Integer, difference)]),
@@ -67,28 +49,6 @@ pub fn all() -> Vec<Declared> {
             .least(0)],
         ),
     ]
-}
-
-/// What Postgres counts its timestamps from, in microseconds from 1970 on.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
-
-fn rounded<'a>(r: &Row<'a>, epoch: i64) -> Result<Value<'a>> {
-    let us = r.micros(0);
-    if us == i64::MAX || us == i64::MIN {
-        return Ok(Value::Moment(us));
-    }
-    let rounded = us.checked_sub(epoch).and_then(|us| round_half_away(us, r.integer(1)));
-    match rounded.and_then(|us| us.checked_add(epoch)) {
-        Some(us) => Ok(Value::Moment(us)),
-        None => fail("22008", "timestamp out of range"),
-    }
-}
-
-/// Microseconds with so many digits after the second.
-fn round_half_away(us: i64, digits: i64) -> Option<i64> {
-    let unit = 10i64.pow(6 - digits.clamp(0, 6) as u32);
-    let half = if us < 0 { -unit / 2 } else { unit / 2 };
-    Some(us.checked_add(half)? / unit * unit)
 }
 
 /// A date moved by days. Infinity stays where it is.

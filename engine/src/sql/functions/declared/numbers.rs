@@ -14,6 +14,13 @@ use crate::sql::functions::order_key;
 
 pub fn all() -> Vec<Declared> {
     vec![
+        function(
+            "mr_nth",
+            &[of(&[Bigint], Bigint, |r| match r.integer(0) {
+                n @ 1.. => Ok(n.into()),
+                _ => fail("22016", "argument of nth_value must be greater than zero"),
+            })],
+        ),
         function("sind", &[of(&[Double], Double, |r| finite(r, |x| sind(x)))]),
         function("cosd", &[of(&[Double], Double, |r| finite(r, cosd))]),
         function("tand", &[of(&[Double], Double, |r| finite(r, |x| sind(x) / cosd(x)).map(|v| plain_zero(v)))]),

@@ -26,6 +26,7 @@ pub fn all() -> Vec<Declared> {
         ),
         function("quote_nullable", &[of(&[Any], Text, |r| Ok(quote_nullable(r.written(0)).into())).nullable()]),
         function("format", &[of(&[Text], Text, format).rest(Any).nullable()]),
+        function("mr_format_each", &[of(&[Text, AnyArray], Text, format_each).nullable()]),
         function("concat", &[of(&[], Text, |r| joined(r, 0, "").map(Value::from)).rest(Any).nullable()]),
         function(
             "concat_ws",
@@ -441,6 +442,20 @@ fn format<'a>(r: &Row<'a>) -> Result<Value<'a>> {
         }
     }
     Ok(out.into())
+}
+
+/// The same of the elements of an array, of which NULL has none.
+fn format_each<'a>(r: &Row<'a>) -> Result<Value<'a>> {
+    let items = if r.is_null(1) { None } else { Some(r.items(1)) };
+    let mut arrays = vec![r.one(0)];
+    arrays.extend(items.iter().flat_map(|items| (0..items.len()).map(|at| items.slice(at, 1))));
+    let mut fields = vec![r.fields[0].clone()];
+    fields.resize(arrays.len(), r.item_field(1));
+    let each = Row { arrays: &arrays, fields: &fields, row: 0, ..*r };
+    Ok(match format(&each)? {
+        Value::Text(text) => text.into_owned().into(),
+        _ => Value::Null,
+    })
 }
 
 /// Parts between delimiters; without one the characters. What equals the third argument is NULL.

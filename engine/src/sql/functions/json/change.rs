@@ -72,6 +72,10 @@ pub fn all() -> Vec<Declared> {
             .least(3)],
         ),
         function(
+            "jsonb_set_lax",
+            &[of(&[Jsonb, Array("text"), Jsonb, Boolean, Text], Jsonb, set_lax).least(3).nullable()],
+        ),
+        function(
             "jsonb_insert",
             &[of(&[Jsonb, Array("text"), Jsonb, Boolean], Jsonb, |r| {
                 let new = document(r, 2)?;
@@ -136,6 +140,33 @@ enum Change<'a> {
     Delete,
     Set { new: &'a str, create: bool },
     Insert { new: &'a str, after: bool },
+}
+
+/// `jsonb_set`, which is told what becomes of a new value that is NULL.
+fn set_lax<'a>(r: &Row<'a>) -> Result<Value<'a>> {
+    if r.is_null(0) || r.is_null(1) || r.len() > 3 && r.is_null(3) {
+        return Ok(Value::Null);
+    }
+    let treatments = ["raise_exception", "use_json_null", "delete_key", "return_target"];
+    let treatment = match (r.len() > 4, r.len() > 4 && !r.is_null(4)) {
+        (false, _) => "use_json_null",
+        (true, true) if treatments.contains(&r.text(4)) => r.text(4),
+        _ => {
+            let words = r#""delete_key", "return_target", "use_json_null", or "raise_exception""#;
+            return fail("22023", format!("null_value_treatment must be {words}"));
+        }
+    };
+    let create = r.len() < 4 || r.boolean(3);
+    if !r.is_null(2) {
+        let new = document(r, 2)?;
+        return change(r, Change::Set { new: &new, create });
+    }
+    match treatment {
+        "raise_exception" => fail("22004", "JSON value must not be null"),
+        "use_json_null" => change(r, Change::Set { new: "null", create }),
+        "delete_key" => change(r, Change::Delete),
+        _ => Ok(document(r, 0)?.into_owned().into()),
+    }
 }
 
 fn change<'a>(r: &Row<'a>, change: Change) -> Result<Value<'a>> {

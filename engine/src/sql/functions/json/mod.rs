@@ -135,6 +135,13 @@ pub fn all() -> Vec<Declared> {
         function("mr_jsonb_row", &[of(&[], Jsonb, |r| build::build_row(r, Form::Jsonb)).rest(Any).nullable()]),
         function("mr_json_row", &[of(&[], Json, |r| build::build_row(r, Form::Json)).rest(Any).nullable()]),
         function(
+            "json_object",
+            &[
+                of(&[Array("text")], Json, |r| Ok(written(pairs(r)?).into())),
+                of(&[Array("text"), Array("text")], Json, |r| Ok(written(zipped(r)?).into())),
+            ],
+        ),
+        function(
             "jsonb_object",
             &[
                 of(&[Array("text")], Jsonb, |r| Ok(tree::object(pairs(r)?).into())),
@@ -287,6 +294,12 @@ fn zipped(r: &Row) -> Result<Vec<(String, String)>> {
     }
     let values = values.as_string::<i32>().iter().map(|value| value.map(str::to_string));
     keys.iter().zip(values).map(|(key, value)| field(key, &value)).collect()
+}
+
+/// As `json_object` writes it: all fields, in their order.
+fn written(fields: Vec<(String, String)>) -> String {
+    let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{} : {value}", tree::quoted(key))).collect();
+    format!("{{{}}}", fields.join(", "))
 }
 
 fn field(key: &Option<String>, value: &Option<String>) -> Result<(String, String)> {
