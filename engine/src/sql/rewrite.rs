@@ -514,6 +514,13 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         {
             return Err(Error::unsupported(format!("a cast to interval {fields}")).hint("Cast to interval."));
         }
+        Expr::Cast { expr, data_type, kind, array, format } if is_blank_padded(&data_type) => {
+            let data_type = match crate::sql::values::quoted_text(&expr) {
+                Some(text) => as_long_as(text),
+                None => data_type,
+            };
+            Expr::Cast { expr, data_type, kind, array, format }
+        }
         Expr::Cast { expr, data_type, kind, array, format } => match moments_digits(&data_type) {
             None => Expr::Cast { expr, data_type, kind, array, format },
             Some((plain, digits)) => call(ROUND, vec![cast(*expr, plain), number(&digits.to_string())]),
@@ -551,6 +558,17 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         },
         other => other,
     })
+}
+
+/// `bpchar`, a char of any length, which is there for literals alone: PostgreSQL shows `c = 'x'` as `c = 'x'::bpchar`.
+fn is_blank_padded(data_type: &ast::DataType) -> bool {
+    matches!(data_type, ast::DataType::Custom(name, modifiers) if modifiers.is_empty()
+        && name.0.last().and_then(|part| part.as_ident()).is_some_and(|word| word.value.eq_ignore_ascii_case("bpchar")))
+}
+
+fn as_long_as(text: &str) -> ast::DataType {
+    let length = (text.chars().count() as u64).max(1);
+    ast::DataType::Char(Some(ast::CharacterLength::IntegerLength { length, unit: None }))
 }
 
 /// The digits after the second that `timestamp(2)` and the like keep, and the type without them.

@@ -135,6 +135,10 @@ fn custom(name: &ast::ObjectName, modifiers: &[String]) -> Result<String> {
         return Ok(format!("{}[]", normalise(element)?));
     }
     let word = match word.as_str() {
+        // Not char, which is char(1): cut to that, texts would be others.
+        "bpchar" if modifiers.is_empty() => {
+            return Err(Error::unsupported("type bpchar without a length").hint("Say char(n), or text."));
+        }
         "bpchar" => "character",
         "timetz" | "money" | "bit" | "varbit" | "xml" | "inet" | "cidr" | "macaddr" | "macaddr8" | "point" | "line"
         | "lseg" | "box" | "path" | "polygon" | "circle" | "tsvector" | "tsquery" | "hstore" | "int4range"
@@ -359,7 +363,7 @@ mod tests {
             ("varchar(7)", "character varying(7)", "Utf8"),
             ("character varying(7)", "character varying(7)", "Utf8"),
             ("char", "character(1)", "Utf8"),
-            ("bpchar", "character(1)", "Utf8"),
+            ("bpchar(3)", "character(3)", "Utf8"),
             ("\"char\"", "\"char\"", "Utf8"),
             ("pg_catalog.int4", "integer", "Int32"),
             ("pg_catalog.varchar", "character varying", "Utf8"),
