@@ -47,6 +47,15 @@ fn list(times: usize, between: &str, item: impl Fn(usize) -> String) -> String {
     (0..times).map(item).collect::<Vec<_>>().join(between)
 }
 
+/// Subqueries in each other, each of which takes columns of all around it.
+fn correlated(levels: usize, begins: &str) -> String {
+    let level = |i: usize| {
+        let outer = list(i + 1, " + ", |of| format!("t{of}.a"));
+        format!(" AND {begins} t{} WHERE t{}.a <> {outer}", i + 1, i + 1)
+    };
+    format!("SELECT count(*) FROM t t0 WHERE true{}{}", list(levels, "", level), ")".repeat(levels))
+}
+
 /// Texts that are large, and texts that mean large plans.
 fn plans() -> Vec<Case> {
     let any: &[&str] = &[ANSWER, TOO_COMPLEX, TIME_UP];
@@ -89,6 +98,19 @@ fn plans() -> Vec<Case> {
         case("arrays", select(nested("ARRAY[", "1", "]", 5_000)), deep),
         case("casts", select(format!("1{}", "::text".repeat(20_000))), deep),
         case("subqueries", nested("SELECT * FROM (", "SELECT 1 AS a", ") x", 400), deep),
+        case("exists, of all levels", correlated(30, "EXISTS (SELECT 1 FROM t"), any),
+        case("values, of all levels", correlated(30, "0 < (SELECT count(*) FROM t"), any),
+        case(
+            "laterals, of all levels",
+            {
+                let joined = |i: usize| {
+                    let outer = list(i + 1, " + ", |of| format!("t{of}.a"));
+                    format!(", LATERAL (SELECT a FROM t WHERE t.a <> {outer} ORDER BY a LIMIT 2) t{}", i + 1)
+                };
+                format!("SELECT count(*) FROM t t0 {}", list(40, " ", joined))
+            },
+            any,
+        ),
         case("exists", nested("SELECT 1 WHERE EXISTS (", "SELECT 1", ")", 400), deep),
         case(
             "branches",

@@ -196,12 +196,16 @@ fn first_of_keys(keys: &[Vec<usize>], rows: &RecordBatch, taken: &[bool]) -> Res
 /// assigned, and whether the row is to be updated.
 fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: &OnConflict) -> Result<ast::Query> {
     let own = quoted(alias);
-    let key = key.iter().map(|&k| quoted(&relation.columns[k].name));
-    let on = key.map(|k| format!("{own}.{k} = excluded.{k}")).collect::<Vec<_>>().join(" AND ");
+    let key = key.iter().map(|&k| relation.columns[k].name.as_str());
+    let on = key
+        .map(|k| format!("{own}.{} = excluded.{}", quoted(k), quoted(&proposed(k))))
+        .collect::<Vec<_>>()
+        .join(" AND ");
+    let names = || relation.columns.iter().map(|c| c.name.as_str());
     let mut columns = vec![format!("{own}.__there")];
-    for side in [own.as_str(), "excluded"] {
-        columns.extend(relation.columns.iter().map(|c| format!("{side}.{}", quoted(&c.name))));
-    }
+    columns.extend(names().map(|c| format!("{own}.{}", quoted(c))));
+    columns.extend(names().map(|c| format!("excluded.{}", quoted(&proposed(c)))));
+    let renamed = names().map(|c| format!("{} AS {}", quoted(c), quoted(&proposed(c)))).collect::<Vec<_>>().join(", ");
     let columns: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{c} AS __c{i}")).collect();
     let mut values = Vec::new();
     for (column, expr) in &on_conflict.assignments {
@@ -209,15 +213,16 @@ fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: 
         check_assigned(column, expr)?;
         values.push(match expr {
             e if is_default(e) => crate::sql::parse::parse_expression(&default_text(column))?,
-            e => typed_parameter(column, e)?.unwrap_or_else(|| qualified(e.clone(), relation, alias)),
+            e => typed_parameter(column, e)?.unwrap_or_else(|| qualified(e.clone(), relation)),
         });
     }
     values.push(match &on_conflict.filter {
-        Some(filter) => qualified(filter.clone(), relation, alias),
+        // So that it is a boolean: NULL by itself would be a text.
+        Some(filter) => ast::Expr::IsTrue(Box::new(ast::Expr::Nested(Box::new(qualified(filter.clone(), relation))))),
         None => ast::Expr::Value(ast::Value::Boolean(true).into()),
     });
     let text = format!(
-        "SELECT {} FROM excluded LEFT JOIN (SELECT *, true AS __there FROM {}) AS {own} ON {on}",
+        "SELECT {} FROM (SELECT {renamed} FROM excluded) AS excluded LEFT JOIN (SELECT *, true AS __there FROM {}) AS {own} ON {on}",
         columns.join(", "),
         full_name(relation)
     );
@@ -230,17 +235,25 @@ fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: 
     })
 }
 
-/// Unqualified columns in ON CONFLICT mean the table's own.
-fn qualified(mut expr: ast::Expr, relation: &Relation, alias: &str) -> ast::Expr {
+/// The name that a column of the proposed row has in the query: columns without a table's name are the table's own, or
+/// those of a subquery that they stand in.
+fn proposed(column: &str) -> String {
+    format!("__excluded_{column}")
+}
+
+/// `excluded.c` by that name.
+fn qualified(mut expr: ast::Expr, relation: &Relation) -> ast::Expr {
+    let folded = |name: &ast::Ident| match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    };
     let _ = ast::visit_expressions_mut(&mut expr, |e| {
-        if let ast::Expr::Identifier(name) = e {
-            let folded = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
-            if relation.columns.iter().any(|c| c.name == folded) {
-                *e = ast::Expr::CompoundIdentifier(vec![
-                    ast::Ident::with_quote('"', alias),
-                    ast::Ident::with_quote('"', folded),
-                ]);
-            }
+        if let ast::Expr::CompoundIdentifier(parts) = e
+            && let [table, column] = &mut parts[..]
+            && folded(table) == "excluded"
+            && relation.columns.iter().any(|c| c.name == folded(column))
+        {
+            *column = ast::Ident::with_quote('"', proposed(&folded(column)));
         }
         std::ops::ControlFlow::<()>::Continue(())
     });

@@ -1,22 +1,26 @@
-//! Subqueries where DataFusion has no plan for them, within aggregates, in ON and in ORDER BY: their values become columns of what is
-//! below.
+//! Subqueries where DataFusion has no plan for them, within aggregates and window functions, in ON and in ORDER BY: their
+//! values become columns of what is below.
 //!
 //! ```text
 //!   Aggregate sum(CASE WHEN (subquery) > 0 THEN i END)     ─►   Aggregate sum("mr below 1")
 //!     t                                                           Projection t.*, CASE … END AS "mr below 1"
 //!                                                                   t
 //!   t LEFT JOIN u ON t.i = (subquery)                      ─►   the same of the side whose columns are used
+//!   t JOIN u ON EXISTS (subquery of t.i and u.i)           ─►   t CROSS JOIN u WHERE EXISTS (subquery of t.i and u.i)
 //! ```
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchemaRef};
-use datafusion::error::Result;
+use datafusion::common::{Column, DFSchemaRef, JoinType};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr, Window,
+};
 
 use crate::sql::dependent;
 
@@ -48,6 +52,7 @@ impl Computed {
 pub fn computed(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate),
+        LogicalPlan::Window(window) => of_window(window),
         LogicalPlan::Join(join) => of_join(join),
         LogicalPlan::Sort(sort) => of_sort(sort),
         _ => Ok(None),
@@ -56,7 +61,8 @@ pub fn computed(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
 
 fn of_aggregate(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     let mut all = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
-    if !all.any(has_subquery) || aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+    let in_sets = |e: &Expr| matches!(e, Expr::GroupingSet(_)) && has_subquery(e);
+    if !all.any(has_subquery) || aggregate.group_expr.iter().any(in_sets) {
         return Ok(None);
     }
     let mut computed = Computed::default();
@@ -85,6 +91,35 @@ fn of_aggregate(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     }
     let input = Arc::new(computed.below(&aggregate.input)?);
     Ok(Some(LogicalPlan::Aggregate(Aggregate::try_new(input, groups, calls)?)))
+}
+
+/// Of their arguments, filters, partitions and orders.
+fn of_window(window: &Window) -> Result<Option<LogicalPlan>> {
+    if !window.window_expr.iter().any(has_subquery) {
+        return Ok(None);
+    }
+    let mut computed = Computed::default();
+    let mut value = |expr: Expr| if has_subquery(&expr) { computed.column(expr) } else { expr };
+    let mut calls = Vec::new();
+    for call in &window.window_expr {
+        let name = NamePreserver::new_for_projection().save(call);
+        let call = call.clone().transform_down(|expr| match expr {
+            Expr::WindowFunction(mut call) => {
+                let params = &mut call.params;
+                params.args = std::mem::take(&mut params.args).into_iter().map(&mut value).collect();
+                params.filter = params.filter.take().map(|filter| Box::new(value(*filter)));
+                params.partition_by = std::mem::take(&mut params.partition_by).into_iter().map(&mut value).collect();
+                let order = std::mem::take(&mut params.order_by).into_iter();
+                params.order_by = order.map(|sort| SortExpr { expr: value(sort.expr), ..sort }).collect();
+                Ok(Transformed::new(Expr::WindowFunction(call), true, TreeNodeRecursion::Jump))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        calls.push(name.restore(call.data));
+    }
+    let input = Arc::new(computed.below(&window.input)?);
+    let columns = window.schema.columns().into_iter().map(Expr::Column);
+    LogicalPlanBuilder::from(LogicalPlan::Window(Window::try_new(calls, input)?)).project(columns)?.build().map(Some)
 }
 
 /// The columns that an expression uses, also in its subqueries.
@@ -143,7 +178,51 @@ fn of_sort(sort: &Sort) -> Result<Option<LogicalPlan>> {
     LogicalPlanBuilder::from(sorted).project(columns)?.build().map(Some)
 }
 
+/// Conditions of an inner join whose subqueries take columns of both sides are asked of its rows.
+fn above_join(join: &Join) -> Result<Option<LogicalPlan>> {
+    let Some(filter) = join.filter.clone().filter(|_| join.join_type == JoinType::Inner) else { return Ok(None) };
+    let of_both = |condition: &Expr| {
+        let of = |columns: &[Column], side: &LogicalPlan| columns.iter().any(|column| side.schema().has_column(column));
+        let both = |columns: Vec<Column>| of(&columns, &join.left) && of(&columns, &join.right);
+        let named = |expr: &Expr| expr.column_refs().into_iter().cloned().collect::<Vec<_>>();
+        let mut found = false;
+        condition.apply(|expr| {
+            if let Some(subquery) = dependent::subquery_of(expr) {
+                let mut columns = named(match expr {
+                    // By itself it is a value, which one side may have computed.
+                    Expr::ScalarSubquery(_) => expr,
+                    _ => condition,
+                });
+                columns.extend(dependent::outside(&subquery.subquery)?.into_iter().map(|(_, column)| column));
+                found |= both(columns);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok::<_, DataFusionError>(found)
+    };
+    let (mut above, mut within) = (Vec::new(), Vec::new());
+    for condition in split_conjunction_owned(filter) {
+        if of_both(&condition)? { above.push(condition) } else { within.push(condition) }
+    }
+    let Some(above) = conjunction(above) else { return Ok(None) };
+    let joined = LogicalPlan::Join(Join { filter: conjunction(within), ..join.clone() });
+    let joined = of_rest(joined)?;
+    Ok(Some(LogicalPlan::Filter(Filter::try_new(above, Arc::new(joined))?)))
+}
+
+/// The same for what is left of it.
+fn of_rest(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rest = match &plan {
+        LogicalPlan::Join(join) => of_join(join)?,
+        _ => None,
+    };
+    Ok(rest.unwrap_or(plan))
+}
+
 fn of_join(join: &Join) -> Result<Option<LogicalPlan>> {
+    if let Some(plan) = above_join(join)? {
+        return Ok(Some(plan));
+    }
     let Some(filter) = join.filter.as_ref().filter(|filter| has_subquery(filter)) else { return Ok(None) };
     // What comes from further out is there on both sides.
     let own = |column: &Column| join.left.schema().has_column(column) || join.right.schema().has_column(column);

@@ -35,13 +35,14 @@ use datafusion::logical_expr::{
     SkipType, SortExpr, Subquery, SubqueryAlias, Union, Volatility, Window, binary_expr, lit,
 };
 
-use self::outside::{mentions, outside, renamed_in};
+use self::outside::{mentions, renamed_in};
 use self::simple::{Use, is_simple, use_of};
 use crate::error::Error;
 use crate::sql::functions::row_number;
+use crate::sql::size;
 
-pub use self::conditions::below_laterals;
-pub use self::outside::note;
+pub use self::conditions::{below_laterals, without_laterals_of_nothing};
+pub use self::outside::{note, outside, subquery_of};
 
 /// Begins the names that tables of outer values have.
 const OUTER: &str = "mr_outer_";
@@ -54,6 +55,13 @@ pub fn joined(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
         LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => values(plan),
         _ => Ok(None),
     }
+}
+
+/// A plan that has been joined. Each join reads what is outside of it once more, so that subqueries within each other may
+/// double a plan again and again: what gets too large is refused before it does.
+fn bounded(plan: LogicalPlan) -> Result<Option<LogicalPlan>> {
+    size::check_nodes(&plan)?;
+    Ok(Some(plan))
 }
 
 fn refused(what: &str) -> DataFusionError {
@@ -97,7 +105,7 @@ fn lateral(join: &Join, within: Option<usize>) -> Result<Option<LogicalPlan>> {
     let condition = join.filter.iter().cloned().fold(on, Expr::and);
     let columns = join.schema.columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
     let joined = LogicalPlanBuilder::from(join.left.as_ref().clone()).join_on(right, join.join_type, [condition])?;
-    joined.project(columns)?.build().map(Some)
+    bounded(joined.project(columns)?.build()?)
 }
 
 /// Subqueries in the expressions of a projection or filter.
@@ -159,8 +167,8 @@ fn values(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let columns = input.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
     let with = plan.with_new_exprs(exprs, vec![joined])?;
     match plan {
-        LogicalPlan::Filter(_) => LogicalPlanBuilder::from(with).project(columns)?.build().map(Some),
-        _ => Ok(Some(with)),
+        LogicalPlan::Filter(_) => bounded(LogicalPlanBuilder::from(with).project(columns)?.build()?),
+        _ => bounded(with),
     }
 }
 

@@ -508,6 +508,13 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         Expr::Cast { expr, data_type, .. } if is_numeric(&data_type) && long_fraction(&expr).is_some() => {
             long_fraction(&expr).map_or(Expr::Value(Value::Null.into()), |digits| number(&digits))
         }
+        Expr::Cast { expr, data_type, kind, array, format } if is_blank_padded(&data_type) => {
+            let data_type = match crate::sql::values::quoted_text(&expr) {
+                Some(text) => as_long_as(text),
+                None => data_type,
+            };
+            Expr::Cast { expr, data_type, kind, array, format }
+        }
         Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => like_each(expr, BinaryOperator::Or)?,
         // Read as a call of a function.
         Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if array_of(pattern, "all").is_some() => {
@@ -544,6 +551,17 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         },
         other => other,
     })
+}
+
+/// `bpchar`, a char of any length: PostgreSQL shows `c = 'x'` as `c = 'x'::bpchar`.
+fn is_blank_padded(data_type: &ast::DataType) -> bool {
+    matches!(data_type, ast::DataType::Custom(name, modifiers) if modifiers.is_empty()
+        && name.0.last().and_then(|part| part.as_ident()).is_some_and(|word| word.value.eq_ignore_ascii_case("bpchar")))
+}
+
+fn as_long_as(text: &str) -> ast::DataType {
+    let length = (text.chars().count() as u64).max(1);
+    ast::DataType::Char(Some(ast::CharacterLength::IntegerLength { length, unit: None }))
 }
 
 fn is_numeric(data_type: &ast::DataType) -> bool {

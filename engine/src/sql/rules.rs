@@ -14,6 +14,7 @@ use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizer
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::sql::bounds::check_in_plan;
+use crate::sql::dependent;
 use crate::sql::size::check_terms;
 
 #[derive(Debug)]
@@ -58,7 +59,11 @@ impl OptimizerRule for Asking<dyn OptimizerRule + Send + Sync> {
         if self.0.name() == "push_down_filter" {
             check_terms(&plan)?;
         }
-        self.0.rewrite(plan, config)
+        let plan = self.0.rewrite(plan, config)?;
+        match self.0.name() {
+            "decorrelate_lateral_join" => plan.transform_data(dependent::without_laterals_of_nothing),
+            _ => Ok(plan),
+        }
     }
 }
 

@@ -46,6 +46,17 @@ pub fn check_size(plan: &LogicalPlan) -> Result<()> {
     plan.visit_with_subqueries(&mut size).map(|_| ()).map_err(error_from)
 }
 
+/// The same for the nodes of a plan alone, while it grows.
+pub fn check_nodes(plan: &LogicalPlan) -> DataFusionResult<()> {
+    let mut nodes = 0;
+    plan.apply_with_subqueries(|_| {
+        nodes += 1;
+        bounds::check_in_plan()?;
+        if nodes > NODES_MAX { too_large() } else { Ok(TreeNodeRecursion::Continue) }
+    })
+    .map(|_| ())
+}
+
 /// The same for the terms of one node, while a plan is optimized.
 pub fn check_terms(plan: &LogicalPlan) -> DataFusionResult<()> {
     let mut terms = Terms::default();

@@ -401,6 +401,7 @@ mod tests {
             ("char", "character(1)", "Utf8"),
             ("bpchar", "bpchar", "Utf8"),
             ("bpchar(2)", "character(2)", "Utf8"),
+            ("bpchar(3)", "character(3)", "Utf8"),
             ("\"char\"", "\"char\"", "Utf8"),
             ("pg_catalog.int4", "integer", "Int32"),
             ("pg_catalog.varchar", "character varying", "Utf8"),

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, SubqueryAlias};
 
 use super::outside::outside;
 
@@ -44,6 +44,29 @@ pub fn below_laterals(plan: LogicalPlan) -> Result<LogicalPlan> {
         }))
     })
     .map(|plan| plan.data)
+}
+
+/// A LATERAL that takes nothing from outside is no other than a table. It may have taken something in a condition that was
+/// found to be constant, such as `false AND l.k = r.k`; DataFusion then leaves it, and has no plan for it.
+pub fn without_laterals_of_nothing(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Join(join) = &plan else { return Ok(Transformed::no(plan)) };
+    let freed = |plan: &LogicalPlan| match plan {
+        LogicalPlan::Subquery(of) if outside(&of.subquery)?.is_empty() => Ok(Some(of.subquery.clone())),
+        _ => Ok::<_, DataFusionError>(None),
+    };
+    let right = match join.right.as_ref() {
+        LogicalPlan::SubqueryAlias(alias) => match freed(&alias.input)? {
+            Some(input) => {
+                Some(Arc::new(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias.alias.clone())?)))
+            }
+            None => None,
+        },
+        other => freed(other)?,
+    };
+    Ok(match right {
+        Some(right) => Transformed::yes(LogicalPlan::Join(Join { right, ..join.clone() })),
+        None => Transformed::no(plan),
+    })
 }
 
 /// Whether the right side takes columns of the left one.

@@ -12,6 +12,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 
+use crate::sql::bounds::check_in_plan;
+
 /// The subquery that an expression is made of.
 pub fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {
@@ -66,6 +68,7 @@ fn of_expressions(node: &LogicalPlan, subqueries_only: bool, found: &mut Outside
 
 /// All columns that a plan takes from outside, each once.
 pub fn outside(plan: &LogicalPlan) -> Result<Outside> {
+    check_in_plan()?;
     let mut found = Vec::new();
     of_expressions(plan, false, &mut found)?;
     match plan {

@@ -35,7 +35,13 @@ impl ExprPlanner for Operators {
         let RawBinaryExpr { op, left, right } = raw;
         let (left, right) = match op {
             // A parameter of which nothing is known is a text here.
-            O::StringConcat => (text_if_unknown(left), text_if_unknown(right)),
+            O::StringConcat => match (text_if_unknown(left), text_if_unknown(right)) {
+                // NULL || NULL is a text as well.
+                (Expr::Literal(ScalarValue::Null, _), right @ Expr::Literal(ScalarValue::Null, _)) => {
+                    (Expr::Literal(ScalarValue::Utf8(None), None), right)
+                }
+                both => both,
+            },
             _ => (left, right),
         };
         let (Ok((_, a)), Ok((_, b))) = (left.to_field(schema), right.to_field(schema)) else {

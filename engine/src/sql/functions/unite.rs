@@ -27,7 +27,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::json::{JSONB_ARRAY_KEYS, JSONB_KEY};
-use super::{bytes, casts, declared, intervals, order_key};
+use super::{bytes, casts, declared, intervals, order_key, tags};
 use crate::error::Error;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::text::Style;
@@ -42,16 +42,24 @@ impl AnalyzerRule for Unite {
         "unite"
     }
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        // Whether a column below has been told to be jsonb, so that the schemas above are to say so.
+        let mut told = false;
         plan.transform_up_with_subqueries(|plan| {
+            let plan = if told { plan.recompute_schema()? } else { plan };
             let schema = merge_schema(&plan.inputs());
             let names = NamePreserver::new(&plan);
             let plan = keys_of_join(distinct_on(plan, &schema)?)?;
             let sorts = matches!(plan, LogicalPlan::Sort(_));
+            let shows = matches!(plan, LogicalPlan::Projection(_));
             let plan = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let mut united = expression(expr, &schema)?;
                 if sorts && order_key::take(&mut united.data, &schema)? {
                     return Ok(Transformed::yes(united.data));
+                }
+                if shows && let Some(document) = document(&united.data, &schema) {
+                    told = true;
+                    return Ok(Transformed::yes(name.restore(document)));
                 }
                 Ok(united.update_data(|expr| name.restore(expr)))
             })?;
@@ -365,7 +373,16 @@ fn without_padding(expr: &mut Expr) -> Result<()> {
 }
 
 fn is_jsonb(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field) == "jsonb")
+    expr.to_field(schema).is_ok_and(|(_, field)| tags::sql_type(expr, &field, schema) == "jsonb")
+}
+
+/// A column that is computed of jsonb, by CASE and the like, of which Arrow says only that it is a text: what is above has to
+/// know, to compare it by what it says.
+fn document(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let own = expr.clone().unalias();
+    let (_, field) = own.to_field(schema).ok()?;
+    (sql_type_of(&field) != "jsonb" && tags::sql_type(&own, &field, schema) == "jsonb")
+        .then(|| tags::tagged(own, schema))
 }
 
 fn take_jsonb_key(expr: &mut Expr) -> Result<()> {

@@ -7,6 +7,7 @@
 //!   f(VARIADIC a)                        f(mr_variadic => a) (variadic.rs)
 //!   ROWS FROM (f(), g())                 mr_rows_from(f(), g()) (from_functions.rs)
 //!   'one' <line feed> 'text'             'onetext'
+//!   pg_catalog.floor(x)                  pg_catalog."floor"(x): sqlparser's own syntax is for names without a schema
 //! ```
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
@@ -14,6 +15,9 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 use super::source::unquoted;
 use crate::sql::from_functions::ROWS_FROM;
 use crate::sql::variadic::MARK;
+
+/// Functions that sqlparser has a syntax of its own for.
+const SPECIAL: &[&str] = &["ceil", "extract", "floor", "overlay", "position", "substr", "substring", "trim"];
 
 /// What is to be done where the `n`-th token begins such a thing: at which tokens, how many go, which come.
 pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
@@ -25,6 +29,10 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
         if is(from, "from") {
             return vec![(from, 0, vec![Token::SingleQuotedString(" ".into()), Token::Whitespace(Whitespace::Space)])];
         }
+    }
+    let special = SPECIAL.iter().any(|word| is(n, word)) && tokens.get(n + 1) == Some(&&Token::LParen);
+    if special && n >= 2 && *tokens[n - 1] == Token::Period && is(n - 2, "pg_catalog") {
+        return vec![(n, 1, vec![Token::make_word(&unquoted(tokens[n]).to_lowercase(), Some('"'))])];
     }
     let named = matches!(tokens.get(n + 1), Some(Token::Word(_)));
     if is(n, "only") && named && (before(&["from", "join", "update", "table", "truncate"]) || after_comma(tokens, n)) {

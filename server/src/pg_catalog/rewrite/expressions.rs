@@ -154,9 +154,21 @@ fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>> {
         "bpchar" => Ok(None),
         // The vectors are arrays, and arrays are what is cast to them.
         "int2vector" | "oidvector" | "aclitem" | "pg_node_tree" | "unknown" => Ok(Some(inner.clone())),
+        // Without a length it is not what it is displayed as.
+        "bpchar" => Ok(None),
         _ => {
             let display = types::by_typname(typname).map_or(typname, |t| t.display);
-            *data_type = parser(display)?.parse_data_type().map_err(Error::internal)?;
+            let modifiers = match data_type {
+                DataType::Custom(_, modifiers) => modifiers.join(","),
+                _ => String::new(),
+            };
+            // `timestamp(3) with time zone`
+            let display = match (modifiers.as_str(), display.split_once(" with")) {
+                ("", _) => display.to_string(),
+                (modifiers, Some((base, zone))) => format!("{base}({modifiers}) with{zone}"),
+                (modifiers, None) => format!("{display}({modifiers})"),
+            };
+            *data_type = parser(&display)?.parse_data_type().map_err(Error::internal)?;
             Ok(None)
         }
     }
