@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The tables are tiny and their keys few, so that rows meet, and the same ones come again. Everything follows from a seed.
-//! `nexmark.rs` has the same queries over streams, with results from elsewhere.
+//! `nexmark.rs` has the same queries over streams, with results from elsewhere. TPC-H's tables and queries are those of the
+//! specification of the Transaction Processing Performance Council, with other values to suit the tiny tables.
 
 use std::collections::BTreeMap;
 use std::fs;

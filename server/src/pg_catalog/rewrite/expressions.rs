@@ -154,8 +154,6 @@ fn cast(inner: &Expr, data_type: &mut DataType) -> Result<Option<Expr>> {
         "bpchar" => Ok(None),
         // The vectors are arrays, and arrays are what is cast to them.
         "int2vector" | "oidvector" | "aclitem" | "pg_node_tree" | "unknown" => Ok(Some(inner.clone())),
-        // Without a length it is not what it is displayed as.
-        "bpchar" => Ok(None),
         _ => {
             let display = types::by_typname(typname).map_or(typname, |t| t.display);
             let modifiers = match data_type {
