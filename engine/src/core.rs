@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::backup::Backups;
 use crate::catalog::{Catalog, RelationId};
 use crate::commit::Request;
-use crate::dataflow::feed::Cuts;
+use crate::cuts::Cuts;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};

@@ -22,6 +22,7 @@ mod commit;
 mod compaction;
 pub mod connectors;
 mod core;
+mod cuts;
 mod dataflow;
 pub mod delta;
 pub mod engine;

@@ -2,7 +2,7 @@
 //!
 //! Epochs that come while all workers are busy are taken together, under the last one's header: what a step costs once
 //! is then paid once for all of them, and a worker that is behind catches up. So that no answer is of an epoch in
-//! between, which no view ever showed, whoever is about to read one says so first ([`Cuts`]).
+//! between, which no view ever showed, whoever is about to read one says so first (`cuts.rs`).
 //!
 //! ```text
 //!   committed      11 12 13 14 15 16 17
@@ -22,9 +22,6 @@ use crate::time::{Epoch, EpochHeader};
 
 /// Epochs are taken together as long as they have no more rows than this: beyond, there is little left to save.
 const TOGETHER_ROWS_MAX: usize = 8192;
-/// Runs of epochs that were taken together, of which it is remembered.
-const RUNS_KEPT_MAX: usize = 1 << 16;
-
 /// The changes of streams and tables in one epoch, or in several.
 pub struct EpochInput {
     /// Changes of this epoch and of those that follow up to the header's are in it.
@@ -154,74 +151,6 @@ impl Drop for Load {
     }
 }
 
-/// At the ends of which epochs views can be read: not between epochs that are taken together.
-#[derive(Default)]
-pub struct Cuts(Arc<Mutex<CutsState>>);
-
-/// As long as it lives, views can be read at the end of each epoch.
-pub struct EachEpoch(Arc<Mutex<CutsState>>);
-
-impl Drop for EachEpoch {
-    fn drop(&mut self) {
-        self.0.lock().expect("no panic while held").each -= 1;
-    }
-}
-
-#[derive(Default)]
-struct CutsState {
-    /// The ends of these epochs will be read: later ones do not join them.
-    wanted: BTreeSet<Epoch>,
-    /// So many want all of them.
-    each: usize,
-    /// Epochs that were taken together: first to last. The oldest are forgotten.
-    runs: BTreeMap<Epoch, Epoch>,
-    /// Of runs before this epoch nothing is known.
-    forgotten: Epoch,
-}
-
-impl Cuts {
-    /// The header that `last` gives, of the last committed epoch, at whose end every view can be read from now on.
-    pub fn at_last(&self, last: impl FnOnce() -> Arc<EpochHeader>) -> Arc<EpochHeader> {
-        let mut state = self.0.lock().expect("no panic while held");
-        // What is committed later is given to the workers later, by who looks at `wanted` then.
-        let header = last();
-        state.wanted.insert(header.epoch);
-        header
-    }
-
-    pub fn each(&self) -> EachEpoch {
-        self.0.lock().expect("no panic while held").each += 1;
-        EachEpoch(self.0.clone())
-    }
-
-    /// Whether views can be read at the end of this epoch, as far as their rows are still there.
-    pub fn holds(&self, epoch: Epoch) -> bool {
-        let state = self.0.lock().expect("no panic while held");
-        let within = state.runs.range(..=epoch).next_back().is_some_and(|(_, last)| epoch < *last);
-        !within && epoch >= state.forgotten
-    }
-
-    /// Before `epoch` is given to the workers: it may join the one before it if `join` says so.
-    pub fn pass(&self, epoch: Epoch, join: impl FnOnce() -> Option<Epoch>) {
-        let mut state = self.0.lock().expect("no panic while held");
-        let before = epoch - 1;
-        let wanted = state.each > 0 || state.wanted.contains(&before);
-        if !state.wanted.is_empty() {
-            state.wanted = state.wanted.split_off(&epoch);
-        }
-        if wanted {
-            return;
-        }
-        let Some(first) = join() else { return };
-        state.runs.insert(first, epoch);
-        if state.runs.len() > RUNS_KEPT_MAX
-            && let Some((_, last)) = state.runs.pop_first()
-        {
-            state.forgotten = last;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int32Array, RecordBatch};
@@ -279,7 +208,7 @@ mod tests {
                 put(v % 7, -v).await;
             }
             // Epochs were taken together, and what was between them is not shown.
-            let run = engine.core().cuts.0.lock().unwrap().runs.iter().next_back().map(|(first, last)| (*first, *last));
+            let run = engine.core().cuts.last_run();
             let (first, last) = run.expect("committing is faster than computing the busy view");
             assert!(!engine.core().cuts.holds(first) && engine.core().cuts.holds(last));
             let between = rows(&engine, &format!("SELECT * FROM total AS OF {first}")).await.unwrap_err();
@@ -386,27 +315,5 @@ mod tests {
         assert_eq!(backlog.size.lock().unwrap().bytes, bytes(&taken.changes).max(2 * bytes(&one(1))));
         drop((taken, slot));
         assert_eq!(backlog.size.lock().unwrap().bytes, 0);
-    }
-
-    #[test]
-    fn cuts_are_where_someone_reads() {
-        let cuts = Cuts::default();
-        let header = |epoch| Arc::new(EpochHeader { epoch, ..Default::default() });
-        cuts.pass(1, || None);
-        cuts.pass(2, || Some(1));
-        cuts.pass(3, || Some(1));
-        assert_eq!([0, 1, 2, 3, 4].map(|epoch| cuts.holds(epoch)), [true, false, false, true, true]);
-        cuts.at_last(|| header(3));
-        cuts.pass(4, || unreachable!("3 is going to be read"));
-        cuts.pass(5, || Some(4));
-        // Committed, not given to the workers yet.
-        cuts.at_last(|| header(6));
-        cuts.pass(6, || Some(4));
-        cuts.pass(7, || unreachable!("6 is going to be read"));
-        let each = cuts.each();
-        cuts.pass(8, || unreachable!("each is going to be read"));
-        drop(each);
-        cuts.pass(9, || Some(8));
-        assert_eq!([3, 4, 5, 6, 7, 8, 9].map(|epoch| cuts.holds(epoch)), [true, false, false, true, true, false, true]);
     }
 }

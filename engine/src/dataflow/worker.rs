@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use timely::worker::Worker;
 use tokio::sync::Notify;
 
-use super::feed::{Backlog, Cuts, EpochInput, Load, Slot, bytes};
+use super::feed::{Backlog, EpochInput, Load, Slot, bytes};
 use super::view::{Sources, Span, View, ViewSetup};
 use crate::catalog::RelationId;
+use crate::cuts::Cuts;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::arrangement::Shared;

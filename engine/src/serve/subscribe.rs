@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::catalog::{Relation, RelationKind};
 use crate::core::Core;
-use crate::dataflow::feed::EachEpoch;
+use crate::cuts::EachEpoch;
 use crate::dataflow::status::ViewStatus;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
