@@ -69,6 +69,15 @@ impl Writes {
     }
 }
 
+/// What is asked of all views at each epoch.
+#[derive(Clone, Copy)]
+struct Traits {
+    /// One looks at the clock, or reads a stream whose watermark goes with it.
+    looks_at_time: bool,
+    /// One looks up rows as they are when others come.
+    looks_up: bool,
+}
+
 /// A check of the catalog as it stands, giving the changes to be made.
 pub type CatalogEdit = Box<dyn FnOnce(&Catalog) -> Result<Vec<CatalogChange>> + Send>;
 
@@ -127,6 +136,8 @@ pub struct Commit {
     pub header: Arc<EpochHeader>,
     pub positions: BTreeMap<RelationId, Vec<u8>>,
     pub plans: BTreeMap<RelationId, Arc<Plan>>,
+    /// What follows from the plans and the catalog; `None` after either has changed.
+    traits: Option<Traits>,
     /// Views that recovery took from the checkpoint.
     pub restored: BTreeSet<RelationId>,
     pub checkpoint_interval: Option<Duration>,
@@ -170,6 +181,7 @@ impl Commit {
             header,
             positions: BTreeMap::new(),
             plans: BTreeMap::new(),
+            traits: None,
             restored: BTreeSet::new(),
             checkpoint_interval,
             log,
@@ -235,10 +247,10 @@ impl Commit {
     }
 
     /// How long until there is something to be done without a request.
-    fn due(&self) -> Option<Duration> {
+    fn due(&mut self) -> Option<Duration> {
         let checkpoint =
             self.checkpoint_interval.map(|interval| interval.saturating_sub(self.checkpointed.1.elapsed()));
-        let tick = self.looks_at_time().then(|| TICK_INTERVAL.saturating_sub(self.ticked.elapsed()));
+        let tick = self.traits().looks_at_time.then(|| TICK_INTERVAL.saturating_sub(self.ticked.elapsed()));
         checkpoint.into_iter().chain(tick).min()
     }
 
@@ -273,6 +285,7 @@ impl Commit {
             Request::Abandon(id) if self.core.catalog().get(id).is_some() => {}
             Request::Abandon(id) => {
                 self.plans.remove(&id);
+                self.traits = None;
                 self.core.views.write().expect("no panic while held").remove(&id);
                 self.workers.send(Command::Drop(id));
             }
@@ -323,15 +336,22 @@ impl Commit {
         }
     }
 
-    /// Whether a view looks at the clock, or reads a stream whose watermark goes with it.
-    fn looks_at_time(&self) -> bool {
+    fn traits(&mut self) -> Traits {
+        if let Some(traits) = self.traits {
+            return traits;
+        }
         let catalog = self.core.catalog();
         let idles = |id: &RelationId| catalog.get(*id).and_then(|r| r.watermark.as_ref()?.idle_us).is_some();
-        self.plans.values().any(|plan| plan.reads_clock() || plan.imports().iter().any(idles))
+        let at_time = |plan: &Arc<Plan>| plan.reads_clock() || plan.imports().iter().any(idles);
+        let traits = Traits {
+            looks_at_time: self.plans.values().any(at_time),
+            looks_up: self.plans.values().any(|plan| plan.looks_up()),
+        };
+        *self.traits.insert(traits)
     }
 
     fn tick_if_due(&mut self) {
-        if self.ticked.elapsed() >= TICK_INTERVAL && self.looks_at_time() {
+        if self.ticked.elapsed() >= TICK_INTERVAL && self.traits().looks_at_time {
             // Said where it was found out.
             let _ = self.tick();
         }
@@ -521,7 +541,7 @@ impl Commit {
     fn forward(&mut self) {
         if let Some((header, changes)) = self.unforwarded.take() {
             let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
-            let together = !self.core.past.keeps_views() && !self.plans.values().any(|plan| plan.looks_up());
+            let together = !self.core.past.keeps_views() && !self.traits().looks_up;
             self.workers.feed(header, changes, EPOCHS_AHEAD_MAX, &self.core.cuts, together);
         }
     }
@@ -602,6 +622,7 @@ impl Commit {
         // Plans are good as long as the catalog is the same one: numbers that are reserved change nothing in it.
         if !changes.iter().all(|change| matches!(change, CatalogChange::Meta { .. })) {
             self.core.set_catalog(after.clone());
+            self.traits = None;
         }
         for id in after.relations.keys().filter(|id| !self.core.past.knows(**id)) {
             self.core.past.note(&self.core, &after.relations[id], epoch);
@@ -617,6 +638,7 @@ impl Commit {
 
     fn forget(&mut self, id: RelationId) {
         if self.plans.remove(&id).is_some() {
+            self.traits = None;
             self.workers.send(Command::Drop(id));
         }
         if let Some(view) = self.core.views.write().expect("no panic while held").remove(&id) {
@@ -700,6 +722,7 @@ impl Commit {
         self.core.set_bases(id, bases.clone());
         self.core.views.write().expect("no panic while held").insert(id, status.clone());
         self.plans.insert(id, plan.clone());
+        self.traits = None;
         let setup = ViewSetup { id, plan, start, status: status.clone(), bases, options, table_keys };
         self.workers.send(Command::Create(Arc::new(setup)));
         Ok(status)

@@ -10,7 +10,7 @@
 //! history of tables and views begins anew with each start.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ const COMPACTION_MAX: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct Past {
     kept: Mutex<BTreeMap<RelationId, Kept>>,
+    /// How many of them are views with a history.
+    kept_views: AtomicUsize,
     headers: Mutex<Headers>,
     compactions: Mutex<Compactions>,
 }
@@ -41,6 +43,12 @@ struct Kept {
     is_view: bool,
     /// One per reader, at the oldest epoch of the history.
     pins: Vec<Pin>,
+}
+
+impl Kept {
+    fn is_kept_view(&self) -> bool {
+        self.is_view && self.history_us > 0
+    }
 }
 
 #[derive(Default)]
@@ -72,7 +80,9 @@ impl Past {
         let history = relation.options.get("history").and_then(|text| duration_us("history", text).ok());
         let is_view = relation.kind == RelationKind::MaterializedView;
         let kept = Kept { since: epoch, history_us: history.unwrap_or(0), is_view, pins: Vec::new() };
-        self.kept.lock().expect("no panic while held").insert(relation.id, kept);
+        self.kept_views.fetch_add(usize::from(kept.is_kept_view()), Ordering::Relaxed);
+        let before = self.kept.lock().expect("no panic while held").insert(relation.id, kept);
+        self.uncount(before);
         self.pin(core, relation);
     }
 
@@ -93,7 +103,7 @@ impl Past {
 
     /// Whether some view has a history, of which each epoch can be read.
     pub fn keeps_views(&self) -> bool {
-        self.kept.lock().expect("no panic while held").values().any(|kept| kept.is_view && kept.history_us > 0)
+        self.kept_views.load(Ordering::Relaxed) > 0
     }
 
     pub fn knows(&self, id: RelationId) -> bool {
@@ -101,7 +111,12 @@ impl Past {
     }
 
     pub fn forget(&self, id: RelationId) {
-        self.kept.lock().expect("no panic while held").remove(&id);
+        let kept = self.kept.lock().expect("no panic while held").remove(&id);
+        self.uncount(kept);
+    }
+
+    fn uncount(&self, kept: Option<Kept>) {
+        self.kept_views.fetch_sub(usize::from(kept.is_some_and(|kept| kept.is_kept_view())), Ordering::Relaxed);
     }
 
     /// The oldest epoch as of which a relation can be read.

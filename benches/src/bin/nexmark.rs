@@ -76,7 +76,7 @@ fn main() -> Result<ExitCode, Error> {
         Some(directory) => (directory.clone(), directory.clone()),
         None => {
             let input = generate("events", args.options.events)?;
-            let grows = sections.contains(&SectionName::Growth);
+            let grows = [SectionName::Growth, SectionName::Workers].iter().any(|name| sections.contains(name));
             let growth = if grows { generate("growth", args.options.events * GROWTH)? } else { input.clone() };
             (input, growth)
         }

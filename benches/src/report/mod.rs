@@ -15,14 +15,14 @@ use crate::events::Error;
 use crate::queries::Query;
 use crate::sides::{Measured, Options, Side, measure};
 
-/// The growth section takes so many times the events of the others.
+/// The sections on growth and on workers take so many times the events of the others.
 pub const GROWTH: u64 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SectionName {
     /// All figures, and the batch runs of DataFusion and DuckDB.
     Main,
-    /// Two workers against one.
+    /// Two workers against one, over five times the events.
     Workers,
     /// Epochs of 1,000 and 100 events against 10,000.
     Epochs,
@@ -38,7 +38,7 @@ pub struct Bench {
     pub options: Options,
     pub runs: usize,
     pub input: PathBuf,
-    /// The input of the growth section.
+    /// The input of the sections on growth and on workers.
     pub growth_input: PathBuf,
     /// DuckDB's version, if it is there.
     pub duckdb: Option<String>,
