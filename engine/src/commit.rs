@@ -270,7 +270,19 @@ impl Commit {
                 let _ = reply.send(result);
             }
             Request::Hydrate { id, plan, options, reply } => {
-                // A suspended one is filled anew.
+                // A suspended one is filled anew. Those that read it cannot go on from what it had: each is suspended too,
+                // even if no worker has come to that yet.
+                let reason = self.core.view(id).and_then(|view| view.failure());
+                for (above, plan) in &self.plans {
+                    if let (true, Some(reason), Some(view)) =
+                        (plan.imports().contains(&id), &reason, self.core.view(*above))
+                    {
+                        view.fail(Error::not_in_state(format!(
+                            "a view that it reads is suspended: {}",
+                            reason.message
+                        )));
+                    }
+                }
                 self.workers.send(Command::Drop(id));
                 // The clock may have stood still while nobody looked at it.
                 let ticked = if plan.reads_clock() { self.tick().map(|_| ()) } else { Ok(()) };
@@ -540,8 +552,8 @@ impl Commit {
     /// Hands the epoch just committed to the workers; waits when they are behind.
     fn forward(&mut self) {
         if let Some((header, changes)) = self.unforwarded.take() {
-            let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
             let together = !self.core.past.keeps_views() && !self.traits().looks_up;
+            let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
             self.workers.feed(header, changes, EPOCHS_AHEAD_MAX, &self.core.cuts, together);
         }
     }
