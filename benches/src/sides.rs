@@ -22,7 +22,7 @@ use crate::events::{self, Error, TableFile};
 use crate::maintain::Division;
 use crate::queries::Query;
 use crate::sums::Sums;
-use crate::{batch, duckdb, maintain, usage};
+use crate::{batch, duckdb, maintain};
 
 /// How a side runs.
 #[derive(Debug, Clone, Args)]
@@ -159,14 +159,10 @@ fn maintain_here(query: &Query, options: &Options, files: &[TableFile]) -> Resul
     }))
 }
 
-/// What a side may take, and more.
-const WARM_BYTES: usize = 2 << 30;
-
 /// Runs a side in a process of its own.
 fn apart(side: Side, query: &Query, options: &Options, input: &Path) -> Result<Value, Error> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--side", &word(&side), "--queries", query.name]).arg("--input").arg(input).args(options.flags());
-    usage::warm_memory(WARM_BYTES);
     let output = command.stderr(Stdio::piped()).output()?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);

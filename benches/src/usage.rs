@@ -29,19 +29,3 @@ pub fn peak_rss_bytes() -> u64 {
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmHWM is a number of kB");
     kib * 1024
 }
-
-/// Touches so much memory and gives it back to the kernel. A virtual machine gets its memory from the host page by page as
-/// it is touched, and gives back what lies idle: whoever comes first after a pause would pay for that, up to ten times what
-/// it costs itself.
-pub fn warm_memory(bytes: usize) {
-    let (access, sharing) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping, written within its length and unmapped as a whole.
-    unsafe {
-        let start = libc::mmap(std::ptr::null_mut(), bytes, access, sharing, -1, 0);
-        assert_ne!(start, libc::MAP_FAILED, "the machine has more memory than this");
-        for page in (0..bytes).step_by(4096) {
-            start.cast::<u8>().add(page).write_volatile(1);
-        }
-        libc::munmap(start, bytes);
-    }
-}
