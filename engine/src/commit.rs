@@ -272,16 +272,8 @@ impl Commit {
             Request::Hydrate { id, plan, options, reply } => {
                 // A suspended one is filled anew. Those that read it cannot go on from what it had: each is suspended too,
                 // even if no worker has come to that yet.
-                let reason = self.core.view(id).and_then(|view| view.failure());
-                for (above, plan) in &self.plans {
-                    if let (true, Some(reason), Some(view)) =
-                        (plan.imports().contains(&id), &reason, self.core.view(*above))
-                    {
-                        view.fail(Error::not_in_state(format!(
-                            "a view that it reads is suspended: {}",
-                            reason.message
-                        )));
-                    }
+                if let Some(reason) = self.core.view(id).and_then(|view| view.failure()) {
+                    self.suspend_above(id, &reason);
                 }
                 self.workers.send(Command::Drop(id));
                 // The clock may have stood still while nobody looked at it.
@@ -337,6 +329,14 @@ impl Commit {
         None
     }
 
+    fn suspend_above(&self, id: RelationId, reason: &Error) {
+        let reason = Error::not_in_state(format!("a view that it reads is suspended: {}", reason.message));
+        let above = self.plans.iter().filter(|(_, plan)| plan.imports().contains(&id));
+        for view in above.filter_map(|(above, _)| self.core.view(*above)) {
+            view.fail(reason.clone());
+        }
+    }
+
     /// The header of the next epoch, in which nothing has happened yet.
     fn next_header(&self) -> EpochHeader {
         EpochHeader {
@@ -353,10 +353,11 @@ impl Commit {
             return traits;
         }
         let catalog = self.core.catalog();
-        let idles = |id: &RelationId| catalog.get(*id).and_then(|r| r.watermark.as_ref()?.idle_us).is_some();
-        let at_time = |plan: &Arc<Plan>| plan.reads_clock() || plan.imports().iter().any(idles);
+        let idle = catalog.relations.values().filter(|r| r.watermark.as_ref().is_some_and(|w| w.idle_us.is_some()));
+        let idle: BTreeSet<RelationId> = idle.map(|stream| stream.id).collect();
+        let reads_idle = |plan: &Plan| !idle.is_empty() && plan.imports().iter().any(|id| idle.contains(id));
         let traits = Traits {
-            looks_at_time: self.plans.values().any(at_time),
+            looks_at_time: self.plans.values().any(|plan| plan.reads_clock() || reads_idle(plan)),
             looks_up: self.plans.values().any(|plan| plan.looks_up()),
         };
         *self.traits.insert(traits)

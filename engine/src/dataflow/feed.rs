@@ -32,28 +32,53 @@ pub struct EpochInput {
     _backlog: Load,
 }
 
-/// An input that grows until the first worker takes it.
+/// An input that grows until the first worker takes it. It goes when all have: what is fed next must not keep it.
 pub struct Slot {
-    growing: Mutex<Option<EpochInput>>,
+    growing: Mutex<Option<Growing>>,
     taken: OnceLock<Arc<EpochInput>>,
+}
+
+struct Growing {
+    first: Epoch,
+    last: Arc<EpochHeader>,
+    /// By any of them, where there are several.
+    touched: BTreeSet<RelationId>,
+    changes: BTreeMap<RelationId, Vec<Delta>>,
+    rows: usize,
+    backlog: Load,
+}
+
+impl Growing {
+    fn into_input(mut self) -> EpochInput {
+        let mut header = self.last;
+        if self.first < header.epoch {
+            self.changes.values_mut().for_each(join_small);
+            header = Arc::new(EpochHeader { touched: self.touched.into_iter().collect(), ..(*header).clone() });
+        }
+        EpochInput { first: self.first, header, changes: self.changes, _backlog: self.backlog }
+    }
 }
 
 impl Slot {
     pub fn new(header: Arc<EpochHeader>, changes: BTreeMap<RelationId, Vec<Delta>>, backlog: Load) -> Slot {
-        let input = EpochInput { first: header.epoch, header, changes, _backlog: backlog };
-        Slot { growing: Mutex::new(Some(input)), taken: OnceLock::new() }
+        let growing = Growing {
+            first: header.epoch,
+            touched: header.touched.iter().copied().collect(),
+            last: header,
+            rows: rows(&changes),
+            changes,
+            backlog,
+        };
+        Slot { growing: Mutex::new(Some(growing)), taken: OnceLock::new() }
     }
 
     /// The same to every worker.
     pub fn take(&self) -> Arc<EpochInput> {
-        if let Some(mut input) = self.growing.lock().expect("no panic while held").take() {
-            if input.first < input.header.epoch {
-                input.changes.values_mut().for_each(join_small);
-            }
-            // Nobody else has found it there to be taken.
-            let _ = self.taken.set(Arc::new(input));
+        // Locked until it is there, so that whoever finds nothing growing finds it.
+        let mut growing = self.growing.lock().expect("no panic while held");
+        if let Some(growing) = growing.take() {
+            let _ = self.taken.set(Arc::new(growing.into_input()));
         }
-        // Set above, or by whoever held the lock before.
         self.taken.get().expect("a slot is filled when it is made").clone()
     }
 
@@ -61,24 +86,28 @@ impl Slot {
     /// enough is in it. `backlog_bytes_max`: as in [`Load::add`].
     pub fn add(
         &self,
-        header: &EpochHeader,
+        header: &Arc<EpochHeader>,
         changes: BTreeMap<RelationId, Vec<Delta>>,
         backlog_bytes_max: usize,
     ) -> Result<Epoch, BTreeMap<RelationId, Vec<Delta>>> {
         let mut growing = self.growing.lock().expect("no panic while held");
-        let Some(input) = growing.as_mut() else { return Err(changes) };
-        let rows = |changes: &BTreeMap<_, Vec<Delta>>| changes.values().flatten().map(Delta::len).sum::<usize>();
-        let few = rows(&input.changes) + rows(&changes) <= TOGETHER_ROWS_MAX;
-        if !few || !input._backlog.grow(bytes(&changes), backlog_bytes_max) {
+        let Some(growing) = growing.as_mut() else { return Err(changes) };
+        let more = rows(&changes);
+        if growing.rows + more > TOGETHER_ROWS_MAX || !growing.backlog.grow(bytes(&changes), backlog_bytes_max) {
             return Err(changes);
         }
-        let touched: BTreeSet<RelationId> = input.header.touched.iter().chain(&header.touched).copied().collect();
-        input.header = Arc::new(EpochHeader { touched: touched.into_iter().collect(), ..header.clone() });
+        growing.rows += more;
+        growing.last = header.clone();
+        growing.touched.extend(&header.touched);
         for (relation, deltas) in changes {
-            input.changes.entry(relation).or_default().extend(deltas);
+            growing.changes.entry(relation).or_default().extend(deltas);
         }
-        Ok(input.first)
+        Ok(growing.first)
     }
+}
+
+fn rows(changes: &BTreeMap<RelationId, Vec<Delta>>) -> usize {
+    changes.values().flatten().map(Delta::len).sum()
 }
 
 pub fn bytes(changes: &BTreeMap<RelationId, Vec<Delta>>) -> usize {
@@ -297,15 +326,16 @@ mod tests {
 
     #[test]
     fn a_slot_is_the_same_to_all_and_grows_until_it_is_taken() {
-        let header =
-            |epoch, touched: &[RelationId]| EpochHeader { epoch, touched: touched.into(), ..Default::default() };
+        let header = |epoch, touched: &[RelationId]| {
+            Arc::new(EpochHeader { epoch, touched: touched.into(), ..Default::default() })
+        };
         let one = |value: i32| {
             let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int32, true)]));
             let row = RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![value]))]).unwrap();
             BTreeMap::from([(7, vec![Delta::inserts(row)])])
         };
         let backlog = Arc::new(Backlog::default());
-        let slot = Slot::new(Arc::new(header(5, &[7])), one(1), Load::add(&backlog, bytes(&one(1)), 10, 1000));
+        let slot = Slot::new(header(5, &[7]), one(1), Load::add(&backlog, bytes(&one(1)), 10, 1000));
         assert_eq!(slot.add(&header(6, &[9]), BTreeMap::new(), 1000).unwrap(), 5);
         assert_eq!(slot.add(&header(7, &[7]), one(2), 1000).unwrap(), 5);
         assert!(slot.add(&header(8, &[7]), one(2), 1).is_err(), "too many bytes");

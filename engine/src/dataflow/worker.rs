@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -122,8 +122,8 @@ pub struct Workers {
     threads: Vec<Thread>,
     backlog: Arc<Backlog>,
     backlog_bytes_max: usize,
-    /// What was sent last, if it is an epoch: the next one may join it.
-    last: Mutex<Option<Arc<Slot>>>,
+    /// What was sent last, if it is an epoch that some worker has yet to take: the next one may join it.
+    last: Mutex<Weak<Slot>>,
     handle: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -184,7 +184,7 @@ impl Workers {
         cuts: &Cuts,
         together: bool,
     ) {
-        let mut last = self.last.lock().expect("no panic while held");
+        let last = self.last.lock().expect("no panic while held").upgrade();
         let mut joined = false;
         cuts.pass(header.epoch, || {
             let slot = last.as_ref().filter(|_| together)?;
@@ -202,15 +202,17 @@ impl Workers {
         if joined {
             return;
         }
+        // What is waited for below may be in it.
+        drop(last);
         let load = Load::add(&self.backlog, bytes(&changes), epochs_max, self.backlog_bytes_max);
         let slot = Arc::new(Slot::new(header, changes, load));
-        *last = Some(slot.clone());
+        *self.last.lock().expect("no panic while held") = Arc::downgrade(&slot);
         self.send_to_all(&Command::Epoch(slot));
     }
 
     /// To all workers.
     pub fn send(&self, command: Command) {
-        *self.last.lock().expect("no panic while held") = None;
+        *self.last.lock().expect("no panic while held") = Weak::new();
         self.send_to_all(&command);
     }
 

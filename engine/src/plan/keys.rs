@@ -27,9 +27,23 @@ const KEYS_MAX: usize = 8;
 
 /// The keys of one node.
 pub fn of_node(nodes: &[Node], index: usize, primary_keys: &PrimaryKeys) -> Vec<Key> {
+    known(nodes, index, primary_keys, &mut BTreeMap::new())
+}
+
+/// `seen`: nodes that have been looked at. One may have several users, each of which asks.
+fn known(nodes: &[Node], index: usize, primary_keys: &PrimaryKeys, seen: &mut BTreeMap<usize, Vec<Key>>) -> Vec<Key> {
+    if let Some(keys) = seen.get(&index) {
+        return keys.clone();
+    }
+    let keys = minimal(of_kind(nodes, index, primary_keys, seen));
+    seen.insert(index, keys.clone());
+    keys
+}
+
+fn of_kind(nodes: &[Node], index: usize, primary_keys: &PrimaryKeys, seen: &mut BTreeMap<usize, Vec<Key>>) -> Vec<Key> {
     let node = &nodes[index];
-    let input = |port: usize| of_node(nodes, node.inputs[port], primary_keys);
-    let mut keys: Vec<Key> = match &node.kind {
+    let mut input = |port: usize| known(nodes, node.inputs[port], primary_keys, seen);
+    match &node.kind {
         NodeKind::Import { relation, columns, .. } => {
             let key = primary_keys.get(relation).filter(|key| !key.is_empty());
             let placed = |key: &Key| key.iter().map(|k| columns.iter().position(|c| c == k)).collect::<Option<Key>>();
@@ -56,7 +70,11 @@ pub fn of_node(nodes: &[Node], index: usize, primary_keys: &PrimaryKeys) -> Vec<
         | NodeKind::Session(_)
         | NodeKind::Recompute(_)
         | NodeKind::Union => vec![],
-    };
+    }
+}
+
+/// Without keys that hold another one.
+fn minimal(mut keys: Vec<Key>) -> Vec<Key> {
     for key in &mut keys {
         key.sort_unstable();
         key.dedup();

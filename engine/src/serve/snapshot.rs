@@ -48,7 +48,8 @@ impl Snapshot {
     /// Of `relations`, at the last committed epoch.
     pub async fn take(core: &Core, relations: &[Arc<Relation>]) -> Result<Snapshot> {
         loop {
-            let epoch = core.header_to_read().epoch;
+            let views = relations.iter().any(|relation| relation.kind == RelationKind::MaterializedView);
+            let epoch = if views { core.header_to_read().epoch } else { core.header().epoch };
             if let Some(snapshot) = Self::at(core, relations, epoch).await? {
                 return Ok(snapshot);
             }

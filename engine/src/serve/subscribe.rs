@@ -40,7 +40,7 @@ impl Subscription {
         up_to: Option<Epoch>,
     ) -> Result<Subscription> {
         // So that one of them ends there.
-        let each = up_to.map(|_| core.cuts.each());
+        let each = up_to.filter(|_| relation.kind == RelationKind::MaterializedView).map(|_| core.cuts.each());
         loop {
             let view = core.view(relation.id);
             let live_from = match &view {

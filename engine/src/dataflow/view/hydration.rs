@@ -137,18 +137,9 @@ impl View {
             let relation = import.relation;
             match h.pins.get(&relation) {
                 Some(pin) => {
-                    let table_key = self.cloned_key(relation);
-                    let is_view = sources.view_open(relation).is_some();
-                    let picture = pin.picture();
-                    feeds.push(Box::new((0..picture.segments()).filter_map(move |s| {
-                        let delta = Delta::inserts(picture.batch(s)?);
-                        let delta = if is_view {
-                            Some(delta)
-                        } else {
-                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
-                        };
-                        delta.map(|d| Ok(Fed::Rows(i, d)))
-                    })));
+                    let (own, picture) = (self.own_part(relation, sources), pin.picture());
+                    let rows = (0..picture.segments()).filter_map(move |s| own(Delta::inserts(picture.batch(s)?)));
+                    feeds.push(Box::new(rows.map(move |rows| Ok(Fed::Rows(i, rows)))));
                 }
                 None => {
                     let start = self.options.starts.get(&relation).copied().unwrap_or_default();
@@ -167,17 +158,8 @@ impl View {
             let relation = import.relation;
             match h.pins.get(&relation) {
                 Some(pin) => {
-                    let is_view = sources.view_open(relation).is_some();
-                    let table_key = self.cloned_key(relation);
-                    let changes = pin.changes(target);
-                    feeds.push(Box::new(changes.into_iter().filter_map(move |delta| {
-                        let delta = if is_view {
-                            Some(delta)
-                        } else {
-                            share_of(table_key.as_ref(), &delta, 0, worker, workers)
-                        };
-                        delta.map(|d| Ok(Fed::Rows(i, d)))
-                    })));
+                    let changes = pin.changes(target).into_iter().filter_map(self.own_part(relation, sources));
+                    feeds.push(Box::new(changes.map(move |rows| Ok(Fed::Rows(i, rows)))));
                 }
                 None => {
                     let start = self.options.starts.get(&relation).copied().unwrap_or_default();
@@ -193,10 +175,17 @@ impl View {
         Box::new(feeds.into_iter().flatten().flat_map(pieces))
     }
 
-    fn cloned_key(&self, relation: RelationId) -> Option<(KeyEncoder, Vec<usize>)> {
-        self.table_keys
-            .get(&relation)
-            .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()))
+    /// This worker's part of what a table or view gives: all that the view has here, a table's rows by their key.
+    fn own_part(&self, relation: RelationId, sources: &dyn Sources) -> impl Fn(Delta) -> Option<Delta> + use<> {
+        let is_view = sources.view_open(relation).is_some();
+        let table_key = self.table_keys.get(&relation);
+        let table_key = table_key
+            .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()));
+        let (worker, workers) = (self.worker, self.workers);
+        move |delta| match is_view {
+            true => Some(delta),
+            false => share_of(table_key.as_ref(), &delta, 0, worker, workers),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, SortExpr};
 
-use super::{Lowering, UnaliasRef, relaxed};
+use super::{Lowering, UnaliasRef, at_arrival, relaxed};
 use crate::catalog::RelationId;
 use crate::error::Result;
 use crate::operators::map::MapStep;
@@ -35,6 +35,10 @@ struct Stretch {
 impl Lowering<'_> {
     /// `None`: the join is of another kind.
     pub(super) fn rows_at_extreme(&mut self, join: &Join) -> Result<Option<usize>> {
+        // Rows that meet others as those are when they come do not follow them.
+        if at_arrival(join.filter.clone()).0 {
+            return Ok(None);
+        }
         let Some(extreme) = extreme_of(join) else { return Ok(None) };
         let (left, columns) = (join.left.as_ref(), join.left.schema().columns());
         let column = |place: usize| Expr::Column(columns[place].clone());
