@@ -316,6 +316,23 @@ mod tests {
         }
     }
 
+    /// Each is more than half of what may wait for views.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn large_epochs_do_not_wait_for_one_another() {
+        let place = tempfile::tempdir().unwrap();
+        let memory = Some(256 << 20);
+        let config = Config { workers: 2, sync: false, memory, checkpoint_interval: None, ..Config::new(place.path()) };
+        let engine = tokio::task::block_in_place(|| Engine::open(config)).unwrap();
+        count(&engine, "CREATE STREAM s (v text); CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM s").await;
+        for _ in 0..3 {
+            let insert = "INSERT INTO s SELECT repeat('x', 200) FROM generate_series(1, 60000)";
+            let done = tokio::time::timeout(std::time::Duration::from_secs(60), count(&engine, insert)).await;
+            done.expect("nothing is before it that views have not taken in");
+        }
+        assert_eq!(count(&engine, "SELECT * FROM n WHERE n = 180000").await, 1);
+        engine.shutdown().await.unwrap();
+    }
+
     async fn writer_rows(engine: &Arc<Engine>, writer: i32) -> usize {
         let own = format!("v >= {} AND v < {}", writer * 1000, (writer + 1) * 1000);
         let in_stream = count(engine, &format!("SELECT * FROM s WHERE {own}")).await;
