@@ -19,6 +19,7 @@
 //!
 //! A key for which Q fails alone is set aside until it does not.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
@@ -27,7 +28,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::evaluate::set_aside;
 use super::expiry::{EXPIRY_ROWS_MIN, Expiry, Lookback, expire, expire_behind};
-use super::{Operator, Output, Port, Step};
+use super::{ErrorChange, Operator, Output, Port, Step};
 use crate::delta::Delta;
 use crate::delta::consolidate::{consolidate, has_retractions};
 use crate::delta::keys::KeyBatch;
@@ -35,17 +36,19 @@ use crate::error::{Error, Result};
 use crate::state::arrangement::{Picker, split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::KeyTable;
-use crate::state::keyed_rows::KeyedRows;
+use crate::state::keyed_rows::{KeyedRows, Walk};
 use crate::time::{EpochHeader, TimeBound};
 
 mod query;
 pub use query::{Fed, Query};
 
 /// Rows that are looked at in one run, if there are several keys.
-const ROWS_PER_RUN: usize = 1 << 16;
+const ROWS_PER_RUN: usize = 1 << 15;
 
 /// Rows of one key that are more than that are not looked at by the worker itself.
-const ROWS_ASIDE: usize = 1 << 17;
+const ROWS_ASIDE: usize = 1 << 16;
+/// Rows that are taken in, or found, between two chances for others to run.
+const ROWS_PER_STEP: usize = 1 << 16;
 /// As for the threads of the process; only what is used of it takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -93,8 +96,8 @@ pub struct Recompute {
     announced: bool,
     /// An epoch that is being finished.
     open: Option<Touched>,
-    /// What Q answers for the key that is next, before and after the epoch.
-    aside: Option<Receiver<[Option<Answer>; 2]>>,
+    /// What Q says of the key that is next.
+    aside: Option<Receiver<Said>>,
     /// Q has failed for some key. It would not over fewer rows: they all stay.
     failed: bool,
 }
@@ -104,24 +107,57 @@ type Answer = datafusion::common::Result<Vec<RecordBatch>>;
 /// The keys that an epoch touched, and where their rows were and are.
 struct Touched {
     keys: RecordBatch,
-    next: usize,
+    encoded: KeyBatch,
+    /// What is left of the epoch's changes, by input.
+    changes: VecDeque<(Port, Delta)>,
+    stage: Stage,
     /// By input.
-    old: Vec<Positions>,
-    new: Vec<Positions>,
+    old: Vec<Walk>,
+    new: Vec<Walk>,
     /// Q's answer over nothing has been part of the result.
     announced: bool,
+    /// Keys before this one are done.
+    next: usize,
+    /// Those up to here are being asked about.
+    end: usize,
 }
 
-/// Positions key by key, and where each key's end.
-struct Positions {
-    rows: Vec<u32>,
-    ends: Vec<usize>,
+/// What is done with the touched keys, in this order.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// Their rows before the epoch are found.
+    FindOld,
+    /// The epoch's changes are taken in.
+    TakeIn,
+    /// Their rows after it are found.
+    FindNew,
+    Answer,
 }
 
-impl Positions {
-    fn of(&self, from: usize, to: usize) -> &[u32] {
-        let start = if from == 0 { 0 } else { self.ends[from - 1] };
-        &self.rows[start..if to == 0 { 0 } else { self.ends[to - 1] }]
+/// What Q says of some keys.
+#[derive(Default)]
+struct Said {
+    deltas: Vec<Delta>,
+    errors: Vec<ErrorChange>,
+}
+
+impl Said {
+    /// What Q has answered for the key `key`, or for several.
+    fn say(&mut self, answer: Answer, keys: &RecordBatch, old: bool, key: usize) {
+        match answer {
+            Ok(batches) => {
+                let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(Delta::inserts);
+                self.deltas.extend(batches.map(|delta| if old { delta.negate() } else { delta }));
+            }
+            Err(error) => self.errors.push(set_aside(&error, keys, key, if old { -1 } else { 1 })),
+        }
+    }
+
+    fn consolidated(mut self) -> Said {
+        if has_retractions(&self.deltas) {
+            self.deltas = consolidate(&self.deltas);
+        }
+        self
     }
 }
 
@@ -153,7 +189,7 @@ impl Recompute {
     }
 
     /// Takes the epoch's changes in; `None` when there are none.
-    fn open(&mut self, epoch: u64) -> Result<Option<Touched>> {
+    fn open(&mut self) -> Result<Option<Touched>> {
         let types: Vec<DataType> = self.key_schema.fields().iter().map(|f| f.data_type().clone()).collect();
         let mut touched = KeyTable::new(&types)?;
         let mut ids = Vec::new();
@@ -162,15 +198,16 @@ impl Recompute {
         if announce {
             touched.intern(&touched.encoder().encode_rows(&[], 1), &mut ids);
         }
-        let mut changes: Vec<Vec<Delta>> = Vec::new();
-        for (input, spec) in self.inputs.iter_mut().zip(&self.spec.inputs) {
+        let mut changes = VecDeque::new();
+        for (port, (input, spec)) in self.inputs.iter_mut().zip(&self.spec.inputs).enumerate() {
             let held = std::mem::take(&mut input.held);
             let held = if has_retractions(&held) { consolidate(&held) } else { held };
             for delta in held.iter().filter(|delta| !delta.is_empty()) {
                 let columns: Vec<ArrayRef> = spec.key.iter().map(|&c| delta.rows.column(c).clone()).collect();
                 touched.intern(&touched.encoder().encode_rows(&columns, delta.len()), &mut ids);
+                let pieces = (0..delta.len()).step_by(ROWS_PER_STEP);
+                changes.extend(pieces.map(|at| (port, delta.slice(at, ROWS_PER_STEP.min(delta.len() - at)))));
             }
-            changes.push(held);
         }
         let count = touched.bound() as usize;
         if count == 0 {
@@ -181,32 +218,49 @@ impl Recompute {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let key_rows =
             RecordBatch::try_new_with_options(self.key_schema.clone(), columns, &options).expect("the key's types");
-        let old = self.positions(&keys);
-        for (input, deltas) in self.inputs.iter_mut().zip(changes) {
-            for delta in deltas {
-                let (plus, minus) = match &delta.weights {
-                    None => (delta.rows, None),
-                    Some(weights) => {
-                        let (plus, minus) = split_weights(weights);
-                        (take(&delta.rows, &plus), Some(take(&delta.rows, &minus)))
-                    }
-                };
-                let keys = input.keyed.keys(&plus);
-                input.keyed.append(&plus, &keys);
-                if let Some(minus) = minus.filter(|rows| rows.num_rows() > 0) {
-                    let keys = input.keyed.keys(&minus);
-                    input.keyed.retract(&minus, &keys, epoch)?;
-                }
-            }
-        }
-        let new = self.positions(&keys);
         let announced = std::mem::replace(&mut self.announced, true);
-        Ok(Some(Touched { keys: key_rows, next: 0, old, new, announced }))
+        let old = self.walks(&keys);
+        Ok(Some(Touched {
+            keys: key_rows,
+            encoded: keys,
+            changes,
+            stage: Stage::FindOld,
+            old,
+            new: Vec::new(),
+            announced,
+            next: 0,
+            end: 0,
+        }))
     }
 
-    fn positions(&mut self, keys: &KeyBatch) -> Vec<Positions> {
-        let positions = self.inputs.iter_mut().map(|input| input.keyed.positions(keys));
-        positions.map(|(rows, ends)| Positions { rows, ends }).collect()
+    /// The next step towards where the touched rows were and are.
+    fn prepare(&mut self, touched: &mut Touched, epoch: u64, budget: &mut usize) -> Result<()> {
+        touched.stage = match touched.stage {
+            Stage::FindOld if self.find(&mut touched.old, budget) => Stage::TakeIn,
+            Stage::TakeIn => match touched.changes.pop_front() {
+                Some((port, delta)) => {
+                    *budget = budget.saturating_sub(delta.len());
+                    self.inputs[port].take_in(&delta, epoch)?;
+                    Stage::TakeIn
+                }
+                None => {
+                    touched.new = self.walks(&touched.encoded);
+                    Stage::FindNew
+                }
+            },
+            Stage::FindNew if self.find(&mut touched.new, budget) => Stage::Answer,
+            stage => stage,
+        };
+        Ok(())
+    }
+
+    fn walks(&mut self, keys: &KeyBatch) -> Vec<Walk> {
+        self.inputs.iter_mut().map(|input| input.keyed.walk(keys)).collect()
+    }
+
+    /// Goes on with each input's walk; true when all are at their end.
+    fn find(&self, walks: &mut [Walk], budget: &mut usize) -> bool {
+        self.inputs.iter().zip(walks).all(|(input, walk)| input.keyed.go_on(walk, budget))
     }
 
     /// Keys from `next` on that make one run, and their rows.
@@ -237,66 +291,67 @@ impl Recompute {
     }
 
     /// Q over the rows of the keys `from..to`; those for which it fails are set aside.
-    fn answer(&self, touched: &Touched, old: bool, from: usize, to: usize, deltas: &mut Vec<Delta>, out: &mut Output) {
+    fn answer(&self, touched: &Touched, old: bool, from: usize, to: usize, said: &mut Said) {
         let Some(positions) = self.asked(touched, old, from, to) else { return };
         let rows = self.inputs.iter().zip(positions).map(|(input, p)| input.keyed.rows.rows_at(p)).collect();
         match self.spec.query.run(rows, &self.spec.output) {
             Err(_) if to - from > 1 => {
                 let middle = from + (to - from) / 2;
-                self.answer(touched, old, from, middle, deltas, out);
-                self.answer(touched, old, middle, to, deltas, out);
+                self.answer(touched, old, from, middle, said);
+                self.answer(touched, old, middle, to, said);
             }
-            answer => say(answer, &touched.keys, old, from, deltas, out),
+            answer => said.say(answer, &touched.keys, old, from),
         }
     }
 
-    /// The same for the key that is next, on a thread of its own.
-    fn ask_aside(&self, touched: &Touched) -> Result<Receiver<[Option<Answer>; 2]>> {
+    /// The same for the key that is next, before and after the epoch, on a thread of its own.
+    fn ask_aside(&self, touched: &mut Touched) -> Result<Receiver<Said>> {
+        let key = touched.keys.slice(touched.next, 1);
         let asked = [true, false].map(|old| {
+            // Nobody else will ask for the rows of a key that is alone.
+            if touched.keys.num_rows() == 1 && self.asked(touched, old, 0, 1).is_some() {
+                let walks = if old { &mut touched.old } else { &mut touched.new };
+                return Some(walks.iter_mut().map(|walk| std::mem::take(&mut walk.positions)).collect());
+            }
             let positions = self.asked(touched, old, touched.next, touched.next + 1)?;
-            let picked = self.inputs.iter().zip(positions).map(|(input, p)| (input.keyed.rows.picker(), p.to_vec()));
-            Some(picked.collect::<Vec<(Picker, Vec<u32>)>>())
+            Some(positions.into_iter().map(<[u32]>::to_vec).collect::<Vec<_>>())
         });
+        let pickers: Vec<Picker> = self.inputs.iter().map(|input| input.keyed.rows.picker()).collect();
         let (query, output) = (self.spec.query.clone(), self.spec.output.clone());
         let (sender, receiver) = channel();
         let ask = move || {
             crate::priority::background();
-            let answers = asked.map(|asked| {
-                let rows = asked?.iter().map(|(rows, positions)| rows.rows_at(positions)).collect();
-                Some(query.run(rows, &output))
-            });
+            let mut said = Said::default();
+            for (positions, old) in asked.into_iter().zip([true, false]) {
+                let Some(positions) = positions else { continue };
+                let rows = pickers.iter().zip(positions).map(|(rows, positions)| rows.rows_at(&positions)).collect();
+                said.say(query.run(rows, &output), &key, old, 0);
+            }
             // The view may have been dropped meanwhile.
-            let _ = sender.send(answers);
+            let _ = sender.send(said.consolidated());
         };
         std::thread::Builder::new().name("millrace-recompute".into()).stack_size(STACK_BYTES).spawn(ask)?;
         Ok(receiver)
     }
-
-    /// What was asked aside for the key that is next; `None`: not yet.
-    fn answered_aside(&mut self, touched: &Touched) -> Result<Option<[Option<Answer>; 2]>> {
-        let receiver = match self.aside.take() {
-            Some(receiver) => receiver,
-            None => self.ask_aside(touched)?,
-        };
-        match receiver.try_recv() {
-            Ok(answers) => Ok(Some(answers)),
-            Err(TryRecvError::Empty) => {
-                self.aside = Some(receiver);
-                Ok(None)
-            }
-            Err(TryRecvError::Disconnected) => Err(Error::internal("a query that was run aside has panicked")),
-        }
-    }
 }
 
-/// What Q has answered for the key `key`, or for several.
-fn say(answer: Answer, keys: &RecordBatch, old: bool, key: usize, deltas: &mut Vec<Delta>, out: &mut Output) {
-    match answer {
-        Ok(batches) => {
-            let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(Delta::inserts);
-            deltas.extend(batches.map(|delta| if old { delta.negate() } else { delta }));
+impl Input {
+    fn take_in(&mut self, delta: &Delta, epoch: u64) -> Result<()> {
+        let Some(weights) = &delta.weights else {
+            let keys = self.keyed.keys(&delta.rows);
+            self.keyed.append(&delta.rows, &keys);
+            return Ok(());
+        };
+        let (plus, minus) = split_weights(weights);
+        let plus = take(&delta.rows, &plus);
+        let keys = self.keyed.keys(&plus);
+        self.keyed.append(&plus, &keys);
+        if !minus.is_empty() {
+            let minus = take(&delta.rows, &minus);
+            let keys = self.keyed.keys(&minus);
+            self.keyed.retract(&minus, &keys, epoch)?;
         }
-        Err(error) => out.errors.push(set_aside(&error, keys, key, if old { -1 } else { 1 })),
+        Ok(())
     }
 }
 
@@ -311,32 +366,50 @@ impl Operator for Recompute {
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
         let mut touched = match self.open.take() {
             Some(touched) => touched,
-            None => match self.open(epoch.epoch)? {
+            None => match self.open()? {
                 Some(touched) => touched,
                 None => return Ok(Step::Done),
             },
         };
-        let (end, rows) = self.run_end(&touched);
-        let mut deltas = Vec::new();
-        // So many rows are of one key.
-        if rows > ROWS_ASIDE.max(ROWS_PER_RUN) {
-            let Some([old, new]) = self.answered_aside(&touched)? else {
+        let mut budget = ROWS_PER_STEP;
+        while touched.stage != Stage::Answer {
+            if budget == 0 {
                 self.open = Some(touched);
-                return Ok(Step::Later);
-            };
-            for (answer, is_old) in [(old, true), (new, false)] {
-                answer
-                    .into_iter()
-                    .for_each(|answer| say(answer, &touched.keys, is_old, touched.next, &mut deltas, out));
+                return Ok(Step::Again);
             }
-        } else {
-            self.answer(&touched, true, touched.next, end, &mut deltas, out);
-            self.answer(&touched, false, touched.next, end, &mut deltas, out);
+            self.prepare(&mut touched, epoch.epoch, &mut budget)?;
         }
-        self.failed |= !out.errors.is_empty();
-        out.deltas.extend(if has_retractions(&deltas) { consolidate(&deltas) } else { deltas });
-        touched.next = end;
-        if end < touched.keys.num_rows() {
+        if self.aside.is_none() {
+            let (end, rows) = self.run_end(&touched);
+            touched.end = end;
+            if rows > ROWS_ASIDE.max(ROWS_PER_RUN) {
+                // So many rows are of one key.
+                self.aside = Some(self.ask_aside(&mut touched)?);
+            }
+        }
+        let said = match self.aside.take() {
+            None => {
+                let mut said = Said::default();
+                self.answer(&touched, true, touched.next, touched.end, &mut said);
+                self.answer(&touched, false, touched.next, touched.end, &mut said);
+                said.consolidated()
+            }
+            Some(receiver) => match receiver.try_recv() {
+                Ok(said) => said,
+                Err(TryRecvError::Empty) => {
+                    (self.aside, self.open) = (Some(receiver), Some(touched));
+                    return Ok(Step::Later);
+                }
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::internal("a query that was run aside has panicked"));
+                }
+            },
+        };
+        self.failed |= !said.errors.is_empty();
+        out.errors.extend(said.errors);
+        out.deltas.extend(said.deltas);
+        touched.next = touched.end;
+        if touched.next < touched.keys.num_rows() {
             self.open = Some(touched);
             return Ok(Step::Again);
         }

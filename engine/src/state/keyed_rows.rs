@@ -1,7 +1,7 @@
 //! Rows arranged by a key: an arrangement, and an index that leads from a key to the rows that have it.
 //!
 //! ```text
-//!   key 7 ──► (7,'b') ──► (7,'a')      rows_of finds the live rows of many keys at once
+//!   key 7 ──► (7,'b') ──► (7,'a')      a walk finds the live rows of many keys, step by step
 //! ```
 //!
 //! The rows are durable; the index is made anew from them.
@@ -20,6 +20,23 @@ pub struct KeyedRows {
     pub rows: Arrangement,
     pub index: KeyIndex,
     key: Vec<usize>,
+}
+
+/// The positions of the live rows of some keys, as far as they have been found: of one key after the other.
+pub struct Walk {
+    heads: Vec<u32>,
+    at: u32,
+    pub positions: Vec<u32>,
+    /// Where each key's end.
+    ends: Vec<usize>,
+}
+
+impl Walk {
+    /// Those of the keys `from..to`.
+    pub fn of(&self, from: usize, to: usize) -> &[u32] {
+        let start = if from == 0 { 0 } else { self.ends[from - 1] };
+        &self.positions[start..if to == 0 { 0 } else { self.ends[to - 1] }]
+    }
 }
 
 impl KeyedRows {
@@ -54,17 +71,27 @@ impl KeyedRows {
         Ok(found)
     }
 
-    /// The positions of the live rows of each key, one list after the other, and where each list ends.
-    pub fn positions(&mut self, keys: &KeyBatch) -> (Vec<u32>, Vec<usize>) {
-        let (mut positions, mut ends) = (Vec::new(), Vec::with_capacity(keys.len()));
-        for mut at in self.index.heads(keys) {
-            while at != NONE {
-                positions.push(at);
-                at = self.index.next(at);
+    /// To the live rows of each key.
+    pub fn walk(&mut self, keys: &KeyBatch) -> Walk {
+        let heads = self.index.heads(keys);
+        Walk { at: heads.first().copied().unwrap_or(NONE), heads, positions: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Goes on for `budget` rows, which is then less. True: it is at its end. Nothing may have changed since it began.
+    pub fn go_on(&self, walk: &mut Walk, budget: &mut usize) -> bool {
+        while walk.ends.len() < walk.heads.len() {
+            while walk.at != NONE {
+                if *budget == 0 {
+                    return false;
+                }
+                *budget -= 1;
+                walk.positions.push(walk.at);
+                walk.at = self.index.next(walk.at);
             }
-            ends.push(positions.len());
+            walk.ends.push(walk.positions.len());
+            walk.at = walk.heads.get(walk.ends.len()).copied().unwrap_or(NONE);
         }
-        (positions, ends)
+        true
     }
 
     /// Ends an epoch. Where positions have changed, the old ones of the rows that stayed, in their new order.
