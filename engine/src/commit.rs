@@ -5,21 +5,22 @@
 //! sync, and what is acknowledged is durable. Definitions and checkpoints come through here too, which
 //! puts them at a definite place between two epochs.
 
+mod definitions;
+mod writes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Sender as JobSender, channel as job_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arrow::array::{RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
+use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog::{Catalog, LateRows, RelationId, RelationKind, StreamStart, Watermark};
+use crate::catalog::{Catalog, RelationId, RelationKind};
 use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
-use crate::dataflow::feed::join_small;
 use crate::dataflow::status::ViewStatus;
-use crate::dataflow::view::{Start, ViewOptions, ViewSetup};
+use crate::dataflow::view::ViewOptions;
 use crate::dataflow::worker::{Command, EPOCHS_AHEAD_MAX, Workers};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ use crate::state::table::Table;
 use crate::state::versions::Versions;
 use crate::time::{CLOCK, Epoch, EpochHeader};
 use crate::waits::{Reason, Waiter};
-use crate::watermark::{Admitted, Partition, admit, pass_time, times_of};
+use crate::watermark::{Partition, pass_time};
 
 /// Rows that one epoch takes from waiting requests (a single request may be larger).
 const EPOCH_ROWS_MAX: usize = 1 << 20;
@@ -40,9 +41,6 @@ const CHECKPOINT_ROOM_BYTES: u64 = 64 << 20;
 pub const REQUESTS_MAX: usize = 1024;
 /// While a view looks at the time, it passes this often.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The last column of late rows that are kept.
-const WATERMARK_MISSED: &str = "\u{1}watermark";
 
 pub type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -329,14 +327,6 @@ impl Commit {
         None
     }
 
-    fn suspend_above(&self, id: RelationId, reason: &Error) {
-        let reason = Error::not_in_state(format!("a view that it reads is suspended: {}", reason.message));
-        let above = self.plans.iter().filter(|(_, plan)| plan.imports().contains(&id));
-        for view in above.filter_map(|(above, _)| self.core.view(*above)) {
-            view.fail(reason.clone());
-        }
-    }
-
     /// The header of the next epoch, in which nothing has happened yet.
     fn next_header(&self) -> EpochHeader {
         EpochHeader {
@@ -396,139 +386,6 @@ impl Commit {
         Ok(epoch)
     }
 
-    fn write(&mut self, requests: Vec<(Writes, Reply<Epoch>)>) {
-        if requests.is_empty() {
-            return;
-        }
-        if let Some(error) = self.core.failure() {
-            for (_, reply) in requests {
-                let _ = reply.send(Err(error.clone()));
-            }
-            return;
-        }
-        // Before tables change: what is refused here has not happened, and may be tried again.
-        let bytes = requests.iter().map(|(writes, _)| writes.bytes()).sum();
-        if let Err(error) = self.core.store.room(bytes) {
-            for (_, reply) in requests {
-                let _ = reply.send(Err(error.clone()));
-            }
-            return;
-        }
-        let mut header = self.next_header();
-        let catalog = self.core.catalog();
-        let mut changes: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
-        let mut accepted = Vec::new();
-        let mut positions = Vec::new();
-        for (writes, reply) in requests {
-            match self.check(&catalog, &writes, header.epoch) {
-                Ok(logged) => {
-                    for (relation, deltas) in logged {
-                        match catalog.get(relation).and_then(|r| r.watermark.as_ref()) {
-                            None => changes.entry(relation).or_default().extend(deltas),
-                            Some(w) => self.admit(&mut header, relation, w, writes.partition, deltas, &mut changes),
-                        }
-                    }
-                    positions.extend(writes.positions);
-                    accepted.push(reply);
-                }
-                Err(error) => {
-                    let _ = reply.send(Err(error));
-                }
-            }
-        }
-        changes.retain(|_, deltas| deltas.iter().any(|d| !d.is_empty()));
-        if changes.is_empty() && positions.is_empty() && header.watermarks == self.header.watermarks {
-            for reply in accepted {
-                let _ = reply.send(Ok(self.header.epoch));
-            }
-            return;
-        }
-        for deltas in changes.values_mut() {
-            join_small(deltas);
-        }
-        self.positions.extend(positions.iter().cloned());
-        header.touched = changes.keys().copied().collect();
-        let entry = LogEntry { header, changes: changes.into_iter().collect(), positions, catalog: vec![] };
-        let result = self.commit(entry);
-        for reply in accepted {
-            let _ = reply.send(result.clone());
-        }
-        if result.is_ok() {
-            self.forward();
-        }
-    }
-
-    /// Applies a request to the tables; on an error none of them has changed.
-    fn check(&mut self, catalog: &Catalog, writes: &Writes, epoch: Epoch) -> Result<Vec<(RelationId, Vec<Delta>)>> {
-        for id in writes.changes.keys() {
-            let Some(relation) = catalog.get(*id) else { return Err(Error::undefined_relation(format!("#{id}"))) };
-            assert!(matches!(relation.kind, RelationKind::Stream | RelationKind::Table), "only these are written");
-        }
-        // All are checked before any is changed.
-        for (id, rows) in &writes.expected {
-            let gone = |rows: &RecordBatch| self.tables.get(id).is_none_or(|table| !table.has_all(rows));
-            if rows.iter().any(gone) {
-                return Err(Error::new("40001", "could not serialize access due to concurrent update"));
-            }
-        }
-        let mut checked = Vec::new();
-        for (&id, deltas) in &writes.changes {
-            checked.push(match (self.tables.get_mut(&id), self.versions.get_mut(&id)) {
-                (Some(table), _) => (id, Some(table.check(deltas)?)),
-                (None, Some(versions)) => (id, Some(versions.check(deltas)?)),
-                (None, None) => (id, None),
-            });
-        }
-        let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
-        for (id, checked) in checked {
-            let deltas = match (checked, self.tables.get_mut(&id)) {
-                (None, _) => writes.changes[&id].clone(),
-                (Some(checked), Some(table)) => table.change(checked, epoch),
-                (Some(checked), None) => {
-                    self.versions.get_mut(&id).expect("checked just now").change(checked, epoch);
-                    writes.changes[&id].clone()
-                }
-            };
-            logged.push((id, deltas));
-        }
-        logged.retain(|(_, deltas)| deltas.iter().any(|d| !d.is_empty()));
-        Ok(logged)
-    }
-
-    /// Rows of a stream with a watermark: those in time are its change, the others go where late rows go.
-    fn admit(
-        &mut self,
-        header: &mut EpochHeader,
-        stream: RelationId,
-        watermark: &Watermark,
-        partition: Partition,
-        deltas: Vec<Delta>,
-        changes: &mut BTreeMap<RelationId, Vec<Delta>>,
-    ) {
-        let time = times_of(&mut header.watermarks, stream);
-        for delta in deltas {
-            let Admitted { in_time, late } = admit(time, watermark, partition, header.now_us, &delta);
-            changes.entry(stream).or_default().push(in_time);
-            let Some((late, missed)) = late else { continue };
-            match watermark.late {
-                LateRows::Drop | LateRows::Update => {}
-                LateRows::Keep(id) => changes.entry(id).or_default().push(with_watermarks(&late, missed)),
-                LateRows::Into(id) => {
-                    let target = self.core.catalog().get(id).cloned().expect("it cannot be dropped before the stream");
-                    let late = late.with_columns(target.arrow_schema(), late.rows.columns().to_vec());
-                    let late = match self.tables.get_mut(&id) {
-                        None => vec![late],
-                        Some(table) => {
-                            let checked = table.check(&[late]).expect("inserts into a table without a key");
-                            table.change(checked, header.epoch)
-                        }
-                    };
-                    changes.entry(id).or_default().extend(late);
-                }
-            }
-        }
-    }
-
     /// Logs an epoch and shows it.
     fn commit(&mut self, entry: LogEntry) -> Result<Epoch> {
         let logged = if self.log || !entry.catalog.is_empty() { self.core.store.append(&entry) } else { Ok(()) };
@@ -557,188 +414,6 @@ impl Commit {
             let _waiting = self.core.waits.begin(Waiter::Commit, Reason::Workers, None);
             self.workers.feed(header, changes, EPOCHS_AHEAD_MAX, &self.core.cuts, together);
         }
-    }
-
-    fn edit_catalog(&mut self, edit: CatalogEdit, rows: Vec<(RelationId, Vec<Delta>)>) -> Result<Epoch> {
-        if let Some(error) = self.core.failure() {
-            return Err(error);
-        }
-        let before = self.core.catalog();
-        let changes = edit(&before)?;
-        let made_only = |change: &CatalogChange| !matches!(change, CatalogChange::Drop(_));
-        if changes.iter().all(made_only) {
-            // Dropping makes room.
-            self.core.store.room(rows.iter().flat_map(|r| &r.1).map(|delta| delta.bytes() as u64).sum())?;
-        }
-        if changes.is_empty() {
-            return Ok(self.header.epoch);
-        }
-        let mut after = (*before).clone();
-        for change in &changes {
-            match change {
-                CatalogChange::Put(relation) => {
-                    after.relations.insert(relation.id, Arc::new((**relation).clone()));
-                }
-                CatalogChange::Drop(id) => {
-                    after.relations.remove(id);
-                }
-                CatalogChange::PutSchema { name, id } => {
-                    after.schemas.insert(name.clone(), *id);
-                }
-                CatalogChange::DropSchema { name } => {
-                    after.schemas.remove(name);
-                }
-                CatalogChange::Meta { .. } => {}
-            }
-        }
-        // Tables are made before anyone can see them.
-        let (mut made, mut versions) = (Vec::new(), Vec::new());
-        // A table whose definition changes keeps its columns, and may have other keys.
-        let mut changed = Vec::new();
-        for change in &changes {
-            if let CatalogChange::Put(relation) = change
-                && let Some(table) = self.tables.get(&relation.id)
-            {
-                changed.push((after.relations[&relation.id].clone(), table.keyed_as(relation)?));
-            }
-        }
-        for (id, relation) in &after.relations {
-            if relation.kind == RelationKind::Table && !self.tables.contains_key(id) {
-                made.push((*id, Table::new(relation.clone())?));
-            }
-            if relation.kind == RelationKind::Stream && !self.versions.contains_key(id) {
-                versions.extend(Versions::new(relation)?.map(|versions| (*id, versions)));
-            }
-        }
-        let mut header = self.next_header();
-        header.touched = rows.iter().map(|(id, _)| *id).collect();
-        header.watermarks.retain(|time| after.relations.contains_key(&time.stream));
-        let mut filled = Vec::new();
-        for (id, deltas) in rows {
-            let (_, table) =
-                made.iter_mut().find(|(made, _)| *made == id).expect("rows come with the table that has them");
-            let checked = table.check(&deltas)?;
-            filled.push((id, table.change(checked, header.epoch)));
-        }
-        let entry = LogEntry { header, changes: filled, positions: vec![], catalog: changes.clone() };
-        for (id, mut table) in made {
-            table.publish(entry.header.epoch);
-            self.core.tables.write().expect("no panic while held").insert(id, table.reader());
-            self.tables.insert(id, table);
-        }
-        self.versions.extend(versions);
-        let epoch = self.commit(entry)?;
-        for (relation, keyed) in changed {
-            self.tables.get_mut(&relation.id).expect("seen just now").become_relation(relation, keyed);
-        }
-        let after = Arc::new(after);
-        // Plans are good as long as the catalog is the same one: numbers that are reserved change nothing in it.
-        if !changes.iter().all(|change| matches!(change, CatalogChange::Meta { .. })) {
-            self.core.set_catalog(after.clone());
-            self.traits = None;
-        }
-        for id in after.relations.keys().filter(|id| !self.core.past.knows(**id)) {
-            self.core.past.note(&self.core, &after.relations[id], epoch);
-        }
-        self.forward();
-        for change in &changes {
-            if let CatalogChange::Drop(id) = change {
-                self.forget(*id);
-            }
-        }
-        Ok(epoch)
-    }
-
-    fn forget(&mut self, id: RelationId) {
-        if self.plans.remove(&id).is_some() {
-            self.traits = None;
-            self.workers.send(Command::Drop(id));
-        }
-        if let Some(view) = self.core.views.write().expect("no panic while held").remove(&id) {
-            // Whoever waits for it waits in vain.
-            view.fail(Error::new("57P05", "it has been dropped"));
-        }
-        self.core.absolve(id);
-        self.core.tables.write().expect("no panic while held").remove(&id);
-        self.tables.remove(&id);
-        self.versions.remove(&id);
-        self.positions.remove(&id);
-        self.core.past.forget(id);
-        if let Err(error) = self.core.store.drop_relation_log(id) {
-            tracing::warn!(%error, id, "the log of a dropped relation could not be deleted; the next start does it");
-        }
-    }
-
-    /// Makes the view's dataflow at this epoch, to be filled.
-    pub fn hydrate(&mut self, id: RelationId, plan: Arc<Plan>, mut options: ViewOptions) -> Result<Arc<ViewStatus>> {
-        for source in plan.imports() {
-            let trimmed = self.core.past.settle(&self.core, source)?.trimmed;
-            let start = options.starts.entry(source).or_default();
-            // Nothing of a table is read from the log here.
-            if trimmed > start.after {
-                *start = StreamStart::after(trimmed);
-            }
-        }
-        let tables = (0..self.workers.count())
-            .map(|_| {
-                let pins = plan.imports().into_iter().filter_map(|id| {
-                    let pin = self.tables.get(&id)?.reader().pin(self.header.epoch);
-                    Some((id, pin.expect("the tables' last published epoch is not later")))
-                });
-                Mutex::new(pins.collect())
-            })
-            .collect();
-        let start = Start::Hydrate { header: self.header.clone(), tables };
-        self.start_view(id, plan, start, options)
-    }
-
-    pub fn start_view(
-        &mut self,
-        id: RelationId,
-        plan: Arc<Plan>,
-        start: Start,
-        options: ViewOptions,
-    ) -> Result<Arc<ViewStatus>> {
-        let catalog = self.core.catalog();
-        let mut bases = BTreeSet::new();
-        let mut table_keys = BTreeMap::new();
-        for source in plan.imports() {
-            let Some(relation) = catalog.get(source) else {
-                // A view that is being made with this one.
-                if !self.plans.contains_key(&source) {
-                    return Err(Error::undefined_relation(format!("#{source}")));
-                }
-                bases.extend(self.core.bases_of(source));
-                continue;
-            };
-            match relation.kind {
-                RelationKind::MaterializedView => bases.extend(self.core.bases_of(source)),
-                RelationKind::Table => {
-                    let schema = relation.arrow_schema();
-                    let types = schema.fields().iter().map(|f| f.data_type().clone()).collect();
-                    let key = match &relation.primary_key[..] {
-                        [] => (0..schema.fields().len()).collect(),
-                        key => key.to_vec(),
-                    };
-                    table_keys.insert(source, (types, key));
-                    bases.insert(source);
-                }
-                _ => {
-                    bases.insert(source);
-                }
-            }
-        }
-        if plan.reads_clock() {
-            bases.insert(CLOCK);
-        }
-        let status = Arc::new(ViewStatus::new(self.workers.count(), Some(plan.clone())));
-        self.core.set_bases(id, bases.clone());
-        self.core.views.write().expect("no panic while held").insert(id, status.clone());
-        self.plans.insert(id, plan.clone());
-        self.traits = None;
-        let setup = ViewSetup { id, plan, start, status: status.clone(), bases, options, table_keys };
-        self.workers.send(Command::Create(Arc::new(setup)));
-        Ok(status)
     }
 
     fn checkpoint_if_due(&mut self) {
@@ -785,14 +460,4 @@ impl Commit {
             tracing::error!("the checkpoint writer is gone");
         }
     }
-}
-
-/// Late rows beside the watermark that each missed, as they are kept.
-fn with_watermarks(late: &Delta, missed: Vec<i64>) -> Delta {
-    let mut fields: Vec<FieldRef> = late.schema().fields().iter().cloned().collect();
-    let of = DataType::Timestamp(TimeUnit::Microsecond, None);
-    fields.push(Arc::new(Field::new(WATERMARK_MISSED, of, true)));
-    let mut columns = late.rows.columns().to_vec();
-    columns.push(Arc::new(TimestampMicrosecondArray::from(missed)));
-    late.with_columns(Arc::new(Schema::new(fields)), columns)
 }

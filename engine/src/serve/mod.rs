@@ -2,6 +2,7 @@
 
 pub mod log;
 pub mod lookup;
+pub mod own;
 pub mod snapshot;
 pub mod subscribe;
 pub mod table;

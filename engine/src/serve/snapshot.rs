@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::own::Own;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::core::Core;
-use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{Picture, Pin};
 use crate::state::store::LogPin;
@@ -31,7 +31,7 @@ pub enum Scan {
     /// A stretch of the stream's log.
     Log(LogScan),
     /// With a transaction's own changes, which nobody else sees yet.
-    WithOwn(Box<Scan>, Arc<Vec<Delta>>),
+    WithOwn(Box<Scan>, Arc<Own>),
 }
 
 /// The rows of a stream of the epochs after `after` through epoch `through`, those of offset `first` and later.

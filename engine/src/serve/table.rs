@@ -17,8 +17,6 @@ use futures::StreamExt;
 
 use super::snapshot::{Scan, Snapshot};
 use crate::catalog::Relation;
-use crate::delta::Delta;
-use crate::delta::consolidate::consolidate;
 use crate::state::segment_index::Wanted;
 use crate::state::store::Store;
 
@@ -145,7 +143,11 @@ pub type Batches = Box<dyn Iterator<Item = crate::error::Result<RecordBatch>> + 
 
 /// The rows that may have a key; `None` where there is no index to ask.
 pub fn found(scan: &Scan, wanted: &Wanted) -> Option<Batches> {
-    let Scan::Rows(pictures) = scan else { return None };
+    let pictures = match scan {
+        Scan::Rows(pictures) => pictures,
+        Scan::Log(_) => return None,
+        Scan::WithOwn(base, own) => return own.found_over(found(base, wanted)?, wanted),
+    };
     let wanted = wanted.clone();
     let pictures = pictures.to_vec().into_iter();
     Some(Box::new(pictures.flat_map(move |p| {
@@ -165,31 +167,6 @@ pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
             let rows = store.stream_rows(relation.id, log.after, log.through, None).from_offset(log.first);
             Box::new(rows.inspect(move |_| _ = &kept))
         }
-        Scan::WithOwn(base, own) => {
-            let base = self::scan(base, relation, store);
-            if own.iter().all(|d| d.weights.is_none()) {
-                return Box::new(base.chain(own.iter().map(|d| Ok(d.rows.clone())).collect::<Vec<_>>()));
-            }
-            match base.collect::<crate::error::Result<Vec<_>>>() {
-                Err(error) => Box::new(std::iter::once(Err(error))),
-                Ok(rows) => {
-                    let mut deltas: Vec<Delta> = rows.into_iter().map(Delta::inserts).collect();
-                    deltas.extend(own.iter().cloned());
-                    Box::new(consolidate(&deltas).into_iter().map(|d| Ok(repeated(&d))))
-                }
-            }
-        }
-    }
-}
-
-/// A delta without retractions as rows.
-fn repeated(delta: &Delta) -> RecordBatch {
-    match &delta.weights {
-        None => delta.rows.clone(),
-        Some(weights) => {
-            let (plus, minus) = crate::state::arrangement::split_weights(weights);
-            assert!(minus.is_empty(), "a transaction retracts only rows that it sees");
-            crate::state::arrangement::take(&delta.rows, &plus)
-        }
+        Scan::WithOwn(base, own) => own.over(self::scan(base, relation, store)),
     }
 }

@@ -368,10 +368,9 @@ impl Session {
         let mut seen = HashMap::new();
         for relation in relations {
             let scan = transaction.pictures[&relation.id].clone();
-            let own = transaction.writes.changes.get(&relation.id);
-            let scan = match own {
-                Some(own) if !own.is_empty() => Scan::WithOwn(Box::new(scan), Arc::new(own.clone())),
-                _ => scan,
+            let scan = match transaction.own_changes(relation.id) {
+                Some(own) => Scan::WithOwn(Box::new(scan), own),
+                None => scan,
             };
             seen.insert(relation.id, scan);
         }

@@ -4,6 +4,7 @@
 //! transaction.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use datafusion::execution::memory_pool::MemoryReservation;
 
@@ -13,6 +14,7 @@ use crate::commit::{Reply, Request, Writes};
 use crate::core::stopped;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
+use crate::serve::own::Own;
 use crate::serve::snapshot::{Pins, Scan};
 use crate::sql::statement::StatementKind;
 use crate::state::arrangement::take;
@@ -37,6 +39,8 @@ pub(super) struct Transaction {
     /// Keep all relations readable at the epoch.
     pub pins: Pins,
     pub writes: Writes,
+    /// The changes among them, as far as statements have seen them.
+    seen: HashMap<RelationId, Arc<Own>>,
     /// What they take of the memory of ad-hoc queries.
     pub held: Vec<MemoryReservation>,
     /// The unique keys in the writes, by table.
@@ -47,6 +51,16 @@ pub(super) struct Transaction {
     pub restarted: HashMap<RelationId, i128>,
     /// To be put back: name, value before, also on commit.
     pub settings: Vec<(String, String, bool)>,
+}
+
+impl Transaction {
+    /// What it has changed in a relation.
+    pub fn own_changes(&mut self, relation: RelationId) -> Option<Arc<Own>> {
+        let changes = self.writes.changes.get(&relation).filter(|changes| !changes.is_empty())?;
+        let own = self.seen.entry(relation).or_default();
+        Arc::make_mut(own).follow(changes);
+        Some(own.clone())
+    }
 }
 
 /// How often each value of a unique key stands in a transaction's own changes, retractions counted off.
@@ -210,6 +224,7 @@ impl Session {
             !deltas.is_empty()
         });
         t.keys.clear();
+        t.seen.clear();
         // Some may have begun anew after the savepoint: then rows of before may be there again.
         t.restarted.clear();
         t.failed = false;

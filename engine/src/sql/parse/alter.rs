@@ -30,6 +30,9 @@ impl Cursor<'_> {
             self.word()?;
             return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
         }
+        if self.set_or_reset_storage()? {
+            return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
+        }
         if self.at_end() {
             return self.unexpected();
         }
@@ -46,6 +49,17 @@ impl Cursor<'_> {
             self.refuse_action(kind)?;
         }
         Ok(StatementKind::AlterTable { kind, name, if_exists, actions })
+    }
+
+    /// `SET (fillfactor = 70)`, `RESET (fillfactor)`, if it comes next.
+    fn set_or_reset_storage(&mut self) -> Result<bool> {
+        let is_next = (self.sees("set") || self.sees("reset"))
+            && self.parser.peek_nth_token_ref(1).token == sqlparser::tokenizer::Token::LParen;
+        if is_next {
+            self.word()?;
+            self.only_storage(|c| c.options())?;
+        }
+        Ok(is_next)
     }
 
     fn refuse_action<T>(&mut self, kind: RelationKind) -> Result<T> {

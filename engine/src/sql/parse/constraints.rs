@@ -65,6 +65,7 @@ impl Cursor<'_> {
 
     /// Constraints are checked by each statement.
     fn constraint_attributes(&mut self) -> Result<()> {
+        self.storage_parameters()?;
         for words in ["deferrable", "initially deferred", "not valid", "include", "using index"] {
             if self.sees(words) {
                 let what = format!("a constraint that is {}", words.to_uppercase());

@@ -113,7 +113,7 @@ impl Cursor<'_> {
     fn create_table(&mut self, temporary: bool) -> Result<StatementKind> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
-        if self.sees("as") || self.sees("on commit") {
+        if self.sees("as") || self.sees("on commit") || self.sees("with") {
             return self.create_table_as(name, Vec::new(), if_not_exists, temporary);
         }
         // `CREATE TABLE t (a, b) AS …`: names without types.
@@ -137,7 +137,7 @@ impl Cursor<'_> {
             return Err(self.error_here(refused));
         }
         let _ = self.accept("on commit preserve rows");
-        relation.options = self.with_options()?;
+        relation.options = self.with_options_beside_storage()?;
         let _ = self.accept("without oids");
         Ok(StatementKind::CreateTable(relation))
     }
@@ -149,6 +149,7 @@ impl Cursor<'_> {
         if_not_exists: bool,
         temporary: bool,
     ) -> Result<StatementKind> {
+        self.storage_parameters()?;
         let _ = self.accept("on commit preserve rows");
         self.expect("as")?;
         let query = self.query()?;
@@ -361,7 +362,7 @@ impl Cursor<'_> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
         let columns = if *self.token() == Token::LParen { self.identifiers()? } else { Vec::new() };
-        let options = self.with_options()?;
+        let options = self.with_options_beside_storage()?;
         self.expect("as")?;
         let query = self.query()?;
         self.with_data()?;
@@ -445,6 +446,7 @@ impl Cursor<'_> {
         let _ = self.accept("nulls distinct");
         // A look-up reads whole rows as it is.
         let included = if self.accept("include") { self.identifiers()? } else { Vec::new() };
+        self.storage_parameters()?;
         if self.sees("where") || self.sees("with") {
             return Err(self.error_here(Error::unsupported("an index with more than columns")));
         }

@@ -195,6 +195,22 @@ impl<'a> Cursor<'a> {
         self.expect("with")?;
         self.options()
     }
+    /// The same, but for what only says how Postgres lays rows out: it has no meaning here, and tools send it.
+    pub fn with_options_beside_storage(&mut self) -> Result<Options> {
+        let mut options = self.with_options()?;
+        options.retain(|name, _| !is_storage_parameter(name));
+        Ok(options)
+    }
+    /// `WITH (…)` of nothing else, if it comes next.
+    pub fn storage_parameters(&mut self) -> Result<()> {
+        self.only_storage(Self::with_options)
+    }
+    pub fn only_storage(&mut self, options: impl FnOnce(&mut Self) -> Result<Options>) -> Result<()> {
+        match options(self)?.keys().find(|name| !is_storage_parameter(name)) {
+            Some(name) => Err(Error::invalid_value(format!("unrecognized parameter \"{name}\""))),
+            None => Ok(()),
+        }
+    }
     /// The parenthesised part of it.
     pub fn options(&mut self) -> Result<Options> {
         self.expect_token(&Token::LParen)?;
@@ -420,3 +436,17 @@ const RESERVED: &[&str] = &[
     "window",
     "with",
 ];
+
+/// Postgres' storage parameters of tables and indexes.
+fn is_storage_parameter(name: &str) -> bool {
+    let names = [
+        "fillfactor",
+        "toast_tuple_target",
+        "parallel_workers",
+        "vacuum_truncate",
+        "vacuum_index_cleanup",
+        "log_autovacuum_min_duration",
+        "deduplicate_items",
+    ];
+    names.contains(&name) || name.starts_with("autovacuum_") || name.starts_with("toast.")
+}
