@@ -173,7 +173,6 @@ const LINES_MAX: usize = 700;
 /// Longer files, and why they are.
 const LONG_FILES: &[(&str, &str)] = &[
     ("engine/src/commit.rs", "the one thread that makes epochs; what it checks, logs and hands on shares its state"),
-    ("engine/src/sql/rewrite.rs", "one walk over the query; each rewrite is a few lines of it"),
     ("engine/src/sql/text/datetime.rs", "reading and writing of all date and time types, one grammar"),
     ("engine/src/state/arrangement.rs", "writer, readers and durable form of one structure; its invariants span them"),
 ];

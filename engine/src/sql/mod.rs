@@ -1,6 +1,7 @@
 //! From text to a bound plan: parse, bind, and the functions that Postgres has and DataFusion has not.
 
 pub mod aggregate_input;
+mod array_literals;
 pub mod as_of;
 mod below;
 pub mod bind;
@@ -31,7 +32,9 @@ mod item_names;
 mod joins;
 mod json_equality;
 mod keyed_groups;
+mod like;
 mod limits;
+mod literal_casts;
 pub mod literals;
 pub mod log;
 pub mod moments;
@@ -55,17 +58,20 @@ mod rules;
 mod shadowing;
 mod shape;
 pub mod size;
+mod small_literals;
 mod sorts;
 pub mod statement;
 mod string_agg;
 mod subqueries;
 pub mod system;
 pub mod system_time;
+mod table_names;
 #[cfg(test)]
 mod tests;
 pub mod text;
 mod ties;
 pub mod types;
+mod value_rows;
 mod unnamed;
 mod unnest;
 pub mod values;
