@@ -216,6 +216,7 @@ fn bind_once(
     let mut query = query.clone();
     crate::sql::unnamed::name_subqueries(&mut query);
     crate::sql::shadowing::name_apart(&mut query);
+    crate::sql::table_names::settle(&mut query)?;
     crate::sql::system_time::spell_as_of(&mut query, relations)?;
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;

@@ -25,10 +25,9 @@ use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::small_literals::{type_literal, type_literals_within, type_values, without_exponent};
 use crate::sql::subqueries::{self, Values};
-use crate::sql::table_names::check_names;
 use crate::sql::value_rows::select_subqueries;
 use crate::sql::{
-    aggregate_input, calls, counted_rows, frames, from_functions, grouped, hypothetical, like, limits,
+    aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
     literal_casts, log, named_windows, ordered_sets, quantified, records, recursion, unnest, variadic, window,
 };
 
@@ -80,6 +79,7 @@ impl VisitorMut for Rewriter {
         if let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) = &mut query.order_by {
             items.iter_mut().try_for_each(|item| spell_out_subqueries(&mut item.expr))?;
         }
+        distinct_on::agree(query);
         if let Err(error) = named_windows::resolve_order(query) {
             return ControlFlow::Break(Box::new(error));
         }
@@ -108,9 +108,6 @@ impl VisitorMut for Rewriter {
                 let error = Error::syntax(format!("syntax error at or near \"'{}'\"", alias.value));
                 return ControlFlow::Break(Box::new(error));
             }
-        }
-        if let Err(error) = check_names(&select.from) {
-            return ControlFlow::Break(Box::new(error));
         }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             mark_as_of(join)?;

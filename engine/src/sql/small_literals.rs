@@ -60,6 +60,9 @@ pub fn type_literals_within(expr: &mut Expr) {
                 "first_value",
                 "last_value",
                 "pg_typeof",
+                "bit_and",
+                "bit_or",
+                "bit_xor",
             ];
             let typed = typed.contains(&name.as_str()) || functions::is_declared(&name);
             if let (true, FunctionArguments::List(list)) = (typed, &mut function.args) {
