@@ -172,7 +172,6 @@ const PRINTERS: &[(&str, &str)] = &[
 const LINES_MAX: usize = 700;
 /// Longer files, and why they are.
 const LONG_FILES: &[(&str, &str)] = &[
-    ("engine/src/sql/rewrite.rs", "one walk over the query; each rewrite is a few lines of it"),
     ("engine/src/sql/text/datetime.rs", "reading and writing of all date and time types, one grammar"),
 ];
 

@@ -25,7 +25,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
 use crate::sql::literals::{is_typed, typed_columns};
-use crate::sql::statement::{CreateTableAs, Delete, Insert, Name, Overriding, StatementKind, Update};
+use crate::sql::statement::{Delete, Insert, Name, Overriding, StatementKind, Update};
 use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
 use crate::waits::Reason;
@@ -88,17 +88,24 @@ impl Session {
         Err(Error::new("40001", format!("table \"{}\" was altered", relation.name)))
     }
 
-    async fn change_once(&mut self, kind: &StatementKind, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
+    pub(super) async fn change_once(
+        &mut self,
+        kind: &StatementKind,
+        plans: &Plans,
+        parameters: &[Argument],
+    ) -> Result<Outcome> {
         match kind {
             StatementKind::Insert(insert) => self.insert(insert, plans, parameters).await,
             StatementKind::Update(update) => self.update(update, plans, parameters).await,
             StatementKind::Delete(delete) => self.delete(delete, plans, parameters).await,
+            StatementKind::Merge(merge) => self.merge(merge, parameters).await,
+            StatementKind::ChangeWith(change) => self.change_with(change, parameters).await,
             StatementKind::Truncate { names, restart } => self.truncate(names, *restart).await,
             _ => unreachable!("only these change rows"),
         }
     }
 
-    fn writable(&self, name: &Name, what: &str) -> Result<Arc<Relation>> {
+    pub(super) fn writable(&self, name: &Name, what: &str) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
         match relation.kind {
             RelationKind::Table => Ok(relation),
@@ -235,7 +242,7 @@ impl Session {
     }
 
     /// Outside a transaction: holds off other read-then-write statements on the table.
-    async fn hold(&self, relation: &Relation) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+    pub(super) async fn hold(&self, relation: &Relation) -> Option<tokio::sync::OwnedMutexGuard<()>> {
         match &self.transaction {
             None => {
                 let lock = self.core.lock_of(relation.id).lock_owned();
@@ -257,21 +264,7 @@ impl Session {
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
         let old = RecordBatch::try_new_with_options(schema.clone(), found.columns()[..width].to_vec(), &options)
             .map_err(Error::internal)?;
-        let mut columns = old.columns().to_vec();
-        for (i, (column, expr)) in update.assignments.iter().enumerate() {
-            let at = named_columns(&relation, std::slice::from_ref(column))?[0];
-            columns[at] = if is_default(expr) {
-                self.default_value(&relation, at, found.num_rows()).await?
-            } else {
-                let found_schema = found.schema();
-                let given = found_schema.field(width + i);
-                if is_typed(expr) {
-                    crate::sql::cast::check_typed(given.data_type(), schema.field(at))?;
-                }
-                crate::sql::cast::assign(found.column(width + i), given, schema.field(at), &self.settings.zone())?
-            };
-        }
-        let new = self.checked(&relation, columns, found.num_rows())?;
+        let new = self.assigned(&relation, &old, &update.assignments, &found, width).await?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
         let others = match &update.returning {
             Some(_) => self.others(&update.with, &update.from)?,
@@ -285,24 +278,37 @@ impl Session {
         Ok(answer)
     }
 
+    /// Rows with new values, which are columns of `values` from `at` on.
+    pub(super) async fn assigned(
+        &mut self,
+        relation: &Relation,
+        old: &RecordBatch,
+        assignments: &[(String, ast::Expr)],
+        values: &RecordBatch,
+        at: usize,
+    ) -> Result<RecordBatch> {
+        let (schema, given) = (relation.arrow_schema(), values.schema());
+        let mut columns = old.columns().to_vec();
+        for (i, (column, expr)) in assignments.iter().enumerate() {
+            let to = named_columns(relation, std::slice::from_ref(column))?[0];
+            columns[to] = if is_default(expr) {
+                self.default_value(relation, to, old.num_rows()).await?
+            } else {
+                let (given, field) = (given.field(at + i), schema.field(to));
+                if is_typed(expr) {
+                    crate::sql::cast::check_typed(given.data_type(), field)?;
+                }
+                crate::sql::cast::assign(values.column(at + i), given, field, &self.settings.zone())?
+            };
+        }
+        self.checked(relation, columns, old.num_rows())
+    }
+
     /// The old rows and, after them, the assigned values.
     pub(super) fn update_query(&self, update: &Update, relation: &Relation) -> Result<ast::Query> {
-        let mut values = Vec::new();
-        for (i, (column, expr)) in update.assignments.iter().enumerate() {
-            let at = named_columns(relation, std::slice::from_ref(column))?[0];
-            if update.assignments[..i].iter().any(|(c, _)| c == column) {
-                return Err(Error::new("42601", format!("multiple assignments to same column \"{column}\"")));
-            }
-            check_assigned(&relation.columns[at], expr)?;
-            let expr = match expr {
-                e if is_default(e) => ast::Expr::Value(ast::Value::Null.into()),
-                e => match typed_parameter(&relation.columns[at], e)? {
-                    Some(typed) => typed,
-                    None => ast::Expr::Nested(Box::new(e.clone())),
-                },
-            };
-            values.push(ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(format!("__new_{i}")) });
-        }
+        let values = assigned_values(relation, &update.assignments)?.into_iter().enumerate();
+        let named = |(i, expr)| ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(format!("__new_{i}")) };
+        let mut values: Vec<_> = values.map(named).collect();
         values.extend(self.shown(&update.returning, &update.with, &update.from)?);
         let query = rows_query(relation, update.alias.as_deref(), values, &update.from, update.filter.as_ref())?;
         Ok(ast::Query { with: update.with.clone(), ..query })
@@ -392,42 +398,6 @@ impl Session {
         self.restart(sequences).await?;
         Ok(Outcome::Done("TRUNCATE TABLE".into()))
     }
-
-    /// How many rows it has; nothing when it was there already.
-    pub(super) async fn create_table_as(&mut self, d: &CreateTableAs, text: &str) -> Result<Option<usize>> {
-        let name = &self.placed(&d.name, d.temporary).await?;
-        if d.if_not_exists && self.existing(name).is_some() {
-            self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
-            return Ok(None);
-        }
-        let rows = match d.no_data {
-            false => self.rows_of_query(&d.query, &[], &[]).await?,
-            true => self.rows_of_query(&*nothing_of(&d.query)?, &[], &[]).await?,
-        };
-        let schema = rows.schema();
-        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-        let names = super::view::column_names(&names, &d.columns)?;
-        let columns = super::view::columns_of_fields(schema.fields(), &names)?;
-        let relation = Arc::new(Relation { columns, ..self.new_relation(name, text)? });
-        let named: Vec<usize> = (0..relation.columns.len()).collect();
-        let count = rows.num_rows();
-        let rows = self.conform(&relation, &named, rows, &[]).await?;
-        // The table and its rows are one epoch: nobody sees the one without the other, not after a crash either.
-        let rows = if count == 0 { vec![] } else { vec![Delta::inserts(rows)] };
-        self.create_with(Arc::unwrap_or_clone(relation), rows, false, false).await?;
-        Ok(Some(count))
-    }
-}
-
-/// A query's columns, and none of its rows.
-fn nothing_of(query: &ast::Query) -> Result<Box<ast::Query>> {
-    let mut none = crate::sql::parse::query("SELECT * FROM (SELECT 1) AS q WHERE false")?;
-    let ast::SetExpr::Select(select) = none.body.as_mut() else { unreachable!("the text is a SELECT") };
-    let ast::TableFactor::Derived { subquery, .. } = &mut select.from[0].relation else {
-        unreachable!("it reads a subquery")
-    };
-    **subquery = query.clone();
-    Ok(none)
 }
 
 /// A text of ours with the user's own parts put in as they were parsed, so that their errors have places.
@@ -498,6 +468,28 @@ fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> R
         }
     }
     Ok(query)
+}
+
+/// What is assigned to columns, as it is to be computed; NULL for DEFAULT.
+pub(super) fn assigned_values(relation: &Relation, assignments: &[(String, ast::Expr)]) -> Result<Vec<ast::Expr>> {
+    let mut values = Vec::new();
+    for (i, (column, expr)) in assignments.iter().enumerate() {
+        let column = &relation.columns[named_columns(relation, std::slice::from_ref(column))?[0]];
+        if assignments[..i].iter().any(|(name, _)| *name == column.name) {
+            return Err(Error::new("42601", format!("multiple assignments to same column \"{}\"", column.name)));
+        }
+        check_assigned(column, expr)?;
+        values.push(cell_value(column, expr)?);
+    }
+    Ok(values)
+}
+
+/// A value for a column, as it is to be computed; NULL for DEFAULT.
+pub(super) fn cell_value(column: &Column, expr: &ast::Expr) -> Result<ast::Expr> {
+    if is_default(expr) {
+        return Ok(ast::Expr::Value(ast::Value::Null.into()));
+    }
+    Ok(typed_parameter(column, expr)?.unwrap_or_else(|| ast::Expr::Nested(Box::new(expr.clone()))))
 }
 
 /// A parameter that stands alone where a column's value is wanted has the column's type.

@@ -9,9 +9,11 @@ mod alter_rows;
 mod analyze;
 mod backup;
 pub mod cancel;
+mod change_with;
 mod collected;
 mod constraints;
 mod copy;
+mod create_as;
 mod cursor;
 pub mod ddl;
 mod defaults;
@@ -24,6 +26,7 @@ mod index;
 mod live;
 mod locking;
 mod lookup;
+mod merge;
 mod numbers;
 mod on_conflict;
 mod past;
@@ -60,6 +63,7 @@ use futures::Stream;
 use tokio::time::Instant;
 
 pub use cancel::CancelHandle;
+use change_with::OneStatement;
 pub use copy::CopyIn;
 use cursor::Cursor;
 use plans::Plans;
@@ -152,6 +156,8 @@ pub struct Session {
     seen_numbers: numbers::SharedSeen,
     /// It has made a temporary table.
     has_temporary: bool,
+    /// Of a statement of several parts what those before gave and changed.
+    one_statement: Option<OneStatement>,
 }
 
 impl Drop for Session {
@@ -192,6 +198,7 @@ impl Session {
             conditions: Default::default(),
             seen_numbers: Default::default(),
             has_temporary: false,
+            one_statement: None,
         }
     }
 
@@ -238,8 +245,11 @@ impl Session {
         self.apply_asked_settings()?;
         self.begin_statement(deadline);
         let plans = Plans::default();
-        let describe = || self.bounds().within(|| self.describe(&statement, given, &plans));
-        let described = if patience::is_long(&statement.text) { patience::aside(describe) } else { describe() };
+        let is_long = patience::is_long(&statement.text);
+        let bounds = self.bounds();
+        let mut describe = || bounds.within(|| self.describe(&statement, given, &plans));
+        let described = if is_long { patience::aside(describe) } else { describe() };
+        self.one_statement = None;
         let (parameters, columns) = described.map_err(|e| statement.locate(e))?;
         Ok(Prepared { statement: Arc::new(statement), parameters, columns, plans })
     }
@@ -283,6 +293,8 @@ impl Session {
             true => cancel.run(deadline, patience::Aside(Box::pin(run))).await,
             false => cancel.run(deadline, run).await,
         };
+        // Of one that was cancelled they are still there.
+        self.leave_one_statement();
         self.release();
         match result {
             Ok(Outcome::Rows { schema, rows, tag }) => {
@@ -384,7 +396,7 @@ impl Session {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")
             }
-            Insert(_) | Update(_) | Delete(_) | Truncate { .. } => {
+            Insert(_) | Update(_) | Delete(_) | Merge(_) | ChangeWith(_) | Truncate { .. } => {
                 self.change(&statement.kind, plans, parameters).await
             }
             Copy(copy) => match copy.direction {
@@ -585,6 +597,10 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         Insert(_) => "INSERT",
         Update(_) => "UPDATE",
         Delete(_) => "DELETE",
+        Merge(_) => "MERGE",
+        ChangeWith(with) => {
+            with.parts.iter().map(|part| &part.kind).chain([with.main.as_ref()]).find_map(writes_tag)?
+        }
         Truncate { .. } => "TRUNCATE TABLE",
         Copy(c) if c.direction == CopyDirection::FromStdin => "COPY FROM",
         _ => return None,

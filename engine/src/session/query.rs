@@ -1,6 +1,6 @@
 //! SELECT: bind, take a snapshot of what is read, run as a DataFusion query over it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -39,6 +39,8 @@ pub struct Scope {
     pub search_path: Vec<String>,
     /// Names that mean batches at hand: rows to be inserted, to be returned.
     pub extra: HashMap<String, Arc<dyn TableProvider>>,
+    /// Names in WITH of what changes rows and returns none.
+    pub silent: HashSet<String>,
     pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
@@ -87,6 +89,7 @@ impl Scope {
                     slot: self.slot.clone(),
                     search_path: relation.names_in(),
                     extra: HashMap::new(),
+                    silent: HashSet::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
                     views: self.views.clone(),
@@ -132,6 +135,9 @@ impl Relations for Scope {
         if schema.is_none() {
             if let Some(table) = self.extra.get(name) {
                 return Ok(Some(table.clone()));
+            }
+            if self.silent.contains(name) {
+                return Err(Error::new("0A000", format!("WITH query \"{name}\" does not have a RETURNING clause")));
             }
         }
         if let Some(stream) = crate::sql::log::stream_of(name) {
@@ -250,7 +256,8 @@ impl Session {
             catalog,
             slot: self.slot.clone(),
             search_path,
-            extra: HashMap::new(),
+            extra: self.one_statement.as_ref().map(|one| one.rows.clone()).unwrap_or_default(),
+            silent: self.one_statement.as_ref().map(|one| one.silent.clone()).unwrap_or_default(),
             system,
             depth: 0,
             views: Arc::default(),

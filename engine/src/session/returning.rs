@@ -121,14 +121,14 @@ impl Session {
 }
 
 /// The changed rows, apart from their table, which RETURNING may read too; and what FROM or USING had beside them.
-fn returned(i: usize) -> String {
+pub(super) fn returned(i: usize) -> String {
     format!("mr returned {i}")
 }
 
 /// The column that says which rows belong together.
-const RETURNED_ROW: &str = "mr returned row";
+pub(super) const RETURNED_ROW: &str = "mr returned row";
 
-fn numbered(rows: RecordBatch) -> Result<RecordBatch> {
+pub(super) fn numbered(rows: RecordBatch) -> Result<RecordBatch> {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows.num_rows() as i64));
     let number = Arc::new(Field::new(RETURNED_ROW, DataType::Int64, false));
     let fields: Vec<FieldRef> = rows.schema().fields().iter().cloned().chain([number]).collect();
@@ -139,8 +139,8 @@ fn numbered(rows: RecordBatch) -> Result<RecordBatch> {
 /// What stands under one name in FROM or USING.
 #[derive(Clone)]
 pub(super) struct Other {
-    name: String,
-    schema: SchemaRef,
+    pub name: String,
+    pub schema: SchemaRef,
 }
 
 /// Each with its rows among those that were found, in which their columns begin at `at`.

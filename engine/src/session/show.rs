@@ -309,17 +309,34 @@ impl Session {
 
     /// The types of a statement's parameters, and its columns.
     pub(super) fn describe(
-        &self,
+        &mut self,
         statement: &Statement,
         given: &[Option<FieldRef>],
         plans: &Plans,
     ) -> Result<(Vec<FieldRef>, Option<SchemaRef>)> {
+        let (parameters, columns) = self.described(&statement.kind, given, plans)?;
+        Ok((bind::text_if_unknown(parameters), columns))
+    }
+
+    /// The same; of a parameter nothing where nothing says what it is.
+    pub(super) fn described(
+        &mut self,
+        kind: &StatementKind,
+        given: &[Option<FieldRef>],
+        plans: &Plans,
+    ) -> Result<(Vec<Option<FieldRef>>, Option<SchemaRef>)> {
         let failed = self.transaction.as_ref().is_some_and(|t| t.failed);
-        if failed && !super::transaction::allowed_when_failed(&statement.kind) {
+        if failed && !super::transaction::allowed_when_failed(kind) {
             return Err(Error::new(
                 "25P02",
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
+        }
+        if let StatementKind::ChangeWith(change) = kind {
+            return self.describe_change_with(change, given);
+        }
+        if let StatementKind::DeclareCursor { statement, .. } = kind {
+            return Ok((self.described(&statement.kind, given, plans)?.0, None));
         }
         let bound = |query: &sqlparser::ast::Query| -> Result<(Vec<Option<FieldRef>>, SchemaRef)> {
             let planned = self.planned(plans, given, || Ok(Cow::Borrowed(query)))?;
@@ -333,7 +350,7 @@ impl Session {
             items.as_ref().map(|items| self.returning_schema(table, alias.as_deref(), items, with, from)).transpose()
         };
         use StatementKind::*;
-        let (parameters, columns) = match &statement.kind {
+        let (parameters, columns) = match kind {
             Query(query) | QueryLocking { query, .. } | QueryAsOf { query, .. } => {
                 let (parameters, columns) = bound(query)?;
                 (parameters, Some(columns))
@@ -356,7 +373,7 @@ impl Session {
                 let columns = returning(&delete.table, &delete.alias, &delete.returning, &delete.with, &delete.using)?;
                 (bound(&query)?.0, columns)
             }
-            DeclareCursor { statement, .. } => return Ok((self.describe(statement, given, plans)?.0, None)),
+            Merge(merge) => (self.merge_parameters(merge, given)?, None),
             Fetch { cursor, is_move: false, .. } => (vec![], Some(self.cursor_schema(cursor)?)),
             Execute { name, .. } => (vec![], self.prepared_named(name)?.columns),
             Show(show) => {
@@ -375,6 +392,6 @@ impl Session {
             Copy(copy) if copy.direction == CopyDirection::ToStdout => (vec![], None),
             _ => (vec![], None),
         };
-        Ok((bind::text_if_unknown(parameters), columns))
+        Ok((parameters, columns))
     }
 }

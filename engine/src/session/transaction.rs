@@ -266,6 +266,10 @@ impl Session {
         if changes.is_empty() {
             return Ok(());
         }
+        if let Some(one) = &mut self.one_statement {
+            changes.into_iter().for_each(|(relation, deltas)| one.changes.entry(relation).or_default().extend(deltas));
+            return Ok(());
+        }
         if self.transaction.is_some() {
             for (relation, deltas) in &changes {
                 self.check_keys(*relation, deltas).await?;

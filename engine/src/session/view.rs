@@ -40,6 +40,7 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
         slot: slot.clone(),
         search_path: relation.names_in(),
         extra: Default::default(),
+        silent: Default::default(),
         system: None,
         depth: 0,
         views: Default::default(),

@@ -40,10 +40,11 @@ use crate::sql::outer_aggregates;
 use crate::sql::parse::name_of;
 use crate::sql::recursion;
 use crate::sql::repeated;
-use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query, select_values};
+use crate::sql::rewrite::{cast_parameters, rewrite_expression, rewrite_query};
 use crate::sql::size;
 use crate::sql::statement::Name;
 use crate::sql::types::{field, field_from_ast, sql_type_of};
+use crate::sql::value_rows::select_values;
 
 pub use crate::sql::errors::error_from;
 
@@ -215,6 +216,7 @@ fn bind_once(
     let mut query = query.clone();
     crate::sql::unnamed::name_subqueries(&mut query);
     crate::sql::shadowing::name_apart(&mut query);
+    crate::sql::table_names::settle(&mut query)?;
     crate::sql::system_time::spell_as_of(&mut query, relations)?;
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
         let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;

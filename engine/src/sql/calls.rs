@@ -56,6 +56,7 @@ const SETS: &[Set] = &[
     elements("json_array_elements_text", "mr_json_elements_text", None),
     set("jsonb_object_keys", "mr_jsonb_keys"),
     set("json_object_keys", "mr_json_keys"),
+    Set { name: "jsonb_path_query", array: "mr_jsonb_path_items", item: Some(ast::DataType::JSONB), column: None },
     set("regexp_matches", "mr_regexp_matches"),
     set("regexp_split_to_table", "regexp_split_to_array"),
     set("string_to_table", "string_to_array"),

@@ -332,7 +332,7 @@ impl Dialect for MillraceDialect {
     /// Other words than Postgres has are kept from columns' names without AS in the dialects of others.
     fn is_column_alias(&self, word: &Keyword, parser: &mut Parser) -> bool {
         let free = [Keyword::TOP, Keyword::SORT, Keyword::MINUS, Keyword::CLUSTER, Keyword::DISTRIBUTE];
-        free.contains(word) || POSTGRES.is_column_alias(word, parser)
+        *word != Keyword::FOR && (free.contains(word) || POSTGRES.is_column_alias(word, parser))
     }
     fn supports_left_associative_joins_without_parens(&self) -> bool {
         NATURAL.get()

@@ -18,14 +18,17 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::sql::array_literals::{any_of, cast_items, each, is_empty_literal, literal_items, quoted_items};
 use crate::sql::groups::{flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
+use crate::sql::small_literals::{type_literal, type_literals_within, type_values, without_exponent};
 use crate::sql::subqueries::{self, Values};
+use crate::sql::value_rows::select_subqueries;
 use crate::sql::{
-    aggregate_input, calls, counted_rows, frames, from_functions, functions, grouped, hypothetical, limits, log,
-    named_windows, ordered_sets, quantified, records, recursion, types, unnest, variadic, window,
+    aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
+    literal_casts, log, named_windows, ordered_sets, quantified, records, recursion, unnest, variadic, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -76,6 +79,7 @@ impl VisitorMut for Rewriter {
         if let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(items), .. }) = &mut query.order_by {
             items.iter_mut().try_for_each(|item| spell_out_subqueries(&mut item.expr))?;
         }
+        distinct_on::agree(query);
         if let Err(error) = named_windows::resolve_order(query) {
             return ControlFlow::Break(Box::new(error));
         }
@@ -104,9 +108,6 @@ impl VisitorMut for Rewriter {
                 let error = Error::syntax(format!("syntax error at or near \"'{}'\"", alias.value));
                 return ControlFlow::Break(Box::new(error));
             }
-        }
-        if let Err(error) = check_names(&select.from) {
-            return ControlFlow::Break(Box::new(error));
         }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             mark_as_of(join)?;
@@ -498,39 +499,8 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             }
             return calls::respell(function);
         }
-        Expr::TypedString(typed) if has_digits(&typed.data_type) => cast(Expr::Value(typed.value), typed.data_type),
-        Expr::Cast { data_type: ast::DataType::Interval { fields: Some(fields), .. }, .. }
-            if !fields.to_string().ends_with("SECOND") =>
-        {
-            return Err(Error::unsupported(format!("a cast to interval {fields}")).hint("Cast to interval."));
-        }
-        // Of its own digits, more than the type numeric has here.
-        Expr::Cast { expr, data_type, .. } if is_numeric(&data_type) && long_fraction(&expr).is_some() => {
-            long_fraction(&expr).map_or(Expr::Value(Value::Null.into()), |digits| number(&digits))
-        }
-        Expr::Cast { expr, data_type, kind, array, format } if is_blank_padded(&data_type) => {
-            let data_type = match crate::sql::values::quoted_text(&expr) {
-                Some(text) => as_long_as(text),
-                None => data_type,
-            };
-            Expr::Cast { expr, data_type, kind, array, format }
-        }
-        Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => like_each(expr, BinaryOperator::Or)?,
-        // Read as a call of a function.
-        Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if array_of(pattern, "all").is_some() => {
-            like_each(expr, BinaryOperator::And)?
-        }
-        Expr::Like { ref pattern, .. } | Expr::ILike { ref pattern, .. } if array_of(pattern, "some").is_some() => {
-            like_each(expr, BinaryOperator::Or)?
-        }
-        Expr::Like { negated, any, expr, pattern, escape_char } => {
-            let (pattern, escape_char) = escaped(pattern, escape_char)?;
-            Expr::Like { negated, any, expr, pattern, escape_char }
-        }
-        Expr::ILike { negated, any, expr, pattern, escape_char } => {
-            let (pattern, escape_char) = escaped(pattern, escape_char)?;
-            Expr::ILike { negated, any, expr, pattern, escape_char }
-        }
+        Expr::TypedString(_) | Expr::Cast { .. } => literal_casts::respell(expr)?,
+        Expr::Like { .. } | Expr::ILike { .. } => like::respell(expr)?,
         Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
             let all = [Some(expr), Some(overlay_what), Some(overlay_from), overlay_for];
             call("overlay", all.into_iter().flatten().map(|expr| *expr).collect())
@@ -553,112 +523,6 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
     })
 }
 
-/// `bpchar`, a char of any length: PostgreSQL shows `c = 'x'` as `c = 'x'::bpchar`.
-fn is_blank_padded(data_type: &ast::DataType) -> bool {
-    matches!(data_type, ast::DataType::Custom(name, modifiers) if modifiers.is_empty()
-        && name.0.last().and_then(|part| part.as_ident()).is_some_and(|word| word.value.eq_ignore_ascii_case("bpchar")))
-}
-
-fn as_long_as(text: &str) -> ast::DataType {
-    let length = (text.chars().count() as u64).max(1);
-    ast::DataType::Char(Some(ast::CharacterLength::IntegerLength { length, unit: None }))
-}
-
-fn is_numeric(data_type: &ast::DataType) -> bool {
-    use ast::DataType as T;
-    let (T::Numeric(info) | T::Decimal(info) | T::Dec(info)) = data_type else { return false };
-    *info == ast::ExactNumberInfo::None
-}
-
-/// A literal's digits, with or without quotes, if there are more after the point than `numeric` has.
-fn long_fraction(expr: &Expr) -> Option<String> {
-    let text = match expr {
-        Expr::Nested(inner) => return long_fraction(inner),
-        Expr::Value(value) => match &value.value {
-            Value::Number(digits, _) => digits.as_str(),
-            _ => crate::sql::values::quoted_text(expr)?.trim(),
-        },
-        _ => return None,
-    };
-    let (whole, fraction) = text.split_once('.')?;
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    let long = fraction.len() > types::NUMERIC_SCALE_DEFAULT as usize && whole.len() + fraction.len() <= 38;
-    (long && digits(whole) && digits(fraction)).then(|| text.to_string())
-}
-
-/// `timestamp(2)` and the like, whose literals DataFusion reads with all their digits.
-fn has_digits(data_type: &ast::DataType) -> bool {
-    types::sql_type_from_ast(data_type).is_ok_and(|canonical| types::moment_digits_of(&canonical).is_some())
-}
-
-/// A whole number that fits is an integer in Postgres, and a bigint to DataFusion. That shows where it is a column of
-/// its own or decides the type of one: in a SELECT list, in VALUES, in CASE, and in the arguments of some functions. In
-/// arithmetic the planner of operators sees to it.
-fn type_literal(expr: &mut Expr) {
-    fn is_small(expr: &Expr) -> bool {
-        match expr {
-            Expr::Value(value) => matches!(&value.value, Value::Number(digits, _) if digits.parse::<i32>().is_ok()),
-            Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } | Expr::Nested(expr) => {
-                is_small(expr)
-            }
-            _ => false,
-        }
-    }
-    if is_small(expr) {
-        let literal = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-        *expr = cast(literal, ast::DataType::Integer(None));
-    }
-}
-
-/// The same in VALUES.
-fn type_values(body: &mut SetExpr) {
-    match body {
-        SetExpr::Values(values) => values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_literal),
-        SetExpr::SetOperation { left, right, .. } => {
-            type_values(left);
-            type_values(right);
-        }
-        _ => {}
-    }
-}
-
-fn type_literals_within(expr: &mut Expr) {
-    match expr {
-        Expr::Case { conditions, else_result, .. } => {
-            conditions.iter_mut().for_each(|when| type_literal(&mut when.result));
-            else_result.iter_mut().for_each(|otherwise| type_literal(otherwise));
-        }
-        Expr::Array(array) => array.elem.iter_mut().for_each(type_literal),
-        Expr::Function(function) => {
-            let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
-            let typed = [
-                "coalesce",
-                "nullif",
-                "greatest",
-                "least",
-                "abs",
-                "sum",
-                "avg",
-                "min",
-                "max",
-                "array_agg",
-                "first_value",
-                "last_value",
-                "pg_typeof",
-            ];
-            let typed = typed.contains(&name.as_str()) || functions::is_declared(&name);
-            if let (true, FunctionArguments::List(list)) = (typed, &mut function.args) {
-                for argument in &mut list.args {
-                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
-                        type_literal(expr);
-                    }
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Whether a call is one of the aggregates that are asked for by name here.
 pub fn is_aggregate(call: &Function) -> bool {
     const AGGREGATES: &[&str] =
@@ -667,73 +531,7 @@ pub fn is_aggregate(call: &Function) -> bool {
     call.over.is_none() && name.is_some_and(|name| AGGREGATES.contains(&fold(name).as_str()))
 }
 
-/// `VALUES (1, (SELECT 2)), …` is `SELECT 1 AS column1, (SELECT 2) AS column2 UNION ALL …`.
-fn select_subqueries(body: &mut SetExpr) -> Result<()> {
-    if let SetExpr::SetOperation { left, right, .. } = body {
-        select_subqueries(left)?;
-        return select_subqueries(right);
-    }
-    let SetExpr::Values(values) = body else { return Ok(()) };
-    let is_subquery = |expr: &Expr| match expr {
-        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    };
-    if ast::visit_expressions(values, is_subquery).is_continue() {
-        return Ok(());
-    }
-    select_rows(body)
-}
-
-/// The same of all VALUES in a query that take columns from around them; whether there were any.
-pub fn select_values(query: &mut Query) -> Result<bool> {
-    struct Values(bool);
-    impl VisitorMut for Values {
-        type Break = Box<Error>;
-        fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
-            let SetExpr::Values(values) = query.body.as_ref() else { return ControlFlow::Continue(()) };
-            if !values.rows.iter().any(|row| row.iter().any(has_columns)) {
-                return ControlFlow::Continue(());
-            }
-            self.0 = true;
-            match select_rows(&mut query.body) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(Box::new(error)),
-            }
-        }
-    }
-    let mut values = Values(false);
-    match query.visit(&mut values) {
-        ControlFlow::Continue(()) => Ok(values.0),
-        ControlFlow::Break(error) => Err(*error),
-    }
-}
-
-/// Rows that are written out, each as a SELECT.
-fn select_rows(body: &mut SetExpr) -> Result<()> {
-    let SetExpr::Values(values) = body else { return Ok(()) };
-    let mut selects = Vec::new();
-    for mut row in std::mem::take(&mut values.rows) {
-        let mut query = crate::sql::parse::query("SELECT 1")?;
-        if let SetExpr::Select(select) = query.body.as_mut() {
-            select.projection = std::mem::take(&mut *row)
-                .into_iter()
-                .enumerate()
-                .map(|(i, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::new(format!("column{}", i + 1)) })
-                .collect();
-        }
-        selects.push(query.body);
-    }
-    let all = selects.into_iter().reduce(|left, right| {
-        let (op, set_quantifier) = (ast::SetOperator::Union, ast::SetQuantifier::All);
-        Box::new(SetExpr::SetOperation { op, set_quantifier, left, right })
-    });
-    if let Some(all) = all {
-        *body = *all;
-    }
-    Ok(())
-}
-
-fn has_columns(expr: &Expr) -> bool {
+pub fn has_columns(expr: &Expr) -> bool {
     let found = ast::visit_expressions(expr, |expr| match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -749,208 +547,8 @@ fn is_digits(expr: &Expr, digits: &str) -> bool {
     matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
 }
 
-/// The array of `LIKE ALL (array)`, or of SOME.
-fn array_of(pattern: &Expr, word: &str) -> Option<Expr> {
-    match pattern {
-        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case(word) => match &function.args {
-            FunctionArguments::Subquery(query) => Some(aggregate_input::array_of(query.as_ref().clone())),
-            _ => calls::arguments(function).filter(|arguments| arguments.len() == 1).map(|mut all| all.remove(0)),
-        },
-        _ => None,
-    }
-}
-
-/// `x LIKE ANY (array)`, the patterns being written out: one LIKE for each. NOT is of each too.
-fn like_each(expr: Expr, and: BinaryOperator) -> Result<Expr> {
-    let one = |item: Expr| match &expr {
-        Expr::Like { negated, expr, escape_char, .. } => Some(Expr::Like {
-            negated: *negated,
-            any: false,
-            expr: expr.clone(),
-            pattern: Box::new(item),
-            escape_char: escape_char.clone(),
-        }),
-        Expr::ILike { negated, expr, escape_char, .. } => Some(Expr::ILike {
-            negated: *negated,
-            any: false,
-            expr: expr.clone(),
-            pattern: Box::new(item),
-            escape_char: escape_char.clone(),
-        }),
-        _ => None,
-    };
-    let (x, pattern, escape, negated, fold) = match &expr {
-        Expr::Like { expr, pattern, escape_char, negated, .. } => (expr, pattern, escape_char, *negated, false),
-        Expr::ILike { expr, pattern, escape_char, negated, .. } => (expr, pattern, escape_char, *negated, true),
-        _ => return Ok(expr),
-    };
-    let mut array = array_of(pattern, "all").or_else(|| array_of(pattern, "some")).unwrap_or(pattern.as_ref().clone());
-    while let Expr::Nested(inner) = array {
-        array = *inner;
-    }
-    let Some(patterns) = literal_items(&array) else {
-        if escape.is_some() {
-            return Err(Error::unsupported("ESCAPE beside LIKE ANY and ALL"));
-        }
-        if let Expr::Subquery(query) = array {
-            array = aggregate_input::array_of(*query);
-        }
-        let flag = |value: bool| Expr::Value(Value::Boolean(value).into());
-        let all = flag(and == BinaryOperator::And);
-        return Ok(call(functions::LIKE_EACH, vec![x.as_ref().clone(), array, all, flag(negated), flag(fold)]));
-    };
-    let each = patterns.into_iter().filter_map(one).map(rewrite_expr).collect::<Result<Vec<_>>>()?;
-    let all = each.into_iter().reduce(|a, b| binary(a, and.clone(), b));
-    let of_none = Expr::Value(Value::Boolean(and == BinaryOperator::And).into());
-    Ok(Expr::Nested(Box::new(all.unwrap_or(of_none))))
-}
-
-/// `LIKE 'a#%' ESCAPE '#'` is `LIKE 'a\%'`, as DataFusion knows it.
-fn escaped(pattern: Box<Expr>, escape: Option<ast::ValueWithSpan>) -> Result<(Box<Expr>, Option<ast::ValueWithSpan>)> {
-    let escaping = escape.as_ref().and_then(|escape| match &escape.value {
-        Value::SingleQuotedString(escape) if escape != "\\" => Some(escape.clone()),
-        _ => None,
-    });
-    let Some(escaping) = escaping else { return Ok((pattern, escape)) };
-    let Some(text) = crate::sql::values::quoted_text(&pattern) else {
-        let escape = Expr::Value(Value::SingleQuotedString(escaping).into());
-        return Ok((Box::new(call("mr_like_escape", vec![*pattern, escape])), None));
-    };
-    let spelt = functions::like_escaped(text, &escaping)?;
-    // That it was escaped is told on, for bytea.
-    let backslash = Value::SingleQuotedString("\\".into()).into();
-    Ok((Box::new(Expr::Value(Value::SingleQuotedString(spelt).into())), Some(backslash)))
-}
-
 fn is_power(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
-}
-
-/// The elements of an array in quotes, if the other side may be repeated for each.
-fn quoted_items(left: &Expr, right: &Expr) -> Option<Vec<Expr>> {
-    let simple = matches!(left, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_));
-    (simple && !matches!(right, Expr::Array(_))).then(|| literal_items(right)).flatten()
-}
-
-/// `x op a AND x op b …`
-fn each(left: &Expr, op: &BinaryOperator, items: Vec<Expr>, and: BinaryOperator) -> Expr {
-    let all = items.into_iter().map(|item| binary(left.clone(), op.clone(), item));
-    let all = all.reduce(|a, b| binary(a, and.clone(), b)).unwrap_or(Expr::Value(Value::Null.into()));
-    Expr::Nested(Box::new(all))
-}
-
-/// `x op ANY (array)`: DataFusion knows of NULLs in the array only for ALL. (A parameter gets its type from the shorter
-/// form.)
-fn any_of(left: Box<Expr>, compare_op: BinaryOperator, right: Expr, is_some: bool) -> Expr {
-    let placeholder = |expr: &Expr| match expr {
-        Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    };
-    let typed = ast::visit_expressions(&right, placeholder).is_continue()
-        && ast::visit_expressions(left.as_ref(), placeholder).is_continue();
-    match quantified::opposite(&compare_op) {
-        Some(opposite) if typed => {
-            let all = Expr::AllOp { left, compare_op: opposite, right: Box::new(right) };
-            Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(all))) }
-        }
-        _ => Expr::AnyOp { left, compare_op, right: Box::new(right), is_some },
-    }
-}
-
-/// The elements of an array written out or in quotes.
-fn literal_items(expr: &Expr) -> Option<Vec<Expr>> {
-    if let Expr::Array(array) = expr {
-        let flat = |item: &Expr| !matches!(item, Expr::Array(_) | Expr::Subquery(_)) && !has_columns(item);
-        let plain = !array.elem.is_empty() && array.elem.iter().all(flat);
-        return plain.then(|| array.elem.clone());
-    }
-    let items = crate::sql::text::nested::split_array(crate::sql::values::quoted_text(expr)?, false).ok()?;
-    let literal = |item: Option<String>| Expr::Value(item.map_or(Value::Null, Value::SingleQuotedString).into());
-    if items.is_empty() { None } else { Some(items.into_iter().map(literal).collect()) }
-}
-
-/// `'{}'`, an array of whatever it is compared with.
-fn is_empty_literal(expr: &Expr) -> bool {
-    let items = crate::sql::values::quoted_text(expr).map(|text| crate::sql::text::nested::split_array(text, false));
-    matches!(items, Some(Ok(items)) if items.is_empty())
-}
-
-/// `ARRAY[a, b]::int[]` is `ARRAY[a::int, b::int]::int[]`: each element is cast from what it is. The type is one of as many
-/// dimensions as are written out.
-fn cast_items(expr: &mut Expr) {
-    use ast::ArrayElemTypeDef::{AngleBracket, SquareBracket};
-    let Expr::Cast { expr: array, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } = expr else {
-        return;
-    };
-    let (Expr::Array(array), ast::DataType::Array(SquareBracket(item, _) | AngleBracket(item))) =
-        (array.as_mut(), &mut *data_type)
-    else {
-        return;
-    };
-    let dimensions = |mut data_type: &ast::DataType| {
-        let mut dimensions = 0;
-        while let ast::DataType::Array(SquareBracket(item, _) | AngleBracket(item)) = data_type {
-            (data_type, dimensions) = (item, dimensions + 1);
-        }
-        dimensions
-    };
-    let nested = array.elem.iter().map(written_dimensions).max().unwrap_or(0);
-    // How many there are, the type need not say.
-    for _ in nested..dimensions(item) {
-        if let ast::DataType::Array(SquareBracket(inner, _) | AngleBracket(inner)) = item.as_ref() {
-            *item = inner.clone();
-        }
-    }
-    for _ in dimensions(item)..nested {
-        **item = ast::DataType::Array(SquareBracket(item.clone(), None));
-    }
-    for element in &mut array.elem {
-        let taken = std::mem::replace(element, Expr::Value(Value::Null.into()));
-        *element = cast(taken, item.as_ref().clone());
-    }
-}
-
-/// Of `ARRAY[[…]]`.
-fn written_dimensions(expr: &Expr) -> usize {
-    match expr {
-        Expr::Array(array) => 1 + array.elem.first().map_or(0, written_dimensions),
-        _ => 0,
-    }
-}
-
-/// Each table in FROM has a name of its own: 42712.
-fn check_names(from: &[ast::TableWithJoins]) -> Result<()> {
-    fn collect(factor: &TableFactor, names: &mut Vec<(String, Option<String>)>) {
-        match factor {
-            TableFactor::NestedJoin { table_with_joins, alias: None } => of_joins(table_with_joins, names),
-            TableFactor::Table { alias: Some(alias), .. }
-            | TableFactor::Derived { alias: Some(alias), .. }
-            | TableFactor::UNNEST { alias: Some(alias), .. }
-            | TableFactor::NestedJoin { alias: Some(alias), .. } => names.push((fold(&alias.name), None)),
-            TableFactor::Table { name, args: None, .. } => {
-                let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
-                if let Some(last) = parts.last() {
-                    names.push((last.clone(), Some(parts.join("."))));
-                }
-            }
-            _ => {}
-        }
-    }
-    fn of_joins(table: &ast::TableWithJoins, names: &mut Vec<(String, Option<String>)>) {
-        collect(&table.relation, names);
-        table.joins.iter().for_each(|join| collect(&join.relation, names));
-    }
-    let mut names = Vec::new();
-    from.iter().for_each(|table| of_joins(table, &mut names));
-    for (i, (name, full)) in names.iter().enumerate() {
-        if let Some((_, its)) = names[..i].iter().find(|(other, _)| other == name) {
-            let error = Error::new("42712", format!("table name \"{name}\" specified more than once"));
-            // In Postgres they differ by their schemas; here a column would be taken for the other's.
-            let differ = full.is_some() && its.is_some() && full != its;
-            return Err(if differ { error.hint("Give tables of one name in several schemas aliases.") } else { error });
-        }
-    }
-    Ok(())
 }
 
 pub fn whole_number(expr: &Expr) -> Option<i64> {
@@ -1013,28 +611,6 @@ pub fn call_star(name: &str) -> Expr {
         }
         other => other,
     }
-}
-
-/// `1e3` is the numeric 1000 where its digits can be held, a double precision otherwise.
-fn without_exponent(number: &str) -> Option<Expr> {
-    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
-    let exponent: i32 = exponent.parse().ok()?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let point = whole.len() as i32 + exponent;
-    let digits = format!("{whole}{fraction}");
-    let len = digits.len() as i32;
-    if point > 38 || len - point > 38 || len.max(point).max(len - point) > 38 {
-        let text = Expr::Value(Value::SingleQuotedString(number.to_string()).into());
-        return Some(cast(text, ast::DataType::DoublePrecision));
-    }
-    let plain = match point {
-        _ if point >= len => format!("{digits}{}", "0".repeat((point - len) as usize)),
-        1.. => format!("{}.{}", &digits[..point as usize], &digits[point as usize..]),
-        _ => format!("0.{}{digits}", "0".repeat(-point as usize)),
-    };
-    // A point keeps it numeric: `1e3` is no integer in Postgres.
-    let plain = if plain.contains('.') { plain } else { format!("{plain}.") };
-    Some(Expr::Value(Value::Number(plain, false).into()))
 }
 
 fn replace_table_command(body: &mut SetExpr) -> ControlFlow<Box<Error>> {

@@ -168,6 +168,9 @@ pub enum StatementKind {
     Insert(Insert),
     Update(Update),
     Delete(Delete),
+    Merge(Merge),
+    /// WITH whose queries change rows.
+    ChangeWith(ChangeWith),
     Truncate {
         names: Vec<Name>,
         /// RESTART IDENTITY: columns that count their rows begin anew.
@@ -486,6 +489,61 @@ pub struct Delete {
     pub using: Vec<ast::TableWithJoins>,
     pub filter: Option<ast::Expr>,
     pub returning: Option<Vec<ast::SelectItem>>,
+}
+
+/// MERGE INTO table USING source ON condition WHEN … THEN …
+#[derive(Debug, Clone)]
+pub struct Merge {
+    /// WITH before it.
+    pub with: Option<ast::With>,
+    pub table: Name,
+    pub alias: Option<String>,
+    pub source: ast::TableWithJoins,
+    pub on: ast::Expr,
+    /// In order: of each row the first that holds is done.
+    pub clauses: Vec<MergeClause>,
+}
+
+/// WHEN [NOT] MATCHED [AND condition] THEN action.
+#[derive(Debug, Clone)]
+pub struct MergeClause {
+    pub matched: bool,
+    pub condition: Option<ast::Expr>,
+    pub action: MergeAction,
+}
+
+#[derive(Debug, Clone)]
+pub enum MergeAction {
+    Nothing,
+    Delete,
+    Update(Vec<(String, ast::Expr)>),
+    Insert {
+        /// Empty means all, in order.
+        columns: Vec<String>,
+        overriding: Option<Overriding>,
+        /// `None` is DEFAULT VALUES.
+        values: Option<Vec<ast::Expr>>,
+    },
+}
+
+/// `WITH d AS (DELETE … RETURNING …), q AS (SELECT …) INSERT …`: all of it is one statement.
+#[derive(Debug, Clone)]
+pub struct ChangeWith {
+    pub recursive: bool,
+    pub parts: Vec<WithPart>,
+    /// What WITH stands before, and its text.
+    pub main: Box<StatementKind>,
+    pub main_text: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct WithPart {
+    pub name: String,
+    /// Names of its first columns, in the place of its own.
+    pub columns: Vec<String>,
+    /// A query, or what changes rows.
+    pub kind: StatementKind,
+    pub text: String,
 }
 
 #[derive(Debug, Clone)]

@@ -13,7 +13,6 @@
 
 mod contents;
 mod functions;
-mod keywords;
 mod names;
 mod plan;
 mod relations;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use millrace_engine::catalog::{Column, Identity, IdentityKind, Relation, RelationKind};
 use millrace_engine::sql::conditions::columns_named;
+use millrace_engine::sql::keywords::quote_ident;
 
 use super::{CatalogView, relations};
 
@@ -381,13 +382,6 @@ pub fn split_name(text: &str) -> Vec<String> {
         }
     }
     parts
-}
-
-pub fn quote_ident(name: &str) -> String {
-    let plain = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !super::keywords::is_reserved(name);
-    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 #[cfg(test)]

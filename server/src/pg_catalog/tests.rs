@@ -304,6 +304,22 @@ async fn tools() {
 }
 
 #[tokio::test]
+async fn operators_are_bound_to_their_types() {
+    let view = view();
+    for operator in contents::OPERATORS.iter() {
+        let [left, right, result] = operator.types().map(|oid| match types::format(oid, -1).as_str() {
+            "anyarray" | "anycompatiblearray" => "integer[]".to_string(),
+            "anyelement" | "anycompatible" => "integer".to_string(),
+            name => name.to_string(),
+        });
+        let operand = if operator.types()[0] == 0 { String::new() } else { format!("NULL::{left} ") };
+        let sql = format!("SELECT pg_typeof({operand}{} NULL::{right})", operator.name);
+        let (_, rows) = answer(&sql, &view).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_eq!(rows, [result], "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn names_of_columns() {
     let view = view();
     for (sql, names) in [

@@ -475,6 +475,7 @@ impl ExprPlanner for Operators {
             }
             _ => (left, right),
         };
+        let day = |t: &DataType| *t == DataType::Date32;
         let timestamp = |t: &DataType| matches!(t, DataType::Timestamp(..));
         // A time that moves a timestamp, or is multiplied, is an interval.
         let time = |t: &DataType| matches!(t, DataType::Time64(_));
@@ -532,51 +533,40 @@ impl ExprPlanner for Operators {
                 call(Arithmetic::ScaleInterval, right, left)
             }
             BinaryOperator::Minus
-                if left_type == DataType::Date32
-                    && right_type == DataType::Date32
+                if day(&left_type)
+                    && day(&right_type)
                     && (may_be_infinite(&left, schema) || may_be_infinite(&right, schema)) =>
             {
                 declared::named(DATE_DIFFERENCE)?.call(vec![left, right])
             }
-            BinaryOperator::Minus if left_type == DataType::Date32 && right_type == DataType::Date32 => {
-                days(left).sub_checked(days(right))
-            }
+            BinaryOperator::Minus if day(&left_type) && day(&right_type) => days(left).sub_checked(days(right)),
             BinaryOperator::Minus
-                if (timestamp(&left_type) && (timestamp(&right_type) || right_type == DataType::Date32))
-                    || (left_type == DataType::Date32 && timestamp(&right_type)) =>
+                if (timestamp(&left_type) && (timestamp(&right_type) || day(&right_type)))
+                    || (day(&left_type) && timestamp(&right_type)) =>
             {
                 call(Arithmetic::TimestampDifference, left, right)
             }
-            BinaryOperator::Plus
-                if left_type == DataType::Date32 && is_integer(&right_type) && may_be_infinite(&left, schema) =>
-            {
+            BinaryOperator::Plus if day(&left_type) && is_integer(&right_type) && may_be_infinite(&left, schema) => {
                 declared::named(DATE_ADD)?.call(vec![left, as_type(right, DataType::Int32)])
             }
-            BinaryOperator::Plus
-                if is_integer(&left_type) && right_type == DataType::Date32 && may_be_infinite(&right, schema) =>
-            {
+            BinaryOperator::Plus if is_integer(&left_type) && day(&right_type) && may_be_infinite(&right, schema) => {
                 declared::named(DATE_ADD)?.call(vec![right, as_type(left, DataType::Int32)])
             }
-            BinaryOperator::Minus
-                if left_type == DataType::Date32 && is_integer(&right_type) && may_be_infinite(&left, schema) =>
-            {
+            BinaryOperator::Minus if day(&left_type) && is_integer(&right_type) && may_be_infinite(&left, schema) => {
                 declared::named(DATE_SUBTRACT)?.call(vec![left, as_type(right, DataType::Int32)])
             }
-            BinaryOperator::Plus if left_type == DataType::Date32 && is_integer(&right_type) => {
+            BinaryOperator::Plus if day(&left_type) && is_integer(&right_type) => {
                 date(call(Arithmetic::Add, days(left), as_type(right, DataType::Int32)))
             }
-            BinaryOperator::Plus if is_integer(&left_type) && right_type == DataType::Date32 => {
+            BinaryOperator::Plus if is_integer(&left_type) && day(&right_type) => {
                 date(call(Arithmetic::Add, as_type(left, DataType::Int32), days(right)))
             }
-            BinaryOperator::Minus if left_type == DataType::Date32 && is_integer(&right_type) => {
+            BinaryOperator::Minus if day(&left_type) && is_integer(&right_type) => {
                 date(call(Arithmetic::Subtract, days(left), as_type(right, DataType::Int32)))
             }
-            // In Postgres a date moved by an interval is a timestamp.
-            BinaryOperator::Plus | BinaryOperator::Minus if left_type == DataType::Date32 && interval(&right_type) => {
-                let operator = if op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
-                let moved = as_type(left, DataType::Timestamp(TimeUnit::Microsecond, None));
-                Expr::BinaryExpr(BinaryExpr::new(Box::new(moved), operator, Box::new(right)))
-            }
+            BinaryOperator::Plus if interval(&left_type) && day(&right_type) => moved(right, Operator::Plus, left),
+            BinaryOperator::Plus if day(&left_type) && interval(&right_type) => moved(left, Operator::Plus, right),
+            BinaryOperator::Minus if day(&left_type) && interval(&right_type) => moved(left, Operator::Minus, right),
             BinaryOperator::PGBitwiseShiftLeft | BinaryOperator::PGBitwiseShiftRight
                 if left_type == DataType::Int16 && is_integer(&right_type) =>
             {
@@ -586,6 +576,12 @@ impl ExprPlanner for Operators {
         };
         Ok(PlannerResult::Planned(planned))
     }
+}
+
+/// In Postgres a date moved by an interval is a timestamp.
+fn moved(date: Expr, operator: Operator, by: Expr) -> Expr {
+    let date = as_type(date, DataType::Timestamp(TimeUnit::Microsecond, None));
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(date), operator, Box::new(by)))
 }
 
 /// What is a timestamp's date never is infinite, and is known to what looks for times in plans.

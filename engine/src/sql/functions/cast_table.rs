@@ -43,6 +43,33 @@ pub fn exists(from: &str, to: &str) -> bool {
     CASTS.iter().find(|(known, _)| *known == from).is_none_or(|(_, into)| into.contains(&to.as_str()))
 }
 
+/// Each cast of the table, for pg_cast: from, to, and when it is made: by itself, in assignments too, or where it is written
+/// out alone (`i`, `a`, `e`).
+pub fn listed() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let all = CASTS.iter().flat_map(|(from, into)| into.iter().map(|to| (*from, *to)));
+    all.filter(|(from, to)| from != to).map(|(from, to)| (from, to, context(from, to)))
+}
+
+fn context(from: &str, to: &str) -> &'static str {
+    // To what is behind it a type becomes by itself.
+    const ORDERS: &[&[&str]] = &[
+        &["smallint", "integer", "bigint", "numeric", "real", "double precision"],
+        &["date", "timestamp without time zone", "timestamp with time zone"],
+        &["time without time zone", "interval"],
+    ];
+    for order in ORDERS {
+        let place = |name: &str| order.iter().position(|known| *known == name);
+        if let (Some(from), Some(to)) = (place(from), place(to)) {
+            return if from < to { "i" } else { "a" };
+        }
+    }
+    match (from, to) {
+        ("timestamp without time zone" | "timestamp with time zone", "time without time zone") => "a",
+        ("json", "jsonb") | ("jsonb", "json") => "a",
+        _ => "e",
+    }
+}
+
 fn is_text(sql_type: &str) -> bool {
     TEXTS.contains(&sql_type)
 }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::fixed;
 use super::totals::divide_rounded;
 use crate::error::Error;
 use crate::sql::types::{NUMERIC_PRECISION_MAX, sql_type_of_arrow};
@@ -99,7 +100,7 @@ impl Math {
             },
             (O::Abs, _) => return types[0].clone(),
             (O::Sqrt, _) => ROOT_SCALE,
-            (O::Power, _) => POWER_SCALE,
+            (O::Power | O::Exp | O::Ln | O::Log, _) => POWER_SCALE,
             _ => 0,
         };
         DataType::Decimal128(NUMERIC_PRECISION_MAX, scale)
@@ -172,9 +173,13 @@ impl ScalarUDFImpl for Math {
                 vec![x.clone()]
             }
             (O::Div, _) if !types.iter().any(DataType::is_floating) => types.iter().map(whole).collect(),
-            (O::Power, _) if types.iter().any(numeric) && !types.iter().any(DataType::is_floating) => {
+            (O::Power | O::Exp | O::Ln | O::Log, _)
+                if types.iter().any(numeric) && !types.iter().any(DataType::is_floating) =>
+            {
                 types.iter().map(whole).collect()
             }
+            // To a base there are those of numerics alone.
+            (O::Log, [_, _]) if !types.iter().any(DataType::is_floating) => types.iter().map(whole).collect(),
             (O::Round | O::Trunc | O::Floor | O::Ceil | O::Abs | O::Sign | O::Sqrt, [x]) if numeric(x) => {
                 vec![x.clone()]
             }
@@ -354,6 +359,21 @@ impl Math {
                     let DataType::Decimal128(_, its) = *by.data_type() else { return plan_err!("no numeric") };
                     power(v, own, by.value(row), its)?
                 }
+                (O::Exp, _) => fixed::exponential(v, own, POWER_SCALE as u32),
+                (O::Ln | O::Log, _) if v <= 0 => return Err(no_logarithm(v as f64)),
+                (O::Ln, _) => fixed::logarithm(v, own, POWER_SCALE as u32),
+                (O::Log, None) => fixed::logarithm_to((10, 0), (v, own), POWER_SCALE as u32),
+                (O::Log, Some(of)) => {
+                    let of = of.as_primitive::<Decimal128Type>();
+                    let DataType::Decimal128(_, its) = *of.data_type() else { return plan_err!("no numeric") };
+                    if of.value(row) <= 0 {
+                        return Err(no_logarithm(of.value(row) as f64));
+                    }
+                    if v == 10i128.pow(own as u32) {
+                        return Err(external(Error::new("22012", "division by zero")));
+                    }
+                    fixed::logarithm_to((v, own), (of.value(row), its), POWER_SCALE as u32)
+                }
                 _ => return plan_err!("no {} of numerics", self.name()),
             };
             result.filter(|v| v.abs() < limit).map(Some).ok_or_else(numeric_overflow)
@@ -407,7 +427,7 @@ fn root(square: i256) -> Option<i128> {
     x.to_i128().map(|x| x + i128::from(up))
 }
 
-/// At [`POWER_SCALE`]; exact steps for whole exponents, by doubles for others.
+/// At [`POWER_SCALE`]; exact steps for whole exponents, by logarithms for others, by doubles where those are large.
 fn power(base: i128, scale: i8, exponent: i128, its: i8) -> Result<Option<i128>> {
     let float = |v: i128, scale: i8| v as f64 / 10f64.powi(scale.into());
     let (b, e) = (float(base, scale), float(exponent, its));
@@ -416,6 +436,9 @@ fn power(base: i128, scale: i8, exponent: i128, its: i8) -> Result<Option<i128>>
     const KEPT: u32 = 24;
     let unit = i256::from_i128(10).wrapping_pow(KEPT);
     let whole = exponent % 10i128.pow(its as u32) == 0;
+    if !whole && base > 0 {
+        return Ok(fixed::power((base, scale), (exponent, its), POWER_SCALE as u32));
+    }
     if !whole || e.abs() > 1000.0 {
         let result = b.powf(e) * 10f64.powi(POWER_SCALE.into());
         return Ok((result.abs() < 1e37).then_some(result.round() as i128));

@@ -11,6 +11,7 @@ mod dates;
 pub mod declared;
 mod doubles;
 mod fields;
+mod fixed;
 mod framed;
 mod intervals;
 mod joined;
@@ -44,6 +45,7 @@ mod variance;
 mod weighed;
 pub mod windows;
 
+pub use cast_table::listed as listed_casts;
 pub use declared::likes::LIKE_EACH;
 pub use declared::patterns::like_escaped;
 pub use framed::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units};

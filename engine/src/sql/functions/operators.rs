@@ -80,6 +80,8 @@ impl ExprPlanner for Operators {
             }
             O::AtArrow if json(&a_type) || json(&b_type) => call("mr_jsonb_contains", left, right),
             O::ArrowAt if json(&a_type) || json(&b_type) => call("mr_jsonb_contains", right, left),
+            O::AtQuestion => call("mr_jsonb_path_exists", left, right),
+            O::AtAt if json(&a_type) => call("mr_jsonb_path_match", left, right),
             O::Question => call("mr_jsonb_exists", left, right),
             O::QuestionPipe => call("mr_jsonb_exists_any", left, right),
             O::QuestionAnd => call("mr_jsonb_exists_all", left, right),

@@ -82,6 +82,18 @@ fn keys_of_join(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Join(join))
 }
 
+/// What WHEN asks is a boolean; a literal in quotes is read as one.
+fn check_condition(when: &Expr, schema: &DFSchema) -> Result<()> {
+    match when.get_type(schema) {
+        Ok(DataType::Boolean | DataType::Null) | Err(_) => Ok(()),
+        Ok(_) if matches!(when, Expr::Literal(ScalarValue::Utf8(_), _) | Expr::Placeholder(_)) => Ok(()),
+        Ok(other) => {
+            let message = format!("argument of CASE/WHEN must be type boolean, not type {}", sql_type_of_arrow(&other));
+            Err(DataFusionError::External(Box::new(Error::new("42804", message))))
+        }
+    }
+}
+
 /// What DISTINCT ON is of, and its order, which begins with that.
 fn distinct_on(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
     let LogicalPlan::Distinct(Distinct::On(mut on)) = plan else { return Ok(plan) };
@@ -183,7 +195,10 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                         compared.push(operand);
                         keyed || unite(compared, schema, Place::Operator(&Operator::Eq))? || united
                     }
-                    None => united,
+                    None => {
+                        compared.iter().try_for_each(|when| check_condition(when, schema))?;
+                        united
+                    }
                 }
             }
             Expr::ScalarFunction(function) if UNIFORM.contains(&function.func.name()) => {

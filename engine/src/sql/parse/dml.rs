@@ -29,61 +29,6 @@ fn columns_of_row(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>> {
 }
 
 impl Cursor<'_> {
-    /// INSERT, UPDATE or DELETE behind a WITH that belongs to it; `None` where a query follows.
-    pub fn change_with(&mut self) -> Result<Option<StatementKind>> {
-        // Read to there and back again: looking ahead counts from here each time.
-        let (mut depth, mut read) = (0usize, 0);
-        let changes = loop {
-            match self.token() {
-                Token::EOF => break false,
-                Token::LParen => depth += 1,
-                Token::RParen => depth = depth.saturating_sub(1),
-                token if depth == 0 => match super::source::unquoted(token).to_ascii_lowercase().as_str() {
-                    "insert" | "update" | "delete" => break true,
-                    "select" | "values" | "table" => break false,
-                    _ => {}
-                },
-                _ => {}
-            }
-            self.parser.advance_token();
-            read += 1;
-        };
-        (0..read).for_each(|_| self.parser.prev_token());
-        if !changes {
-            return Ok(None);
-        }
-        let with_token = self.parser.peek_token().into();
-        self.expect("with")?;
-        let recursive = self.accept("recursive");
-        let cte_tables = self.comma_separated(|c| c.sqlparser(|p| p.parse_cte()))?;
-        let with = ast::With { with_token, recursive, cte_tables };
-        let word = super::source::unquoted(self.token()).to_ascii_lowercase();
-        Ok(Some(match word.as_str() {
-            "insert" => match self.insert()? {
-                StatementKind::Insert(mut insert) => {
-                    // What the source says itself comes behind, and may name what is before.
-                    if let Some(source) = &mut insert.source {
-                        let own = source.with.take();
-                        let mut all = with;
-                        all.recursive |= own.as_ref().is_some_and(|own| own.recursive);
-                        all.cte_tables.extend(own.into_iter().flat_map(|own| own.cte_tables));
-                        source.with = Some(all);
-                    }
-                    StatementKind::Insert(insert)
-                }
-                other => other,
-            },
-            "update" => match self.update()? {
-                StatementKind::Update(update) => StatementKind::Update(Update { with: Some(with), ..update }),
-                other => other,
-            },
-            _ => match self.delete()? {
-                StatementKind::Delete(delete) => StatementKind::Delete(Delete { with: Some(with), ..delete }),
-                other => other,
-            },
-        }))
-    }
-
     pub fn insert(&mut self) -> Result<StatementKind> {
         self.expect("insert into")?;
         let table = self.name()?;
@@ -93,15 +38,19 @@ impl Cursor<'_> {
         let word = |n: usize| super::source::unquoted(&self.parser.peek_nth_token_ref(n).token).to_lowercase();
         let nested = queries.contains(&word(1).as_str()) || self.parser.peek_nth_token_ref(1).token == Token::LParen;
         let columns = if *self.token() == Token::LParen && !nested { self.identifiers()? } else { Vec::new() };
-        let overriding = match self.accept_one(&["overriding system value", "overriding user value"]) {
-            Some("overriding system value") => Some(Overriding::System),
-            Some(_) => Some(Overriding::User),
-            None => None,
-        };
+        let overriding = self.overriding();
         let source = if self.accept("default values") { None } else { Some(self.query()?) };
         let on_conflict = if self.accept("on conflict") { Some(self.on_conflict()?) } else { None };
         let returning = self.returning()?;
         Ok(StatementKind::Insert(Insert { table, alias, columns, overriding, source, on_conflict, returning }))
+    }
+
+    pub(super) fn overriding(&mut self) -> Option<Overriding> {
+        match self.accept_one(&["overriding system value", "overriding user value"]) {
+            Some("overriding system value") => Some(Overriding::System),
+            Some(_) => Some(Overriding::User),
+            None => None,
+        }
     }
 
     fn on_conflict(&mut self) -> Result<OnConflict> {
@@ -140,7 +89,7 @@ impl Cursor<'_> {
     }
 
     /// `a = 1, (b, c) = (2, 3), d[1] = 4`; in an expression a column of `table` is one that is qualified with it.
-    fn assignments(&mut self, table: Option<&str>) -> Result<Vec<(String, ast::Expr)>> {
+    pub(super) fn assignments(&mut self, table: Option<&str>) -> Result<Vec<(String, ast::Expr)>> {
         let mut elements: Vec<(String, ast::Expr)> = Vec::new();
         let groups = self.comma_separated(|c| {
             if *c.token() != Token::LParen {
@@ -204,7 +153,7 @@ impl Cursor<'_> {
     }
 
     /// `[AS] alias`, unless one of `stops` comes.
-    fn alias(&mut self, stops: &[&str]) -> Result<Option<String>> {
+    pub(super) fn alias(&mut self, stops: &[&str]) -> Result<Option<String>> {
         if self.accept("as") {
             return self.identifier().map(Some);
         }

@@ -10,6 +10,7 @@
 //! ```
 
 mod alter;
+mod change_with;
 mod constraints;
 mod copy;
 mod create;
@@ -18,6 +19,7 @@ mod dml;
 mod frame;
 mod identity;
 mod locking;
+mod merge;
 mod sequence;
 mod session;
 mod source;
@@ -164,6 +166,7 @@ impl Cursor<'_> {
             "insert" => self.insert(),
             "update" => self.update(),
             "delete" => self.delete(),
+            "merge" => self.merge(),
             "truncate" => self.truncate(),
             "copy" => self.copy(),
             "create" => self.create(),
@@ -203,8 +206,8 @@ impl Cursor<'_> {
                 Ok(StatementKind::Checkpoint)
             }
             "lock" => self.no_op("LOCK TABLE"),
-            "grant" | "revoke" | "do" | "call" | "merge" | "reindex" | "cluster" | "refresh" | "import"
-            | "security" | "reassign" | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),
+            "grant" | "revoke" | "do" | "call" | "reindex" | "cluster" | "refresh" | "import" | "security"
+            | "reassign" | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),
             _ => self.unexpected(),
         }
     }

@@ -244,6 +244,17 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
                 edits.extend([n + 1, end + 1, end + 2].map(|word| (words[word], 1, vec![])));
             }
         }
+        // Read as a call, whose argument is a query only in parentheses of its own.
+        let quantified = n > 0 && (is(n, "all") || is(n, "some")) && (is(n - 1, "like") || is(n - 1, "ilike"));
+        if quantified
+            && token(n + 1) == Some(&Token::LParen)
+            && ["select", "values", "with"].iter().any(|w| is(n + 2, w))
+        {
+            if let Some(end) = closing(&all, n + 1)? {
+                edits.push((words[n + 2], 0, vec![Token::LParen]));
+                edits.push((words[end], 0, vec![Token::RParen]));
+            }
+        }
         let opened = n >= 2 && token(n - 1) == Some(&Token::LParen);
         if is(n, "table") && opened && ["tumble", "hop", "cumulate", "session"].iter().any(|f| is(n - 2, f)) {
             edits.push((words[n], 1, vec![]));

@@ -6,6 +6,7 @@
 //!   ORDER BY a USING >, b USING <        ORDER BY a DESC, b ASC
 //!   f(VARIADIC a)                        f(mr_variadic => a) (variadic.rs)
 //!   ROWS FROM (f(), g())                 mr_rows_from(f(), g()) (from_functions.rs)
+//!   FOR NO KEY UPDATE OF a, b            FOR UPDATE OF a FOR UPDATE OF b: nothing is locked in any of these ways
 //!   'one' <line feed> 'text'             'onetext'
 //!   pg_catalog.floor(x)                  pg_catalog."floor"(x): sqlparser's own syntax is for names without a schema
 //! ```
@@ -50,6 +51,9 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     if is(n, "rows") && is(n + 1, "from") && tokens.get(n + 2) == Some(&&Token::LParen) && begins {
         return vec![(n, 1, vec![Token::make_word(ROWS_FROM, None)]), (n + 1, 1, Vec::new())];
     }
+    if is(n, "for") {
+        return locks(tokens, n);
+    }
     if is(n, "using") {
         let way = match tokens.get(n + 1) {
             Some(Token::Gt) => "DESC",
@@ -59,6 +63,36 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
         return vec![(n, 1, Vec::new()), (n + 1, 1, vec![Token::make_keyword(way)])];
     }
     Vec::new()
+}
+
+/// `FOR KEY SHARE OF a, b` as two clauses that sqlparser knows.
+fn locks(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
+    let is = |n: usize, text: &str| tokens.get(n).is_some_and(|token| unquoted(token).eq_ignore_ascii_case(text));
+    let (strength, first) = match () {
+        _ if is(n + 1, "no") && is(n + 2, "key") && is(n + 3, "update") => (3, "UPDATE"),
+        _ if is(n + 1, "key") && is(n + 2, "share") => (2, "SHARE"),
+        _ if is(n + 1, "update") => (1, "UPDATE"),
+        _ if is(n + 1, "share") => (1, "SHARE"),
+        _ => return Vec::new(),
+    };
+    let mut edits: Vec<_> = (n + 1..n + strength).map(|at| (at, 1, Vec::new())).collect();
+    let mut at = n + strength + 1;
+    if !is(at, "of") {
+        return edits;
+    }
+    let blank = || Token::Whitespace(Whitespace::Space);
+    while matches!(tokens.get(at + 1), Some(Token::Word(_))) {
+        at += 2;
+        while matches!(tokens.get(at), Some(Token::Period)) {
+            at += 2;
+        }
+        if tokens.get(at) != Some(&&Token::Comma) {
+            break;
+        }
+        let clause = ["FOR", first, "OF"].map(Token::make_keyword);
+        edits.push((at, 1, clause.into_iter().flat_map(|word| [blank(), word]).chain([blank()]).collect()));
+    }
+    edits
 }
 
 fn after_comma(tokens: &[&Token], n: usize) -> bool {

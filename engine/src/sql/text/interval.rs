@@ -290,6 +290,10 @@ fn parse_words(text: &str, last_unit: &str) -> Parsed<Sum> {
             let end = digits(end + 1, &[]);
             sum.add_years_months(&rest[..end])?;
             rest = &rest[end..];
+            // `2020-01-01` is a date.
+            if rest.starts_with('-') {
+                return Err(Bad::Syntax);
+            }
         } else {
             let number = parse_number(&rest[..end])?;
             let after = rest[end..].trim_start();

@@ -17,6 +17,8 @@ use datafusion::common::Result;
 
 pub use objects::{constraint_definition, definition, description, index_definition};
 pub use server::UTF8;
+#[cfg(test)]
+pub use statics::OPERATORS;
 pub use statics::{function, function_name, function_oid};
 
 use super::CatalogView;
@@ -33,6 +35,9 @@ pub fn rows(relation: &'static SystemRelation, view: &Arc<CatalogView>) -> Resul
         "pg_attribute" => Ok(vec![statics::attributes().clone(), objects::attributes(view)?]),
         "pg_type" => Ok(vec![statics::types().clone()]),
         "pg_proc" => Ok(vec![statics::functions().clone()]),
+        "pg_operator" => Ok(vec![statics::operators().clone()]),
+        "pg_aggregate" => Ok(vec![statics::aggregates().clone()]),
+        "pg_cast" => Ok(vec![statics::casts().clone()]),
         "pg_range" => Ok(vec![statics::ranges().clone()]),
         "pg_opclass" => Ok(vec![statics::operator_classes().clone()]),
         "pg_am" => one(statics::access_methods()),

@@ -23,6 +23,7 @@ use crate::pg_catalog::names::*;
 use crate::pg_catalog::relations::Rows;
 use crate::pg_catalog::types::{self, Type};
 use crate::pg_catalog::value::Value;
+use millrace_engine::sql::keywords::quote_ident;
 
 /// A column's type; text for what Postgres has no type for (a composite).
 pub fn type_of(column: &Column) -> (&'static Type, i32) {

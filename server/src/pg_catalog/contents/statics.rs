@@ -10,7 +10,7 @@ use datafusion::common::Result;
 use super::declared;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE_OID, INFORMATION_SCHEMA, PG_CATALOG};
 use crate::pg_catalog::relations::{RELATIONS, Rows};
-use crate::pg_catalog::types::TYPES;
+use crate::pg_catalog::types::{self, TYPES};
 use crate::pg_catalog::value::Value;
 
 const CHECKED: &str = "rows fit the declarations that they are tested against";
@@ -246,6 +246,104 @@ pub static OPERATOR_CLASSES: LazyLock<Vec<(u32, &'static str, u32, u32)>> = Lazy
         })
         .collect()
 });
+
+/// A built-in operator of `operators.txt`.
+pub struct OperatorRow {
+    pub name: &'static str,
+    words: Vec<&'static str>,
+}
+
+pub static OPERATORS: LazyLock<Vec<OperatorRow>> = LazyLock::new(|| {
+    let lines = include_str!("../operators.txt").lines().filter(|l| !l.starts_with('#'));
+    lines
+        .map(|line| {
+            let words: Vec<&'static str> = line.split(' ').collect();
+            OperatorRow { name: words[1], words }
+        })
+        .collect()
+});
+
+impl OperatorRow {
+    fn number(&self, i: usize) -> u32 {
+        self.words[i].parse().expect("operators.txt holds an OID here")
+    }
+    /// The types of its operands and of its result; 0 on the left of a prefix operator.
+    #[cfg(test)]
+    pub fn types(&self) -> [u32; 3] {
+        [self.number(5), self.number(6), self.number(7)]
+    }
+}
+
+pub fn operators() -> &'static RecordBatch {
+    static ROWS: LazyLock<RecordBatch> = LazyLock::new(|| {
+        let mut rows = Rows::new(
+            declared("pg_operator"),
+            "oid oprname oprnamespace oprowner oprkind oprcanmerge oprcanhash oprleft oprright oprresult oprcom oprnegate \
+             oprcode oprrest oprjoin",
+        );
+        for operator in OPERATORS.iter() {
+            let (w, number) = (&operator.words, |i: usize| Value::from(operator.number(i)));
+            rows.add([
+                number(0),
+                operator.name.into(),
+                PG_CATALOG.into(),
+                BOOTSTRAP_ROLE_OID.into(),
+                w[2].into(),
+                (w[3] == "t").into(),
+                (w[4] == "t").into(),
+                number(5),
+                number(6),
+                number(7),
+                number(8),
+                number(9),
+                number(10),
+                number(11),
+                number(12),
+            ]);
+        }
+        rows.finish().expect(CHECKED)
+    });
+    &ROWS
+}
+
+pub fn casts() -> &'static RecordBatch {
+    static ROWS: LazyLock<RecordBatch> = LazyLock::new(|| {
+        let mut rows = Rows::new(declared("pg_cast"), "oid castsource casttarget castfunc castcontext castmethod");
+        for (i, (from, to, context)) in millrace_engine::sql::functions::listed_casts().enumerate() {
+            let of = |name| types::parse(name).expect("the types of casts are there").0;
+            let (from, to) = (of(from), of(to));
+            // Called as the type that it gives.
+            let function = FUNCTIONS.iter().find(|f| f.name == to.name && f.arguments.first() == Some(&from.oid));
+            // A document is written and read again.
+            let method = if from.category() == "U" && to.category() == "U" { "i" } else { "f" };
+            let function = function.map_or(0, |f| f.oid);
+            // From 10035 on, where those of PostgreSQL's begin.
+            let oid = Value::from(10035 + i as i64);
+            rows.add([oid, from.oid.into(), to.oid.into(), function.into(), context.into(), method.into()]);
+        }
+        rows.finish().expect(CHECKED)
+    });
+    &ROWS
+}
+
+/// The aggregates among the functions.
+pub fn aggregates() -> &'static RecordBatch {
+    static ROWS: LazyLock<RecordBatch> = LazyLock::new(|| {
+        let mut rows = Rows::new(declared("pg_aggregate"), "aggfnoid aggkind aggnumdirectargs");
+        for f in FUNCTIONS.iter().filter(|f| f.words[2] == "a") {
+            // Ordinary ones, those of rows in order, and those of a row that is not there.
+            let (kind, direct) = match f.name {
+                "mode" => ("o", 0),
+                name if name.starts_with("percentile_") => ("o", 1),
+                "rank" | "dense_rank" | "percent_rank" | "cume_dist" => ("h", 1),
+                _ => ("n", 0),
+            };
+            rows.add([f.oid.into(), kind.into(), direct.into()]);
+        }
+        rows.finish().expect(CHECKED)
+    });
+    &ROWS
+}
 
 pub fn operator_classes() -> &'static RecordBatch {
     static ROWS: LazyLock<RecordBatch> = LazyLock::new(|| {

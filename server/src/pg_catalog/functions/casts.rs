@@ -13,9 +13,10 @@ use super::{Call, Declaration, called_on_null, failed, meaning, strict};
 use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::contents::{function_name, function_oid};
 use crate::pg_catalog::names::Names;
-use crate::pg_catalog::names::{quote_ident, split_name};
+use crate::pg_catalog::names::split_name;
 use crate::pg_catalog::types;
 use crate::pg_catalog::value::Value;
+use millrace_engine::sql::keywords::quote_ident;
 
 /// A reg* value as text, by the argument's field.
 pub const REG_OUT: &str = "regout";

@@ -10,6 +10,7 @@ use crate::pg_catalog::contents::{
 use crate::pg_catalog::names::*;
 use crate::pg_catalog::types;
 use crate::pg_catalog::value::Value;
+use millrace_engine::sql::keywords::quote_ident;
 
 pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_table_is_visible", 1..=1, "bool", |c| Ok(c.oid(0).is_some_and(|oid| c.view.is_visible(oid)).into())),

@@ -4,8 +4,9 @@ use datafusion::common::Result;
 use millrace_engine::Error;
 
 use super::{Call, Declaration, failed, strict, volatile};
-use crate::pg_catalog::names::{Named, Names, Sequence, quote_ident};
+use crate::pg_catalog::names::{Named, Names, Sequence};
 use crate::pg_catalog::value::Value;
+use millrace_engine::sql::keywords::quote_ident;
 
 pub const FUNCTIONS: &[Declaration] = &[
     volatile("nextval", 1..=1, "int8", |c| {

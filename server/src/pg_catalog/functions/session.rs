@@ -7,9 +7,9 @@ use millrace_engine::Error;
 
 use super::{Call, Declaration, called_on_null, failed, rows, strict};
 use crate::pg_catalog::contents::UTF8;
-use crate::pg_catalog::keywords::KEYWORDS;
 use crate::pg_catalog::names::Names;
 use crate::pg_catalog::value::Value;
+use millrace_engine::sql::keywords::KEYWORDS;
 
 /// What version() says; clients parse the number and choose their catalog queries by it.
 pub const VERSION: &str = concat!("PostgreSQL 15.0 (Millrace ", env!("CARGO_PKG_VERSION"), ")");
@@ -76,7 +76,7 @@ pub const FUNCTIONS: &[Declaration] = &[
         let mut words: Vec<_> = KEYWORDS.iter().collect();
         words.sort_by_key(|(word, _)| **word);
         let bare = |yes: bool| if yes { "can be bare label" } else { "requires AS" };
-        let row = |(word, k): (&&'static str, &crate::pg_catalog::keywords::Keyword)| -> Vec<Value> {
+        let row = |(word, k): (&&'static str, &millrace_engine::sql::keywords::Keyword)| -> Vec<Value> {
             vec![
                 (*word).into(),
                 k.category.into(),

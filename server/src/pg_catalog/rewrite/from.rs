@@ -15,7 +15,7 @@ use sqlparser::ast::{FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias
 
 use super::{fold, parse_query, parts};
 use crate::pg_catalog::functions;
-use crate::pg_catalog::names::quote_ident;
+use millrace_engine::sql::keywords::quote_ident;
 
 /// The tables of a FROM clause by alias.
 pub fn tables(from: &[TableWithJoins]) -> HashMap<String, ObjectName> {

@@ -181,7 +181,25 @@ pub struct Pattern {
     global: bool,
 }
 
+/// What jsonpath's like_regex matches by, whose flags are XQuery's: without s a dot stands for no line feed, and with m
+/// lines begin and end within.
+pub fn path_pattern(pattern: &str, flags: &str) -> crate::error::Result<Rc<Pattern>> {
+    let has = |flag: char| flags.contains(flag);
+    let own = match () {
+        _ if has('q') => "q",
+        _ if has('m') && has('s') => "w",
+        _ if has('m') => "n",
+        _ if has('s') => "",
+        _ => "p",
+    };
+    let folded = if has('i') { "i" } else { "" };
+    compiled(pattern, &format!("{own}{folded}")).map_err(crate::sql::bind::error_from)
+}
+
 impl Pattern {
+    pub fn is_match(&self, text: &str) -> bool {
+        (self.is_match)(text)
+    }
     fn first(&self, text: &str) -> Option<Found> {
         (self.find)(text, 1).pop()
     }

@@ -10,7 +10,7 @@ use super::{Declared, Row, Value, fail, function, of};
 use crate::error::Error;
 use crate::sql::bounds::check_value;
 use crate::sql::functions::declared::external;
-use crate::sql::parse::is_reserved_word;
+use crate::sql::keywords::quote_ident;
 use datafusion::error::Result;
 
 pub fn all() -> Vec<Declared> {
@@ -314,14 +314,6 @@ fn joined(r: &Row, from: usize, between: &str) -> Result<String> {
         out.push_str(&text);
     }
     Ok(out)
-}
-
-/// A name as it is written in SQL: in quotes where it would be read as another.
-pub fn quote_ident(name: &str) -> String {
-    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
-        && !is_reserved_word(name);
-    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 fn quote_literal(text: &str) -> String {

@@ -8,6 +8,7 @@ mod aggregates;
 mod build;
 mod change;
 mod order;
+mod path;
 mod tree;
 
 use std::borrow::Cow;
@@ -30,6 +31,7 @@ pub const JSONB_ARRAY_KEYS: &str = "mr_jsonb_array_keys";
 pub fn all() -> Vec<Declared> {
     let mut all = change::all();
     all.extend(aggregates::all());
+    all.extend(path::all());
     all.extend([
         function(
             "mr_json_get",

@@ -15,6 +15,7 @@
 //!   [x, y]    4 length x y
 //! ```
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray};
@@ -91,6 +92,16 @@ fn write(node: &Node, out: &mut Vec<u8>) {
 fn string(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
     out.push(0);
+}
+
+/// How two numbers of jsonb's form stand to each other.
+pub fn numbers(left: &str, right: &str) -> Ordering {
+    let key = |text: &str| {
+        let mut key = Vec::new();
+        number(text, &mut key);
+        key
+    };
+    key(left).cmp(&key(right))
 }
 
 fn number(text: &str, out: &mut Vec<u8>) {

@@ -21,9 +21,12 @@ pub static KEYWORDS: LazyLock<HashMap<&'static str, Keyword>> = LazyLock::new(||
         .collect()
 });
 
-/// Whether an identifier spelled like this must be quoted.
-pub fn is_reserved(word: &str) -> bool {
-    KEYWORDS.get(word).is_some_and(|k| k.category != "U")
+/// A name as it is written in SQL: in quotes where it would be read as another, or as a key word.
+pub fn quote_ident(name: &str) -> String {
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+        && KEYWORDS.get(name).is_none_or(|keyword| keyword.category == "U");
+    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 impl Keyword {
