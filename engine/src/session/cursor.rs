@@ -138,9 +138,10 @@ impl Session {
             .iter()
             .map(|t| crate::sql::types::field("", t, true).map(|f| Some(Arc::new(f))))
             .collect::<Result<Vec<_>>>()?;
+        let held = Some(self.room_for(statement)?);
         let plans = Plans::default();
         let (parameters, columns) = self.describe(statement, &given, &plans)?;
-        let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns, plans };
+        let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns, plans, _held: held };
         self.prepared.insert(name.to_string(), prepared);
         Ok(())
     }

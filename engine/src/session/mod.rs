@@ -54,7 +54,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::Stream;
 use tokio::time::Instant;
@@ -104,6 +104,8 @@ pub struct Prepared {
     pub parameters: Vec<FieldRef>,
     pub columns: Option<SchemaRef>,
     plans: Plans,
+    /// For as long as the client keeps it.
+    _held: Option<Arc<MemoryReservation>>,
 }
 
 /// What a statement gave.
@@ -141,6 +143,8 @@ pub struct Session {
     environment: Arc<RuntimeEnv>,
     /// Of it what is held until it ends.
     held: Vec<MemoryReservation>,
+    /// For what lasts longer: statements that stay prepared.
+    kept: Arc<dyn MemoryPool>,
     slot: Arc<SnapshotSlot>,
     prepared: HashMap<String, Prepared>,
     cursors: HashMap<String, Cursor>,
@@ -168,6 +172,7 @@ impl Session {
     pub(crate) fn new(engine: Arc<Engine>, user: &str, database: &str) -> Session {
         let core = engine.core().clone();
         let environment = core.memory.of_statement();
+        let kept = core.memory.of_statement().memory_pool.clone();
         let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
         let named = (user.to_string(), database.to_string());
         core.sessions.lock().expect("no panic while held").insert(pid, named);
@@ -185,6 +190,7 @@ impl Session {
             cancel: CancelHandle::default(),
             environment,
             held: Vec::new(),
+            kept,
             slot: Arc::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
@@ -204,7 +210,9 @@ impl Session {
 
     /// Binds: finds the types of parameters and columns. `given[i]` is the client's type for `$i+1`.
     pub async fn prepare(&mut self, statement: Statement, given: &[Option<FieldRef>]) -> Result<Prepared> {
-        self.prepare_by(statement, given, self.deadline())
+        let held = self.room_for(&statement)?;
+        let prepared = self.prepare_by(statement, given, self.deadline())?;
+        Ok(Prepared { _held: Some(held), ..prepared })
     }
 
     /// Prepares and runs a statement without parameters; both together have the time that one may have.
@@ -241,7 +249,7 @@ impl Session {
         let describe = || self.bounds().within(|| self.describe(&statement, given, &plans));
         let described = if patience::is_long(&statement.text) { patience::aside(describe) } else { describe() };
         let (parameters, columns) = described.map_err(|e| statement.locate(e))?;
-        Ok(Prepared { statement: Arc::new(statement), parameters, columns, plans })
+        Ok(Prepared { statement: Arc::new(statement), parameters, columns, plans, _held: None })
     }
 
     /// Runs; `parameters` as many as `prepared.parameters`. In a failed transaction answers 25P02 to all

@@ -41,10 +41,19 @@ pub enum Startup {
 #[derive(Debug, PartialEq)]
 pub enum Message {
     Query(String),
-    Parse { name: String, query: String, types: Vec<u32> },
+    /// A Query that cannot be read. It ends as others do, since its client sends no Sync.
+    BadQuery(Error),
+    Parse {
+        name: String,
+        query: String,
+        types: Vec<u32>,
+    },
     Bind(Bind),
     Describe(Target),
-    Execute { portal: String, rows_max: i32 },
+    Execute {
+        portal: String,
+        rows_max: i32,
+    },
     Close(Target),
     Flush,
     Sync,
@@ -136,7 +145,14 @@ fn length_at(buffer: &BytesMut, at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(bytes) as usize)
 }
 
-fn parse(tag: u8, mut body: Body) -> Result<Message> {
+fn parse(tag: u8, body: Body) -> Result<Message> {
+    match content(tag, body) {
+        Err(error) if tag == b'Q' => Ok(Message::BadQuery(error)),
+        message => message,
+    }
+}
+
+fn content(tag: u8, mut body: Body) -> Result<Message> {
     let message = match tag {
         b'Q' => Message::Query(body.string()?),
         b'P' => Message::Parse {

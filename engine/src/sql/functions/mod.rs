@@ -18,6 +18,7 @@ mod json;
 mod length;
 mod lenient;
 mod math;
+mod measured;
 mod min_max;
 mod named_row;
 mod now;
@@ -44,6 +45,7 @@ mod variance;
 mod weighed;
 pub mod windows;
 
+pub use array_agg::array_agg;
 pub use declared::likes::LIKE_EACH;
 pub use declared::patterns::like_escaped;
 pub use framed::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units};
