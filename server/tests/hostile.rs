@@ -28,7 +28,7 @@ async fn what_clients_leave_is_bounded() {
     let mut kept = Vec::new();
     let refused = loop {
         // Long ones, so that it takes fewer of them.
-        let text = format!("SELECT {} /* {} */", kept.len(), "x".repeat(50_000));
+        let text = format!("SELECT {}, '{}'", kept.len(), "x".repeat(50_000));
         match client.prepare(&text).await {
             Ok(statement) => kept.push(statement),
             Err(error) => break error,
@@ -40,7 +40,7 @@ async fn what_clients_leave_is_bounded() {
     // What is closed makes room again.
     kept.clear();
     client.batch_execute("SELECT 1").await.unwrap();
-    client.prepare(&format!("SELECT 1 /* {} */", "x".repeat(50_000))).await.unwrap();
+    client.prepare(&format!("SELECT '{}'", "x".repeat(50_000))).await.unwrap();
 
     // A line that does not end, and rows that do.
     for piece in [b"x".repeat(1 << 20), [b"1\t", &b"x".repeat((1 << 20) - 3)[..], b"\n"].concat()] {
@@ -57,6 +57,7 @@ async fn what_clients_leave_is_bounded() {
     let count: i64 = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
     assert_eq!(count, 0);
     running.server.shutdown().await.unwrap();
+    running.directory.close().expect("nothing uses it any more");
 }
 
 /// Rows of many pieces are not looked at, nor copied, again for each piece.
@@ -73,4 +74,5 @@ async fn a_wide_row_is_copied_out_in_time() {
     // For each piece anew it would be five minutes.
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     running.server.shutdown().await.unwrap();
+    running.directory.close().expect("nothing uses it any more");
 }
