@@ -42,6 +42,20 @@ async fn what_clients_leave_is_bounded() {
     client.batch_execute("SELECT 1").await.unwrap();
     client.prepare(&format!("SELECT '{}'", "x".repeat(50_000))).await.unwrap();
 
+    // Rows that were begun and left.
+    let refused = async {
+        client.batch_execute("BEGIN").await?;
+        for n in 0..10_000 {
+            client.batch_execute(&format!("DECLARE c{n} CURSOR FOR SELECT 1")).await?;
+        }
+        Ok::<(), tokio_postgres::Error>(())
+    };
+    let refused = refused.await.expect_err("cursors are kept without end");
+    assert_eq!(refused.code(), Some(&SqlState::OUT_OF_MEMORY), "{refused:?}");
+    for text in ["ROLLBACK", "BEGIN; DECLARE c CURSOR FOR SELECT 1", "COMMIT"] {
+        client.batch_execute(text).await.unwrap();
+    }
+
     // A line that does not end, and rows that do.
     for piece in [b"x".repeat(1 << 20), [b"1\t", &b"x".repeat((1 << 20) - 3)[..], b"\n"].concat()] {
         let mut sink = Box::pin(client.copy_in("COPY t FROM STDIN").await.unwrap());

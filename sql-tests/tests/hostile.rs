@@ -392,6 +392,11 @@ fn rows() -> Vec<Case> {
             "SELECT length(to_char(1, repeat('9', 1000000)))",
             &[ANSWER, TIME_UP, MEMORY_UP, LIMIT, "22023", "22P02", "22003"],
         ),
+        one(
+            "regexp_matches",
+            "SELECT count(*) FROM (SELECT regexp_matches(repeat('a', 50000000), 'a', 'g')) x",
+            &[LIMIT, MEMORY_UP, TIME_UP],
+        ),
         one("array_fill", "SELECT array_fill(1, ARRAY[2147483647])", &[LIMIT]),
         one(
             "array_fills",

@@ -63,6 +63,7 @@ pub use cancel::CancelHandle;
 pub use copy::CopyIn;
 use cursor::Cursor;
 use plans::Plans;
+pub use plans::Room;
 use query::Argument;
 use settings::Settings;
 use transaction::Transaction;

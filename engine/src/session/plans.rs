@@ -40,6 +40,11 @@ use crate::sql::statement::Statement;
 /// What a prepared statement takes, about: as measured of short ones with their plan, and more of longer ones.
 const PREPARED_BYTES: usize = 16 << 10;
 const PREPARED_BYTES_PER_BYTE: usize = 32;
+/// What a query that has begun takes at least: its plan, and a batch or two that flow by.
+const OPEN_ROWS_BYTES: usize = 64 << 10;
+
+/// Some of the memory that statements may take, until it is dropped.
+pub type Room = MemoryReservation;
 
 /// A query bound to what it reads.
 pub struct Planned {
@@ -99,9 +104,19 @@ impl Plans {
 impl Session {
     /// For a statement that stays prepared, as long as that is held. Error: 53200.
     pub(super) fn room_for(&self, statement: &Statement) -> Result<Arc<MemoryReservation>> {
-        let held = MemoryConsumer::new("a prepared statement").register(&self.kept);
-        held.try_grow(PREPARED_BYTES + PREPARED_BYTES_PER_BYTE * statement.text.len()).map_err(error_from)?;
-        Ok(Arc::new(held))
+        let bytes = PREPARED_BYTES + PREPARED_BYTES_PER_BYTE * statement.text.len();
+        self.room("a prepared statement", bytes).map(Arc::new)
+    }
+
+    /// For rows that a client has begun to take and may leave, as long as that is held. Error: 53200.
+    pub fn room_for_rows(&self) -> Result<Room> {
+        self.room("rows that have not been taken", OPEN_ROWS_BYTES)
+    }
+
+    fn room(&self, what: &str, bytes: usize) -> Result<MemoryReservation> {
+        let held = MemoryConsumer::new(what).register(&self.kept);
+        held.try_grow(bytes).map_err(error_from)?;
+        Ok(held)
     }
 
     /// The plan of the statement's query, bound now unless that is known. `query` makes it of the statement.
