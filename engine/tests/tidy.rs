@@ -171,9 +171,8 @@ const PRINTERS: &[(&str, &str)] = &[
 
 const LINES_MAX: usize = 700;
 /// Longer files, and why they are.
-const LONG_FILES: &[(&str, &str)] = &[
-    ("engine/src/sql/text/datetime.rs", "reading and writing of all date and time types, one grammar"),
-];
+const LONG_FILES: &[(&str, &str)] =
+    &[("engine/src/sql/text/datetime.rs", "reading and writing of all date and time types, one grammar")];
 
 struct Source {
     /// From the repository's root.

@@ -6,6 +6,7 @@
 //!   > D 1                  DataRow
 //!   > C SELECT 1           CommandComplete
 //!   > Z I                  ReadyForQuery
+//!   X Q 73ff00             a Query of these bytes
 //! ```
 //!
 //! `conversations.txt` holds what PostgreSQL 15 answers. With `MILLRACE_TEST_POSTGRES=host:port` the same file is
@@ -140,8 +141,18 @@ fn show(tag: u8, mut body: &[u8]) -> String {
     line
 }
 
+/// A message of bytes that no text is, given in hexadecimal.
+fn raw(tag: u8, hex: &str) -> Vec<u8> {
+    let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
+    let body: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
+    [&[tag], &((body.len() + 4) as u32).to_be_bytes()[..], &body].concat()
+}
+
 /// A line of the file as a message.
 fn message(line: &str) -> Vec<u8> {
+    if let Some(hex) = line.strip_prefix("X Q ") {
+        return raw(b'Q', hex);
+    }
     let (tag, rest) = line.split_at(1);
     let rest = rest.strip_prefix(' ').unwrap_or(rest);
     let name = |word: &str| if word == "-" { "\0".to_string() } else { format!("{word}\0") };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
+use datafusion::execution::memory_pool::MemoryReservation;
 use futures::StreamExt;
 
 use super::plans::Plans;
@@ -11,6 +12,7 @@ use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
 use crate::connectors::copy::{CopyDecoder, CopyEncoder};
 use crate::error::{Error, Result};
+use crate::sql::bind::error_from;
 use crate::sql::statement::{Copy, CopyFormat, CopySource, ForceQuote};
 use crate::sql::text::{Style, Zone};
 
@@ -32,6 +34,8 @@ pub struct CopyIn {
     rows: Vec<arrow::array::RecordBatch>,
     /// That the rows take.
     bytes: usize,
+    /// For them, of what statements may take.
+    held: MemoryReservation,
 }
 
 impl CopyIn {
@@ -40,13 +44,15 @@ impl CopyIn {
             self.bytes += batch.get_array_memory_size();
             self.rows.push(batch);
         }
-        if self.bytes + self.decoder.pending_bytes() > COPY_IN_BYTES_MAX {
+        let bytes = self.bytes + self.decoder.pending_bytes();
+        let hint = "Nothing of it was written. Divide the data and use several COPY commands.";
+        if bytes > COPY_IN_BYTES_MAX {
             let message = format!("COPY into \"{}\" is too large to be committed as one", self.relation.name);
             return Err(Error::new("54000", message)
                 .detail(format!("Its rows take more than {} MB of memory.", COPY_IN_BYTES_MAX >> 20))
-                .hint("Nothing of it was written. Divide the data and use several COPY commands."));
+                .hint(hint));
         }
-        Ok(())
+        self.held.try_resize(bytes).map_err(|error| error_from(error).hint(hint))
     }
 }
 
@@ -78,12 +84,13 @@ impl Session {
             decoder,
             rows: Vec::new(),
             bytes: 0,
+            held: self.reservation("the rows of COPY"),
         }))
     }
 
     /// Commits a COPY FROM; returns the number of rows.
     pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<u64> {
-        let CopyIn { relation, named, decoder, mut rows, .. } = copy;
+        let CopyIn { relation, named, decoder, mut rows, held: _held, .. } = copy;
         let finished = decoder.finish().map(|last| rows.extend(last));
         let result = match finished {
             Ok(()) => self.insert_batches(&relation, &named, rows).await,

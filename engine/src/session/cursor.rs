@@ -10,7 +10,7 @@ use futures::StreamExt;
 use sqlparser::ast;
 
 use super::collected::hold;
-use super::plans::Plans;
+use super::plans::{Plans, Room};
 use super::query::Argument;
 use super::{Outcome, Prepared, RowStream, Session};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ pub(super) struct Cursor {
     rows: Mutex<RowStream>,
     /// Taken from the stream, not yet fetched.
     rest: Option<RecordBatch>,
+    _room: Room,
 }
 
 impl Cursor {
@@ -63,7 +64,8 @@ impl Session {
         else {
             return Err(Error::new("42P11", "a cursor's statement must return rows"));
         };
-        self.cursors.insert(name.to_string(), Cursor { hold, schema, rows: Mutex::new(rows), rest: None });
+        let cursor = Cursor { hold, schema, rows: Mutex::new(rows), rest: None, _room: self.room_for_rows()? };
+        self.cursors.insert(name.to_string(), cursor);
         Ok(Outcome::Done("DECLARE CURSOR".into()))
     }
 
@@ -138,9 +140,10 @@ impl Session {
             .iter()
             .map(|t| crate::sql::types::field("", t, true).map(|f| Some(Arc::new(f))))
             .collect::<Result<Vec<_>>>()?;
+        let held = Some(self.room_for(statement)?);
         let plans = Plans::default();
         let (parameters, columns) = self.describe(statement, &given, &plans)?;
-        let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns, plans };
+        let prepared = Prepared { statement: Arc::new(statement.clone()), parameters, columns, plans, _held: held };
         self.prepared.insert(name.to_string(), prepared);
         Ok(())
     }

@@ -57,7 +57,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::Stream;
 use tokio::time::Instant;
@@ -67,6 +67,7 @@ use change_with::OneStatement;
 pub use copy::CopyIn;
 use cursor::Cursor;
 use plans::Plans;
+pub use plans::Room;
 use query::Argument;
 use settings::Settings;
 use transaction::Transaction;
@@ -108,6 +109,8 @@ pub struct Prepared {
     pub parameters: Vec<FieldRef>,
     pub columns: Option<SchemaRef>,
     plans: Plans,
+    /// For as long as the client keeps it.
+    _held: Option<Arc<MemoryReservation>>,
 }
 
 /// What a statement gave.
@@ -145,6 +148,8 @@ pub struct Session {
     environment: Arc<RuntimeEnv>,
     /// Of it what is held until it ends.
     held: Vec<MemoryReservation>,
+    /// For what lasts longer: statements that stay prepared.
+    kept: Arc<dyn MemoryPool>,
     slot: Arc<SnapshotSlot>,
     prepared: HashMap<String, Prepared>,
     cursors: HashMap<String, Cursor>,
@@ -174,6 +179,7 @@ impl Session {
     pub(crate) fn new(engine: Arc<Engine>, user: &str, database: &str) -> Session {
         let core = engine.core().clone();
         let environment = core.memory.of_statement();
+        let kept = core.memory.of_statement().memory_pool.clone();
         let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
         let named = (user.to_string(), database.to_string());
         core.sessions.lock().expect("no panic while held").insert(pid, named);
@@ -191,6 +197,7 @@ impl Session {
             cancel: CancelHandle::default(),
             environment,
             held: Vec::new(),
+            kept,
             slot: Arc::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
@@ -211,7 +218,9 @@ impl Session {
 
     /// Binds: finds the types of parameters and columns. `given[i]` is the client's type for `$i+1`.
     pub async fn prepare(&mut self, statement: Statement, given: &[Option<FieldRef>]) -> Result<Prepared> {
-        self.prepare_by(statement, given, self.deadline())
+        let held = self.room_for(&statement)?;
+        let prepared = self.prepare_by(statement, given, self.deadline())?;
+        Ok(Prepared { _held: Some(held), ..prepared })
     }
 
     /// Prepares and runs a statement without parameters; both together have the time that one may have.
@@ -251,7 +260,7 @@ impl Session {
         let described = if is_long { patience::aside(describe) } else { describe() };
         self.one_statement = None;
         let (parameters, columns) = described.map_err(|e| statement.locate(e))?;
-        Ok(Prepared { statement: Arc::new(statement), parameters, columns, plans })
+        Ok(Prepared { statement: Arc::new(statement), parameters, columns, plans, _held: None })
     }
 
     /// Runs; `parameters` as many as `prepared.parameters`. In a failed transaction answers 25P02 to all

@@ -2,7 +2,8 @@
 //!
 //! A query runs on the threads that serve all sessions, and gives way when it waits, or after some batches. A nested
 //! loop join can do neither for minutes: it goes through all pairs of two batches within one poll. So its filter looks
-//! now and then whether the statement is to end, and its polls tell the runtime to serve the others elsewhere.
+//! now and then whether the statement is to end, and its polls tell the runtime to serve the others elsewhere. So do those
+//! of window functions, which compute a value for each row of a batch, and are given one batch at a time.
 
 use std::fmt;
 use std::future::Future;
@@ -24,6 +25,7 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     HashJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
 };
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::Stream;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -61,6 +63,12 @@ pub fn interruptible(
             let filter = JoinFilter::new(shielded, filter.column_indices().to_vec(), filter.schema().clone());
             let join = HashJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
             return Ok(Transformed::yes(cooperative(Arc::new(join))));
+        }
+        if is_window(&node) {
+            let all = node.downcast_ref::<WindowAggExec>().is_some();
+            let inputs = node.children().into_iter().cloned();
+            let inputs = inputs.map(|input| Arc::new(Within::of_window(input, bounds, all)) as _).collect();
+            return replace_children_if_necessary(node, inputs).map(Transformed::yes);
         }
         if let Some(portioned) = Portioned::of(&node) {
             return Ok(Transformed::yes(Arc::new(portioned)));
@@ -124,11 +132,15 @@ fn asking(join: &NestedLoopJoinExec, cancel: &CancelHandle) -> DataFusionResult<
     Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?))
 }
 
+fn is_window(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.downcast_ref::<WindowAggExec>().is_some() || node.downcast_ref::<BoundedWindowAggExec>().is_some()
+}
+
 /// Whether a poll of this plan may take long.
 pub fn is_slow(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let mut found = false;
     let look = plan.apply(|node| {
-        found |= node.downcast_ref::<NestedLoopJoinExec>().is_some();
+        found |= node.downcast_ref::<NestedLoopJoinExec>().is_some() || is_window(node);
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     found && look.is_ok()

@@ -19,6 +19,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -34,6 +35,16 @@ use crate::serve::table::RelationTable;
 use crate::sql::bind::{self, error_from};
 use crate::sql::bounds::planning;
 use crate::sql::context;
+use crate::sql::statement::Statement;
+
+/// What a prepared statement takes, about: as measured of short ones with their plan, and more of longer ones.
+const PREPARED_BYTES: usize = 16 << 10;
+const PREPARED_BYTES_PER_BYTE: usize = 32;
+/// What a query that has begun takes at least: its plan, and a batch or two that flow by.
+const OPEN_ROWS_BYTES: usize = 64 << 10;
+
+/// Some of the memory that statements may take, until it is dropped.
+pub type Room = MemoryReservation;
 
 /// A query bound to what it reads.
 pub struct Planned {
@@ -91,6 +102,23 @@ impl Plans {
 }
 
 impl Session {
+    /// For a statement that stays prepared, as long as that is held. Error: 53200.
+    pub(super) fn room_for(&self, statement: &Statement) -> Result<Arc<MemoryReservation>> {
+        let bytes = PREPARED_BYTES + PREPARED_BYTES_PER_BYTE * statement.text.len();
+        self.room("a prepared statement", bytes).map(Arc::new)
+    }
+
+    /// For rows that a client has begun to take and may leave, as long as that is held. Error: 53200.
+    pub fn room_for_rows(&self) -> Result<Room> {
+        self.room("rows that have not been taken", OPEN_ROWS_BYTES)
+    }
+
+    fn room(&self, what: &str, bytes: usize) -> Result<MemoryReservation> {
+        let held = MemoryConsumer::new(what).register(&self.kept);
+        held.try_grow(bytes).map_err(error_from)?;
+        Ok(held)
+    }
+
     /// The plan of the statement's query, bound now unless that is known. `query` makes it of the statement.
     pub(super) fn planned<'a>(
         &self,

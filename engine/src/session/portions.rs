@@ -13,10 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
@@ -124,11 +125,55 @@ impl RecordBatchStream for Portions {
 pub struct Within {
     input: Arc<dyn ExecutionPlan>,
     bounds: Bounds,
+    giving: Giving,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giving {
+    /// All that whoever reads it takes.
+    Freely,
+    /// A batch, and then others have their turn: for who computes long over each.
+    InTurns,
+    /// So to who keeps all of it, which is accounted here.
+    ToBeKept,
 }
 
 impl Within {
     pub fn new(input: Arc<dyn ExecutionPlan>, bounds: &Bounds) -> Self {
-        Within { input, bounds: bounds.clone() }
+        Within { input, bounds: bounds.clone(), giving: Giving::Freely }
+    }
+
+    /// What a window function reads; with `all` of it at once, or as much as its frames need.
+    pub fn of_window(input: Arc<dyn ExecutionPlan>, bounds: &Bounds, all: bool) -> Self {
+        let giving = if all { Giving::ToBeKept } else { Giving::InTurns };
+        Within { input, bounds: bounds.clone(), giving }
+    }
+
+    fn given(&self, mut rows: SendableRecordBatchStream) -> impl Stream<Item = Result<RecordBatch>> + Send + use<> {
+        let (bounds, giving) = (self.bounds.clone(), self.giving);
+        let held = MemoryConsumer::new("the rows of a window").register(&bounds.memory);
+        let mut others = false;
+        futures::stream::poll_fn(move |context| {
+            if giving != Giving::Freely {
+                if std::mem::take(&mut others) {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                if let Err(error) = (bounds.ask)() {
+                    return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
+                }
+            }
+            let next = bounds.within(|| rows.poll_next_unpin(context));
+            others = next.is_ready();
+            if let (Giving::ToBeKept, Poll::Ready(Some(Ok(batch)))) = (giving, &next) {
+                let columns = batch.columns().iter();
+                let bytes = columns.map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+                if let Err(error) = held.try_grow(bytes) {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            next
+        })
     }
 }
 
@@ -210,13 +255,13 @@ impl ExecutionPlan for Within {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| self.input.clone());
-        Ok(Arc::new(Within { input, bounds: self.bounds.clone() }))
+        Ok(Arc::new(Within { input, bounds: self.bounds.clone(), giving: self.giving }))
     }
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
-        Ok(Box::pin(RecordBatchStreamAdapter::new(rows.schema(), self.bounds.clone().stream(rows))))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(rows.schema(), self.given(rows))))
     }
 }

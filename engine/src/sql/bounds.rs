@@ -196,7 +196,7 @@ pub fn dividing<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// What one call makes, added up while it does.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Tally {
     rows: usize,
     bytes: usize,

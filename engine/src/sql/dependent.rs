@@ -41,6 +41,7 @@ use crate::error::Error;
 use crate::sql::functions::row_number;
 use crate::sql::size;
 
+use self::conditions::plain_first;
 pub use self::conditions::{below_laterals, without_laterals_of_nothing};
 pub use self::outside::{note, outside, subquery_of};
 
@@ -110,6 +111,8 @@ fn lateral(join: &Join, within: Option<usize>) -> Result<Option<LogicalPlan>> {
 
 /// Subqueries in the expressions of a projection or filter.
 fn values(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let divided = plain_first(plan)?;
+    let plan = divided.as_ref().unwrap_or(plan);
     let [input] = &plan.inputs()[..] else { return Ok(None) };
     let input: &LogicalPlan = input;
     let mut joined = input.clone();
@@ -248,7 +251,7 @@ fn size_of(plan: &LogicalPlan) -> usize {
 }
 
 /// The part of a plan that has the values of these columns: an outer join adds none to the side that it keeps. An inner
-/// join takes some away, for which the subquery then is asked in vain; of a `large` plan that is the lesser evil, since
+/// join or filter takes some away, for which the subquery then is asked in vain; of a `large` plan that is the lesser evil, since
 /// each subquery after another one doubles what is before it.
 fn source_of<'a>(plan: &'a LogicalPlan, outer: &[Column], large: bool) -> &'a LogicalPlan {
     let has_all = |plan: &LogicalPlan| outer.iter().all(|column| plan.schema().has_column(column));
@@ -261,6 +264,7 @@ fn source_of<'a>(plan: &'a LogicalPlan, outer: &[Column], large: bool) -> &'a Lo
                 false => plan,
             }
         }
+        LogicalPlan::Filter(filter) if large => source_of(&filter.input, outer, large),
         LogicalPlan::Join(join) => match join.join_type {
             JoinType::Left if has_all(&join.left) => source_of(&join.left, outer, large),
             JoinType::Right if has_all(&join.right) => source_of(&join.right, outer, large),

@@ -14,7 +14,6 @@ use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::DataFusionError;
-use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_nested::make_array::make_array;
 use datafusion::functions_nested::string::array_to_string;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -22,7 +21,7 @@ use datafusion::logical_expr::{Aggregate, Cast, Expr, LogicalPlan, Projection, S
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::error::Error;
-use crate::sql::functions::join_pairs;
+use crate::sql::functions::{array_agg, join_pairs};
 
 #[derive(Debug)]
 pub struct StringAgg;
@@ -124,5 +123,5 @@ fn string_agg(expr: &Expr, gives: &DataType) -> Result<Option<Joined>> {
             Way::Pairs { sorted }
         }
     };
-    Ok(Some(Joined { values: Expr::AggregateFunction(AggregateFunction { func: array_agg_udaf(), params }), way }))
+    Ok(Some(Joined { values: Expr::AggregateFunction(AggregateFunction { func: array_agg(), params }), way }))
 }

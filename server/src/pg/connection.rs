@@ -138,6 +138,11 @@ impl Connection {
         }
         let result = match message {
             Ok(Message::Query(sql)) => return self.simple_query(&sql).await,
+            Ok(Message::BadQuery(error)) => {
+                self.fail(&error);
+                self.ready();
+                return Ok(());
+            }
             Ok(Message::Sync) => return self.sync().await,
             Ok(Message::Terminate) => return Err(End::Gone),
             // What is left of a COPY that failed; and Flush, because nothing is held back anyway.

@@ -57,24 +57,25 @@ impl Connection {
         let mut rest: Vec<u8> = Vec::new();
         let mut count = 0usize;
         while let Some(bytes) = rows::next(&mut data, &mut self.io, &running, deadline).await? {
-            // Rows that lie whole in the new piece are not copied twice.
-            let joined;
-            let mut piece: &[u8] = if rest.is_empty() {
-                &bytes
-            } else {
+            // Rows that lie whole in the new piece are not copied twice, and those of many pieces once.
+            let joined = !rest.is_empty();
+            if joined {
                 rest.extend_from_slice(&bytes);
-                joined = std::mem::take(&mut rest);
-                &joined
-            };
-            while let Some(length) = splitter.next_row(piece) {
-                wire::put(&mut self.io.out, b'd', |o| o.extend_from_slice(&piece[..length]));
-                piece = &piece[length..];
+            }
+            let all: &[u8] = if joined { &rest } else { &bytes };
+            let mut sent = 0;
+            while let Some(length) = splitter.next_row(&all[sent..]) {
+                wire::put(&mut self.io.out, b'd', |o| o.extend_from_slice(&all[sent..sent + length]));
+                sent += length;
                 count += 1;
                 if self.io.is_full() {
                     rows::flush(&mut self.io, &running, deadline).await?;
                 }
             }
-            rest = piece.to_vec();
+            match joined {
+                true => drop(rest.drain(..sent)),
+                false => rest.extend_from_slice(&bytes[sent..]),
+            }
         }
         // A binary trailer is a message, but no row; an empty binary result has its header in it.
         if !rest.is_empty() {

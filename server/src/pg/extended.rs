@@ -9,7 +9,7 @@
 //! one implicit transaction; one alone, its Sync right behind it, needs none made for it.
 
 use arrow::datatypes::SchemaRef;
-use millrace_engine::session::{self, Outcome, TransactionStatus};
+use millrace_engine::session::{self, Outcome, Room, TransactionStatus};
 use millrace_engine::sql::statement::StatementKind;
 use millrace_engine::sql::text::PgType;
 use millrace_engine::sql::text::parameter::{Parameter, Value};
@@ -47,7 +47,8 @@ pub struct Portal {
 
 enum State {
     Bound(Vec<Value>),
-    Open(Cursor),
+    /// With room for what its query keeps until it goes on.
+    Open(Cursor, Room),
     /// Its rows have all been sent; with the tag's word.
     Drained(&'static str),
     /// It gave no rows, or failed.
@@ -198,8 +199,12 @@ impl Connection {
         };
         self.check_not_failed(&prepared.statement)?;
         let (running, deadline) = (self.registration.running.clone(), self.deadline());
+        let mut room = None;
         let mut cursor = match std::mem::replace(&mut portal.state, State::Done) {
-            State::Open(cursor) => cursor,
+            State::Open(cursor, its) => {
+                room = Some(its);
+                cursor
+            }
             State::Drained(tag) => {
                 self.complete_portal(&command_tag(tag, 0));
                 portal.state = State::Drained(tag);
@@ -246,8 +251,9 @@ impl Connection {
             self.complete_portal(&cursor.command_tag(count));
             portal.state = State::Drained(cursor.tag);
         } else {
+            let room = room.map_or_else(|| self.session.room_for_rows(), Ok)?;
             wire::put_plain(&mut self.io.out, wire::PORTAL_SUSPENDED);
-            portal.state = State::Open(cursor);
+            portal.state = State::Open(cursor, room);
         }
         Ok(portal)
     }

@@ -41,10 +41,19 @@ pub enum Startup {
 #[derive(Debug, PartialEq)]
 pub enum Message {
     Query(String),
-    Parse { name: String, query: String, types: Vec<u32> },
+    /// A Query that cannot be read. It ends as others do, since its client sends no Sync.
+    BadQuery(Error),
+    Parse {
+        name: String,
+        query: String,
+        types: Vec<u32>,
+    },
     Bind(Bind),
     Describe(Target),
-    Execute { portal: String, rows_max: i32 },
+    Execute {
+        portal: String,
+        rows_max: i32,
+    },
     Close(Target),
     Flush,
     Sync,
@@ -136,7 +145,14 @@ fn length_at(buffer: &BytesMut, at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(bytes) as usize)
 }
 
-fn parse(tag: u8, mut body: Body) -> Result<Message> {
+fn parse(tag: u8, body: Body) -> Result<Message> {
+    match content(tag, body) {
+        Err(error) if tag == b'Q' => Ok(Message::BadQuery(error)),
+        message => message,
+    }
+}
+
+fn content(tag: u8, mut body: Body) -> Result<Message> {
     let message = match tag {
         b'Q' => Message::Query(body.string()?),
         b'P' => Message::Parse {
@@ -384,10 +400,20 @@ mod tests {
         assert_eq!(take_message(&mut framed(b'B', &body), 1000), Ok(Some(Ok(Message::Bind(bind)))));
     }
 
+    /// A broken Query is a message of its own, since it is answered otherwise.
+    fn error_of(tag: u8, broken: Result<Message>) -> Error {
+        match broken {
+            Ok(Message::BadQuery(error)) if tag == b'Q' => error,
+            Err(error) if tag != b'Q' => error,
+            other => panic!("{}: {other:?}", tag as char),
+        }
+    }
+
     #[test]
     fn broken_messages_are_errors_and_do_not_reach_their_neighbours() {
         for (tag, body) in [
             (b'Q', &b"no end"[..]),
+            (b'Q', b"SELECT '\0';\0"),
             (b'P', b"s\0SELECT\0\0\x02\0\0\0\x17"),
             (b'B', b"\0\0\0\0\0\x01\x7f\xff\xff\xffx\0\0"),
             (b'B', b"\0\0\0\0\0\x01\x80\0\0\0x\0\0"),
@@ -399,11 +425,11 @@ mod tests {
             let mut buffer = framed(tag, body);
             buffer.extend_from_slice(&framed(b'S', b""));
             let bad = take_message(&mut buffer, 1000).unwrap().unwrap();
-            assert_eq!(bad.unwrap_err().code, "08P01", "{}", tag as char);
+            assert_eq!(error_of(tag, bad).code, "08P01", "{}", tag as char);
             assert_eq!(take_message(&mut buffer, 1000), Ok(Some(Ok(Message::Sync))));
         }
         let bad = take_message(&mut framed(b'Q', b"\xff\0"), 1000).unwrap().unwrap();
-        assert_eq!(bad.unwrap_err().code, "22021");
+        assert_eq!(error_of(b'Q', bad).code, "22021");
         assert_eq!(take_message(&mut framed(b'?', b""), 1000).unwrap_err().code, "08P01");
         assert_eq!(take_message(&mut framed(b'd', &[0; 2000]), 1000).unwrap_err().code, "54000");
         assert_eq!(take_message(&mut BytesMut::from(&b"Q\0\0\0\x03"[..]), 1000).unwrap_err().code, "08P01");

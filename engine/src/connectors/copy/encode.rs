@@ -208,6 +208,9 @@ pub struct CopyRows {
     binary: bool,
     quote: Option<(u8, u8)>,
     header_seen: bool,
+    /// Of a row that has not ended: so many bytes have been looked at, the last of them between quotes.
+    seen: usize,
+    quoted: bool,
 }
 
 impl CopyRows {
@@ -216,10 +219,11 @@ impl CopyRows {
             CopyFormat::Csv { quote, escape, .. } => Some((*quote, *escape)),
             _ => None,
         };
-        CopyRows { binary: *format == CopyFormat::Binary, quote, header_seen: false }
+        CopyRows { binary: *format == CopyFormat::Binary, quote, header_seen: false, seen: 0, quoted: false }
     }
 
-    /// The length of the first row of `bytes`; `None` if it does not end there.
+    /// The length of the first row of `bytes`; `None` if it does not end there. Then it is asked again when there are more,
+    /// from the same row on: what has been looked at is not looked at again.
     pub fn next_row(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.binary {
             let start = if self.header_seen { 0 } else { BINARY_HEADER.len() };
@@ -227,21 +231,25 @@ impl CopyRows {
             self.header_seen = true;
             return Some(end);
         }
-        let mut quoted = false;
-        let mut at = 0;
+        let mut at = std::mem::take(&mut self.seen);
         while at < bytes.len() {
             let b = bytes[at];
             match self.quote {
-                Some((quote, escape)) if quoted && b == escape && escape != quote => {
-                    at += usize::from(at + 1 < bytes.len())
+                Some((quote, escape)) if self.quoted && b == escape && escape != quote => {
+                    // What is escaped has not come yet.
+                    if at + 1 == bytes.len() {
+                        break;
+                    }
+                    at += 1;
                 }
                 // A doubled quote toggles twice.
-                Some((quote, _)) if b == quote => quoted = !quoted,
-                _ if b == b'\n' && !quoted => return Some(at + 1),
+                Some((quote, _)) if b == quote => self.quoted = !self.quoted,
+                _ if b == b'\n' && !self.quoted => return Some(at + 1),
                 _ => {}
             }
             at += 1;
         }
+        self.seen = at;
         None
     }
 }

@@ -227,6 +227,14 @@ fn round_trips() {
         let header = matches!(format, CopyFormat::Csv { header: true, .. });
         assert_eq!(count, 3 + usize::from(header), "{format:?}");
         assert_eq!(rest.len(), if format == CopyFormat::Binary { 2 } else { 0 });
+        // The same rows where the bytes come one by one.
+        let (mut rows, mut start, mut again) = (CopyRows::new(&format), 0, 0);
+        for end in 1..=out.len() {
+            while let Some(length) = rows.next_row(&out[start..end]) {
+                (start, again) = (start + length, again + 1);
+            }
+        }
+        assert_eq!((again, out.len() - start), (count, rest.len()), "{format:?}");
     }
 }
 

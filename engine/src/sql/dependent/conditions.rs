@@ -46,6 +46,26 @@ pub fn below_laterals(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map(|plan| plan.data)
 }
 
+/// A filter with subqueries over one with its other conditions, if it has both: a subquery that is asked for all distinct
+/// values of a row is then asked for those of rows that are wanted. Otherwise that may be those of a cross join:
+///
+/// ```text
+///   Filter: s.a = r.a AND NOT EXISTS (… outer s.a, r.c …)        Filter: NOT EXISTS (… outer s.a, r.c …)
+///     Cross join: r, s                                     ──►     Filter: s.a = r.a
+///                                                                    Cross join: r, s
+/// ```
+pub fn plain_first(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Filter(filter) = plan else { return Ok(None) };
+    let (mut plain, mut others) = (Vec::new(), Vec::new());
+    for condition in split_conjunction_owned(filter.predicate.clone()) {
+        let own = !condition.column_refs().is_empty() && !condition.contains_outer() && is_plain(&condition)?;
+        if own { plain.push(condition) } else { others.push(condition) }
+    }
+    let (Some(plain), Some(others)) = (conjunction(plain), conjunction(others)) else { return Ok(None) };
+    let input = LogicalPlan::Filter(Filter::try_new(plain, filter.input.clone())?);
+    Ok(Some(LogicalPlan::Filter(Filter::try_new(others, Arc::new(input))?)))
+}
+
 /// A LATERAL that takes nothing from outside is no other than a table. It may have taken something in a condition that was
 /// found to be constant, such as `false AND l.k = r.k`; DataFusion then leaves it, and has no plan for it.
 pub fn without_laterals_of_nothing(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

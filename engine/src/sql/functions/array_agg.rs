@@ -1,7 +1,7 @@
 //! `array_agg` with the SQL type of its values, which Arrow's list does not tell: of jsonb it is a jsonb[], of uuids a uuid[].
-//! Otherwise DataFusion's.
+//! Otherwise DataFusion's, but that its size is not counted anew for each batch, and what it makes for a window is accounted.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
@@ -12,11 +12,18 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature,
 };
 
+use super::measured::Measured;
 use crate::sql::types::{TYPE_KEY, sql_type_of, with_sql_type};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ArrayAgg {
     inner: Arc<AggregateUDF>,
+}
+
+/// For calls that are put into plans.
+pub fn array_agg() -> Arc<AggregateUDF> {
+    static FUNCTION: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(ArrayAgg::default().into()));
+    FUNCTION.clone()
 }
 
 impl Default for ArrayAgg {
@@ -48,10 +55,14 @@ impl AggregateUDFImpl for ArrayAgg {
         self.inner.order_sensitivity()
     }
     fn with_beneficial_ordering(self: Arc<Self>, ordered: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
-        self.inner.inner().clone().with_beneficial_ordering(ordered)
+        let ordered = self.inner.inner().clone().with_beneficial_ordering(ordered)?;
+        Ok(ordered.map(|inner| {
+            let inner = Arc::new(AggregateUDF::new_from_shared_impl(inner));
+            Arc::new(ArrayAgg { inner }) as Arc<dyn AggregateUDFImpl>
+        }))
     }
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.inner.accumulator(args)
+        Ok(Box::new(Measured::new(self.inner.accumulator(args)?)))
     }
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         self.inner.groups_accumulator_supported(args)
@@ -60,10 +71,13 @@ impl AggregateUDFImpl for ArrayAgg {
         self.inner.create_groups_accumulator(args)
     }
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.inner.create_sliding_accumulator(args)
+        Ok(Box::new(Measured::new(self.inner.create_sliding_accumulator(args)?)))
     }
     fn reverse_expr(&self) -> ReversedUDAF {
-        self.inner.reverse_udf()
+        match self.inner.reverse_udf() {
+            ReversedUDAF::Reversed(inner) => ReversedUDAF::Reversed(Arc::new(ArrayAgg { inner }.into())),
+            other => other,
+        }
     }
     fn supports_null_handling_clause(&self) -> bool {
         self.inner.supports_null_handling_clause()

@@ -19,6 +19,7 @@ mod json;
 mod length;
 mod lenient;
 mod math;
+mod measured;
 mod min_max;
 mod named_row;
 mod now;
@@ -45,6 +46,7 @@ mod variance;
 mod weighed;
 pub mod windows;
 
+pub use array_agg::array_agg;
 pub use cast_table::listed as listed_casts;
 pub use declared::likes::LIKE_EACH;
 pub use declared::patterns::like_escaped;

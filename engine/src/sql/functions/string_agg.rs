@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use super::measured::Made;
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
 use crate::sql::types::sql_type_of_arrow;
@@ -81,7 +82,11 @@ impl AggregateUDFImpl for StringAgg {
         if args.is_distinct {
             return Err(external(Error::unsupported("DISTINCT in string_agg() as a window function")));
         }
-        Ok(Box::new(Joined { of: args.expr_fields[0].data_type().clone(), rows: VecDeque::new() }))
+        Ok(Box::new(Joined {
+            of: args.expr_fields[0].data_type().clone(),
+            rows: VecDeque::new(),
+            made: Made::default(),
+        }))
     }
 }
 
@@ -92,6 +97,7 @@ struct Joined {
     of: DataType,
     /// Values, each with the separator before it.
     rows: VecDeque<(Bytes, Option<Bytes>)>,
+    made: Made,
 }
 
 fn bytes(array: &ArrayRef, row: usize) -> Option<&[u8]> {
@@ -140,6 +146,7 @@ impl Accumulator for Joined {
     }
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let joined = join(self.rows.iter().map(|(value, separator)| (value.as_slice(), separator.as_deref())));
+        self.made.add(joined.as_ref().map_or(0, Vec::len))?;
         Ok(match self.of {
             DataType::Binary => ScalarValue::Binary(joined),
             _ => ScalarValue::Utf8(joined.map(text).transpose()?),

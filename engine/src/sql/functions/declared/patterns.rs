@@ -15,7 +15,7 @@ use datafusion::functions::regex::compile_regex;
 use super::Type::*;
 use super::{Declared, Row, Value, fail, function, of};
 use crate::error::Error;
-use crate::sql::bounds::check_value;
+use crate::sql::bounds::{Tally, check_value};
 
 pub fn all() -> Vec<Declared> {
     let texts: &'static [super::Type] = &[Text, Text, Text];
@@ -31,7 +31,7 @@ pub fn all() -> Vec<Declared> {
             &[of(texts, Array("text"), |r| {
                 let pattern = pattern(r, 1, r.text_or(2, ""))?;
                 refuse_global(r, &pattern)?;
-                Ok(pattern.first(r.text(0)).map_or(Value::Null, |found| Value::Texts(groups(r.text(0), &found))))
+                Ok(pattern.first(r.text(0))?.map_or(Value::Null, |found| Value::Texts(groups(r.text(0), &found))))
             })
             .least(2)],
         ),
@@ -52,7 +52,7 @@ pub fn all() -> Vec<Declared> {
                 let pattern = pattern(r, 1, r.text_or(2, ""))?;
                 let count = if pattern.global { usize::MAX } else { 1 };
                 let found: Vec<Vec<Option<Cow<str>>>> =
-                    (pattern.find)(r.text(0), count).iter().map(|found| groups(r.text(0), found)).collect();
+                    (pattern.find)(r.text(0), count)?.iter().map(|found| groups(r.text(0), found)).collect();
                 Ok(Value::Items(lists(found)))
             })
             .least(2)],
@@ -62,7 +62,7 @@ pub fn all() -> Vec<Declared> {
             &[of(texts, Array("text"), |r| {
                 let pattern = pattern(r, 1, r.text_or(2, ""))?;
                 refuse_global(r, &pattern)?;
-                Ok(Value::Texts(split(&pattern, r.text(0))))
+                Ok(Value::Texts(split(&pattern, r.text(0))?))
             })
             .least(2)],
         ),
@@ -97,7 +97,7 @@ pub fn all() -> Vec<Declared> {
                 let pattern = pattern(r, 1, r.text_or(3, ""))?;
                 refuse_global(r, &pattern)?;
                 let from = start(r, 2)?;
-                let found = pattern.all(r.text(0));
+                let found = pattern.all(r.text(0))?;
                 Ok((found.iter().filter(|found| whole(found).0 >= from).count() as i64).into())
             })
             .least(2)],
@@ -173,8 +173,8 @@ type Found = Vec<Option<(usize, usize)>>;
 /// A compiled pattern, known by what it does.
 pub struct Pattern {
     is_match: Box<dyn Fn(&str) -> bool>,
-    /// At most so many matches.
-    find: Box<dyn Fn(&str, usize) -> Vec<Found>>,
+    /// At most so many matches. Errors: 53200, 57014.
+    find: Box<dyn Fn(&str, usize) -> Result<Vec<Found>>>,
     /// Of the first match the n-th of its parentheses, from 1; without any, all of it as the only one.
     group: Box<dyn Fn(&str, usize) -> Option<(usize, usize)>>,
     /// The flag `g`.
@@ -200,13 +200,13 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> bool {
         (self.is_match)(text)
     }
-    fn first(&self, text: &str) -> Option<Found> {
-        (self.find)(text, 1).pop()
+    fn first(&self, text: &str) -> Result<Option<Found>> {
+        Ok((self.find)(text, 1)?.pop())
     }
     fn group(&self, text: &str, n: usize) -> Option<(usize, usize)> {
         (self.group)(text, n)
     }
-    fn all(&self, text: &str) -> Vec<Found> {
+    fn all(&self, text: &str) -> Result<Vec<Found>> {
         (self.find)(text, usize::MAX)
     }
 }
@@ -318,8 +318,15 @@ fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
             }
         }),
         find: Box::new(move |text, count| {
-            let places = regex.captures_iter(text).take(count);
-            places.map(|found| found.iter().map(|group| group.map(|g| (g.start(), g.end()))).collect()).collect()
+            let (mut all, mut tally) = (Vec::new(), Tally::default());
+            // One row's, however many they are.
+            tally.add(0)?;
+            for found in regex.captures_iter(text).take(count) {
+                let places: Found = found.iter().map(|group| group.map(|g| (g.start(), g.end()))).collect();
+                tally.add_all(size_of_val(places.as_slice()) + size_of::<Found>(), 0)?;
+                all.push(places);
+            }
+            Ok(all)
         }),
         global,
     })
@@ -426,9 +433,9 @@ fn lists(rows: Vec<Vec<Option<Cow<str>>>>) -> ArrayRef {
 }
 
 /// Between the matches; one of nothing at the start, at the end or right after another divides nothing.
-fn split<'a>(pattern: &Pattern, text: &'a str) -> Vec<Option<Cow<'a, str>>> {
+fn split<'a>(pattern: &Pattern, text: &'a str) -> Result<Vec<Option<Cow<'a, str>>>> {
     let (mut parts, mut from) = (Vec::new(), 0);
-    for found in pattern.all(text) {
+    for found in pattern.all(text)? {
         let (start, end) = whole(&found);
         if start == end && (start == 0 || start == text.len() || start == from) {
             continue;
@@ -437,7 +444,7 @@ fn split<'a>(pattern: &Pattern, text: &'a str) -> Vec<Option<Cow<'a, str>>> {
         from = end;
     }
     parts.push(Some(text[from..].into()));
-    parts
+    Ok(parts)
 }
 
 /// Bytes before the character with which a search begins.
@@ -464,14 +471,14 @@ fn occurrence(r: &Row, flags: usize, group: usize) -> Result<Option<(usize, usiz
     if group < 0 {
         return fail("22023", format!("invalid value for parameter \"subexpr\": {group}"));
     }
-    let found = pattern.all(r.text(0)).into_iter().filter(|found| whole(found).0 >= from).nth(n as usize - 1);
+    let found = pattern.all(r.text(0))?.into_iter().filter(|found| whole(found).0 >= from).nth(n as usize - 1);
     Ok(found.and_then(|found| found.get(group as usize).copied().flatten()))
 }
 
 /// Replaces the n-th match from a byte on, or all with n = 0. `\1` in the replacement is a group, `\&` all.
 fn replace(pattern: &Pattern, text: &str, with: &str, from: usize, nth: usize) -> Result<String> {
     let (mut out, mut last, mut count) = (String::with_capacity(text.len()), 0, 0);
-    for found in pattern.all(text) {
+    for found in pattern.all(text)? {
         let (start, end) = whole(&found);
         if start < from {
             continue;
@@ -617,7 +624,7 @@ mod tests {
     #[test]
     fn parts() {
         let split = |pattern: &str, text: &str| -> Vec<String> {
-            split(&compile(pattern, "").unwrap(), text).into_iter().flatten().map(Cow::into_owned).collect()
+            split(&compile(pattern, "").unwrap(), text).unwrap().into_iter().flatten().map(Cow::into_owned).collect()
         };
         assert_eq!(split(r"\s*", "the quick"), ["t", "h", "e", "q", "u", "i", "c", "k"]);
         assert_eq!(split(",", "a,b,,"), ["a", "b", "", ""]);
