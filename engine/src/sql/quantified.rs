@@ -2,12 +2,14 @@
 //! say which of true, false and NULL it is, also over no rows and over NULLs.
 //!
 //! ```text
-//!   x > ALL (SELECT v FROM t)   CASE WHEN no rows THEN true  WHEN x <= mr_max(v) THEN false
+//!   x > ALL (SELECT v FROM t)   CASE WHEN x <= mr_max(v) THEN false  WHEN no rows THEN true
 //!                                    WHEN x or any v IS NULL THEN NULL ELSE true END
 //!   x > ANY (SELECT v FROM t)   NOT (x <= ALL (SELECT v FROM t))
 //! ```
 //!
-//! `mr_max` is `max` of types too that Postgres compares and has no `max` of.
+//! `mr_max` is `max` of types too that Postgres compares and has no `max` of. Whether there are rows, and NULLs among them, is one
+//! small number, asked for once: in a view every row of the outer query is joined to it, and what it is made of may change with
+//! each row of the subquery, while it does not.
 
 use sqlparser::ast::{BinaryOperator, Expr, Query};
 
@@ -44,12 +46,8 @@ pub fn all(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Exp
         }
         _ => return Ok(None),
     };
-    let (rows, known) = (of("count(*)"), of("count(\"mr value\")"));
-    let text = format!(
-        "(CASE WHEN {rows} = 0 THEN true WHEN {fails} THEN false \
-         WHEN ({x}) IS NULL OR {known} < {rows} THEN NULL::boolean ELSE true END)"
-    );
-    parse_expression(&text).map(Some)
+    let others = without_match(x, &of(&what_rows("\"mr value\"")), true);
+    parse_expression(&format!("((CASE WHEN {fails} THEN 0 ELSE {others} END) = 1)")).map(Some)
 }
 
 /// `x op ANY (subquery)`; `None` for other operators.
@@ -65,13 +63,22 @@ pub fn is_in(x: &Expr, subquery: &Query, negated: bool) -> Result<Expr> {
         format!("(SELECT {what} FROM ({subquery}) AS \"mr in\" (\"mr value\"){condition})")
     };
     let equal = of("count(*)", &format!(" WHERE \"mr value\" = ({x})"));
-    let (rows, known) = (of("count(*)", ""), of("count(\"mr value\")", ""));
-    let text = format!(
-        "(CASE WHEN {equal} > 0 THEN {} WHEN {rows} > 0 AND (({x}) IS NULL OR {known} < {rows}) THEN NULL::boolean \
-         ELSE {} END)",
-        !negated, negated
-    );
-    parse_expression(&text)
+    let others = without_match(x, &of(&what_rows("\"mr value\""), ""), negated);
+    parse_expression(&format!("((CASE WHEN {equal} > 0 THEN {} ELSE {others} END) = 1)", i32::from(!negated)))
+}
+
+/// Of a subquery's rows: 0 when there are none, 2 when a value is NULL, else 1.
+pub fn what_rows(value: &str) -> String {
+    format!("CASE WHEN count(*) = 0 THEN 0 WHEN count({value}) < count(*) THEN 2 ELSE 1 END")
+}
+
+/// What is to be said (1 true, 0 false, or NULL) where no value of a subquery decides: `none` of no rows at all, and of rows
+/// where nothing is NULL. As numbers, because the optimizer takes a CASE of truth values apart and asks twice.
+pub fn without_match(x: &Expr, what_rows: &str, none: bool) -> String {
+    let none = i32::from(none);
+    format!(
+        "CASE {what_rows} WHEN 0 THEN {none} WHEN 2 THEN NULL ELSE CASE WHEN ({x}) IS NULL THEN NULL ELSE {none} END END"
+    )
 }
 
 /// Spells out `IN (SELECT …)` wherever it stands in an expression.

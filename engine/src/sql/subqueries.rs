@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::sql::grouped::is_aggregate;
 use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::{parse_expression, query};
+use crate::sql::quantified::{what_rows, without_match};
 use crate::sql::rewrite::call_star;
 use crate::sql::rows::{fields_of_row, is_row, rows_compared};
 
@@ -96,13 +97,9 @@ fn column(number: usize) -> String {
 
 /// `x op ANY (…)` from the subquery's value that makes it true if any does; `matches` is true where one does.
 fn among(x: &Expr, subquery: &Query, matches: &str) -> Visit<Expr> {
-    let rows = rows(subquery, 1);
-    let count = |what: &str| format!("(SELECT count({what}) FROM {rows})");
-    let (all, known) = (count("*"), count(&column(1)));
-    parsed(&format!(
-        "CASE WHEN {matches} THEN true WHEN {all} = 0 THEN false WHEN ({x}) IS NULL OR {all} > {known} THEN NULL \
-         ELSE false END"
-    ))
+    let what_rows = format!("(SELECT {} FROM {})", what_rows(&column(1)), rows(subquery, 1));
+    let others = without_match(x, &what_rows, false);
+    parsed(&format!("(CASE WHEN {matches} THEN 1 ELSE {others} END) = 1"))
 }
 
 /// `x IN (…)` as a value.
