@@ -18,7 +18,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
@@ -39,7 +38,8 @@ use crate::sql::bind::error_from;
 use crate::sql::bounds::Bounds;
 
 /// A join can make millions of rows of one batch, all within one poll; so that it can be cancelled, and others get
-/// their turn, it gives way after some batches. (DataFusion itself does so at the leaves only.) What computes columns
+/// their turn, it gives way after each batch, over which whoever reads it may compute long. (DataFusion itself does so at
+/// the leaves only, and after many.) What computes columns
 /// does so by as many rows at once as are not too much, and what runs on threads of its own knows its bounds.
 pub fn interruptible(
     plan: Arc<dyn ExecutionPlan>,
@@ -50,7 +50,7 @@ pub fn interruptible(
         let grows = node.children().len() > 1 || node.name() == "UnnestExec";
         let alone = node.children().iter().any(|child| runs_alone(node.as_ref(), child.as_ref()));
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
-            return Ok(Transformed::yes(cooperative(asking(join, cancel)?)));
+            return Ok(Transformed::yes(in_turns(asking(join, cancel)?, bounds)));
         }
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
             let shielded = shielded::filter(filter)?;
@@ -62,7 +62,7 @@ pub fn interruptible(
             let shielded = shielded::shield(filter.expression());
             let filter = JoinFilter::new(shielded, filter.column_indices().to_vec(), filter.schema().clone());
             let join = HashJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
-            return Ok(Transformed::yes(cooperative(Arc::new(join))));
+            return Ok(Transformed::yes(in_turns(Arc::new(join), bounds)));
         }
         if is_window(&node) {
             let all = node.downcast_ref::<WindowAggExec>().is_some();
@@ -78,7 +78,7 @@ pub fn interruptible(
             let inputs = inputs.map(|input| Arc::new(Within::new(input, bounds)) as Arc<dyn ExecutionPlan>).collect();
             return replace_children_if_necessary(node, inputs).map(Transformed::yes);
         }
-        Ok(if grows { Transformed::yes(cooperative(node)) } else { Transformed::no(node) })
+        Ok(if grows { Transformed::yes(in_turns(node, bounds)) } else { Transformed::no(node) })
     })
     .map(|transformed| match transformed.data.output_partitioning().partition_count() {
         1 => transformed.data,
@@ -88,8 +88,8 @@ pub fn interruptible(
     .map_err(error_from)
 }
 
-fn cooperative(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-    Arc::new(CooperativeExec::new(node))
+fn in_turns(node: Arc<dyn ExecutionPlan>, bounds: &Bounds) -> Arc<dyn ExecutionPlan> {
+    Arc::new(Within::in_turns(node, bounds))
 }
 
 /// Whether a node lets its input run on threads of its own.

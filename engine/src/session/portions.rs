@@ -143,6 +143,11 @@ impl Within {
         Within { input, bounds: bounds.clone(), giving: Giving::Freely }
     }
 
+    /// Of what makes many rows at a time.
+    pub fn in_turns(input: Arc<dyn ExecutionPlan>, bounds: &Bounds) -> Self {
+        Within { input, bounds: bounds.clone(), giving: Giving::InTurns }
+    }
+
     /// What a window function reads; with `all` of it at once, or as much as its frames need.
     pub fn of_window(input: Arc<dyn ExecutionPlan>, bounds: &Bounds, all: bool) -> Self {
         let giving = if all { Giving::ToBeKept } else { Giving::InTurns };

@@ -227,6 +227,11 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let plan = subquery.subquery.as_ref();
                 let column = Expr::Column(plan.schema().columns().remove(0));
                 let own = plan.schema();
+                let types = (expr.get_type(schema)?, column.get_type(own)?);
+                let kinds = kind(&types.0).is_some() && kind(&types.1).is_some();
+                if kinds && literal_text(expr).is_none() && common_type(&types.0, &types.1).is_none() {
+                    return Err(mismatch(&types.0, &types.1, Place::Operator(&Operator::Eq)));
+                }
                 let keyed = is_jsonb(expr, schema) && is_jsonb(&column, own)
                     || is_interval(expr, schema) && is_interval(&column, own);
                 if keyed {
