@@ -36,14 +36,13 @@ impl Session {
         }
         // The first row of each key stands for it; DO UPDATE may not touch a row twice.
         let first = first_of_keys(&keys, &rows, &vec![false; rows.num_rows()])?;
-        if first.len() < rows.num_rows() && !on_conflict.assignments.is_empty() {
-            return Err(Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time").hint(
-                "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
-            ));
+        let twice = first.len() < rows.num_rows() && !on_conflict.assignments.is_empty();
+        if twice && on_conflict.filter.is_none() {
+            return Err(second_time());
         }
-        let rows = take(&rows, &first);
+        let rows = if twice { rows } else { take(&rows, &first) };
         let width = relation.columns.len();
-        let query = conflict_query(relation, alias, key, on_conflict)?;
+        let query = conflict_query(relation, alias, key, on_conflict, twice)?;
         let found = self.rows_of_query(&query, &[("excluded", rows)], parameters).await?;
         let schema = relation.arrow_schema();
         let part = |from: usize, indices: &[u32]| -> Result<RecordBatch> {
@@ -66,22 +65,23 @@ impl Session {
             return Ok((fresh_rows.slice(0, 0), fresh_rows));
         }
         let wanted = found.column(found.num_columns() - 1).as_boolean().clone();
-        let hit: Vec<u32> = (0..found.num_rows())
-            .filter(|&r| there(r) && wanted.is_valid(r) && wanted.value(r))
-            .map(|r| r as u32)
-            .collect();
+        let is_hit = |row: usize| there(row) && wanted.is_valid(row) && wanted.value(row);
+        if twice {
+            let columns: Vec<ArrayRef> = key.iter().map(|&k| found.column(1 + width + k).clone()).collect();
+            let order = found.column(1 + 2 * width).as_primitive::<Int64Type>().values();
+            check_once(&columns, order, is_hit, there)?;
+        }
+        let hit: Vec<u32> = (0..found.num_rows()).filter(|&row| is_hit(row)).map(|row| row as u32).collect();
         let old = part(1, &hit)?;
+        let values_at = 1 + 2 * width + usize::from(twice);
         let mut columns = old.columns().to_vec();
         for (i, (column, expr)) in on_conflict.assignments.iter().enumerate() {
             let at = named_columns(relation, std::slice::from_ref(column))?[0];
-            let values = arrow::compute::take(
-                found.column(1 + 2 * width + i),
-                &arrow::array::UInt32Array::from(hit.clone()),
-                None,
-            )
-            .map_err(Error::internal)?;
+            let values =
+                arrow::compute::take(found.column(values_at + i), &arrow::array::UInt32Array::from(hit.clone()), None)
+                    .map_err(Error::internal)?;
             let (found_schema, to) = (found.schema(), schema.field(at));
-            let given = found_schema.field(1 + 2 * width + i);
+            let given = found_schema.field(values_at + i);
             if crate::sql::literals::is_typed(expr) {
                 crate::sql::cast::check_typed(given.data_type(), to)?;
             }
@@ -121,7 +121,7 @@ impl Session {
         let keys = arbiters(&relation, on_conflict)?;
         let Some(key) = keys.first() else { return Ok(known) };
         let alias = insert.alias.as_deref().unwrap_or(&relation.name);
-        let query = conflict_query(&relation, alias, key, on_conflict)?;
+        let query = conflict_query(&relation, alias, key, on_conflict, false)?;
         let mut scope = self.scope();
         scope.extra.insert("excluded".into(), no_rows(&relation)?);
         let state = self.state(&scope)?;
@@ -192,9 +192,49 @@ fn first_of_keys(keys: &[Vec<usize>], rows: &RecordBatch, taken: &[bool]) -> Res
     Ok(picked)
 }
 
-/// For each row proposed, `excluded`: whether the table has its key, the row that has it, the row proposed, the values
-/// assigned, and whether the row is to be updated.
-fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: &OnConflict) -> Result<ast::Query> {
+/// Rows of one key come one after the other: none may come after one that was inserted or updated. `columns`: of the key.
+fn check_once(
+    columns: &[ArrayRef],
+    order: &[i64],
+    is_hit: impl Fn(usize) -> bool,
+    there: impl Fn(usize) -> bool,
+) -> Result<()> {
+    let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+    let mut table = KeyTable::new(&types)?;
+    let batch = table.encoder().encode_rows(columns, order.len());
+    let mut ids = Vec::new();
+    table.intern(&batch, &mut ids);
+    let mut changed = vec![false; table.bound() as usize];
+    let mut rows: Vec<usize> = (0..order.len()).collect();
+    rows.sort_unstable_by_key(|&row| order[row]);
+    for row in rows {
+        // A key with a NULL is no other row's.
+        if batch.any_null.as_ref().is_some_and(|nulls| nulls.value(row)) {
+            continue;
+        }
+        let changed = &mut changed[ids[row] as usize];
+        if *changed {
+            return Err(second_time());
+        }
+        *changed = is_hit(row) || !there(row);
+    }
+    Ok(())
+}
+
+fn second_time() -> Error {
+    Error::new("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time")
+        .hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
+}
+
+/// For each row proposed, `excluded`: whether the table has its key, the row that has it, the row proposed (and its place among
+/// them, where it is asked for), the values assigned, and whether the row is to be updated.
+fn conflict_query(
+    relation: &Relation,
+    alias: &str,
+    key: &[usize],
+    on_conflict: &OnConflict,
+    places: bool,
+) -> Result<ast::Query> {
     let own = quoted(alias);
     let key = key.iter().map(|&k| relation.columns[k].name.as_str());
     let on = key
@@ -205,6 +245,8 @@ fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: 
     let mut columns = vec![format!("{own}.__there")];
     columns.extend(names().map(|c| format!("{own}.{}", quoted(c))));
     columns.extend(names().map(|c| format!("excluded.{}", quoted(&proposed(c)))));
+    let place = if places { ", CAST(row_number() OVER () AS bigint) AS __row" } else { "" };
+    columns.extend(places.then(|| "excluded.__row".to_string()));
     let renamed = names().map(|c| format!("{} AS {}", quoted(c), quoted(&proposed(c)))).collect::<Vec<_>>().join(", ");
     let columns: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{c} AS __c{i}")).collect();
     let mut values = Vec::new();
@@ -222,7 +264,7 @@ fn conflict_query(relation: &Relation, alias: &str, key: &[usize], on_conflict: 
         None => ast::Expr::Value(ast::Value::Boolean(true).into()),
     });
     let text = format!(
-        "SELECT {} FROM (SELECT {renamed} FROM excluded) AS excluded LEFT JOIN (SELECT *, true AS __there FROM {}) AS {own} ON {on}",
+        "SELECT {} FROM (SELECT {renamed}{place} FROM excluded) AS excluded LEFT JOIN (SELECT *, true AS __there FROM {}) AS {own} ON {on}",
         columns.join(", "),
         full_name(relation)
     );
