@@ -18,8 +18,8 @@ const SLACK: Duration = Duration::from_secs(6);
 /// What the engine is told to use; queries may take half of it.
 const MEMORY: u64 = 1 << 30;
 /// The process may be so much larger than at first while one statement runs: what queries may take, what a few batches
-/// take beside it, and what the allocator keeps.
-const GROWTH_BYTES_MAX: u64 = 1536 << 20;
+/// that flow by take beside it, and what the allocator keeps of the statements before.
+const GROWTH_BYTES_MAX: u64 = 2 * MEMORY;
 
 /// What a case may end with.
 const ANSWER: &str = "00000";
