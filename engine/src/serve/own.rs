@@ -16,10 +16,15 @@ use arrow::compute::filter_record_batch;
 
 use super::table::Batches;
 use crate::delta::Delta;
-use crate::delta::consolidate::consolidate;
+use crate::delta::consolidate::{concat, consolidate};
 use crate::delta::keys::KeyEncoder;
 use crate::state::arrangement::{equal_rows, row_hashes, split_weights, take};
 use crate::state::segment_index::Wanted;
+
+/// Changes of fewer rows, on average, are joined.
+const SMALL_ROWS: usize = 1024;
+/// A joined column of texts must stay under 2 GiB.
+const JOINED_BYTES_MAX: usize = 256 << 20;
 
 /// Changes in the order in which they were made.
 #[derive(Default)]
@@ -66,7 +71,11 @@ impl Own {
         }
         hashes.indexed = self.deltas.len();
         let places = hashes.places.get(&wanted.hash).map(Vec::as_slice).unwrap_or_default();
-        Some(places.iter().map(|&(delta, row)| self.deltas[delta as usize].slice(row as usize, 1)).collect())
+        let of_one = places.chunk_by(|a, b| a.0 == b.0).map(|places| {
+            let rows = places.iter().map(|place| place.1).collect::<Vec<u32>>();
+            self.deltas[places[0].0 as usize].take(&rows.into())
+        });
+        Some(of_one.collect())
     }
 
     /// All rows that are seen, where `base` is what was committed.
@@ -81,7 +90,7 @@ impl Own {
 }
 
 fn over(deltas: &[Delta], base: Batches) -> Batches {
-    let net = if deltas.iter().all(|delta| delta.weights.is_none()) { deltas.to_vec() } else { consolidate(deltas) };
+    let net = if deltas.iter().all(|delta| delta.weights.is_none()) { joined(deltas) } else { consolidate(deltas) };
     let (mut made, mut gone) = (Vec::new(), Vec::new());
     for delta in net {
         let Some(weights) = &delta.weights else {
@@ -100,6 +109,13 @@ fn over(deltas: &[Delta], base: Batches) -> Batches {
     }
     let mut gone = Gone::new(gone);
     Box::new(base.map(move |rows| rows.map(|rows| gone.taken_from(rows))).chain(made))
+}
+
+/// Those of many small statements as one, so that whoever reads them does not pay for each.
+fn joined(deltas: &[Delta]) -> Vec<Delta> {
+    let small = deltas.len() > 1 && deltas.iter().map(Delta::len).sum::<usize>() < SMALL_ROWS * deltas.len();
+    let fits = || deltas.iter().map(Delta::bytes).sum::<usize>() < JOINED_BYTES_MAX;
+    if small && fits() { vec![concat(deltas)] } else { deltas.to_vec() }
 }
 
 /// Rows that a transaction has taken out of what was committed, each once, and that have not been met yet.
