@@ -16,6 +16,7 @@
 //! `mr_key` makes one value of several that is never NULL, so that NULLs find their answers.
 
 mod conditions;
+mod copies;
 mod outside;
 mod simple;
 
@@ -43,6 +44,7 @@ use crate::sql::size;
 
 use self::conditions::plain_first;
 pub use self::conditions::{below_laterals, without_laterals_of_nothing};
+pub use self::copies::named_apart;
 pub use self::outside::{note, outside, subquery_of};
 
 /// Begins the names that tables of outer values have.

@@ -123,7 +123,7 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         if changed { Ok(Transformed::yes(plan.data.recompute_schema()?)) } else { Ok(plan) }
     })?;
-    Ok(plan.data)
+    dependent::named_apart(plan.data)
 }
 
 /// The rows that a recursion begins with; later ones may have NULL where these have none.

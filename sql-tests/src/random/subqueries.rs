@@ -55,20 +55,44 @@ struct Inner {
     from: String,
 }
 
-/// A relation under a name of its own, correlated with what is around it, or not.
+/// A relation under a name of its own, or two, correlated with what is around it, or not.
 fn inner(rng: &mut StdRng, relations: &[Relation], outer: &[Column], depth: usize) -> Option<Inner> {
     let relation = light(rng, relations)?;
-    let alias = format!("x{depth}");
-    let columns: Vec<Column> =
-        relation.columns.iter().map(|c| Column { name: format!("{alias}.{}", c.name), ty: c.ty }).collect();
-    // A column that USING has merged has no table's name: where this relation has one of that name, it means that.
-    let means_own =
-        |c: &&Column| !c.name.contains('.') && relation.columns.iter().any(|own| c.name.contains(&own.name));
-    let outer: Vec<Column> = outer.iter().filter(|c| !means_own(c)).cloned().collect();
+    let named = |relation: &Relation, alias: &str| -> Vec<Column> {
+        relation.columns.iter().map(|c| Column { name: format!("{alias}.{}", c.name), ty: c.ty }).collect()
+    };
+    let mut columns = named(relation, &format!("x{depth}"));
+    let mut from = format!("FROM {} AS x{depth}", relation.name);
+    let mut own_names: Vec<&str> = relation.columns.iter().map(|c| c.name.as_str()).collect();
     let mut conditions = Vec::new();
+    // Two of them have columns of one name.
+    if one_in(rng, 3)
+        && let Some(other) = light(rng, relations)
+    {
+        let others = named(other, &format!("y{depth}"));
+        if let Some(on) = equality(rng, &columns, &others) {
+            match rng.random_range(0..4) {
+                0 => {
+                    from = format!("{from}, {} AS y{depth}", other.name);
+                    conditions.push(on);
+                }
+                1 => from = format!("{from} LEFT JOIN {} AS y{depth} ON {on}", other.name),
+                _ => from = format!("{from} JOIN {} AS y{depth} ON {on}", other.name),
+            }
+            columns.extend(others);
+            own_names.extend(other.columns.iter().map(|c| c.name.as_str()));
+        }
+    }
+    // A column that USING has merged has no table's name: where this relation has one of that name, it means that.
+    let means_own = |c: &&Column| !c.name.contains('.') && own_names.iter().any(|own| c.name.contains(own));
+    let outer: Vec<Column> = outer.iter().filter(|c| !means_own(c)).cloned().collect();
     match rng.random_range(0..8) {
         0 => {}
         1 if depth == 1 => conditions.extend(comparison(rng, &columns, &outer)),
+        2 => {
+            conditions.extend(equality(rng, &columns, &outer));
+            conditions.extend(equality(rng, &columns, &outer));
+        }
         _ => conditions.extend(equality(rng, &columns, &outer)),
     }
     if rng.random_bool(0.4) {
@@ -80,7 +104,7 @@ fn inner(rng: &mut StdRng, relations: &[Relation], outer: &[Column], depth: usiz
         conditions.extend(condition_at(rng, relations, &all, depth + 1));
     }
     let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    Some(Inner { columns, from: format!("FROM {} AS {alias}{filter}", relation.name) })
+    Some(Inner { columns, from: format!("{from}{filter}") })
 }
 
 /// Pairs of an outer and an inner column that can be compared.

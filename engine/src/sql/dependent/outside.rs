@@ -25,7 +25,7 @@ pub fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-fn subquery_of_mut(expr: &mut Expr) -> Option<&mut Subquery> {
+pub(super) fn subquery_of_mut(expr: &mut Expr) -> Option<&mut Subquery> {
     match expr {
         Expr::ScalarSubquery(subquery)
         | Expr::Exists(Exists { subquery, .. })
