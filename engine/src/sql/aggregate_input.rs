@@ -34,10 +34,27 @@ const ORDERED: &[&str] = &[
     "last_value",
 ];
 
-/// A number in an aggregate's order is a constant, and no column's position as at the end of a SELECT.
+/// A number in an aggregate's order is a constant, and no column's position as at the end of a SELECT. Where it is the
+/// argument of DISTINCT too there is nothing to be ordered.
 pub fn keep_constants(function: &mut Function) {
     let clauses = match &mut function.args {
-        FunctionArguments::List(list) => &mut list.clauses[..],
+        FunctionArguments::List(list) => {
+            if list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct) {
+                let is_argument = |expr: &Expr| {
+                    let own =
+                        |a: &FunctionArg| matches!(a, FunctionArg::Unnamed(FunctionArgExpr::Expr(a)) if a == expr);
+                    list.args.iter().any(own)
+                };
+                list.clauses.retain_mut(|clause| match clause {
+                    FunctionArgumentClause::OrderBy(items) => {
+                        items.retain(|item| !(is_number(&item.expr) && is_argument(&item.expr)));
+                        !items.is_empty()
+                    }
+                    _ => true,
+                });
+            }
+            &mut list.clauses[..]
+        }
         _ => &mut [],
     };
     let orders = clauses.iter_mut().filter_map(|clause| match clause {
@@ -291,7 +308,8 @@ impl Ordered {
     }
 }
 
-/// Arguments that may fail are computed only for rows that pass the filter.
+/// Arguments that may fail are computed only for rows that pass the filter; and so is an order by them, which is the same
+/// expression still, as DISTINCT wants it.
 pub fn guard_by_filter(function: &mut Function) {
     let Some(condition) = function.filter.as_deref() else { return };
     let FunctionArguments::List(list) = &mut function.args else { return };
@@ -302,10 +320,16 @@ pub fn guard_by_filter(function: &mut Function) {
     if has_subquery.is_break() {
         return;
     }
-    for argument in &mut list.args {
-        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument
-            && may_fail(expr)
-        {
+    let arguments = list.args.iter_mut().filter_map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    });
+    let orders = list.clauses.iter_mut().filter_map(|clause| match clause {
+        FunctionArgumentClause::OrderBy(items) => Some(items),
+        _ => None,
+    });
+    for expr in arguments.chain(orders.flatten().map(|item| &mut item.expr)) {
+        if may_fail(expr) {
             let result = std::mem::replace(expr, Expr::Value(Value::Null.into()));
             *expr = Expr::Case {
                 case_token: ast::helpers::attached_token::AttachedToken::empty(),
