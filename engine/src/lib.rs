@@ -15,6 +15,7 @@
 
 pub mod allocator;
 mod backup;
+mod blocking;
 mod budget;
 pub mod catalog;
 mod checkpoint;

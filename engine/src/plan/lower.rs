@@ -29,6 +29,7 @@ use futures::StreamExt;
 use super::keys::PrimaryKeys;
 use super::share::share;
 use super::{Node, NodeKind, Plan, event_time, keys};
+use crate::blocking::wait_for;
 use crate::catalog::{RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::operators::evaluate::Expression;
@@ -337,9 +338,7 @@ impl<'a> Lowering<'a> {
             }
             Ok((batches, count))
         };
-        // The session's task would otherwise wait here for its next turn, which cannot come while it waits.
-        let rows = tokio::task::unconstrained(rows);
-        let (batches, count) = futures::executor::block_on(rows).map_err(error_from)?;
+        let (batches, count) = wait_for(rows).map_err(error_from)?;
         if count > SERIES_ROWS_MAX {
             let message = format!("a series of more than {SERIES_ROWS_MAX} rows in a materialized view");
             return Err(Error::new("54000", message));

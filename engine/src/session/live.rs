@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::Session;
 use super::numbers::{SharedSeen, next_after, next_numbers, set_next};
 use super::settings::Settings;
+use crate::blocking::wait_for;
 use crate::catalog::{Identity, RelationId};
 use crate::core::Core;
 use crate::error::Result;
@@ -78,14 +79,14 @@ impl Live for SessionLive {
     // blocking the thread for as long as it takes to log an epoch holds nothing up but what else runs on it.
     fn next_number(&self, sequence: &Identity) -> Result<i64> {
         let next = next_numbers(&self.core, sequence, 1);
-        let number = futures::executor::block_on(next)?[0];
+        let number = wait_for(next)?[0];
         self.seen.lock().expect("no panic while held").note(sequence.id, number);
         Ok(number)
     }
 
     fn set_number(&self, sequence: &Identity, value: i64, called: bool) -> Result<()> {
         let next = next_after(sequence, value, called)?;
-        futures::executor::block_on(set_next(&self.core, sequence.id, next))?;
+        wait_for(set_next(&self.core, sequence.id, next))?;
         if called {
             self.seen.lock().expect("no panic while held").note(sequence.id, value);
         }

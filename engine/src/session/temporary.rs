@@ -5,6 +5,7 @@
 //! stays can be made from one.
 
 use super::Session;
+use crate::blocking::wait_for;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::commit::{CatalogEdit, Request};
 use crate::core::Core;
@@ -68,7 +69,7 @@ pub(crate) fn clear_all(core: &std::sync::Arc<Core>) -> Result<()> {
         return Ok(());
     }
     let (edit, rows) = (clear(core, None), Vec::new());
-    futures::executor::block_on(core.ask(|reply| Request::Catalog { edit, rows, reply })).map(|_| ())
+    wait_for(core.ask(|reply| Request::Catalog { edit, rows, reply })).map(|_| ())
 }
 
 impl Session {

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use super::{Lowering, UnaliasRef, in_view, relaxed, temporal};
+use crate::blocking::wait_for;
 use crate::error::Result;
 use crate::operators::expiry::Lookback;
 use crate::operators::recompute::{Fed, Query, RecomputeInput, RecomputeSpec};
@@ -187,7 +188,7 @@ impl Lowering<'_> {
             inputs.into_iter().map(|(input, key)| (self.exchange(input, key.clone()), key)).collect();
         let output = relaxed(plan.schema());
         let physical = self.state.query_planner().create_physical_plan(&plan, self.state);
-        let physical = futures::executor::block_on(physical).map_err(error_from)?;
+        let physical = wait_for(physical).map_err(error_from)?;
         let mut recursive = false;
         plan.apply(|node| {
             recursive |= matches!(node, LogicalPlan::RecursiveQuery(_));
