@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::sql::item_names::name_items;
 use crate::sql::outside::visit_outside;
 use crate::sql::parse::{fold, query};
+use crate::sql::subqueries::without_parentheses;
 
 const ALIAS: &str = "mr grouped";
 const AGGREGATES: &[&str] = &[
@@ -92,8 +93,7 @@ pub fn derive(select: &mut Select) -> Result<()> {
         }
     }
     if let Some(having) = &select.having {
-        found.condition = true;
-        let _ = having.visit(&mut found);
+        found.in_having(having);
     }
     let within = |call: &Expr| {
         // The same call may stand in a subquery too.
@@ -142,7 +142,8 @@ pub fn derive(select: &mut Select) -> Result<()> {
     if !(groups.is_empty() && unique.is_empty()) {
         inner.projection.clear();
     }
-    inner.projection.extend(groups.iter().enumerate().map(|(i, group)| named(group, group_name(i))));
+    let group_names = group_names(&groups);
+    inner.projection.extend(groups.iter().zip(&group_names).map(|(group, name)| named(group, name.clone())));
     inner.projection.extend(unique.iter().enumerate().map(|(i, call)| named(call, aggregate_name(i))));
     inner.from = std::mem::take(&mut select.from);
     inner.selection = select.selection.take();
@@ -150,7 +151,14 @@ pub fn derive(select: &mut Select) -> Result<()> {
     select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
     select.from = std::mem::take(&mut outer.from);
     select.selection = select.having.take();
-    let mut replace = Replace { names: &names, groups: &groups, calls: &unique, theirs: &theirs, depth: 0 };
+    let mut replace = Replace {
+        names: &names,
+        groups: &groups,
+        group_names: &group_names,
+        calls: &unique,
+        theirs: &theirs,
+        depth: 0,
+    };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) = item {
             let name = match &expr {
@@ -172,8 +180,19 @@ pub fn derive(select: &mut Select) -> Result<()> {
     Ok(())
 }
 
-fn group_name(i: usize) -> String {
-    format!("mr group {}", i + 1)
+/// Columns keep their names, where each is the only one of its name: subqueries may name them without their table's.
+fn group_names(groups: &[Expr]) -> Vec<String> {
+    let column = |group: &Expr| match group {
+        Expr::Identifier(name) => Some(fold(name)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+        _ => None,
+    };
+    let names: Vec<Option<String>> = groups.iter().map(column).collect();
+    let name = |(i, name): (usize, &Option<String>)| match name {
+        Some(name) if names.iter().flatten().filter(|other| *other == name).count() == 1 => name.clone(),
+        _ => format!("mr group {}", i + 1),
+    };
+    names.iter().enumerate().map(name).collect()
 }
 
 fn aggregate_name(i: usize) -> String {
@@ -254,8 +273,52 @@ struct Found<'a> {
     theirs: Vec<Expr>,
     /// Whether columns stand outside of subqueries and aggregates.
     columns: bool,
-    /// In HAVING, where DataFusion has a join for IN.
+    /// In HAVING, where DataFusion has a join for IN that is a condition of its own.
     condition: bool,
+}
+
+impl Found<'_> {
+    /// Nothing of a subquery is grouped yet in its WHERE: aggregates there are of the query around it.
+    fn in_where(&mut self, body: &SetExpr) {
+        match body {
+            SetExpr::Select(select) => {
+                if let Some(condition) = &select.selection {
+                    let _ = visit_outside(condition, |expr| {
+                        if is_aggregate(expr) {
+                            self.theirs.push(expr.clone());
+                        }
+                        ControlFlow::<()>::Continue(())
+                    });
+                }
+            }
+            SetExpr::Query(query) => self.in_where(&query.body),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.in_where(left);
+                self.in_where(right);
+            }
+            _ => {}
+        }
+    }
+
+    fn in_having(&mut self, condition: &Expr) {
+        use ast::{BinaryOperator, UnaryOperator};
+        let is_quantified =
+            |expr: &Expr| matches!(expr, Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. });
+        match condition {
+            Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, left, right } => {
+                self.in_having(left);
+                self.in_having(right);
+            }
+            Expr::Nested(inner) => self.in_having(inner),
+            _ => {
+                self.condition = match condition {
+                    Expr::UnaryOp { op: UnaryOperator::Not, expr } => is_quantified(without_parentheses(expr)),
+                    other => is_quantified(other),
+                };
+                let _ = condition.visit(self);
+            }
+        }
+    }
 }
 
 impl Visitor for Found<'_> {
@@ -270,6 +333,7 @@ impl Visitor for Found<'_> {
                 }
                 ControlFlow::<()>::Continue(())
             });
+            self.in_where(&query.body);
         }
         self.depth += 1;
         ControlFlow::Continue(())
@@ -303,11 +367,7 @@ fn beside_subquery(expr: &Expr, value: bool) -> Option<&Expr> {
     let (row, subquery) = match expr {
         Expr::InSubquery { expr, .. } => (expr, true),
         Expr::BinaryOp { left, right, .. } | Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
-            let mut right = right.as_ref();
-            while let Expr::Nested(inner) = right {
-                right = inner;
-            }
-            (left, matches!(right, Expr::Subquery(_)))
+            (left, matches!(without_parentheses(right), Expr::Subquery(_)))
         }
         _ => return None,
     };
@@ -319,6 +379,8 @@ fn beside_subquery(expr: &Expr, value: bool) -> Option<&Expr> {
 struct Replace<'a> {
     names: &'a [String],
     groups: &'a [Expr],
+    /// What those are called in the derived table.
+    group_names: &'a [String],
     calls: &'a [Expr],
     /// Those of them that stand in subqueries; others there are the subqueries' own.
     theirs: &'a [Expr],
@@ -361,7 +423,7 @@ impl VisitorMut for Replace<'_> {
         {
             *expr = derived_column(aggregate_name(i));
         } else if let Some(i) = self.groups.iter().position(|group| self.means(expr, group)) {
-            *expr = derived_column(group_name(i));
+            *expr = derived_column(self.group_names[i].clone());
         }
         ControlFlow::Continue(())
     }

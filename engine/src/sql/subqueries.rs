@@ -128,7 +128,7 @@ fn rows_equal(items: &[Expr]) -> String {
     pairs.collect::<Vec<_>>().join(" AND ")
 }
 
-fn without_parentheses(expr: &Expr) -> &Expr {
+pub fn without_parentheses(expr: &Expr) -> &Expr {
     match expr {
         Expr::Nested(inner) => without_parentheses(inner),
         other => other,
