@@ -61,7 +61,7 @@ const SETTINGS: &[Setting] = &[
     fixed("server_version", "15.0", true, "Shows the server version."),
     fixed("server_version_num", "150000", false, "Shows the server version as an integer."),
     r("session_authorization", "", "The session's user."),
-    fixed("standard_conforming_strings", "on", true, "Causes '...' strings to treat backslashes literally."),
+    r("standard_conforming_strings", "on", "Causes '...' strings to treat backslashes literally."),
     s("statement_timeout", "0", "Sets the maximum allowed duration of any statement, in milliseconds."),
     s("synchronize_seqscans", "on", "Accepted for compatibility."),
     s("synchronous_commit", "on", "Accepted; the server decides whether writes are synced."),
@@ -215,22 +215,12 @@ fn normalised(name: &str, value: &str) -> Result<String> {
                 _ => return Err(invalid().hint("Millrace speaks UTF8.")),
             }
         }
-        "datestyle" => {
-            let lower = value.to_ascii_lowercase();
-            if lower.contains("sql")
-                || lower.contains("german")
-                || (lower.contains("postgres") && !lower.contains("iso"))
-            {
-                return Err(Error::unsupported(format!("DateStyle \"{value}\"")));
-            }
-            if lower.contains("dmy") {
-                "ISO, DMY".into()
-            } else if lower.contains("ymd") {
-                "ISO, YMD".into()
-            } else {
-                "ISO, MDY".into()
-            }
-        }
+        "datestyle" => date_style(value)?,
+        "bytea_output" => match value.to_ascii_lowercase().as_str() {
+            "hex" => "hex".into(),
+            "escape" => return Err(Error::unsupported(format!("bytea_output \"{value}\""))),
+            _ => return Err(invalid()),
+        },
         "intervalstyle" if !value.eq_ignore_ascii_case("postgres") => {
             return Err(Error::unsupported(format!("IntervalStyle \"{value}\"")));
         }
@@ -240,15 +230,21 @@ fn normalised(name: &str, value: &str) -> Result<String> {
             duration_ms(value).ok_or_else(invalid)?;
             value.to_string()
         }
-        "standard_conforming_strings"
-        | "default_transaction_read_only"
-        | "transaction_read_only"
-        | "row_security"
-        | "jit" => match value.to_ascii_lowercase().as_str() {
+        // Scripts of pg_dump set what is so already.
+        "standard_conforming_strings" => match value.to_ascii_lowercase().as_str() {
             "on" | "true" | "yes" | "1" | "t" => "on".into(),
-            "off" | "false" | "no" | "0" | "f" => "off".into(),
+            "off" | "false" | "no" | "0" | "f" => {
+                return Err(Error::unsupported(format!("standard_conforming_strings \"{value}\"")));
+            }
             _ => return Err(invalid()),
         },
+        "default_transaction_read_only" | "transaction_read_only" | "row_security" | "jit" => {
+            match value.to_ascii_lowercase().as_str() {
+                "on" | "true" | "yes" | "1" | "t" => "on".into(),
+                "off" | "false" | "no" | "0" | "f" => "off".into(),
+                _ => return Err(invalid()),
+            }
+        }
         "transaction_isolation" | "default_transaction_isolation" => {
             let lower = value.to_ascii_lowercase();
             match lower.as_str() {
@@ -258,6 +254,22 @@ fn normalised(name: &str, value: &str) -> Result<String> {
         }
         _ => value.to_string(),
     })
+}
+
+/// Dates are read month first and shown as ISO has them: another order that was only shown would be another date.
+fn date_style(value: &str) -> Result<String> {
+    for word in value.split(',').map(|w| w.trim().trim_matches('"').to_ascii_lowercase()) {
+        match word.as_str() {
+            "" | "iso" | "mdy" | "us" | "default" => {}
+            w if w.starts_with("noneuro") => {}
+            "sql" | "german" | "dmy" | "ymd" => return Err(Error::unsupported(format!("DateStyle \"{value}\""))),
+            w if w.starts_with("postgres") || w.starts_with("euro") => {
+                return Err(Error::unsupported(format!("DateStyle \"{value}\"")));
+            }
+            _ => return Err(Error::invalid_value(format!("invalid value for parameter \"DateStyle\": \"{value}\""))),
+        }
+    }
+    Ok("ISO, MDY".into())
 }
 
 #[cfg(test)]
