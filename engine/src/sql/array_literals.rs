@@ -44,7 +44,8 @@ pub fn any_of(left: Box<Expr>, compare_op: BinaryOperator, right: Expr, is_some:
     match quantified::opposite(&compare_op) {
         Some(opposite) if typed => {
             let all = Expr::AllOp { left, compare_op: opposite, right: Box::new(right) };
-            Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(all))) }
+            let not_all = Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(all))) };
+            Expr::Nested(Box::new(not_all))
         }
         _ => Expr::AnyOp { left, compare_op, right: Box::new(right), is_some },
     }

@@ -24,8 +24,8 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::item_names::name_items;
-use crate::sql::outside::visit_outside;
-use crate::sql::parse::{fold, query};
+use crate::sql::outside::{visit_outside, visit_outside_mut};
+use crate::sql::parse::{fold, parse_expression, query};
 use crate::sql::subqueries::without_parentheses;
 
 const ALIAS: &str = "mr grouped";
@@ -65,6 +65,60 @@ pub fn is_aggregate(expr: &Expr) -> bool {
     let Expr::Function(Function { name, over: None, .. }) = expr else { return false };
     let name = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
     AGGREGATES.contains(&name.as_str()) || name.starts_with("regr_")
+}
+
+/// GROUPING without sets, of which it would tell, is 0: each row is of all groups. What it is of must be groups, as they are
+/// written: the others are left to be refused.
+pub fn grouping_of_all(select: &mut Select) -> Result<()> {
+    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return Ok(()) };
+    if groups.is_empty() || groups.iter().any(|e| matches!(e, Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_)))
+    {
+        return Ok(());
+    }
+    let groups = groups.clone();
+    let is_of_groups = |expr: &Expr| {
+        let Expr::Function(Function { name, over: None, args: ast::FunctionArguments::List(list), .. }) = expr else {
+            return false;
+        };
+        let is_group = |argument: &ast::FunctionArg| {
+            let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument)) = argument else { return false };
+            groups.contains(argument)
+        };
+        name.to_string().eq_ignore_ascii_case("grouping") && list.args.iter().all(is_group)
+    };
+    let mut found = false;
+    let mut look = |expr: &Expr| {
+        found |= is_of_groups(expr);
+        ControlFlow::<()>::Continue(())
+    };
+    for item in &select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = visit_outside(expr, &mut look);
+        }
+    }
+    if let Some(having) = &select.having {
+        let _ = visit_outside(having, &mut look);
+    }
+    if !found {
+        return Ok(());
+    }
+    name_items(select);
+    let zero = parse_expression("CAST(0 AS int)")?;
+    let mut replace = |expr: &mut Expr| {
+        if is_of_groups(expr) {
+            *expr = zero.clone();
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = visit_outside_mut(expr, &mut replace);
+        }
+    }
+    if let Some(having) = &mut select.having {
+        let _ = visit_outside_mut(having, &mut replace);
+    }
+    Ok(())
 }
 
 /// Makes a query over a derived table of such a SELECT.

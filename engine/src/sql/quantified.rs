@@ -54,7 +54,8 @@ pub fn all(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Exp
 pub fn any(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Expr>> {
     let Some(opposite) = opposite(op) else { return Ok(None) };
     let not_all = all(x, &opposite, subquery)?;
-    Ok(not_all.map(|all| Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Not, expr: Box::new(all) }))
+    let not = |all| Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Not, expr: Box::new(all) };
+    Ok(not_all.map(|all| Expr::Nested(Box::new(not(all)))))
 }
 
 /// `x [NOT] IN (subquery)` where its value is wanted, and not only whether it is true.

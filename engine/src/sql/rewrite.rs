@@ -112,7 +112,10 @@ impl VisitorMut for Rewriter {
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
             mark_as_of(join)?;
         }
-        if let Err(error) = hypothetical::check(select).and_then(|()| grouped::derive(select)) {
+        if let Err(error) = hypothetical::check(select)
+            .and_then(|()| grouped::grouping_of_all(select))
+            .and_then(|()| grouped::derive(select))
+        {
             return ControlFlow::Break(Box::new(error));
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
@@ -333,7 +336,9 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             _ => Expr::Value(value),
         },
         Expr::InList { expr, list, negated } => match row_in(&expr, &list) {
-            Some(found) if negated => Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(found) },
+            Some(found) if negated => {
+                Expr::Nested(Box::new(Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(found) }))
+            }
             Some(found) => found,
             None => Expr::InList { expr, list, negated },
         },
@@ -431,7 +436,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             }
             ast::UnaryOperator::BitwiseNot => {
                 let ones = Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(number("1")) };
-                binary(*expr, BinaryOperator::PGBitwiseXor, ones)
+                Expr::Nested(Box::new(binary(nested(&expr), BinaryOperator::PGBitwiseXor, ones)))
             }
             op => Expr::UnaryOp { op, expr },
         },

@@ -26,8 +26,9 @@ use crate::sql::rows::{fields_of_row, is_row, rows_compared};
 
 type Visit<T = ()> = ControlFlow<Box<Error>, T>;
 
+/// In parentheses: it takes the place of something that binds tighter, and may become text again.
 fn parsed(text: &str) -> Visit<Expr> {
-    match parse_expression(text) {
+    match parse_expression(&format!("({text})")) {
         Ok(expr) => ControlFlow::Continue(expr),
         Err(error) => ControlFlow::Break(Box::new(error)),
     }
@@ -55,13 +56,8 @@ pub fn spell_out_not_in(expr: &mut Expr) -> Visit {
         "(NOT EXISTS {rows} WHERE \"mr value\" = ({x})) AND (NOT EXISTS {rows}) OR ({x}) IS NOT NULL \
          AND NOT EXISTS {rows} WHERE \"mr value\" IS NULL)))"
     );
-    match parse_expression(&text) {
-        Ok(spelt_out) => {
-            *expr = spelt_out;
-            ControlFlow::Continue(())
-        }
-        Err(error) => ControlFlow::Break(Box::new(error)),
-    }
+    *expr = parsed(&text)?;
+    ControlFlow::Continue(())
 }
 
 /// `x IN (SELECT a … UNION …)` becomes `x IN (SELECT * FROM (…) AS "in")`: where DataFusion marks rows, under OR, it takes
@@ -414,5 +410,5 @@ fn counted(subquery: &Query, negated: bool) -> Visit<Expr> {
     let zero = Expr::Value(Value::Number("0".into(), false).into());
     let op = if negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
     let value = Expr::BinaryOp { left: Box::new(Expr::Subquery(Box::new(counting))), op, right: Box::new(zero) };
-    ControlFlow::Continue(value)
+    ControlFlow::Continue(Expr::Nested(Box::new(value)))
 }
