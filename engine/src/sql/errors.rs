@@ -286,6 +286,9 @@ const TEXTS: &[Rule] = &[
     ("must appear in the GROUP BY clause", "42803", group_by),
     ("must be in GROUP BY", "42803", group_by),
     ("could not be resolved from available columns", "42803", group_by),
+    ("to grouping function is not in grouping columns", "42803", |_| {
+        "arguments to GROUPING must be grouping expressions of the associated query level".into()
+    }),
     ("Aggregate functions are not allowed", "42803", |_| "aggregate functions are not allowed in WHERE".into()),
     ("Window functions are not allowed", "42P20", same),
     ("Cannot find column with position", "42P10", position_in_list),
