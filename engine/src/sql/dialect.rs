@@ -191,6 +191,37 @@ fn any_of_values(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, Parser
     }))
 }
 
+/// `x IN ((SELECT …), y)`, which is a list though it begins with a query: sqlparser takes it for that query alone.
+fn in_list(parser: &mut Parser, left: &Expr) -> Option<Result<Expr, ParserError>> {
+    let keyword = |n: usize| match &parser.peek_nth_token_ref(n).token {
+        Token::Word(word) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let negated = keyword(0) == Keyword::NOT;
+    let at = usize::from(negated);
+    let opens = |n: usize| parser.peek_nth_token_ref(n).token == Token::LParen;
+    if keyword(at) != Keyword::IN || !opens(at + 1) || !opens(at + 2) {
+        return None;
+    }
+    (0..at + 2).for_each(|_| {
+        parser.next_token();
+    });
+    let subquery = parser.maybe_parse(|parser| {
+        let query = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(query)
+    });
+    let expr = Box::new(left.clone());
+    Some(match subquery {
+        Ok(Some(subquery)) => Ok(Expr::InSubquery { expr, subquery, negated }),
+        Ok(None) => parser.parse_comma_separated(Parser::parse_expr).and_then(|list| {
+            parser.expect_token(&Token::RParen)?;
+            Ok(Expr::InList { expr, list, negated })
+        }),
+        Err(error) => Err(error),
+    })
+}
+
 impl MillraceDialect {
     /// NOT before EXISTS is one like any other, which ends where AND and OR begin: `NOT EXISTS (…) IS NULL` is always true.
     fn not_exists(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
@@ -281,7 +312,7 @@ impl Dialect for MillraceDialect {
             let of = Box::new(expr.clone());
             return Some(Ok(if null { Expr::IsNull(of) } else { Expr::IsNotNull(of) }));
         }
-        if let Some(compared) = any_of_values(parser, expr) {
+        if let Some(compared) = any_of_values(parser, expr).or_else(|| in_list(parser, expr)) {
             return Some(compared);
         }
         let word = |n: usize| match &parser.peek_nth_token_ref(n).token {

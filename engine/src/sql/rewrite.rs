@@ -426,7 +426,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                     base = left;
                 }
                 let number = std::mem::replace(base, Expr::Value(Value::Null.into()));
-                *base = rewrite_expr(Expr::UnaryOp { op, expr: Box::new(number) })?;
+                *base = nested(&rewrite_expr(Expr::UnaryOp { op, expr: Box::new(number) })?);
                 power
             }
             // The least bigint, of which the digits alone are none.
