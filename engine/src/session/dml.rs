@@ -24,6 +24,7 @@ use crate::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
+use crate::sql::calls::check_one_value;
 use crate::sql::literals::{is_typed, typed_columns};
 use crate::sql::statement::{Delete, Insert, Name, Overriding, StatementKind, Update};
 use crate::sql::values::quoted_text;
@@ -479,6 +480,7 @@ pub(super) fn assigned_values(relation: &Relation, assignments: &[(String, ast::
             return Err(Error::new("42601", format!("multiple assignments to same column \"{}\"", column.name)));
         }
         check_assigned(column, expr)?;
+        check_one_value(expr, "UPDATE")?;
         values.push(cell_value(column, expr)?);
     }
     Ok(values)

@@ -15,6 +15,7 @@ use crate::catalog::Relation;
 use crate::error::{Error, Result};
 use crate::serve::snapshot::Snapshot;
 use crate::sql::bind::error_from;
+use crate::sql::calls::check_one_value;
 use crate::sql::grouped::names_of;
 use crate::sql::statement::Name;
 
@@ -162,6 +163,11 @@ fn returning_query(
     items: &[ast::SelectItem],
     others: &[Other],
 ) -> Result<ast::Query> {
+    for item in items {
+        if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
+            check_one_value(expr, "RETURNING")?;
+        }
+    }
     let own = alias.unwrap_or(&relation.name);
     let mut text = format!("SELECT 1 FROM {} AS {}", quoted(&returned(0)), quoted(own));
     let row = quoted(RETURNED_ROW);

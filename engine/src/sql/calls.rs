@@ -104,6 +104,26 @@ pub fn returns_set(name: &str) -> bool {
     set_named(name).is_some()
 }
 
+/// Errors where one row has one value: 0A000 for calls that return sets, 42P20 for window functions. `place`: as in "in UPDATE".
+pub fn check_one_value(expr: &Expr, place: &str) -> Result<()> {
+    let refused = visit_outside(expr, |expr| {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let name = name_of(function);
+        if function.over.is_some() {
+            return ControlFlow::Break(Error::new("42P20", format!("window functions are not allowed in {place}")));
+        }
+        if name == "unnest" || returns_set(&name) {
+            let message = format!("set-returning functions are not allowed in {place}");
+            return ControlFlow::Break(Error::new("0A000", message));
+        }
+        ControlFlow::Continue(())
+    });
+    match refused {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
 /// A call in FROM that returns a set, as arrays.
 pub fn set_in_from(name: &str, arguments: Vec<Expr>, ordinality: bool) -> Option<Arrays> {
     let columns = match set_named(name) {
