@@ -318,6 +318,14 @@ fn is_of(expr: &Expr, names: &[String]) -> bool {
     any && all
 }
 
+fn names_columns(expr: &Expr) -> bool {
+    let found = visit_outside(expr, |expr| match expr {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
 /// Aggregates of a query: its own, and those in subqueries.
 struct Found<'a> {
     names: &'a [String],
@@ -332,13 +340,14 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Nothing of a subquery is grouped yet in its WHERE: aggregates there are of the query around it.
+    /// Nothing of a subquery is grouped yet in its WHERE: aggregates of columns there are of the query around it. One of no
+    /// column is the subquery's, where it has no place.
     fn in_where(&mut self, body: &SetExpr) {
         match body {
             SetExpr::Select(select) => {
                 if let Some(condition) = &select.selection {
                     let _ = visit_outside(condition, |expr| {
-                        if is_aggregate(expr) {
+                        if is_aggregate(expr) && names_columns(expr) {
                             self.theirs.push(expr.clone());
                         }
                         ControlFlow::<()>::Continue(())

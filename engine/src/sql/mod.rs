@@ -6,7 +6,7 @@ pub mod as_of;
 mod below;
 pub mod bind;
 pub mod bounds;
-pub mod calls;
+pub(crate) mod calls;
 pub mod cast;
 mod cheap_first;
 pub mod common;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Subquery};
 
 use super::outside::{subquery_of, subquery_of_mut};
@@ -64,7 +64,7 @@ fn ambiguous_names(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
     let mut columns: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
     plan.apply(|node| {
         if let LogicalPlan::Filter(filter) = node {
-            for condition in split_conjunction_owned(filter.predicate.clone()).iter().filter(|e| is_moved(e)) {
+            for condition in split_conjunction(&filter.predicate).into_iter().filter(|e| is_moved(e)) {
                 moved.extend(condition.column_refs().into_iter().map(|column| column.name.clone()));
             }
         }
