@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::allocator;
-use crate::catalog::RelationKind;
+use crate::catalog::{Relation, RelationKind};
 use crate::core::Core;
 use crate::error::Error;
 use crate::memory::SPILL_DIRECTORY;
@@ -96,7 +96,8 @@ fn suspend_largest(core: &Arc<Core>, memory_bytes: u64, fixed: u64) -> bool {
         tracing::warn!(used_mb = mb(fixed), memory_mb = mb(memory_bytes), "more memory is in use than --memory allows");
         return false;
     }
-    let name = catalog.get(id).filter(|r| r.kind == RelationKind::MaterializedView).map(|r| r.name.clone());
+    let is_view = |r: &&Arc<Relation>| matches!(r.kind, RelationKind::MaterializedView | RelationKind::Arrangement);
+    let name = catalog.get(id).filter(is_view).map(|r| r.name.clone());
     tracing::error!(view = name, state_mb = mb(bytes), used_mb = mb(fixed), "a view is suspended for its memory");
     status.fail(Error::new(
         "53200",

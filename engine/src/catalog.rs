@@ -27,10 +27,12 @@ pub enum RelationKind {
     Sink,
     /// Gives numbers; its one column says which, see [`Identity`].
     Sequence,
+    /// The rows of a table by some of its columns, for the joins of several views; no user names it.
+    Arrangement,
 }
 
 impl RelationKind {
-    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`, `sequence`.
+    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`, `sequence`, `arrangement`.
     pub fn word(self) -> &'static str {
         match self {
             RelationKind::Stream => "stream",
@@ -39,6 +41,7 @@ impl RelationKind {
             RelationKind::MaterializedView => "materialized view",
             RelationKind::Sink => "sink",
             RelationKind::Sequence => "sequence",
+            RelationKind::Arrangement => "arrangement",
         }
     }
 }
@@ -177,6 +180,9 @@ pub struct Relation {
     pub watermark: Option<Watermark>,
     /// The relations that its query names, directly.
     pub depends_on: Vec<RelationId>,
+    /// The arrangements that its joins read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrangements: Vec<RelationId>,
     /// Session settings under which the query was bound.
     pub time_zone: String,
     /// Schemas in which its query's names are looked up, in order; empty means `public`.
@@ -341,7 +347,8 @@ impl Catalog {
         self.relations.contains_key(&id) || self.relations.values().any(keeps)
     }
     pub fn find(&self, schema_name: &str, name: &str) -> Option<&Arc<Relation>> {
-        self.relations.values().find(|r| r.name == name && r.schema_name == schema_name)
+        let named = |r: &&Arc<Relation>| r.name == name && r.schema_name == schema_name;
+        self.relations.values().find(|r| named(r) && r.kind != RelationKind::Arrangement)
     }
     /// The relation and the column that a sequence counts for, which may be the sequence itself.
     pub fn sequence(&self, id: RelationId) -> Option<(&Arc<Relation>, usize)> {
@@ -368,6 +375,16 @@ impl Catalog {
     }
     /// Relations whose query names `id`, directly.
     pub fn dependants(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
-        self.relations.values().filter(move |r| r.depends_on.contains(&id))
+        self.relations.values().filter(move |r| r.depends_on.contains(&id) && r.kind != RelationKind::Arrangement)
+    }
+    /// The arrangements of a table's rows.
+    pub fn arrangements_of(&self, table: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        self.relations.values().filter(move |r| r.kind == RelationKind::Arrangement && r.depends_on == [table])
+    }
+    /// Arrangements that no view reads.
+    pub fn idle_arrangements(&self) -> Vec<RelationId> {
+        let read = |id: RelationId| self.relations.values().any(|r| r.arrangements.contains(&id));
+        let all = self.relations.values().filter(|r| r.kind == RelationKind::Arrangement);
+        all.map(|r| r.id).filter(|id| !read(*id)).collect()
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog::{Catalog, RelationId, RelationKind};
+use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::{Checkpoints, Job, Work};
 use crate::core::Core;
 use crate::dataflow::status::ViewStatus;
@@ -441,8 +441,7 @@ impl Commit {
         let (sender, receiver) = job_channel();
         let catalog = self.core.catalog();
         // A view that is not in the catalog yet keeps what it has to save.
-        let views =
-            catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView).map(|r| r.id).collect();
+        let views = catalog.relations.values().filter(|r| self.plans.contains_key(&r.id)).map(|r| r.id).collect();
         self.workers.send(Command::Checkpoint(Arc::new(views), sender));
         let tables = self.tables.iter_mut().map(|(id, table)| (*id, table.save())).collect();
         let mut fingerprints: BTreeMap<RelationId, u64> = BTreeMap::new();

@@ -359,6 +359,9 @@ fn closed(core: &Core, epoch: Epoch) -> bool {
 
 /// Plans a view's query again, as it was when it was made.
 fn plan_view(core: &Arc<Core>, relation: &Relation) -> Result<Arc<Plan>> {
+    if relation.kind == RelationKind::Arrangement {
+        return crate::session::arrangements::plan_of(relation, &core.catalog()).map(Arc::new);
+    }
     let slot = Arc::new(SnapshotSlot::default());
     let plan = std::panic::AssertUnwindSafe(|| crate::session::view::plan_query(core, &slot, relation));
     // One bad query must not keep everything else from starting.
@@ -371,7 +374,8 @@ fn plan_view(core: &Arc<Core>, relation: &Relation) -> Result<Arc<Plan>> {
 /// What a view's definition says of how it is kept.
 pub fn view_options(relation: &Relation) -> ViewOptions {
     let memory_limit = relation.options.get("memory_limit").and_then(|text| bytes(text));
-    ViewOptions { starts: relation.starts.clone(), memory_limit }
+    let arranged_by = (relation.kind == RelationKind::Arrangement).then(|| relation.dealt_by.clone());
+    ViewOptions { starts: relation.starts.clone(), memory_limit, arranged_by }
 }
 
 fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
@@ -407,9 +411,11 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         }
         commit.versions.insert(relation.id, versions);
     }
-    for relation in catalog.relations.values().filter(|r| r.kind == RelationKind::MaterializedView) {
+    let kept = |r: &&Arc<Relation>| matches!(r.kind, RelationKind::MaterializedView | RelationKind::Arrangement);
+    for relation in catalog.relations.values().filter(kept) {
         // A view that cannot be planned any more, or that reads one, starts suspended: it can be seen and dropped.
-        let below = relation.depends_on.iter().find_map(|id| core.view(*id).and_then(|v| v.failure()));
+        let mut reads = relation.depends_on.iter().chain(&relation.arrangements);
+        let below = reads.find_map(|id| core.view(*id).and_then(|v| v.failure()));
         let suspect = core.store.suspects().contains(&relation.id);
         let plan = match below {
             _ if suspect => Err(Error::not_in_state("it brought the process down when it was started last")),
@@ -438,7 +444,7 @@ fn recover(commit: &mut Commit, manifest: Option<&Manifest>) -> Result<()> {
         let saved_by = manifest.map_or(0, |m| m.workers);
         let sources_saved = plan.imports().iter().all(|id| match catalog.get(*id).map(|r| r.kind) {
             // A view that is still being filled cannot feed a live one epoch by epoch.
-            Some(RelationKind::MaterializedView) => commit.restored.contains(id),
+            Some(RelationKind::MaterializedView | RelationKind::Arrangement) => commit.restored.contains(id),
             _ => true,
         });
         if own.is_empty() || !sources_saved {

@@ -22,7 +22,7 @@ impl Commit {
             return Err(error);
         }
         let before = self.core.catalog();
-        let changes = edit(&before)?;
+        let mut changes = edit(&before)?;
         let made_only = |change: &CatalogChange| !matches!(change, CatalogChange::Drop(_));
         if changes.iter().all(made_only) {
             // Dropping makes room.
@@ -47,6 +47,15 @@ impl Commit {
                     after.schemas.remove(name);
                 }
                 CatalogChange::Meta { .. } => {}
+            }
+        }
+        if changes.iter().any(|change| matches!(change, CatalogChange::Drop(_))) {
+            // Unless a view that is being made reads them.
+            let creating = self.core.creating.lock().expect("no panic while held");
+            let idle = after.idle_arrangements().into_iter().filter(|id| !creating.values().any(|r| r.contains(id)));
+            for id in idle {
+                after.relations.remove(&id);
+                changes.push(CatalogChange::Drop(id));
             }
         }
         // Tables are made before anyone can see them.
@@ -170,7 +179,7 @@ impl Commit {
                 continue;
             };
             match relation.kind {
-                RelationKind::MaterializedView => bases.extend(self.core.bases_of(source)),
+                RelationKind::MaterializedView | RelationKind::Arrangement => bases.extend(self.core.bases_of(source)),
                 RelationKind::Table => {
                     let schema = relation.arrow_schema();
                     let types = schema.fields().iter().map(|f| f.data_type().clone()).collect();

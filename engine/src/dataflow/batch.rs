@@ -4,7 +4,7 @@
 use super::render::operator;
 use crate::catalog::RelationId;
 use crate::delta::Delta;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operators::{Output, Step, finish};
 use crate::plan::{NodeKind, Plan};
 use crate::time::EpochHeader;
@@ -22,10 +22,13 @@ pub fn run(plan: &Plan, epoch: &EpochHeader, rows: impl Fn(RelationId) -> Result
                 };
                 rows(*relation)?.into_iter().map(project).collect()
             }
+            NodeKind::Arranged { .. } => {
+                return Err(Error::internal("a plan that reads arrangements is run by workers"));
+            }
             NodeKind::Constant(rows) => vec![Delta::inserts(rows.clone())],
             NodeKind::Exchange { .. } => inputs.pop().expect("one input"),
             kind => {
-                let (_, mut operator) = operator(kind, true)?;
+                let (_, mut operator) = operator(kind, true, &|_| None)?;
                 let mut out = Output::default();
                 operator.begin_epoch(epoch, &mut out)?;
                 for (port, deltas) in inputs.into_iter().enumerate() {

@@ -27,6 +27,7 @@ use crate::operators::top_k::TopK;
 use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
 use crate::plan::{NodeKind, Plan};
+use crate::state::indexed_rows::Arranged;
 use crate::time::Epoch;
 
 pub type PacketInput = InputHandle<Epoch, CapacityContainerBuilder<Vec<Packet>>>;
@@ -37,8 +38,13 @@ pub struct Import {
     /// Of the plan.
     pub node: usize,
     pub columns: Vec<usize>,
+    /// Of an arrangement: the rows themselves are read there.
+    pub arranged: bool,
     pub handle: PacketInput,
 }
+
+/// Where the rows of an arrangement are on this worker.
+pub type FindArranged<'a> = &'a dyn Fn(RelationId) -> Option<Rc<Arranged>>;
 
 /// A rendered plan: its inputs and its stateful operators, by plan node.
 pub struct Rendered<'scope> {
@@ -49,16 +55,23 @@ pub struct Rendered<'scope> {
     pub output: Packets<'scope>,
 }
 
-pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Context>) -> Result<Rendered<'scope>> {
+pub fn render<'scope>(
+    scope: Scope<'scope, Epoch>,
+    plan: &Plan,
+    context: &Rc<Context>,
+    arranged: FindArranged,
+) -> Result<Rendered<'scope>> {
     let workers = scope.peers();
     let mut streams: Vec<(Packets<'scope>, bool)> = Vec::new();
     let (mut imports, mut constants, mut operators) = (Vec::new(), Vec::new(), Vec::new());
     for (index, node) in plan.nodes.iter().enumerate() {
         let input = |i: usize| streams[node.inputs[i]].clone();
         let (name, operator): (&str, Box<dyn Operator>) = match &node.kind {
-            NodeKind::Import { relation, columns, .. } => {
+            NodeKind::Import { relation, columns, .. } | NodeKind::Arranged { arrangement: relation, columns, .. } => {
                 let (handle, stream) = scope.new_input::<Vec<Packet>>();
-                imports.push(Import { relation: *relation, node: index, columns: columns.clone(), handle });
+                let (relation, columns) = (*relation, columns.clone());
+                let arranged = matches!(node.kind, NodeKind::Arranged { .. });
+                imports.push(Import { relation, node: index, columns, arranged, handle });
                 streams.push((stream, false));
                 continue;
             }
@@ -77,7 +90,7 @@ pub fn render<'scope>(scope: Scope<'scope, Epoch>, plan: &Plan, context: &Rc<Con
                 streams.push(stream);
                 continue;
             }
-            kind => operator(kind, owns_empty_key(scope.index(), workers)?)?,
+            kind => operator(kind, owns_empty_key(scope.index(), workers)?, arranged)?,
         };
         let inputs = (0..node.inputs.len()).map(input).collect();
         let operator = Rc::new(RefCell::new(operator));
@@ -102,12 +115,15 @@ fn owns_empty_key(worker: usize, workers: usize) -> Result<bool> {
 }
 
 /// The operator of a node that has one, with its name. `owner`: of the group of an aggregate without GROUP BY.
-pub fn operator(kind: &NodeKind, owner: bool) -> Result<(&'static str, Box<dyn Operator>)> {
+pub fn operator(kind: &NodeKind, owner: bool, arranged: FindArranged) -> Result<(&'static str, Box<dyn Operator>)> {
     Ok(match kind {
         NodeKind::Map(steps) => ("Map", Box::new(Map::new(steps.clone()))),
         NodeKind::Unnest(spec) => ("Unnest", Box::new(Unnest::new(spec.clone()))),
         NodeKind::Union => ("Union", Box::new(Union)),
-        NodeKind::Join(spec) => ("Join", Box::new(Join::new((**spec).clone())?)),
+        NodeKind::Join(spec) => {
+            let of_side = |side: usize| spec.sides[side].kept.as_ref().and_then(|kept| arranged(kept.arrangement));
+            ("Join", Box::new(Join::new((**spec).clone(), [of_side(0), of_side(1)])?))
+        }
         NodeKind::Aggregate(spec) => {
             ("Aggregate", Box::new(Aggregate::new(AggregateSpec { owner, ..(**spec).clone() })?))
         }
@@ -118,7 +134,7 @@ pub fn operator(kind: &NodeKind, owner: bool) -> Result<(&'static str, Box<dyn O
             ("Recompute", Box::new(Recompute::new(RecomputeSpec { owner, ..(**spec).clone() })?))
         }
         NodeKind::Temporal(spec) => ("Temporal", Box::new(Temporal::new((**spec).clone())?)),
-        NodeKind::Import { .. } | NodeKind::Constant(_) | NodeKind::Exchange { .. } => {
+        NodeKind::Import { .. } | NodeKind::Arranged { .. } | NodeKind::Constant(_) | NodeKind::Exchange { .. } => {
             unreachable!("these only move rows")
         }
     })

@@ -33,8 +33,9 @@ use crate::delta::consolidate::consolidate;
 use crate::delta::keys::KeyEncoder;
 use crate::error::{Error, Result};
 use crate::operators::{ErrorChange, Operator};
-use crate::plan::Plan;
+use crate::plan::{NodeKind, Plan};
 use crate::state::arrangement::{Arrangement, Pin, Shared};
+use crate::state::indexed_rows::{Arranged, IndexedRows};
 use crate::state::store::Store;
 use crate::time::{Epoch, EpochHeader};
 
@@ -73,6 +74,8 @@ pub struct ViewOptions {
     pub starts: BTreeMap<RelationId, StreamStart>,
     /// Bytes that its state may take, on all workers together.
     pub memory_limit: Option<u64>,
+    /// Of an arrangement: the columns that its rows are read by.
+    pub arranged_by: Option<Vec<usize>>,
 }
 
 pub enum Start {
@@ -84,7 +87,7 @@ pub enum Start {
 
 /// The result, as the dataflow's last operator keeps it.
 struct Published {
-    rows: Arrangement,
+    rows: Rc<RefCell<IndexedRows>>,
     append_only: bool,
     /// Epochs below this are closed.
     frontier: Epoch,
@@ -124,6 +127,8 @@ pub struct View {
     /// Inputs that never change, with what has yet to be sent.
     constants: Vec<(PacketInput, Option<Delta>)>,
     operators: Vec<(u32, Rc<RefCell<Box<dyn Operator>>>)>,
+    /// The arrangements that its joins read.
+    arranged: BTreeMap<RelationId, Rc<Arranged>>,
     context: Rc<Context>,
     published: Rc<RefCell<Published>>,
     mode: Mode,
@@ -144,6 +149,7 @@ pub trait Sources {
     /// The net change of a view in an epoch, as far as this worker holds it.
     fn view_changes(&self, id: RelationId, epoch: Epoch) -> Rc<Vec<Delta>>;
     fn view_reader(&self, id: RelationId) -> Option<Arc<Shared>>;
+    fn view_rows(&self, id: RelationId) -> Option<Rc<RefCell<IndexedRows>>>;
     /// Why a view goes no further.
     fn view_failure(&self, id: RelationId) -> Option<Error>;
     /// The change of a stream or table in an epoch.
@@ -162,8 +168,10 @@ impl View {
         let (index, workers) = (worker.index(), worker.peers());
         let plan = &setup.plan;
         let output = plan.output();
+        let rows = Arrangement::new(output.schema.clone(), !output.append_only);
+        let rows = IndexedRows::new(rows, setup.options.arranged_by.as_deref())?;
         let published = Rc::new(RefCell::new(Published {
-            rows: Arrangement::new(output.schema.clone(), !output.append_only),
+            rows: Rc::new(RefCell::new(rows)),
             append_only: output.append_only,
             frontier: 0,
             changes: BTreeMap::new(),
@@ -172,10 +180,20 @@ impl View {
             // The first checkpoint of this view says that there are none.
             errors_changed: true,
         }));
-        let start = match &setup.start {
-            Start::Hydrate { header, .. } => Some(header.epoch),
-            Start::Restore { .. } => None,
+        let (start, as_of) = match &setup.start {
+            Start::Hydrate { header, .. } => (Some(header.epoch), header.epoch),
+            Start::Restore { at, .. } => (None, *at),
         };
+        let mut arranged = BTreeMap::new();
+        for node in &plan.nodes {
+            if let NodeKind::Arranged { arrangement, name, .. } = &node.kind {
+                let rows = sources.view_rows(*arrangement);
+                let rows = rows.ok_or_else(|| Error::internal(format!("the arrangement {name} is not there")))?;
+                let pin = rows.borrow().rows.reader().pin(as_of);
+                let pin = pin.ok_or_else(|| Error::internal(format!("the arrangement {name} is further")))?;
+                arranged.insert(*arrangement, Rc::new(Arranged::new(rows, pin)));
+            }
+        }
         let context = Rc::new(Context {
             headers,
             given,
@@ -191,7 +209,8 @@ impl View {
         });
         let dataflow = worker.next_dataflow_index();
         let rendered = worker.dataflow_named(&format!("view {}", setup.id), |scope| -> Result<_> {
-            let Rendered { imports, constants, operators, output } = render(scope, plan, &context)?;
+            let Rendered { imports, constants, operators, output } =
+                render(scope, plan, &context, &|id| arranged.get(&id).cloned())?;
             publish(output, published.clone(), context.clone());
             Ok((imports, constants, operators))
         });
@@ -212,6 +231,7 @@ impl View {
             imports,
             constants: constants.into_iter().map(|(handle, rows)| (handle, Some(rows))).collect(),
             operators,
+            arranged,
             context,
             published,
             mode: Mode::Live,
@@ -243,7 +263,7 @@ impl View {
                 });
             }
             Start::Restore { at, parts } => {
-                view.published.borrow_mut().rows.begin_at(*at);
+                view.published.borrow().rows.borrow_mut().rows.begin_at(*at);
                 view.mode = Mode::Restoring(Restoring { at: *at, parts: parts.clone(), rows_there: false });
                 let status = view.my_status();
                 status.live_from.store(*at, Ordering::Release);
@@ -266,7 +286,10 @@ impl View {
     }
 
     pub fn reader(&self) -> Arc<Shared> {
-        self.published.borrow().rows.reader()
+        self.published.borrow().rows.borrow().rows.reader()
+    }
+    pub fn rows(&self) -> Rc<RefCell<IndexedRows>> {
+        self.published.borrow().rows.clone()
     }
     pub fn failure(&self) -> Option<Error> {
         match self.mode {
@@ -277,6 +300,7 @@ impl View {
     /// Its dataflow, to be dropped.
     pub fn take_dataflow(&mut self) -> Option<usize> {
         self.operators.clear();
+        self.arranged.clear();
         self.dataflow.take()
     }
     pub fn id(&self) -> RelationId {
@@ -319,7 +343,8 @@ impl View {
         match &self.mode {
             Mode::Hydrating(h) if h.first || h.feed.is_some() => h.closed_below,
             Mode::Hydrating(h) => self.open.front().map_or(h.fed + 1, |_| h.closed_below),
-            Mode::Restoring(r) if !r.rows_there => r.at,
+            // Its rows can be read before its index is there.
+            Mode::Restoring(r) if !r.rows_there || self.options.arranged_by.is_some() => r.at,
             Mode::Live | Mode::Restoring(_) => self.first_span().map_or(processed + 1, |span| span.first),
             Mode::Failed => processed + 1,
         }
@@ -437,16 +462,17 @@ impl View {
 
     fn retire(&mut self) -> bool {
         let frontier = self.published.borrow().frontier;
-        let mut closed = false;
+        let mut closed = None;
         while let Some(Span { last: epoch, .. }) = self.open.pop_front_if(|span| span.last < frontier) {
             self.context.fed.borrow_mut().remove(&epoch);
-            closed = true;
+            closed = Some(epoch);
         }
-        if closed {
+        if let Some(epoch) = closed {
+            self.arranged.values().for_each(|arranged| arranged.reach(epoch));
             let first_open = self.first_span().map_or(Epoch::MAX, |span| span.first);
             self.my_status().first_open.store(first_open, Ordering::Release);
         }
-        closed
+        closed.is_some()
     }
 
     fn take_errors(&mut self) {
@@ -525,7 +551,7 @@ impl View {
             fixed += its_fixed;
             rows += its_rows;
         }
-        bytes += self.published.borrow().rows.state_bytes();
+        bytes += self.published.borrow().rows.borrow().state_bytes();
         self.my_status().state_bytes.store(bytes as u64, Ordering::Relaxed);
         self.my_status().fixed_bytes.store(fixed as u64, Ordering::Relaxed);
         self.my_status().state_rows.store(rows as u64, Ordering::Relaxed);
@@ -582,12 +608,14 @@ fn publish(stream: Packets<'_>, published: Rc<RefCell<Published>>, context: Rc<C
                 }
                 let deltas = entry.remove();
                 let deltas = if published.append_only { deltas } else { consolidate(&deltas) };
-                let missing: usize = deltas.iter().map(|d| published.rows.apply(d, epoch)).sum();
+                let mut rows = published.rows.borrow_mut();
+                let missing: usize = deltas.iter().map(|d| rows.apply(d, epoch)).sum();
                 if missing > 0 {
                     context.fail(Error::internal(format!("{missing} retractions of rows that the view does not have")));
                     break;
                 }
-                published.rows.publish(epoch);
+                rows.publish(epoch);
+                drop(rows);
                 if published.keep_changes && !deltas.is_empty() {
                     published.changes.insert(epoch, Rc::new(deltas));
                 }

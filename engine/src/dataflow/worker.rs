@@ -20,6 +20,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::arrangement::Shared;
 use crate::state::durable::Saved;
+use crate::state::indexed_rows::IndexedRows;
 use crate::state::store::Store;
 use crate::time::{Epoch, EpochHeader};
 
@@ -290,6 +291,9 @@ impl Sources for State {
     }
     fn view_reader(&self, id: RelationId) -> Option<Arc<Shared>> {
         self.views.get(&id).map(|v| v.borrow().reader())
+    }
+    fn view_rows(&self, id: RelationId) -> Option<Rc<RefCell<IndexedRows>>> {
+        self.views.get(&id).map(|v| v.borrow().rows())
     }
     fn view_failure(&self, id: RelationId) -> Option<Error> {
         self.views.get(&id).and_then(|v| v.borrow().failure())

@@ -15,18 +15,26 @@
 //! That is output when the epoch ends and not as matches come and go: of each change that is taken back in the same epoch
 //! the next outer join would make two, and a chain of them so many as no epoch can bear.
 //!
-//! State: both sides, whole (pruned to the columns that are used). Cost: a probe per changed row, and a
+//! State: both sides, whole (pruned to the columns that are used), but for a side that an arrangement keeps for several
+//! joins (`join/kept.rs`). Cost: a probe per changed row, and a
 //! gather per match. An update that has produced [`OUTPUT_ROWS_MAX`] rows pauses, so that one hot key
 //! blocks nobody. Retractions wait for the end of their epoch, when all that they could take back is there, and so do
 //! insertions on a side that retracts, unless they are very many. If both sides have changed, what comes and goes within
 //! the epoch is first set off, and rows go before others come: otherwise a row that is replaced on both sides would be
 //! output three times and taken back three times, and a chain of joins would double that with each.
 
+mod kept;
+mod kind;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
 
+pub use self::kept::KeptSpec;
+use self::kept::{Kept, Seen};
+pub use self::kind::JoinKind;
 use super::evaluate::{Expression, predicate_or_set_aside};
 use super::expiry::{EXPIRY_ROWS_MIN, Expiry, expire};
 use super::{Operator, Output, Port, Step};
@@ -36,6 +44,7 @@ use crate::delta::keys::KeyBatch;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
+use crate::state::indexed_rows::Arranged;
 use crate::state::key_index::NONE;
 use crate::state::keyed_rows::KeyedRows;
 use crate::state::spill::{Spillable, StateVec};
@@ -46,61 +55,6 @@ const OUTPUT_ROWS_MAX: usize = 65536;
 const PAIRS_PER_BATCH: usize = 8192;
 /// Insertions that wait for the end of their epoch.
 const WAITING_ROWS_MAX: usize = 65536;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinKind {
-    Inner,
-    Left,
-    Right,
-    Full,
-    LeftSemi,
-    LeftAnti,
-    RightSemi,
-    RightAnti,
-    LeftMark,
-    RightMark,
-    /// Inner, and left, of each left row with the right rows that there are at the end of its epoch; what becomes of them
-    /// later changes nothing. Left rows are not kept.
-    Lookup,
-    LeftLookup,
-}
-
-impl JoinKind {
-    /// Whether matching pairs are output.
-    fn pairs(self) -> bool {
-        use JoinKind::*;
-        matches!(self, Inner | Left | Right | Full | Lookup | LeftLookup)
-    }
-    /// What a row of `side` without (`false`) or with (`true`) matches outputs by itself.
-    fn alone(self, side: Port, matched: bool) -> bool {
-        use JoinKind::*;
-        match (self, side) {
-            (Left | Full | LeftLookup, 0) | (Right | Full, 1) | (LeftAnti, 0) | (RightAnti, 1) => !matched,
-            (LeftSemi, 0) | (RightSemi, 1) => matched,
-            (LeftMark, 0) | (RightMark, 1) => true,
-            _ => false,
-        }
-    }
-    pub fn is_lookup(self) -> bool {
-        matches!(self, JoinKind::Lookup | JoinKind::LeftLookup)
-    }
-    fn mark(self) -> bool {
-        matches!(self, JoinKind::LeftMark | JoinKind::RightMark)
-    }
-    /// Whether the matches of each row of `side` are counted.
-    pub fn counts(self, side: Port) -> bool {
-        self.alone(side, false) || self.alone(side, true)
-    }
-    /// Whether the output has the columns of `side`.
-    pub fn keeps(self, side: Port) -> bool {
-        use JoinKind::*;
-        match self {
-            LeftSemi | LeftAnti | LeftMark => side == 0,
-            RightSemi | RightAnti | RightMark => side == 1,
-            _ => true,
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct JoinSpec {
@@ -122,10 +76,52 @@ pub struct SideSpec {
     pub append_only: bool,
     /// Rows that neither meet anything any more nor are taken back.
     pub expiry: Option<TimeBound>,
+    /// Where its rows are, if not here. Only of a side whose matches are not counted.
+    pub kept: Option<KeptSpec>,
+}
+
+/// Where the rows of a side are.
+enum Rows {
+    Own(KeyedRows),
+    Kept(Kept),
+}
+
+impl Rows {
+    fn own(&self) -> &KeyedRows {
+        match self {
+            Rows::Own(rows) => rows,
+            Rows::Kept(_) => unreachable!("only of sides whose matches are not counted"),
+        }
+    }
+    fn own_mut(&mut self) -> &mut KeyedRows {
+        match self {
+            Rows::Own(rows) => rows,
+            Rows::Kept(_) => unreachable!("only of sides whose matches are not counted"),
+        }
+    }
+    fn keys(&self, rows: &RecordBatch) -> KeyBatch {
+        match self {
+            Rows::Own(own) => own.keys(rows),
+            Rows::Kept(kept) => kept.keys(rows),
+        }
+    }
+    fn columns_at(&self, columns: &[usize], positions: &[u32]) -> Vec<ArrayRef> {
+        match self {
+            Rows::Own(own) => own.rows.columns_at(columns, positions),
+            Rows::Kept(kept) => kept.columns_at(columns, positions),
+        }
+    }
+    /// Where the chains of keys begin, and what is seen on the way.
+    fn heads(&mut self, keys: &KeyBatch, nulls_equal: bool) -> (Vec<u32>, Option<Seen>) {
+        match self {
+            Rows::Own(own) => (own.index.heads(keys), None),
+            Rows::Kept(kept) => (kept.heads(keys, nulls_equal), Some(kept.see())),
+        }
+    }
 }
 
 struct Side {
-    keyed: KeyedRows,
+    rows: Rows,
     /// The positions from here on are of the open epoch, once it has rows.
     first_new: Option<u32>,
     /// Of a counted side: the rows from before the epoch that it has touched, and whether they had matches.
@@ -155,6 +151,8 @@ struct Work {
     keys: KeyBatch,
     /// Where each row's chain in the other side goes on, or NONE.
     chain: Vec<u32>,
+    /// Of another side that is kept elsewhere.
+    seen: Option<Seen>,
     next_row: usize,
     /// Matches found so far, per row.
     found: Vec<u32>,
@@ -178,13 +176,20 @@ pub struct Join {
 }
 
 impl Join {
-    pub fn new(spec: JoinSpec) -> Result<Self> {
+    /// `arranged`: for each side that is kept elsewhere, where.
+    pub fn new(spec: JoinSpec, arranged: [Option<Rc<Arranged>>; 2]) -> Result<Self> {
         let fields: Vec<_> = spec.sides.iter().flat_map(|s| s.schema.fields().iter().cloned()).collect();
         let filter_schema = Schema::new(spec.filter_columns.iter().map(|&c| fields[c].clone()).collect::<Vec<_>>());
-        let side = |port: Port| -> Result<Side> {
+        let [left, right] = arranged;
+        let side = |port: Port, arranged: Option<Rc<Arranged>>| -> Result<Side> {
             let s = &spec.sides[port];
+            let rows = match (&s.kept, arranged) {
+                (Some(kept), Some(arranged)) => Rows::Kept(Kept::new(s, kept, arranged)?),
+                (None, None) => Rows::Own(KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?),
+                _ => return Err(Error::internal("a join without the arrangement of a side")),
+            };
             Ok(Side {
-                keyed: KeyedRows::new(&s.schema, &s.key, !s.append_only, !spec.nulls_equal)?,
+                rows,
                 first_new: None,
                 touched: BTreeMap::new(),
                 matches: (spec.kind.counts(port) && !spec.kind.is_lookup()).then(|| StateVec::new_in(Spillable)),
@@ -192,7 +197,7 @@ impl Join {
                 expiry: s.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN)),
             })
         };
-        let sides = [side(0)?, side(1)?];
+        let sides = [side(0, left)?, side(1, right)?];
         Ok(Join {
             filter_schema: filter_schema.into(),
             sides,
@@ -217,13 +222,22 @@ impl Join {
             return Ok(());
         }
         for side in &mut self.sides {
-            side.first_new.get_or_insert(side.keyed.rows.end());
+            if let Rows::Own(own) = &side.rows {
+                side.first_new.get_or_insert(own.rows.end());
+            }
         }
-        let own = &mut self.sides[side].keyed;
-        let keys = own.keys(&rows);
-        let positions = if sign < 0 { own.retract(&rows, &keys, epoch)? } else { Vec::new() };
+        let keys = self.sides[side].rows.keys(&rows);
+        let positions = match &mut self.sides[side].rows {
+            Rows::Own(own) if sign < 0 => own.retract(&rows, &keys, epoch)?,
+            Rows::Kept(kept) if sign < 0 => {
+                kept.has_gone(epoch);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
         let found = vec![0; rows.num_rows()];
-        self.work.push_back(Work { side, sign, rows, keys, chain: Vec::new(), next_row: 0, found, positions });
+        let (chain, seen) = (Vec::new(), None);
+        self.work.push_back(Work { side, sign, rows, keys, chain, seen, next_row: 0, found, positions });
         Ok(())
     }
 
@@ -231,7 +245,7 @@ impl Join {
         let mut budget = OUTPUT_ROWS_MAX;
         while let Some(mut work) = self.work.pop_front() {
             if work.chain.is_empty() {
-                work.chain = self.sides[1 - work.side].keyed.index.heads(&work.keys);
+                (work.chain, work.seen) = self.sides[1 - work.side].rows.heads(&work.keys, self.spec.nulls_equal);
             }
             while work.next_row < work.rows.num_rows() {
                 if budget == 0 {
@@ -247,21 +261,8 @@ impl Join {
 
     /// One batch of pairs; returns how many were looked at.
     fn probe(&mut self, work: &mut Work, out: &mut Output) -> usize {
-        let other = &self.sides[1 - work.side].keyed;
-        let (mut rows, mut positions) = (Vec::new(), Vec::new());
-        while work.next_row < work.chain.len() && rows.len() < PAIRS_PER_BATCH {
-            let mut at = work.chain[work.next_row];
-            while at != NONE && rows.len() < PAIRS_PER_BATCH {
-                rows.push(work.next_row as u32);
-                positions.push(at);
-                at = other.index.next(at);
-            }
-            work.chain[work.next_row] = at;
-            if at == NONE {
-                work.next_row += 1;
-            }
-        }
-        let looked_at = rows.len().max(1);
+        let Work { side, chain, seen, next_row, .. } = work;
+        let (mut rows, mut positions, looked_at) = self.pairs(1 - *side, chain, seen.as_ref(), next_row);
         if rows.is_empty() {
             return looked_at;
         }
@@ -291,6 +292,24 @@ impl Join {
         looked_at
     }
 
+    /// The next pairs of rows, from `next_row` on, with positions on the side `port`, and how many were looked at.
+    fn pairs(
+        &self,
+        port: Port,
+        chain: &mut [u32],
+        seen: Option<&Seen>,
+        next_row: &mut usize,
+    ) -> (Vec<u32>, Vec<u32>, usize) {
+        match (&self.sides[port].rows, seen) {
+            (Rows::Own(own), _) => pairs(chain, next_row, |at| own.index.next(at), |_| true),
+            (Rows::Kept(kept), Some(seen)) => {
+                let rows = kept.rows();
+                pairs(chain, next_row, |at| rows.next(at), |at| rows.sees(&seen.version, at))
+            }
+            (Rows::Kept(_), None) => unreachable!("seen when the chains were looked up"),
+        }
+    }
+
     /// Columns `wanted` of left ++ right for the pairs of `rows` of `batch` (a delta of `side`) with `positions`.
     fn columns(
         &self,
@@ -305,10 +324,8 @@ impl Join {
         let in_left = |c: usize| c < left_columns;
         let (own, theirs): (Vec<usize>, Vec<usize>) = wanted.iter().partition(|&&c| in_left(c) == (side == 0));
         let local = |c: usize| if in_left(c) { c } else { c - left_columns };
-        let fetched = self.sides[1 - side]
-            .keyed
-            .rows
-            .columns_at(&theirs.iter().map(|&c| local(c)).collect::<Vec<_>>(), positions);
+        let fetched =
+            self.sides[1 - side].rows.columns_at(&theirs.iter().map(|&c| local(c)).collect::<Vec<_>>(), positions);
         let mut fetched = fetched.into_iter();
         let identity = rows.len() == batch.num_rows() && rows.iter().enumerate().all(|(i, &r)| i as u32 == r);
         let mut taken = own.iter().map(|&c| {
@@ -385,8 +402,9 @@ impl Join {
             return;
         }
         let side = &mut self.sides[work.side];
+        let Rows::Own(own) = &mut side.rows else { return };
         if work.sign > 0 {
-            side.keyed.append(&work.rows, &work.keys);
+            own.append(&work.rows, &work.keys);
             if let Some(matches) = &mut side.matches {
                 matches.extend_from_slice(&work.found);
             }
@@ -411,7 +429,7 @@ impl Join {
             let mut now: [Vec<u32>; 2] = Default::default();
             while budget > 0 {
                 let Some((position, had)) = side.touched.pop_first() else { break };
-                let has = side.keyed.rows.is_live(position).then(|| matches[position as usize] > 0);
+                let has = side.rows.own().rows.is_live(position).then(|| matches[position as usize] > 0);
                 if has != Some(had) {
                     before[usize::from(had)].push(position);
                     has.into_iter().for_each(|has| now[usize::from(has)].push(position));
@@ -419,22 +437,23 @@ impl Join {
                 budget -= 1;
             }
             let mut position = first_new;
-            while budget > 0 && position < side.keyed.rows.end() {
-                if side.keyed.rows.is_live(position) {
+            let rows = &side.rows.own().rows;
+            while budget > 0 && position < rows.end() {
+                if rows.is_live(position) {
                     now[usize::from(matches[position as usize] > 0)].push(position);
                 }
                 position += 1;
                 budget -= 1;
             }
             side.first_new = Some(position);
-            let more = !side.touched.is_empty() || position < side.keyed.rows.end();
+            let more = !side.touched.is_empty() || position < rows.end();
             for (positions, sign) in [(before, -1), (now, 1)] {
                 for (matched, positions) in [false, true].into_iter().zip(positions) {
                     if !kind.alone(port, matched) {
                         continue;
                     }
                     for positions in positions.chunks(PAIRS_PER_BATCH) {
-                        let rows = self.sides[port].keyed.rows.rows_at(positions);
+                        let rows = self.sides[port].rows.own().rows.rows_at(positions);
                         self.emit_alone(port, &rows, Some(matched), sign, out);
                     }
                 }
@@ -450,9 +469,14 @@ impl Join {
     fn end_waiting(&mut self) {
         let both = self.waits.iter().all(|waits| waits.changed);
         let (mut coming, mut going) = (Vec::new(), Vec::new());
-        for (side, waits) in self.waits.iter_mut().enumerate() {
+        // A side that is kept elsewhere comes last: it is read as of before what comes on it.
+        let left_is_kept = self.spec.sides[0].kept.is_some();
+        for side in if left_is_kept { [1, 0] } else { [0, 1] } {
+            let waits = &mut self.waits[side];
             let Waits { deltas, retracts, .. } = std::mem::take(waits);
-            let deltas = if retracts && both { consolidate(&deltas) } else { deltas };
+            // What is kept elsewhere changes by just these rows.
+            let own = self.spec.sides[side].kept.is_none();
+            let deltas = if retracts && both && own { consolidate(&deltas) } else { deltas };
             for delta in deltas {
                 let (plus, minus) = signed(delta);
                 coming.push((side, 1, plus));
@@ -476,7 +500,7 @@ impl Join {
             match input {
                 0 => self.waiting.push(plus),
                 _ => {
-                    let keyed = &mut self.sides[input].keyed;
+                    let keyed = self.sides[input].rows.own_mut();
                     let keys = keyed.keys(&plus);
                     keyed.append(&plus, &keys);
                 }
@@ -490,25 +514,15 @@ impl Join {
         if !self.spec.kind.counts(side) || self.spec.kind.is_lookup() {
             return;
         }
-        let mut counts = StateVec::with_capacity_in(self.sides[side].keyed.rows.end() as usize, Spillable);
+        let mut counts = StateVec::with_capacity_in(self.sides[side].rows.own().rows.end() as usize, Spillable);
         let mut ignored = Output::default();
-        for rows in self.sides[side].keyed.rows.segments() {
-            let keys = self.sides[side].keyed.keys(&rows);
-            let mut chain = self.sides[1 - side].keyed.index.heads(&keys);
+        for rows in self.sides[side].rows.own().rows.segments() {
+            let keys = self.sides[side].rows.keys(&rows);
+            let (mut chain, seen) = self.sides[1 - side].rows.heads(&keys, self.spec.nulls_equal);
             let mut found = vec![0u32; rows.num_rows()];
             let mut next_row = 0;
             while next_row < chain.len() {
-                let (mut pair_rows, mut positions) = (Vec::new(), Vec::new());
-                while next_row < chain.len() && pair_rows.len() < PAIRS_PER_BATCH {
-                    let at = chain[next_row];
-                    if at == NONE {
-                        next_row += 1;
-                    } else {
-                        pair_rows.push(next_row as u32);
-                        positions.push(at);
-                        chain[next_row] = self.sides[1 - side].keyed.index.next(at);
-                    }
-                }
+                let (pair_rows, positions, _) = self.pairs(1 - side, &mut chain, seen.as_ref(), &mut next_row);
                 let mask = self.spec.filter.as_ref().map(|filter| {
                     let pairs = self.columns(side, &rows, &pair_rows, &positions, &self.spec.filter_columns);
                     let options = RecordBatchOptions::new().with_row_count(Some(pair_rows.len()));
@@ -540,7 +554,8 @@ impl Operator for Join {
             waits.rows += delta.len();
             waits.retracts |= delta.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0));
             waits.deltas.push(delta);
-            let comes_only = self.spec.sides[input].append_only || waits.rows > WAITING_ROWS_MAX;
+            let spec = &self.spec.sides[input];
+            let comes_only = spec.append_only || spec.kept.is_none() && waits.rows > WAITING_ROWS_MAX;
             if comes_only && !waits.retracts {
                 waits.rows = 0;
                 for delta in std::mem::take(&mut waits.deltas) {
@@ -555,7 +570,7 @@ impl Operator for Join {
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
         if self.spec.kind.is_lookup() {
             for (side, rows) in std::mem::take(&mut self.held) {
-                let keyed = &mut self.sides[side].keyed;
+                let keyed = self.sides[side].rows.own_mut();
                 let keys = keyed.keys(&rows);
                 keyed.retract(&rows, &keys, epoch.epoch)?;
             }
@@ -576,7 +591,13 @@ impl Operator for Join {
         }
         for side in &mut self.sides {
             side.first_new = None;
-            let kept = side.keyed.publish(epoch.epoch);
+            let kept = match &mut side.rows {
+                Rows::Own(own) => own.publish(epoch.epoch),
+                Rows::Kept(kept) => {
+                    kept.finish_epoch(epoch.epoch);
+                    continue;
+                }
+            };
             if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
                 *matches = kept_counts(&kept, matches);
             }
@@ -586,7 +607,8 @@ impl Operator for Join {
             return Ok(Step::Done);
         }
         for side in &mut self.sides {
-            let kept = expire(&mut side.keyed, &mut side.expiry, epoch);
+            let Rows::Own(own) = &mut side.rows else { continue };
+            let kept = expire(own, &mut side.expiry, epoch);
             if let (Some(kept), Some(matches)) = (kept, &mut side.matches) {
                 *matches = kept_counts(&kept, matches);
             }
@@ -595,8 +617,36 @@ impl Operator for Join {
     }
 
     fn durable(&mut self) -> Vec<&mut dyn Durable> {
-        self.sides.iter_mut().map(|s| s as &mut dyn Durable).collect()
+        let own = self.sides.iter_mut().filter(|side| matches!(side.rows, Rows::Own(_)));
+        own.map(|side| side as &mut dyn Durable).collect()
     }
+}
+
+/// From where the chains have come to: pairs of a row and a position that `sees` lets through, and how many were looked at.
+fn pairs(
+    chain: &mut [u32],
+    next_row: &mut usize,
+    next: impl Fn(u32) -> u32,
+    sees: impl Fn(u32) -> bool,
+) -> (Vec<u32>, Vec<u32>, usize) {
+    let (mut rows, mut positions) = (Vec::new(), Vec::new());
+    let mut looked_at = 0;
+    while *next_row < chain.len() && looked_at < PAIRS_PER_BATCH {
+        let mut at = chain[*next_row];
+        while at != NONE && looked_at < PAIRS_PER_BATCH {
+            if sees(at) {
+                rows.push(*next_row as u32);
+                positions.push(at);
+            }
+            looked_at += 1;
+            at = next(at);
+        }
+        chain[*next_row] = at;
+        if at == NONE {
+            *next_row += 1;
+        }
+    }
+    (rows, positions, looked_at.max(1))
 }
 
 /// The rows that come, and those that go, if there are any.
@@ -619,20 +669,20 @@ fn kept_counts(kept: &[u32], counts: &[u32]) -> StateVec<u32> {
 /// The rows are saved; the counts are made anew from them.
 impl Durable for Side {
     fn save(&mut self) -> Saved {
-        self.keyed.save()
+        self.rows.own_mut().save()
     }
     fn restore(&mut self, parts: &[Vec<RecordBatch>], share: &Share) -> Result<()> {
-        self.keyed.restore(parts, share)?;
+        self.rows.own_mut().restore(parts, share)?;
         self.restored = true;
         Ok(())
     }
     fn state_bytes(&self) -> usize {
-        self.keyed.state_bytes() + self.matches.as_ref().map_or(0, |m| m.capacity() * 4)
+        self.rows.own().state_bytes() + self.matches.as_ref().map_or(0, |m| m.capacity() * 4)
     }
     fn fixed_bytes(&self) -> usize {
-        self.keyed.fixed_bytes()
+        self.rows.own().fixed_bytes()
     }
     fn state_rows(&self) -> usize {
-        self.keyed.state_rows()
+        self.rows.own().state_rows()
     }
 }

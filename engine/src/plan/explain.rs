@@ -93,6 +93,10 @@ pub fn describe(plan: &Plan, node: &Node) -> String {
             let all: Vec<usize> = (0..node.schema.fields().len()).collect();
             format!("Import {name} ({})", if all.is_empty() { String::new() } else { names(node, &all) })
         }
+        NodeKind::Arranged { name, .. } => {
+            let all: Vec<usize> = (0..node.schema.fields().len()).collect();
+            format!("Arranged {name} ({})", names(node, &all))
+        }
         NodeKind::Constant(rows) => format!("Constant: {} rows", rows.num_rows()),
         NodeKind::Map(steps) => {
             let steps: Vec<String> = steps
@@ -229,6 +233,7 @@ pub fn describe(plan: &Plan, node: &Node) -> String {
 fn note(plan: &Plan, node: &Node) -> String {
     match &node.kind {
         NodeKind::Import { .. } if node.append_only => "append-only".into(),
+        NodeKind::Arranged { .. } => "kept once for all views that read it".into(),
         NodeKind::Join(spec) => {
             let sides: Vec<&str> = node
                 .inputs
@@ -246,7 +251,13 @@ fn note(plan: &Plan, node: &Node) -> String {
             if spec.kind.is_lookup() {
                 return format!("incremental, as of the row's arrival; state: the right side ({}), {ends}", sides[1]);
             }
-            format!("incremental; state: both sides whole ({} left, {} right), {ends}", sides[0], sides[1])
+            match [0, 1].map(|side| spec.sides[side].kept.is_some()) {
+                [true, _] => format!("incremental; state: the right side ({}), {ends}", sides[1]),
+                [false, true] => format!("incremental; state: the left side ({}), {ends}", sides[0]),
+                [false, false] => {
+                    format!("incremental; state: both sides whole ({} left, {} right), {ends}", sides[0], sides[1])
+                }
+            }
         }
         NodeKind::Aggregate(spec) if spec.group.is_empty() => "incremental; state: one row, bounded".into(),
         NodeKind::Aggregate(spec) => {

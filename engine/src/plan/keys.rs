@@ -44,7 +44,7 @@ fn of_kind(nodes: &[Node], index: usize, primary_keys: &PrimaryKeys, seen: &mut 
     let node = &nodes[index];
     let mut input = |port: usize| known(nodes, node.inputs[port], primary_keys, seen);
     match &node.kind {
-        NodeKind::Import { relation, columns, .. } => {
+        NodeKind::Import { relation, columns, .. } | NodeKind::Arranged { arrangement: relation, columns, .. } => {
             let key = primary_keys.get(relation).filter(|key| !key.is_empty());
             let placed = |key: &Key| key.iter().map(|k| columns.iter().position(|c| c == k)).collect::<Option<Key>>();
             key.and_then(placed).into_iter().collect()
@@ -156,7 +156,8 @@ mod tests {
         let schema =
             Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, true), Field::new("b", DataType::Int32, true)]));
         let of = |kind, keys: [&[&[usize]]; 2]| {
-            let side = |key| SideSpec { schema: schema.clone(), key: vec![key], append_only: false, expiry: None };
+            let side =
+                |key| SideSpec { schema: schema.clone(), key: vec![key], append_only: false, expiry: None, kept: None };
             let spec = JoinSpec {
                 kind,
                 sides: [side(1), side(0)],

@@ -4,6 +4,7 @@
 //! anything is made.
 
 mod aggregate;
+mod arranged;
 mod as_of;
 mod extremes;
 mod recompute;
@@ -26,6 +27,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan, Vol
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
+use super::arranged::Offers;
 use super::keys::PrimaryKeys;
 use super::share::share;
 use super::{Node, NodeKind, Plan, event_time, keys};
@@ -125,9 +127,9 @@ pub enum Showing {
     Final,
 }
 
-/// Makes the incremental plan.
-pub fn lower(state: &SessionState, plan: &LogicalPlan, showing: Showing) -> Result<Plan> {
-    let mut lowering = Lowering::new(state);
+/// Makes the incremental plan. `offers`: arrangements that it may read.
+pub fn lower(state: &SessionState, plan: &LogicalPlan, showing: Showing, offers: &Offers) -> Result<Plan> {
+    let mut lowering = Lowering { offers, ..Lowering::new(state) };
     let mut output = match showing {
         Showing::Changes => lowering.node(plan)?,
         Showing::Final => lowering.held_back(plan)?.0,
@@ -166,7 +168,10 @@ struct Lowering<'a> {
     /// What watermarks promise of the relations that are read.
     bounds: BTreeMap<RelationId, Vec<TimeBound>>,
     primary_keys: PrimaryKeys,
+    offers: &'a Offers,
 }
+
+static NO_OFFERS: Offers = Offers(Vec::new());
 
 /// The Arrow schema of a plan node. Everything may be NULL: DataFusion's promises about that are for its
 /// own optimizer.
@@ -174,7 +179,7 @@ fn relaxed(schema: &DFSchema) -> SchemaRef {
     relax(schema.as_arrow())
 }
 
-fn relax(schema: &Schema) -> SchemaRef {
+pub(super) fn relax(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(
         schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>(),
     ))
@@ -188,6 +193,7 @@ impl<'a> Lowering<'a> {
             dealt_by: Vec::new(),
             bounds: BTreeMap::new(),
             primary_keys: PrimaryKeys::new(),
+            offers: &NO_OFFERS,
         }
     }
 
@@ -457,10 +463,20 @@ impl<'a> Lowering<'a> {
         let mut inputs = Vec::new();
         let mut keys: [Vec<usize>; 2] = [vec![], vec![]];
         let mut widths = Vec::new();
+        let (on, arranged) = self.arranged_sides(join, kind);
+        let mut kept = [None, None];
         for port in 0..2 {
-            let input = self.node(plans[port])?;
             let width = plans[port].schema().fields().len();
-            let exprs: Vec<&Expr> = join.on.iter().map(|(l, r)| if port == 0 { l } else { r }).collect();
+            if let Some(side) = &arranged[port] {
+                let (input, key, spec) = self.arranged_side(side, relaxed(plans[port].schema()));
+                kept[port] = Some(spec);
+                inputs.push(input);
+                keys[port] = key;
+                widths.push(width);
+                continue;
+            }
+            let input = self.node(plans[port])?;
+            let exprs: Vec<&Expr> = on.iter().map(|(l, r)| if port == 0 { l } else { r }).collect();
             let (input, key) = self.key_columns(input, plans[port].schema(), &exprs)?;
             let input = self.exchange(input, key.clone());
             inputs.push(input);
@@ -481,6 +497,9 @@ impl<'a> Lowering<'a> {
         let inputs = [inputs[0], inputs[1]];
         let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
         let node = self.join_node(kind, inputs, keys, filter, nulls_equal)?;
+        if let NodeKind::Join(spec) = &mut self.nodes[node].kind {
+            spec.sides.iter_mut().zip(kept).for_each(|(side, kept)| side.kept = kept);
+        }
         let output = self.nodes[node].schema.clone();
         // Without the columns that were only computed for the key.
         let named = relaxed(&join.schema);
@@ -560,6 +579,7 @@ impl<'a> Lowering<'a> {
             key: keys[port].clone(),
             append_only: self.nodes[inputs[port]].append_only,
             expiry: None,
+            kept: None,
         };
         let (filter, filter_columns) = filter.map_or((None, vec![]), |(filter, columns)| (Some(filter), columns));
         let spec =

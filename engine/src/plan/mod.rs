@@ -3,6 +3,7 @@
 //! [`lower`] makes it of DataFusion's optimized logical plan; `dataflow::render` makes a dataflow of it, one
 //! match without conditions; [`explain`] prints it. It knows nothing of Timely, of workers or of state.
 
+pub mod arranged;
 pub mod event_time;
 pub mod explain;
 pub mod keys;
@@ -55,6 +56,14 @@ pub enum NodeKind {
         name: String,
         columns: Vec<usize>,
     },
+    /// The changes of an arrangement's rows, these columns of them. The join that is its only kind of user reads the rows
+    /// themselves there.
+    Arranged {
+        arrangement: RelationId,
+        /// What it is called: `users by id`.
+        name: String,
+        columns: Vec<usize>,
+    },
     /// Rows that were always there.
     Constant(RecordBatch),
     Map(Vec<MapStep>),
@@ -83,6 +92,7 @@ impl Plan {
             .iter()
             .filter_map(|n| match n.kind {
                 NodeKind::Import { relation, .. } => Some(relation),
+                NodeKind::Arranged { arrangement, .. } => Some(arrangement),
                 _ => None,
             })
             .collect();

@@ -113,8 +113,8 @@ impl Snapshot {
                     waited.push((relation.clone(), status));
                     readers
                 }
-                RelationKind::View | RelationKind::Sink | RelationKind::Sequence => {
-                    unreachable!("views are inlined, sinks and sequences hold no rows")
+                RelationKind::View | RelationKind::Sink | RelationKind::Sequence | RelationKind::Arrangement => {
+                    unreachable!("views are inlined, sinks and sequences hold no rows, arrangements have no name")
                 }
             };
             let mut own = Vec::new();

@@ -57,7 +57,7 @@ impl Session {
             return Ok(explain(plan));
         }
         let of_node = |node: usize| {
-            let is_import = matches!(plan.nodes[node].kind, NodeKind::Import { .. });
+            let is_import = matches!(plan.nodes[node].kind, NodeKind::Import { .. } | NodeKind::Arranged { .. });
             readings(&status, plan, node).map(|(worker, r)| line(worker, is_import, &r)).collect()
         };
         let mut text = explain_with(plan, &of_node);

@@ -158,6 +158,7 @@ impl Session {
             options: Options::new(),
             watermark: None,
             depends_on: vec![],
+            arrangements: vec![],
             time_zone: self.settings.zone(),
             search_path: self.search_path(),
             starts: Default::default(),

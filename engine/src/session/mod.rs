@@ -7,6 +7,7 @@ mod alter;
 mod alter_below;
 mod alter_rows;
 mod analyze;
+pub mod arrangements;
 mod backup;
 pub mod cancel;
 mod change_with;

@@ -9,9 +9,12 @@
 
 use std::sync::Arc;
 
+use datafusion::logical_expr::LogicalPlan;
+
 use super::Session;
+use super::arrangements;
 use super::query::{Scope, bind_text, session_state};
-use super::view::{Making, columns_of, lower_bound, showing};
+use super::view::{Defined, Making, columns_of, lower_bound, showing};
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -28,16 +31,19 @@ pub(super) struct Dependant {
 
 impl Session {
     /// Makes `new` and what reads `old` live, and puts them in their places.
-    pub(super) async fn replace_view(&mut self, old: Arc<Relation>, mut new: Relation, plan: Plan) -> Result<()> {
+    pub(super) async fn replace_view(&mut self, old: Arc<Relation>, defined: Defined) -> Result<()> {
+        let Defined { relation: mut new, plan, arrangements, .. } = defined;
         let catalog = self.core.catalog();
         if reaches(&catalog, &new.depends_on, old.id) {
             return Err(Error::new("42P17", format!("materialized view \"{}\" cannot read itself", old.name)));
         }
         let looks_up = plan.looks_up();
+        let mut making: Vec<Making> = Vec::new();
+        let arrangements = self.make_arrangements(arrangements, &mut making).await?;
         new.id = self.core.store.next_id()?;
         (new.comment, new.owner) = (old.comment.clone(), old.owner.clone());
         let mut dependants = self.dependants_over(&catalog, &old, &new)?;
-        let mut making = vec![self.make_live(&mut new, Arc::new(plan)).await?];
+        making.insert(0, self.make_live(&mut new, Arc::new(plan)).await?);
         for dependant in &mut dependants {
             if let Some(plan) = &dependant.plan {
                 // The last one made is the first to be taken back.
@@ -67,13 +73,14 @@ impl Session {
                 }
             }
             let outside = |id: &RelationId| !own.contains(id) && catalog.get(*id).is_none();
-            if new.depends_on.iter().chain(dependants.iter().flat_map(|d| &d.new.depends_on)).any(outside) {
+            let made = dependants.iter().map(|d| &d.new).chain([&new]);
+            if made.flat_map(|r| r.depends_on.iter().chain(&r.arrangements)).any(outside) {
                 return Err(changed());
             }
             // Dependants go first.
             let gone = dependants.iter().rev().filter(|d| d.plan.is_some()).map(|d| d.old.id).chain([old.id]);
             let mut changes: Vec<CatalogChange> = gone.map(CatalogChange::Drop).collect();
-            changes.push(CatalogChange::Put(Box::new(new)));
+            changes.extend(arrangements.into_iter().chain([new]).map(|r| CatalogChange::Put(Box::new(r))));
             changes.extend(dependants.into_iter().map(|d| CatalogChange::Put(Box::new(d.new))));
             Ok(changes)
         };
@@ -141,7 +148,9 @@ impl Session {
             }
             let mut plan = None;
             if found.kind == RelationKind::MaterializedView {
-                let lowered = lower_bound(&state, bound, showing(&found)).map_err(cannot)?;
+                let there = |plan: &LogicalPlan| arrangements::there_for(&with_new, plan);
+                let lowered = lower_bound(&state, bound, showing(&found), there).map_err(cannot)?;
+                relation.arrangements = arrangements::of(&lowered);
                 relation.options.remove("append_only");
                 if lowered.output().append_only {
                     relation.options.insert("append_only".into(), "true".into());

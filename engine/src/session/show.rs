@@ -10,12 +10,13 @@ use futures::TryStreamExt;
 use super::collected::collect;
 use super::plans::Plans;
 use super::query::{bind_query, bind_text, output_schema, session_state};
-use super::view::Definition;
+use super::view::{Defined, Definition};
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
+use crate::plan::arranged::Offers;
 use crate::plan::lower::{Showing, only_final, reads_clock};
 use crate::plan::order::close_orders;
 use crate::serve::snapshot::{Scan, Snapshot};
@@ -103,7 +104,7 @@ impl Session {
                     return Ok(crate::sql::parse::text_of(query));
                 }
                 let definition = Definition { name, columns, query, options, emit: *emit, text: &statement.text };
-                let (_, plan, logical) = self.define_view(&definition)?;
+                let Defined { plan, logical, .. } = self.define_view(&definition)?;
                 match explain.stage {
                     ExplainStage::Logical => Ok(logical.display_indent().to_string()),
                     ExplainStage::Optimized => {
@@ -128,7 +129,7 @@ impl Session {
                     ExplainStage::Incremental => {
                         crate::plan::lower::check_deterministic(&bound.plan)?;
                         let optimized = bind::optimize(&state, bound.plan)?;
-                        let plan = crate::plan::lower::lower(&state, &optimized, Showing::Changes)?;
+                        let plan = crate::plan::lower::lower(&state, &optimized, Showing::Changes, &Offers::default())?;
                         Ok(crate::plan::explain::explain_whole(&plan))
                     }
                     _ => self.physical(&scope, &state, bound, explain.analyze).await,
@@ -296,7 +297,9 @@ impl Session {
         header: Arc<EpochHeader>,
         snapshot: Arc<Snapshot>,
     ) -> Result<Vec<Delta>> {
-        let plan = super::view::plan_query(&self.core, &scope.slot, relation)?;
+        // It runs by itself, from the tables.
+        let relation = Relation { arrangements: Vec::new(), ..relation.clone() };
+        let plan = super::view::plan_query(&self.core, &scope.slot, &relation)?;
         let (catalog, store) = (scope.catalog.clone(), self.core.store.clone());
         let rows = move |id| -> Result<Vec<Delta>> {
             let source = catalog.get(id).ok_or_else(|| Error::undefined_relation(format!("#{id}")))?;

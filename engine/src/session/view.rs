@@ -10,6 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
 use super::Session;
+use super::arrangements::{self, Arrangements, NewArrangement};
 use super::dml::quoted;
 use super::query::{Scope, bind_query, bind_text, rename, session_state};
 use crate::catalog::{Column, Relation, RelationId, RelationKind};
@@ -19,6 +20,7 @@ use crate::dataflow::view::ViewOptions;
 use crate::engine::view_options;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::plan::arranged::Offers;
 use crate::plan::lower::{Showing, check_deterministic, lower};
 use crate::plan::order::close_orders;
 use crate::serve::table::SnapshotSlot;
@@ -50,7 +52,8 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
     let plan = bind_text(&state, &scope, relation.query.as_deref().expect("a view has a query"), &names)?;
     // Those it was made with: what rests on the view relies on them.
     let types: Vec<_> = relation.arrow_schema().fields().iter().map(|f| f.data_type().clone()).collect();
-    lower_bound(&state, bind::with_types(plan, &types)?, showing(relation))
+    let offers = |_: &LogicalPlan| Ok(arrangements::read_by(relation, &scope.catalog));
+    lower_bound(&state, bind::with_types(plan, &types)?, showing(relation), offers)
 }
 
 /// The option that says it in the catalog.
@@ -64,9 +67,17 @@ pub(super) fn showing(relation: &Relation) -> Showing {
     }
 }
 
-pub(super) fn lower_bound(state: &SessionState, plan: LogicalPlan, showing: Showing) -> Result<Plan> {
+/// `offers`: the arrangements that the optimized plan may read.
+pub(super) fn lower_bound(
+    state: &SessionState,
+    plan: LogicalPlan,
+    showing: Showing,
+    offers: impl FnOnce(&LogicalPlan) -> Result<Offers>,
+) -> Result<Plan> {
     check_deterministic(&plan)?;
-    lower(state, &close_orders(bind::optimize(state, plan)?)?, showing)
+    let optimized = close_orders(bind::optimize(state, plan)?)?;
+    let offers = offers(&optimized)?;
+    lower(state, &optimized, showing, &offers)
 }
 
 /// A view that is so many epochs behind may go live.
@@ -115,9 +126,18 @@ pub(super) struct Definition<'a> {
     pub text: &'a str,
 }
 
+/// A view that may be made.
+pub(super) struct Defined {
+    pub relation: Relation,
+    pub plan: Plan,
+    pub logical: LogicalPlan,
+    /// What has to be made with it.
+    pub arrangements: Vec<NewArrangement>,
+}
+
 impl Session {
     /// Binds and lowers, without making anything.
-    pub(super) fn define_view(&self, d: &Definition) -> Result<(Relation, Plan, LogicalPlan)> {
+    pub(super) fn define_view(&self, d: &Definition) -> Result<Defined> {
         check_options(d.options)?;
         let scope = Scope { system: None, ..self.scope() };
         // What the time is, each epoch says; and what the view will run is no statement's.
@@ -132,7 +152,9 @@ impl Session {
         }
         let logical = rename(bound.plan, &names)?;
         let showing = if d.emit == Emit::OnWindowClose { Showing::Final } else { Showing::Changes };
-        let plan = lower_bound(&state, logical.clone(), showing)?;
+        let mut arrangements = Arrangements::default();
+        let plan = lower_bound(&state, logical.clone(), showing, |plan| arrangements.offer(&self.core, &scope, plan))?;
+        let arrangements = arrangements.read_by(&plan);
         let columns = columns_of(&logical, &names)?;
         let depends_on = crate::session::ddl::dependencies(&scope, &query)?;
         let mut options = d.options.clone();
@@ -150,9 +172,10 @@ impl Session {
             depends_on,
             bounds: plan.bounds.clone(),
             dealt_by: plan.output_key.clone().unwrap_or_default(),
+            arrangements: arrangements::of(&plan),
             ..self.new_relation(d.name, d.text)?
         };
-        Ok((relation, plan, logical))
+        Ok(Defined { relation, plan, logical, arrangements })
     }
 
     pub(super) async fn create_materialized_view(
@@ -174,28 +197,33 @@ impl Session {
                 return Err(Error::new("42809", format!("\"{}\" is not a materialized view", existing.name)));
             }
         }
-        let (mut relation, plan, _) = self.define_view(&d)?;
+        let defined = self.define_view(&d)?;
         if let Some(old) = existing {
-            return self.replace_view(old, relation, plan).await;
+            return self.replace_view(old, defined).await;
         }
-        relation.id = self.core.store.next_id()?;
+        let Defined { mut relation, plan, arrangements, .. } = defined;
         let looks_up = plan.looks_up();
-        let making = self.make_live(&mut relation, Arc::new(plan)).await?;
+        // The last one made is the first to be taken back.
+        let mut making: Vec<Making> = Vec::new();
+        let arrangements = self.make_arrangements(arrangements, &mut making).await?;
+        relation.id = self.core.store.next_id()?;
+        making.insert(0, self.make_live(&mut relation, Arc::new(plan)).await?);
         let edit = move |catalog: &crate::catalog::Catalog| {
             if catalog.find(&relation.schema_name, &relation.name).is_some() {
                 return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));
             }
             super::ddl::check_schema(catalog, &relation.schema_name)?;
-            for id in &relation.depends_on {
+            let made = |id: &RelationId| arrangements.iter().any(|made| made.id == *id);
+            for id in relation.depends_on.iter().chain(relation.arrangements.iter().filter(|id| !made(id))) {
                 if catalog.get(*id).is_none() {
                     return Err(Error::undefined_relation(format!("#{id}"))
                         .detail("It was dropped while the view was being made."));
                 }
             }
-            Ok(vec![CatalogChange::Put(Box::new(relation))])
+            Ok(arrangements.into_iter().chain([relation]).map(|r| CatalogChange::Put(Box::new(r))).collect())
         };
         self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
-        making.finish();
+        making.into_iter().for_each(Making::finish);
         if looks_up {
             self.save_look_ups().await;
         }
@@ -268,7 +296,9 @@ impl Session {
         let plan = Arc::new(plan_query(&core, &self.slot, &relation)?);
         let catalog = core.catalog();
         for source in plan.imports() {
-            if let (Some(source), Some(_)) = (catalog.get(source), core.view(source).and_then(|v| v.failure())) {
+            let is_view = |r: &&Arc<Relation>| r.kind == RelationKind::MaterializedView;
+            let failure = core.view(source).and_then(|v| v.failure());
+            if let (Some(source), Some(_)) = (catalog.get(source).filter(is_view), failure) {
                 let message = format!("materialized view \"{}\", which it reads, is suspended", source.name);
                 return Err(Error::not_in_state(message).hint("Resume that one first."));
             }
@@ -276,13 +306,23 @@ impl Session {
         let looks_up = plan.looks_up();
         // Itself too: it cannot be dropped meanwhile.
         let reads = relation.depends_on.iter().copied().chain(plan.imports()).chain([id]).collect();
+        let arrangements = arrangements::suspended(&core, &relation);
         match core.creating.lock().expect("no panic while held").entry(id) {
             Entry::Occupied(_) => return Err(Error::new("55006", "it is being resumed already")),
             Entry::Vacant(entry) => _ = entry.insert(reads),
         }
         let resumed = tokio::spawn(async move {
+            let mut result = Ok(());
+            for (arrangement, plan) in arrangements {
+                result = fill(&core, arrangement.id, Arc::new(plan), view_options(&arrangement)).await;
+                if result.is_err() {
+                    break;
+                }
+            }
             core.absolve(id);
-            let result = fill(&core, id, plan, view_options(&relation)).await;
+            if result.is_ok() {
+                result = fill(&core, id, plan, view_options(&relation)).await;
+            }
             core.creating.lock().expect("no panic while held").remove(&id);
             if result.is_ok() {
                 core.past.note(&core, &relation, core.committed.load(std::sync::atomic::Ordering::Acquire));

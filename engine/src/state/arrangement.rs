@@ -30,8 +30,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
-use self::readers::State;
 pub use self::readers::{Picture, Pin, Shared, Size};
+use self::readers::{State, births_end};
 use self::saved::SavedUpTo;
 use self::segment::{ALIVE, Segment, deaths};
 use crate::delta::Delta;
@@ -216,8 +216,23 @@ impl Arrangement {
     }
 
     pub fn is_live(&self, position: u32) -> bool {
+        self.died_at(position) == ALIVE
+    }
+
+    /// The epoch in which the row died; one that lives has not died in any.
+    pub fn died_at(&self, position: u32) -> Epoch {
         let (segment, row) = self.place(position);
-        self.segments[segment as usize].died_at(row as usize) == ALIVE
+        self.segments[segment as usize].died_at(row as usize)
+    }
+
+    /// Rows that were born by the end of a published `epoch`, not before the horizon, have positions below this.
+    pub fn end_at(&self, epoch: Epoch) -> u32 {
+        births_end(&self.shared.state.lock().expect("no panic while held").births, epoch)
+    }
+
+    /// The rows that are dead and can still be seen, with the epoch in which each died, rising.
+    pub fn dying(&self) -> VecDeque<(Epoch, u32)> {
+        self.shared.state.lock().expect("no panic while held").deaths.clone()
     }
 
     /// Takes away one live row equal to each of `rows`, as of `epoch`; their positions, in order, or
@@ -320,6 +335,13 @@ impl Arrangement {
 
     /// Makes everything up to `epoch` visible to readers, and forgets what nobody can read any more.
     pub fn publish(&mut self, epoch: Epoch) {
+        if self.publish_in_place(epoch) {
+            self.rewrite();
+        }
+    }
+
+    /// The same, but positions stay what they are. True: there is enough to be forgotten that they should not.
+    pub fn publish_in_place(&mut self, epoch: Epoch) -> bool {
         // Held until the horizon is written, so that no one pins an epoch that is just being forgotten.
         let pins = self.shared.pins.lock().expect("no panic while held");
         let horizon = pins.keys().next().copied().unwrap_or(epoch).min(epoch);
@@ -346,11 +368,7 @@ impl Arrangement {
             state.deaths.pop_front();
         }
         let garbage = self.dead_rows - state.deaths.len() as u64;
-        drop(state);
-        drop(pins);
-        if garbage > 1024 && garbage * 2 > self.end as u64 {
-            self.rewrite();
-        }
+        garbage > 1024 && garbage * 2 > self.end as u64
     }
 
     /// Drops the dead rows that nobody can see. Positions change.

@@ -3,6 +3,7 @@
 pub mod arrangement;
 pub mod durable;
 pub mod gather;
+pub mod indexed_rows;
 pub mod key_index;
 pub mod key_table;
 pub mod keyed_rows;

@@ -69,7 +69,7 @@ pub fn relkind(kind: RelationKind) -> Option<&'static str> {
         RelationKind::View => Some("v"),
         RelationKind::MaterializedView => Some("m"),
         // A sequence is listed by the number of what it counts.
-        RelationKind::Sink | RelationKind::Sequence => None,
+        RelationKind::Sink | RelationKind::Sequence | RelationKind::Arrangement => None,
     }
 }
 

@@ -54,6 +54,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         options: BTreeMap::new(),
         watermark: None,
         depends_on: Vec::new(),
+        arrangements: Vec::new(),
         time_zone: "UTC".into(),
         search_path: vec![],
         starts: Default::default(),

@@ -133,7 +133,8 @@ impl View {
     fn snapshot_feed(&self, h: &Hydration, sources: &dyn Sources) -> Feed {
         let (worker, workers, through) = (self.worker, self.workers, h.fed);
         let mut feeds: Vec<Feed> = Vec::new();
-        for (i, import) in self.imports.iter().enumerate() {
+        // What is arranged is there already.
+        for (i, import) in self.imports.iter().enumerate().filter(|(_, import)| !import.arranged) {
             let relation = import.relation;
             match h.pins.get(&relation) {
                 Some(pin) => {

@@ -35,7 +35,7 @@ impl View {
             }
         }
         let mut published = self.published.borrow_mut();
-        parts.push(((NODE_OUTPUT, 0), published.rows.save()));
+        parts.push(((NODE_OUTPUT, 0), published.rows.borrow_mut().rows.save()));
         if std::mem::take(&mut published.errors_changed) {
             let block = errors_block(&published.errors);
             parts.push(((NODE_ERRORS, 0), Saved { whole: true, blocks: vec![block] }));
@@ -102,10 +102,12 @@ impl View {
         let blocks = self.blocks_of(parts, store, NODE_OUTPUT, 0)?;
         let errors = self.blocks_of(parts, store, NODE_ERRORS, 0)?;
         let mut published = self.published.borrow_mut();
-        let schema = published.rows.schema().clone();
+        let rows = published.rows.clone();
+        let rows = &mut rows.borrow_mut().rows;
+        let schema = rows.schema().clone();
         let types: Vec<DataType> = self.output_key.iter().map(|&k| schema.field(k).data_type().clone()).collect();
         let encoder = KeyEncoder::new(&types)?;
-        published.rows.restore_rows(&blocks, &encoder, &self.output_key, &self.share_now(), at);
+        rows.restore_rows(&blocks, &encoder, &self.output_key, &self.share_now(), at);
         // Each its own; dealt to another number of workers, the first takes them all.
         if errors.len() == self.workers || self.worker == 0 {
             errors.iter().flatten().for_each(|block| add_errors(&mut published.errors, block));
@@ -121,7 +123,7 @@ impl View {
                 durable.restore(&self.blocks_of(parts, store, *node, slot as u32)?, &share)?;
             }
         }
-        self.published.borrow_mut().rows.index_rows();
+        self.published.borrow().rows.borrow_mut().index_rows();
         Ok(())
     }
 }

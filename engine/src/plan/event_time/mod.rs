@@ -78,7 +78,7 @@ fn of_node(node: &Node, inputs: &[&[TimeBound]], imported: &dyn Fn(RelationId) -
             let of = imported(*relation);
             columns.iter().enumerate().filter_map(|(i, &c)| Some(at(i, of_column(&of, c)?))).collect()
         }
-        NodeKind::Constant(_) => vec![],
+        NodeKind::Constant(_) | NodeKind::Arranged { .. } => vec![],
         NodeKind::Exchange { .. } => inputs[0].to_vec(),
         NodeKind::Map(steps) => of_steps(steps, inputs[0]),
         NodeKind::Unnest(spec) => kept(&spec.columns),

@@ -191,7 +191,7 @@ impl Shared {
     }
 }
 
-fn births_end(births: &VecDeque<(Epoch, u32)>, epoch: Epoch) -> u32 {
+pub(super) fn births_end(births: &VecDeque<(Epoch, u32)>, epoch: Epoch) -> u32 {
     let after = births.partition_point(|b| b.0 <= epoch);
     assert!(after > 0, "the horizon's mark stays");
     births[after - 1].1

@@ -17,7 +17,7 @@ use super::keys::{
 use super::log::{name_chunk, read_record};
 use super::rocks::{Db, Family};
 use super::{Inner, RELATION_ROWS, Store};
-use crate::catalog::{Catalog, RelationId};
+use crate::catalog::{Catalog, RelationId, RelationKind};
 use crate::delta::text;
 use crate::error::{Error, Result};
 use crate::time::Epoch;
@@ -80,14 +80,16 @@ impl Store {
 
     fn check_catalog(&self, catalog: &Catalog, report: &mut Report) {
         for relation in catalog.relations.values() {
-            for id in relation.depends_on.iter().filter(|id| catalog.get(**id).is_none()) {
+            let reads = relation.depends_on.iter().chain(&relation.arrangements);
+            for id in reads.filter(|id| catalog.get(**id).is_none()) {
                 report.problem(format!(
                     "{} \"{}\" names relation {id}: there is none",
                     relation.kind.word(),
                     relation.name
                 ));
             }
-            if relation.schema_name != "public" && !catalog.schemas.contains_key(&relation.schema_name) {
+            let named = relation.kind != RelationKind::Arrangement && relation.schema_name != "public";
+            if named && !catalog.schemas.contains_key(&relation.schema_name) {
                 report.problem(format!(
                     "relation \"{}\" is in schema \"{}\": there is none",
                     relation.name, relation.schema_name
@@ -244,7 +246,9 @@ impl Store {
         for r in catalog.relations.values() {
             let (id, kind) = (r.id, r.kind.word());
             writeln!(out, "  {id} {kind} {}.{}", r.schema_name, r.name)?;
-            writeln!(out, "    {}", r.sql.replace('\n', "\n    "))?;
+            if !r.sql.is_empty() {
+                writeln!(out, "    {}", r.sql.replace('\n', "\n    "))?;
+            }
             let gone = self.gone(id)?;
             if gone.trimmed > 0 {
                 writeln!(out, "    trimmed through epoch {}", gone.trimmed)?;

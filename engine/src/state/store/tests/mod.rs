@@ -76,6 +76,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         options: Default::default(),
         watermark: None,
         depends_on: Vec::new(),
+        arrangements: Vec::new(),
         time_zone: "UTC".into(),
         search_path: vec![],
         starts: Default::default(),
