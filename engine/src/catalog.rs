@@ -27,7 +27,7 @@ pub enum RelationKind {
     Sink,
     /// Gives numbers; its one column says which, see [`Identity`].
     Sequence,
-    /// The rows of a table by some of its columns, for the joins of several views; no user names it.
+    /// The rows of a table or view by some of its columns, for the joins of several views; no user names it.
     Arrangement,
 }
 
@@ -377,7 +377,7 @@ impl Catalog {
     pub fn dependants(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values().filter(move |r| r.depends_on.contains(&id) && r.kind != RelationKind::Arrangement)
     }
-    /// The arrangements of a table's rows.
+    /// The arrangements of the rows of a table or view.
     pub fn arrangements_of(&self, table: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values().filter(move |r| r.kind == RelationKind::Arrangement && r.depends_on == [table])
     }

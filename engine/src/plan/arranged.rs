@@ -1,4 +1,4 @@
-//! Arrangements that several views read: the rows of a table by some of its columns, kept once.
+//! Arrangements that several views read: the rows of a table or view by some of its columns, kept once.
 //!
 //! ```text
 //!   CREATE TABLE users (id … PRIMARY KEY, …)     orders JOIN users ON users.id = orders.buyer     Arranged users by id ◄─┐
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An arrangement is a relation of its own, with a plan of its own. It is offered to joins on the primary key of a table
-//! and on the columns of its indexes; it is made with the first view that reads it and goes with the last one.
+//! and on the columns of indexes of tables and views; it is made with the first view that reads it and goes with the last one.
 
 use std::collections::BTreeSet;
 

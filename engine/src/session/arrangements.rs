@@ -28,11 +28,11 @@ pub(super) struct NewArrangement {
 pub(super) struct Arrangements(Vec<NewArrangement>);
 
 impl Arrangements {
-    /// Of each table that the plan reads those that there are, and those by its primary key and its indexes.
+    /// Of each table or view that the plan reads those that there are, and those by its primary key and its indexes.
     pub(super) fn offer(&mut self, core: &Arc<Core>, scope: &Scope, plan: &LogicalPlan) -> Result<Offers> {
         let mut offers = Offers::default();
         for id in relations_read(plan)? {
-            let Some(table) = scope.catalog.get(id).filter(|r| r.kind == RelationKind::Table) else { continue };
+            let Some(table) = scope.catalog.get(id) else { continue };
             offers.0.extend(there(&scope.catalog, id));
             let indexes = table.indexes.iter().map(|index| &index.columns);
             for key in [&table.primary_key].into_iter().chain(indexes).filter(|key| !key.is_empty()) {
@@ -142,5 +142,92 @@ impl Session {
             made.push(relation);
         }
         Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::engine::{Config, Engine};
+    use crate::session::Outcome;
+    use crate::state::store::{Store, StoreOptions};
+
+    async fn run(engine: &Arc<Engine>, text: &str) -> Result<usize> {
+        let mut session = engine.session("tester", "millrace");
+        let mut rows_seen = 0;
+        for statement in session.parse(text)? {
+            if let (_, Outcome::Rows { mut rows, .. }) = session.prepare_and_execute(statement).await? {
+                while let Some(batch) = rows.next().await {
+                    rows_seen += batch?.num_rows();
+                }
+            }
+        }
+        Ok(rows_seen)
+    }
+
+    fn arrangements(engine: &Engine) -> Vec<RelationId> {
+        let catalog = engine.catalog();
+        catalog.relations.values().filter(|r| r.kind == RelationKind::Arrangement).map(|r| r.id).collect()
+    }
+
+    /// Views that read an arrangement whose state is gone are suspended with it; resuming one of them brings it back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_lost_arrangement_is_made_anew_with_its_first_view() {
+        let place = tempfile::tempdir().unwrap();
+        let config = Config { workers: 2, checkpoint_interval: None, ..Config::new(place.path()) };
+        let open = || tokio::task::block_in_place(|| Engine::open(config.clone()));
+        let engine = open().unwrap();
+        run(
+            &engine,
+            "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE STREAM s (k int);
+             INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 100) AS x(g);
+             INSERT INTO s SELECT g % 120 FROM generate_series(1, 1000) AS x(g);
+             CREATE MATERIALIZED VIEW a AS SELECT t.name, count(*) AS n FROM s JOIN t ON t.id = s.k GROUP BY t.name;
+             CREATE MATERIALIZED VIEW b AS SELECT s.k, t.name FROM s LEFT JOIN t ON t.id = s.k;
+             CREATE MATERIALIZED VIEW beside AS SELECT count(*) AS n FROM t",
+        )
+        .await
+        .unwrap();
+        let [arrangement] = arrangements(&engine)[..] else { panic!("one for both") };
+        engine.shutdown().await.unwrap();
+        engine.release().await;
+        {
+            let options = StoreOptions { create: false, sync: true, cache_bytes: 16 << 20 };
+            let store = Store::open_with_faults(place.path(), options, None).unwrap();
+            let manifest = store.newest_manifest().unwrap();
+            let part = manifest.parts.iter().find(|p| p.relation == arrangement && !p.blocks.is_empty()).unwrap();
+            store.discard_blocks(&part.blocks).unwrap();
+        }
+        let engine = open().unwrap();
+        engine.wait_started().await;
+        for view in ["a", "b"] {
+            let error = tokio::time::timeout(Duration::from_secs(60), async {
+                loop {
+                    match run(&engine, &format!("SELECT * FROM {view}")).await {
+                        Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                        Err(error) => return error,
+                    }
+                }
+            });
+            assert_eq!(error.await.expect("the view is suspended").code, "55000");
+        }
+        assert_eq!(run(&engine, "SELECT * FROM beside WHERE n = 100").await.unwrap(), 1);
+        run(&engine, "UPDATE t SET name = 'new' WHERE id = 7; INSERT INTO s VALUES (7), (8)").await.unwrap();
+        for view in ["b", "a"] {
+            run(&engine, &format!("ALTER MATERIALIZED VIEW {view} RESUME")).await.unwrap();
+            run(&engine, "UPDATE t SET name = 'newer' WHERE id = 8; DELETE FROM t WHERE id = 9").await.unwrap();
+            assert_eq!(run(&engine, &format!("VERIFY MATERIALIZED VIEW {view}")).await.unwrap(), 0);
+        }
+        assert_eq!(run(&engine, "SELECT * FROM b WHERE name = 'newer'").await.unwrap(), 10);
+        assert_eq!(arrangements(&engine), [arrangement]);
+        run(&engine, "DROP MATERIALIZED VIEW a").await.unwrap();
+        assert_eq!(arrangements(&engine), [arrangement]);
+        run(&engine, "DROP MATERIALIZED VIEW b").await.unwrap();
+        assert!(arrangements(&engine).is_empty());
+        engine.shutdown().await.unwrap();
     }
 }

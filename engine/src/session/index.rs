@@ -1,5 +1,5 @@
-//! CREATE INDEX and DROP INDEX: which columns look-ups go by (`serve/lookup.rs`). Segments index themselves when they are
-//! read, so an index costs nothing until it is used. A UNIQUE one is also kept where commits are checked
+//! CREATE INDEX and DROP INDEX: which columns look-ups go by (`serve/lookup.rs`), and joins of views that are made later
+//! (`arrangements.rs`). Segments index themselves when they are read, so an index costs nothing until it is used. A UNIQUE one is also kept where commits are checked
 //! (`state/table.rs`).
 
 use super::Session;

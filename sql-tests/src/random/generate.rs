@@ -140,6 +140,16 @@ impl Generator {
         let time = timed.then_some((0, 0));
         self.bases.push(Base { name, stream, keyed, columns, not_null, next_key: 5, time });
         self.sql(sql);
+        // Joins on its columns read what others keep of them.
+        if !stream && one_in(&mut self.rng, 2) {
+            let base = &self.bases[self.bases.len() - 1];
+            let mut names: Vec<&str> = base.columns.iter().map(|column| column.name.as_str()).collect();
+            let first = names.swap_remove(self.rng.random_range(0..names.len()));
+            let second = one_in(&mut self.rng, 4).then(|| pick(&mut self.rng, &names));
+            let more = second.map_or(String::new(), |second| format!(", {second}"));
+            let sql = format!("CREATE INDEX ON {} ({first}{more})", base.name);
+            self.sql(sql);
+        }
     }
 
     fn view(&mut self) {

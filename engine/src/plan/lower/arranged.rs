@@ -7,10 +7,9 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use arrow::datatypes::SchemaRef;
 
 use super::{Lowering, UnaliasRef, at_arrival, temporal};
-use crate::catalog::RelationKind;
 use crate::operators::join::{JoinKind, KeptSpec};
-use crate::plan::NodeKind;
 use crate::plan::arranged::Offer;
+use crate::plan::{NodeKind, event_time};
 use crate::serve::table::RelationTable;
 
 /// A side of a join that an arrangement keeps.
@@ -53,7 +52,8 @@ impl Lowering<'_> {
         let LogicalPlan::TableScan(scan) = scanned else { return None };
         let provider = source_as_provider(&scan.source).ok()?;
         let table = provider.downcast_ref::<RelationTable>()?.relation();
-        if table.kind != RelationKind::Table {
+        // What never takes a row back, or forgets rows by a watermark, promises more than an arrangement.
+        if provider.downcast_ref::<RelationTable>()?.append_only() || !event_time::of_relation(table).is_empty() {
             return None;
         }
         let place = |expr: &&Expr| match expr.unalias_ref() {
