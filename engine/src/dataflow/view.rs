@@ -251,7 +251,6 @@ impl View {
                         pins.insert(source, pin);
                     }
                 }
-                view.advance_inputs(header.epoch);
                 view.mode = Mode::Hydrating(Hydration {
                     pins,
                     fed: header.epoch,

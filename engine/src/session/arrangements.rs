@@ -85,6 +85,12 @@ pub(super) fn read_by(view: &Relation, catalog: &Catalog) -> Offers {
     Offers(relations.map(|r| Offer { id: r.id, table: r.depends_on[0], key: r.dealt_by.clone() }).collect())
 }
 
+/// Whether one of those that a view reads is neither there any more nor just made.
+pub(super) fn are_gone(catalog: &Catalog, view: &Relation, made: &[Relation]) -> bool {
+    let is_made = |id: &RelationId| made.iter().any(|relation| relation.id == *id);
+    view.arrangements.iter().any(|id| catalog.get(*id).is_none() && !is_made(id))
+}
+
 /// The plan of an arrangement that exists.
 pub fn plan_of(arrangement: &Relation, catalog: &Catalog) -> Result<Plan> {
     let table = catalog.get(arrangement.depends_on[0]);

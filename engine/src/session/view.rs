@@ -197,17 +197,28 @@ impl Session {
                 return Err(Error::new("42809", format!("\"{}\" is not a materialized view", existing.name)));
             }
         }
-        let defined = self.define_view(&d)?;
+        let mut defined = self.define_view(&d)?;
         if let Some(old) = existing {
             return self.replace_view(old, defined).await;
         }
-        let Defined { mut relation, plan, arrangements, .. } = defined;
-        let looks_up = plan.looks_up();
-        // The last one made is the first to be taken back.
-        let mut making: Vec<Making> = Vec::new();
-        let arrangements = self.make_arrangements(arrangements, &mut making).await?;
-        relation.id = self.core.store.next_id()?;
-        making.insert(0, self.make_live(&mut relation, Arc::new(plan)).await?);
+        let (relation, arrangements, making, looks_up) = loop {
+            let Defined { mut relation, plan, arrangements, .. } = defined;
+            let looks_up = plan.looks_up();
+            // The last one made is the first to be taken back.
+            let mut making: Vec<Making> = Vec::new();
+            let arrangements = self.make_arrangements(arrangements, &mut making).await?;
+            relation.id = self.core.store.next_id()?;
+            match self.make_live(&mut relation, Arc::new(plan)).await {
+                Ok(made) => making.insert(0, made),
+                // The last view that read an arrangement was dropped just now.
+                Err(_) if arrangements::are_gone(&self.core.catalog(), &relation, &arrangements) => {
+                    defined = self.define_view(&d)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            break (relation, arrangements, making, looks_up);
+        };
         let edit = move |catalog: &crate::catalog::Catalog| {
             if catalog.find(&relation.schema_name, &relation.name).is_some() {
                 return Err(Error::new("42P07", format!("relation \"{}\" already exists", relation.name)));

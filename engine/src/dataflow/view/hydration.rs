@@ -110,6 +110,8 @@ impl View {
                     break;
                 }
                 h.first = false;
+                // Not before: rows that other workers send may meet what is arranged here.
+                self.advance_inputs(h.fed);
                 for (handle, rows) in &mut self.constants {
                     if let Some(delta) = rows.take().filter(|_| self.worker == 0) {
                         handle.send(Packet { worker: 0, delta });
