@@ -34,6 +34,7 @@ mod joins;
 mod json_equality;
 mod keyed_groups;
 pub mod keywords;
+mod lateral_scopes;
 mod like;
 mod limits;
 mod literal_casts;
