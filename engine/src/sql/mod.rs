@@ -52,6 +52,7 @@ pub mod parse;
 pub mod planner;
 mod primary_keys;
 mod quantified;
+mod quoted_numbers;
 mod records;
 mod recursion;
 mod repeated;

@@ -26,6 +26,7 @@ mod source;
 mod spellings;
 #[cfg(test)]
 mod tests;
+mod unicode_names;
 
 use sqlparser::ast;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};

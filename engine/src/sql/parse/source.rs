@@ -12,7 +12,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
-use super::{frame, spellings};
+use super::{frame, spellings, unicode_names};
 use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
@@ -130,7 +130,7 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
         };
         Error::syntax(format!("{message} at or near \"{near}\"")).position(Some(source.position(byte)))
     })?;
-    let statements: Vec<Vec<TokenWithSpan>> = spellings::join_texts(without_signs(tokens))
+    let statements: Vec<Vec<TokenWithSpan>> = spellings::join_texts(unicode_names::read(without_signs(tokens))?)
         .split(|t| t.token == Token::SemiColon)
         .filter(|tokens| tokens.iter().any(significant))
         .map(<[_]>::to_vec)
