@@ -32,6 +32,7 @@ pub mod interval;
 mod item_names;
 mod joins;
 mod json_equality;
+mod kept_keys;
 mod keyed_groups;
 pub mod keywords;
 mod lateral_scopes;
