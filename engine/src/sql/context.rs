@@ -28,7 +28,7 @@ use sqlparser::ast;
 use crate::sql::distinct_arrays::DistinctArrays;
 use crate::sql::filters_first::FiltersFirst;
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
-use crate::sql::kept_keys::KeptKeys;
+use crate::sql::kept_keys::{KeptKeys, KeysOfOneKind};
 use crate::sql::keyed_groups::KeyedGroups;
 use crate::sql::ordered::WithoutRepeats;
 use crate::sql::sorts::{MissingSorts, PlanCheck, SANITY_CHECK};
@@ -143,6 +143,7 @@ fn new_state(settings: &Settings) -> SessionState {
             "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
             "common_sub_expression_eliminate" => Arc::new(CommonParts(rule)),
             "push_down_filter" => Arc::new(PushDownFilter(rule)),
+            "extract_equijoin_predicate" => Arc::new(KeysOfOneKind(rule)),
             "eliminate_cross_join" => Arc::new(KeptKeys(rule)),
             _ => rule,
         };
