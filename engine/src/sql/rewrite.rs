@@ -18,7 +18,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
-use crate::sql::array_literals::{any_of, cast_items, each, is_empty_literal, literal_items, quoted_items};
+use crate::sql::array_literals::{any_of, cast_items, each, filled, is_empty_literal, literal_items, quoted_items};
 use crate::sql::groups::{flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
@@ -465,6 +465,9 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             let name = function.name.to_string().to_lowercase();
             if let ("mod", Some([left, right])) = (name.as_str(), calls::arguments(&function).as_deref()) {
                 return Ok(Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))));
+            }
+            if let Some(filled) = calls::arguments(&function).and_then(|all| filled(&name, &all)) {
+                return Ok(filled);
             }
             if let ("values", Some(row)) = (name.as_str(), calls::arguments(&function)) {
                 let mut query = crate::sql::parse::query("VALUES (1)")?;

@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 
-use sqlparser::ast::Query;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
@@ -171,24 +170,6 @@ fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         out.extend(parts.map(|part| TokenWithSpan { token: part, span: token.span }));
     }
     out
-}
-
-/// A query as text that parses to it again.
-pub fn text_of(query: &Query) -> String {
-    let text = query.to_string();
-    let Ok(tokens) = Tokenizer::new(&DIALECT, &text).tokenize() else { return text };
-    let words: Vec<usize> = (0..tokens.len()).filter(|&i| !matches!(tokens[i], Token::Whitespace(_))).collect();
-    let is_join = |i: &usize| ["JOIN", "INNER", "LEFT"].contains(&unquoted(&tokens[*i]));
-    let as_of: Vec<usize> = words
-        .windows(2)
-        .filter(|pair| unquoted(&tokens[pair[0]]) == "GLOBAL" && is_join(&pair[1]))
-        .map(|pair| pair[0])
-        .collect();
-    if as_of.is_empty() {
-        return text;
-    }
-    let word = |(i, token): (usize, &Token)| if as_of.contains(&i) { "ASOF".to_string() } else { token.to_string() };
-    tokens.iter().enumerate().map(word).collect()
 }
 
 pub fn significant(token: &TokenWithSpan) -> bool {

@@ -177,6 +177,8 @@ pub fn all() -> Vec<Declared> {
                     1 if dims.value(0) < 0 || dims.value(0) > ITEMS_MAX => {
                         fail("54000", "array size exceeds the maximum allowed")
                     }
+                    // Nothing, however often.
+                    1 if is_empty_array(&r.one(0)) => Ok(Value::Items(r.one(0).slice(0, 0))),
                     1 => {
                         let places = UInt32Array::from(vec![0; dims.value(0) as usize]);
                         Ok(Value::Items(take(&r.one(0), &places, None)?))
@@ -336,8 +338,11 @@ fn joined<'a>(r: &Row, left: ArrayRef, right: ArrayRef) -> Result<Value<'a>> {
 /// An argument as an array of it alone; none of an empty one.
 fn as_element(r: &Row, i: usize) -> ArrayRef {
     let one = r.one(i);
-    let empty = one.is_null(0) || one.as_list::<i32>().value(0).is_empty();
-    if empty { one.slice(0, 0) } else { one }
+    if one.is_null(0) || is_empty_array(&one) { one.slice(0, 0) } else { one }
+}
+
+fn is_empty_array(one: &ArrayRef) -> bool {
+    matches!(one.data_type(), DataType::List(_)) && one.is_valid(0) && one.as_list::<i32>().value(0).is_empty()
 }
 
 /// What lies within bounds, the first of which are those of the outermost dimension; `None` where nothing does.
