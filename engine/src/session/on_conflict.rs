@@ -290,6 +290,17 @@ fn qualified(mut expr: ast::Expr, relation: &Relation) -> ast::Expr {
         None => name.value.to_lowercase(),
     };
     let _ = ast::visit_expressions_mut(&mut expr, |e| {
+        // `excluded.c[1]`, of which the name is taken apart.
+        if let ast::Expr::CompoundFieldAccess { root, access_chain } = e
+            && let ast::Expr::Identifier(table) = root.as_ref()
+            && let Some(ast::AccessExpr::Dot(ast::Expr::Identifier(column))) = access_chain.first()
+            && folded(table) == "excluded"
+            && relation.columns.iter().any(|c| c.name == folded(column))
+        {
+            let column = ast::Ident::with_quote('"', proposed(&folded(column)));
+            **root = ast::Expr::CompoundIdentifier(vec![table.clone(), column]);
+            access_chain.remove(0);
+        }
         if let ast::Expr::CompoundIdentifier(parts) = e
             && let [table, column] = &mut parts[..]
             && folded(table) == "excluded"

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{self, BinaryOperator, Expr, Value};
 
-use crate::sql::quantified;
-use crate::sql::rewrite::{binary, cast, has_columns};
+use crate::sql::rewrite::{binary, call, cast, has_columns};
+use crate::sql::{calls, quantified};
 
 /// The elements of an array written out or in quotes.
 pub fn literal_items(expr: &Expr) -> Option<Vec<Expr>> {
@@ -98,4 +98,25 @@ fn written_dimensions(expr: &Expr) -> usize {
         Expr::Array(array) => 1 + array.elem.first().map_or(0, written_dimensions),
         _ => 0,
     }
+}
+
+/// `array_fill(x, ARRAY[2, 3])`, whose result has as many dimensions as are written out: filled from within.
+pub fn filled(name: &str, arguments: &[Expr]) -> Option<Expr> {
+    let ("array_fill", [value, dims]) = (name, arguments) else { return None };
+    let dims = match dims {
+        Expr::Array(array) => array.elem.clone(),
+        Expr::Function(made) if made.name.to_string() == "make_array" => calls::arguments(made)?,
+        _ => return None,
+    };
+    if dims.len() < 2 {
+        return None;
+    }
+    let fill = |value: Expr, dim: Expr| {
+        let dims = match has_columns(&dim) {
+            true => call("make_array", vec![dim]),
+            false => Expr::Array(ast::Array { elem: vec![dim], named: true }),
+        };
+        call("array_fill", vec![value, dims])
+    };
+    Some(dims.into_iter().rev().fold(value.clone(), fill))
 }

@@ -35,6 +35,8 @@ use crate::sql::bounds;
 use crate::sql::cheap_first::cheap_first;
 use crate::sql::context::PostgresTypes;
 use crate::sql::item_names::plain_name;
+use crate::sql::joins::Shown;
+use crate::sql::lateral_scopes;
 use crate::sql::named_casts::{NAMED_CAST, NamedCast, collide, groups_casts, name_casts, take_out};
 use crate::sql::outer_aggregates;
 use crate::sql::parse::name_of;
@@ -219,21 +221,25 @@ fn bind_once(
     crate::sql::table_names::settle(&mut query)?;
     crate::sql::system_time::spell_as_of(&mut query, relations)?;
     crate::sql::joins::merge_columns(&mut query, &mut |query| {
-        let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
-        Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
+        Some(shown(&bind_merged(state, relations, query.clone(), given, false).ok()?))
     })?;
     let merged = query.clone();
     let plan = bind_merged(state, relations, query, given, mark_all)?;
     let (merged, plan) =
         with_outer_aggregates(merged, plan, |query| bind_merged(state, relations, query.clone(), given, mark_all))?;
+    crate::sql::joins::check_merged(&plan)?;
     let outer = names_from_outside(&plan).map_err(error_from)?;
     if !outer.is_empty() {
         crate::sql::joins::check_ambiguous(merged, &outer, &mut |query| {
-            let plan = bind_merged(state, relations, query.clone(), given, false).ok()?;
-            Some(plan.schema().fields().iter().map(|f| plain_name(f.name()).to_string()).collect())
+            Some(shown(&bind_merged(state, relations, query.clone(), given, false).ok()?))
         })?;
     }
     Ok(plan)
+}
+
+/// The names and types of a plan's columns.
+fn shown(plan: &LogicalPlan) -> Vec<Shown> {
+    plan.schema().fields().iter().map(|f| (plain_name(f.name()).to_string(), f.data_type().clone())).collect()
 }
 
 /// The query, and its plan, whose subqueries have no aggregate of an outer query.
@@ -306,8 +312,10 @@ fn bind_merged(
         let bound = planner.sql_to_expr(expr.clone(), &schema, &mut planner_context.clone()).ok()?;
         bound.to_field(&schema).ok().map(|(_, field)| field.as_ref().clone())
     })?;
+    lateral_scopes::begin(&mut query);
     let statement = ast::Statement::Query(Box::new(query));
     let plan = planner.sql_statement_to_plan_with_context(statement, &mut planner_context).map_err(error_from)?;
+    let plan = lateral_scopes::end(plan).map_err(error_from)?;
     let plan = recursion::settle_types(plan).map_err(error_from)?;
     let plan = crate::sql::grouping_sets::over_columns(plan).map_err(error_from)?;
     if named_casts {

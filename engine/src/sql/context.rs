@@ -28,9 +28,10 @@ use sqlparser::ast;
 use crate::sql::distinct_arrays::DistinctArrays;
 use crate::sql::filters_first::FiltersFirst;
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
+use crate::sql::kept_keys::{KeptKeys, KeysOfOneKind};
 use crate::sql::keyed_groups::KeyedGroups;
 use crate::sql::ordered::WithoutRepeats;
-use crate::sql::sorts::MissingSorts;
+use crate::sql::sorts::{MissingSorts, PlanCheck, SANITY_CHECK};
 use crate::sql::string_agg::StringAgg;
 use crate::sql::{functions, rules, types};
 
@@ -142,6 +143,8 @@ fn new_state(settings: &Settings) -> SessionState {
             "single_distinct_aggregation_to_group_by" => Arc::new(SingleDistinct(rule)),
             "common_sub_expression_eliminate" => Arc::new(CommonParts(rule)),
             "push_down_filter" => Arc::new(PushDownFilter(rule)),
+            "extract_equijoin_predicate" => Arc::new(KeysOfOneKind(rule)),
+            "eliminate_cross_join" => Arc::new(KeptKeys(rule)),
             _ => rule,
         };
         rules.push(rule);
@@ -150,9 +153,9 @@ fn new_state(settings: &Settings) -> SessionState {
     let physical = PhysicalOptimizer::new().rules.into_iter();
     let mut physical: Vec<rules::Physical> =
         physical.filter(|rule| !PHYSICAL_RULES_OFF.contains(&rule.name())).collect();
-    let check = physical.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap_or(physical.len());
-    physical.insert(check, Arc::new(FiltersFirst));
-    physical.insert(check + 1, Arc::new(MissingSorts));
+    let check = physical.iter().position(|rule| rule.name() == SANITY_CHECK).unwrap_or(physical.len());
+    let ours: [rules::Physical; 3] = [Arc::new(FiltersFirst), Arc::new(MissingSorts), Arc::new(PlanCheck)];
+    physical.splice(check..(check + 1).min(physical.len()), ours);
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_optimizer_rules(rules::optimizing(rules))

@@ -105,7 +105,8 @@ fn lateral(join: &Join, within: Option<usize>) -> Result<Option<LogicalPlan>> {
         right = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(right), alias)?);
     }
     let on = unnesting.key().eq(Expr::Column(outer[0].clone()));
-    let condition = join.filter.iter().cloned().fold(on, Expr::and);
+    let equal = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+    let condition = join.filter.iter().cloned().chain(equal).fold(on, Expr::and);
     let columns = join.schema.columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
     let joined = LogicalPlanBuilder::from(join.left.as_ref().clone()).join_on(right, join.join_type, [condition])?;
     bounded(joined.project(columns)?.build()?)

@@ -36,6 +36,13 @@ impl Interval {
         Interval { months: -self.months, days: -self.days, microseconds: -self.microseconds }
     }
 
+    /// With so many digits after the second.
+    pub fn rounded(&self, digits: u64) -> Interval {
+        let unit = 10i64.pow(6u64.saturating_sub(digits) as u32);
+        let half = self.microseconds.signum() * (unit / 2);
+        Interval { microseconds: self.microseconds.saturating_add(half) / unit * unit, ..*self }
+    }
+
     /// Its length in microseconds, a day being 24 hours; `None` when it has months or is out of range.
     pub fn fixed_us(&self) -> Option<i64> {
         if self.months != 0 {
@@ -67,11 +74,7 @@ impl Interval {
             "minute" => Interval { microseconds: cut(MINUTE_US), ..whole },
             "second" => match fields.precision {
                 None => whole,
-                Some(digits) => {
-                    let unit = 10i64.pow(6u64.saturating_sub(digits) as u32);
-                    let half = whole.microseconds.signum() * (unit / 2);
-                    Interval { microseconds: (whole.microseconds + half) / unit * unit, ..whole }
-                }
+                Some(digits) => whole.rounded(digits),
             },
             // Not fields in Postgres: weeks, milliseconds.
             _ => whole,

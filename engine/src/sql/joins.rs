@@ -9,23 +9,37 @@
 //!   SELECT k, x FROM a FULL JOIN b USING (k)   SELECT coalesce(a.k, b.k) AS k, x FROM a FULL JOIN b ON a.k = b.k
 //! ```
 //!
+//! Columns of two types make one of the type that both are compared as. `SELECT *, *` is spelt out here as well.
 //! Where FROM gives fewer names than there are columns, the others keep theirs: `t AS x (p)` becomes `t AS x (p, b, c)`.
 
-use std::collections::HashSet;
+mod ambiguous;
+
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
+use datafusion::common::JoinConstraint as PlannedConstraint;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast::{
-    self, BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, OrderByKind, Query, Select, SelectItem,
-    SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, With,
+    self, BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    Value, VisitMut, VisitorMut, With,
 };
 
 use crate::error::{Error, Result};
+use crate::sql::errors::error_from;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{binary, call};
+use crate::sql::window::{self, window_kind};
 
-/// Rewrites every such join in a query. `columns` names the columns of a query, rewritten already, that it binds; `None`
-/// where it cannot, and then the join stays as it is.
-pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Option<Vec<String>>) -> Result<()> {
+pub use self::ambiguous::check_ambiguous;
+
+/// A column's name and type.
+pub type Shown = (String, DataType);
+
+/// Rewrites every such join in a query. `columns` says what the columns of a query are, rewritten already, that it binds;
+/// `None` where it cannot, and then the join stays as it is.
+pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Option<Vec<Shown>>) -> Result<()> {
     struct Search;
     impl ast::Visitor for Search {
         type Break = ();
@@ -43,7 +57,7 @@ pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Optio
             }
         }
         fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-            match select.from.iter().any(merges) {
+            match select.from.iter().any(merges) || stars_twice(select) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -71,6 +85,17 @@ fn merges(from: &TableWithJoins) -> bool {
                     Some(JoinConstraint::Using(_) | JoinConstraint::Natural)
                 )
         })
+}
+
+/// `SELECT *, *`, `SELECT *, t.*`: columns that are shown twice.
+fn stars_twice(select: &Select) -> bool {
+    let stars = select.projection.iter().filter_map(|item| match item {
+        SelectItem::Wildcard(_) => Some(None),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => Some(Some(name)),
+        _ => None,
+    });
+    let stars: Vec<_> = stars.collect();
+    stars.len() > 1 && (0..stars.len()).any(|i| stars[i].is_none() || stars[..i].contains(&stars[i]))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +132,23 @@ struct Column {
     name: String,
     expr: Expr,
     merged: bool,
+    /// `None` where it is made of columns of several types.
+    data_type: Option<DataType>,
+}
+
+impl Column {
+    /// Whether it is of the same type as another, as far as USING is concerned: numerics are of one.
+    fn is_like(&self, other: &Column) -> bool {
+        match (&self.data_type, &other.data_type) {
+            (Some(DataType::Decimal128(..)), Some(DataType::Decimal128(..))) => true,
+            (Some(own), Some(other)) => own == other,
+            _ => false,
+        }
+    }
+
+    fn is_of(&self, table: &Ident) -> bool {
+        matches!(&self.expr, Expr::CompoundIdentifier(parts) if fold(&parts[0]) == fold(table))
+    }
 }
 
 struct Joins<'a> {
@@ -114,7 +156,7 @@ struct Joins<'a> {
     ctes: Vec<Cte>,
     /// For each query around, how many there were before it, and its WITH, rewritten.
     ends: Vec<(usize, Option<With>)>,
-    columns: &'a mut dyn FnMut(&Query) -> Option<Vec<String>>,
+    columns: &'a mut dyn FnMut(&Query) -> Option<Vec<Shown>>,
 }
 
 type Visit = ControlFlow<Box<Error>>;
@@ -131,8 +173,8 @@ impl VisitorMut for Joins<'_> {
             if names_too_few(&cte.alias, Some(&cte.query)) {
                 let mut query = cte.query.clone();
                 query.with = self.in_scope(query.with.take());
-                if let Some(names) = (self.columns)(&query) {
-                    name_all(&mut cte.alias, names);
+                if let Some(columns) = (self.columns)(&query) {
+                    name_all(&mut cte.alias, columns.into_iter().map(|(name, _)| name).collect());
                 }
             }
             self.ctes.push(cte.clone());
@@ -162,7 +204,7 @@ impl VisitorMut for Joins<'_> {
             {
                 alias.columns.clear();
             }
-            let names = match self.factor(&mut plain) {
+            let names = match self.factor(&plain, &[]) {
                 Ok(columns) => columns.map(|columns| columns.into_iter().map(|column| column.name).collect()),
                 Err(error) => return ControlFlow::Break(Box::new(error)),
             };
@@ -205,16 +247,18 @@ impl Joins<'_> {
     }
 
     fn select(&mut self, select: &mut Select, order_by: Option<&mut Option<ast::OrderBy>>) -> Result<()> {
-        if !select.from.iter().any(merges) {
+        let merging = select.from.iter().any(merges);
+        if !merging && !stars_twice(select) {
             return Ok(());
         }
         // Made on a copy, so that a join of which something is not known stays as it is.
-        let (mut from, mut columns) = (select.from.clone(), Vec::new());
-        for table in &mut from {
-            match self.joined(table)? {
+        let (mut from, mut columns) = (Vec::new(), Vec::new());
+        for mut table in select.from.iter().cloned() {
+            match self.joined(&mut table, &from, &columns)? {
                 Some(more) => columns.extend(more),
                 None => return Ok(()),
             }
+            from.push(table);
         }
         select.from = from;
         let items = std::mem::take(&mut select.projection);
@@ -225,6 +269,20 @@ impl Joins<'_> {
                         true => named(column.expr.clone(), &column.name),
                         false => SelectItem::UnnamedExpr(column.expr.clone()),
                     }));
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(ref name), ref options)
+                    if !merging && *options == ast::WildcardAdditionalOptions::default() =>
+                {
+                    let table = match name.0.as_slice() {
+                        [part] => part.as_ident().cloned(),
+                        _ => None,
+                    };
+                    let own: Vec<SelectItem> = columns
+                        .iter()
+                        .filter(|column| table.as_ref().is_some_and(|table| column.is_of(table)))
+                        .map(|column| SelectItem::UnnamedExpr(column.expr.clone()))
+                        .collect();
+                    if own.is_empty() { select.projection.push(item) } else { select.projection.extend(own) }
                 }
                 SelectItem::UnnamedExpr(Expr::Identifier(ident)) => {
                     select.projection.push(match merged(&columns, &ident) {
@@ -239,11 +297,21 @@ impl Joins<'_> {
         Ok(())
     }
 
-    /// The columns of a chain of joins, whose conditions are rewritten; `None` where they are not known.
-    fn joined(&mut self, table: &mut TableWithJoins) -> Result<Option<Vec<Column>>> {
-        let Some(mut left) = self.factor(&mut table.relation)? else { return Ok(None) };
-        for join in &mut table.joins {
-            let Some(mut right) = self.factor(&mut join.relation)? else { return Ok(None) };
+    /// The columns of a chain of joins, whose conditions are rewritten; `None` where they are not known. What is LATERAL in
+    /// it may name the columns `known` of what stands before it.
+    fn joined(
+        &mut self,
+        table: &mut TableWithJoins,
+        before: &[TableWithJoins],
+        known: &[Column],
+    ) -> Result<Option<Vec<Column>>> {
+        let Some(mut left) = self.beside(&mut table.relation, before, known)? else { return Ok(None) };
+        for i in 0..table.joins.len() {
+            let chain = TableWithJoins { relation: table.relation.clone(), joins: table.joins[..i].to_vec() };
+            let join = &mut table.joins[i];
+            let before: Vec<TableWithJoins> = before.iter().cloned().chain([chain]).collect();
+            let known: Vec<Column> = known.iter().chain(&left).cloned().collect();
+            let Some(mut right) = self.beside(&mut join.relation, &before, &known)? else { return Ok(None) };
             let shared: Vec<String> = match constraint_of(&join.join_operator) {
                 Some(JoinConstraint::Using(names)) => {
                     names.iter().filter_map(|n| n.0.last().and_then(|part| part.as_ident())).map(fold).collect()
@@ -266,19 +334,24 @@ impl Joins<'_> {
             for name in &shared {
                 let (l, r) = (take(&mut left, name, "left")?, take(&mut right, name, "right")?);
                 conditions.push(binary(l.expr.clone(), BinaryOperator::Eq, r.expr.clone()));
-                let expr = match kept {
-                    Kept::Left => l.expr,
-                    Kept::Right => r.expr,
-                    // Of several joins the first one that is known: one in the other would be looked at twice each.
-                    Kept::Both => match &l.expr {
-                        Expr::Function(before) if before.name.to_string() == "coalesce" => {
-                            let sides = crate::sql::calls::arguments(before).unwrap_or_default();
-                            call("coalesce", sides.into_iter().chain([r.expr]).collect())
-                        }
-                        _ => call("coalesce", vec![l.expr, r.expr]),
-                    },
+                let alike = l.is_like(&r);
+                let data_type = if alike { l.data_type } else { None };
+                // Of several joins the first one that is known: one in the other would be looked at twice each.
+                let first_known = |first: Expr, second: Expr| match &first {
+                    Expr::Function(before) if before.name.to_string() == "coalesce" => {
+                        let sides = crate::sql::calls::arguments(before).unwrap_or_default();
+                        call("coalesce", sides.into_iter().chain([second]).collect())
+                    }
+                    _ => call("coalesce", vec![first, second]),
                 };
-                out.push(Column { name: name.clone(), expr, merged: true });
+                let expr = match kept {
+                    Kept::Left if alike => l.expr,
+                    Kept::Right if alike => r.expr,
+                    // The other one is not looked at, but makes the type.
+                    Kept::Right => first_known(r.expr, l.expr),
+                    Kept::Left | Kept::Both => first_known(l.expr, r.expr),
+                };
+                out.push(Column { name: name.clone(), expr, merged: true, data_type });
             }
             let condition = conditions.into_iter().reduce(|a, b| binary(a, BinaryOperator::And, b));
             *constraint = match condition {
@@ -292,30 +365,64 @@ impl Joins<'_> {
         Ok(Some(left))
     }
 
-    fn factor(&mut self, factor: &mut TableFactor) -> Result<Option<Vec<Column>>> {
+    /// The columns of what stands behind others in FROM.
+    fn beside(
+        &mut self,
+        factor: &mut TableFactor,
+        before: &[TableWithJoins],
+        known: &[Column],
+    ) -> Result<Option<Vec<Column>>> {
+        if let TableFactor::NestedJoin { table_with_joins, alias: None } = factor {
+            return self.joined(table_with_joins, before, known);
+        }
+        if !is_lateral(factor) {
+            return self.factor(factor, &[]);
+        }
+        let _ = factor.visit(&mut Replace { joins: self, columns: known, scopes: Vec::new() });
+        match self.factor(factor, &[])? {
+            None if !before.is_empty() => self.factor(factor, before),
+            columns => Ok(columns),
+        }
+    }
+
+    /// The columns of a table or subquery, which may name what stands `before` it.
+    fn factor(&mut self, factor: &TableFactor, before: &[TableWithJoins]) -> Result<Option<Vec<Column>>> {
         let qualifier = match factor {
-            TableFactor::NestedJoin { table_with_joins, alias: None } => return self.joined(table_with_joins),
             TableFactor::Table { alias: Some(alias), .. }
             | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::Function { alias: Some(alias), .. }
             | TableFactor::UNNEST { alias: Some(alias), .. } => alias.name.clone(),
-            TableFactor::Table { name, args: None, .. } => match name.0.last().and_then(|part| part.as_ident()) {
-                Some(ident) => ident.clone(),
-                None => return Ok(None),
-            },
+            TableFactor::Table { name, args: Some(_), .. } if window_kind(name).is_some() => {
+                match window::rewrite(factor)? {
+                    Some(TableFactor::Derived { alias: Some(alias), .. }) => alias.name,
+                    _ => return Ok(None),
+                }
+            }
+            TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => {
+                match name.0.last().and_then(|part| part.as_ident()) {
+                    Some(ident) => ident.clone(),
+                    None => return Ok(None),
+                }
+            }
             _ => return Ok(None),
         };
         let Ok(mut query) = crate::sql::parse::query("SELECT * FROM t") else { return Ok(None) };
         if let SetExpr::Select(select) = query.body.as_mut() {
-            select.from = vec![TableWithJoins { relation: factor.clone(), joins: Vec::new() }];
+            let own = TableWithJoins { relation: factor.clone(), joins: Vec::new() };
+            select.from = before.iter().cloned().chain([own]).collect();
+            if !before.is_empty() {
+                let table = SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![qualifier.clone()]));
+                select.projection = vec![SelectItem::QualifiedWildcard(table, Default::default())];
+            }
         }
         query.with = self.in_scope(None);
-        let names = (self.columns)(query.as_ref());
-        Ok(names.map(|names| {
-            let column = |name: String| {
+        let shown = (self.columns)(query.as_ref());
+        Ok(shown.map(|shown| {
+            let column = |(name, data_type): Shown| {
                 let parts = vec![Ident::with_quote('"', fold(&qualifier)), Ident::with_quote('"', &name)];
-                Column { expr: Expr::CompoundIdentifier(parts), name, merged: false }
+                Column { expr: Expr::CompoundIdentifier(parts), name, merged: false, data_type: Some(data_type) }
             };
-            names.into_iter().map(column).collect()
+            shown.into_iter().map(column).collect()
         }))
     }
 
@@ -332,6 +439,31 @@ impl Joins<'_> {
         let hidden =
             |i: usize, cte: &Cte| self.ctes[i + 1..].iter().any(|c| fold(&c.alias.name) == fold(&cte.alias.name));
         self.ctes.iter().enumerate().filter(|(i, cte)| !hidden(*i, cte)).map(|(_, cte)| cte.clone()).collect()
+    }
+}
+
+/// Whether it may name columns of what stands before it.
+fn is_lateral(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Derived { lateral, .. } => *lateral,
+        TableFactor::Table { name, args: Some(_), .. } => window_kind(name).is_none(),
+        TableFactor::Function { .. } | TableFactor::UNNEST { .. } => true,
+        _ => false,
+    }
+}
+
+/// Error: 0A000 for a join of a bound plan that has kept its USING.
+pub fn check_merged(plan: &LogicalPlan) -> Result<()> {
+    let mut kept = false;
+    let looked = plan.apply_with_subqueries(|node| {
+        kept |= matches!(node, LogicalPlan::Join(join) if join.join_constraint == PlannedConstraint::Using);
+        Ok(if kept { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    looked.map_err(error_from)?;
+    match kept {
+        true => Err(Error::unsupported("USING beside a LATERAL that names columns of a query around it")
+            .hint("Write ON instead of USING.")),
+        false => Ok(()),
     }
 }
 
@@ -440,94 +572,6 @@ impl VisitorMut for Replace<'_, '_> {
     }
 }
 
-/// A name that two tables of a subquery have is ambiguous there, though DataFusion takes it from around the subquery. Of the
-/// names `outer`, which some subquery takes from there. Error: 42702.
-pub fn check_ambiguous(
-    mut query: Query,
-    outer: &HashSet<String>,
-    columns: &mut dyn FnMut(&Query) -> Option<Vec<String>>,
-) -> Result<()> {
-    let joins = Joins { ctes: Vec::new(), ends: Vec::new(), columns };
-    match query.visit(&mut Ambiguous { joins, outer, before: Vec::new() }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
-}
-
-struct Ambiguous<'a, 'b> {
-    joins: Joins<'b>,
-    outer: &'a HashSet<String>,
-    /// For each query around: how many WITH queries there were before it.
-    before: Vec<usize>,
-}
-
-impl VisitorMut for Ambiguous<'_, '_> {
-    type Break = Box<Error>;
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> Visit {
-        self.before.push(self.joins.ctes.len());
-        self.joins.ctes.extend(query.with.iter().flat_map(|with| with.cte_tables.iter().cloned()));
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> Visit {
-        let before = self.before.pop().expect("pushed before");
-        self.joins.ctes.truncate(before);
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> Visit {
-        let tables = select.from.iter().map(|from| 1 + from.joins.len()).sum::<usize>();
-        if self.before.len() < 2 || tables < 2 {
-            return ControlFlow::Continue(());
-        }
-        let mut own = Own { names: HashSet::new(), depth: 0 };
-        for item in &select.projection {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                let _ = ast::Visit::visit(expr, &mut own);
-            }
-        }
-        let _ = ast::Visit::visit(&select.selection, &mut own);
-        own.names.retain(|name| self.outer.contains(name));
-        if own.names.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        let Some(names) = self.joins.names_in(&SetExpr::Select(Box::new(select.clone()))) else {
-            return ControlFlow::Continue(());
-        };
-        match own.names.iter().find(|name| names.iter().filter(|n| n == name).count() > 1) {
-            Some(name) => {
-                ControlFlow::Break(Box::new(Error::new("42702", format!("column reference \"{name}\" is ambiguous"))))
-            }
-            None => ControlFlow::Continue(()),
-        }
-    }
-}
-
-/// The unqualified names of expressions, without those in subqueries.
-struct Own {
-    names: HashSet<String>,
-    depth: usize,
-}
-
-impl ast::Visitor for Own {
-    type Break = ();
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let (0, Expr::Identifier(name)) = (self.depth, expr) {
-            self.names.insert(fold(name));
-        }
-        ControlFlow::Continue(())
-    }
-}
-
 impl Joins<'_> {
     /// The names of all columns in FROM of a query's SELECTs.
     fn names_in(&mut self, body: &SetExpr) -> Option<Vec<String>> {
@@ -535,7 +579,7 @@ impl Joins<'_> {
             SetExpr::Select(select) => {
                 let mut names = Vec::new();
                 for mut table in select.from.iter().cloned() {
-                    names.extend(self.joined(&mut table).ok()??.into_iter().map(|column| column.name));
+                    names.extend(self.joined(&mut table, &[], &[]).ok()??.into_iter().map(|column| column.name));
                 }
                 Some(names)
             }

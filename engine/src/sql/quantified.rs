@@ -1,4 +1,4 @@
-//! `x > ALL (SELECT …)`, `x <= ANY (SELECT …)` and `x IN (SELECT …)` as a value: spelt out with counts and extremes, which
+//! `x > ALL (SELECT …)` and `x <= ANY (SELECT …)` as values: spelt out with counts and extremes, which
 //! say which of true, false and NULL it is, also over no rows and over NULLs.
 //!
 //! ```text
@@ -15,7 +15,6 @@ use sqlparser::ast::{BinaryOperator, Expr, Query};
 
 use crate::error::Result;
 use crate::sql::parse::parse_expression;
-use crate::sql::rows::is_row;
 
 /// What is true exactly where an operator is false.
 pub fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
@@ -58,16 +57,6 @@ pub fn any(x: &Expr, op: &BinaryOperator, subquery: &Query) -> Result<Option<Exp
     Ok(not_all.map(|all| Expr::Nested(Box::new(not(all)))))
 }
 
-/// `x [NOT] IN (subquery)` where its value is wanted, and not only whether it is true.
-pub fn is_in(x: &Expr, subquery: &Query, negated: bool) -> Result<Expr> {
-    let of = |what: &str, condition: &str| {
-        format!("(SELECT {what} FROM ({subquery}) AS \"mr in\" (\"mr value\"){condition})")
-    };
-    let equal = of("count(*)", &format!(" WHERE \"mr value\" = ({x})"));
-    let others = without_match(x, &of(&what_rows("\"mr value\""), ""), negated);
-    parse_expression(&format!("((CASE WHEN {equal} > 0 THEN {} ELSE {others} END) = 1)", i32::from(!negated)))
-}
-
 /// Of a subquery's rows: 0 when there are none, 2 when a value is NULL, else 1.
 pub fn what_rows(value: &str) -> String {
     format!("CASE WHEN count(*) = 0 THEN 0 WHEN count({value}) < count(*) THEN 2 ELSE 1 END")
@@ -80,28 +69,4 @@ pub fn without_match(x: &Expr, what_rows: &str, none: bool) -> String {
     format!(
         "CASE {what_rows} WHEN 0 THEN {none} WHEN 2 THEN NULL ELSE CASE WHEN ({x}) IS NULL THEN NULL ELSE {none} END END"
     )
-}
-
-/// Spells out `IN (SELECT …)` wherever it stands in an expression.
-pub fn spell_out_in(expr: &mut Expr) -> Result<()> {
-    use std::ops::ControlFlow;
-    struct Spell;
-    impl sqlparser::ast::VisitorMut for Spell {
-        type Break = Box<crate::error::Error>;
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-            if let Expr::InSubquery { expr: x, subquery, negated } = expr
-                && !is_row(x)
-            {
-                match is_in(x, subquery, *negated) {
-                    Ok(spelt_out) => *expr = spelt_out,
-                    Err(error) => return ControlFlow::Break(Box::new(error)),
-                }
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    match sqlparser::ast::VisitMut::visit(expr, &mut Spell) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
 }

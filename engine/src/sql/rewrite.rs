@@ -18,7 +18,7 @@ use sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
-use crate::sql::array_literals::{any_of, cast_items, each, is_empty_literal, literal_items, quoted_items};
+use crate::sql::array_literals::{any_of, cast_items, each, filled, is_empty_literal, literal_items, quoted_items};
 use crate::sql::groups::{flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
@@ -28,7 +28,8 @@ use crate::sql::subqueries::{self, Values};
 use crate::sql::value_rows::select_subqueries;
 use crate::sql::{
     aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
-    literal_casts, log, named_windows, ordered_sets, quantified, records, recursion, unnest, variadic, window,
+    literal_casts, log, named_windows, ordered_sets, quantified, quoted_numbers, records, recursion, unnest, variadic,
+    window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -281,11 +282,7 @@ fn condition_of_outer(join: &mut ast::Join) -> Option<&mut Expr> {
 
 /// IN, EXISTS, ANY and ALL as values.
 fn spell_out_subqueries(expr: &mut Expr) -> ControlFlow<Box<Error>> {
-    expr.visit(&mut Values)?;
-    match quantified::spell_out_in(expr) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(Box::new(error)),
-    }
+    expr.visit(&mut Values)
 }
 
 /// What the clock's words with a number of digits after the second are.
@@ -324,6 +321,7 @@ fn refuse(what: &str) -> ControlFlow<Box<Error>> {
 }
 
 fn rewrite_expr(expr: Expr) -> Result<Expr> {
+    let expr = quoted_numbers::settle(expr);
     Ok(match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -398,7 +396,9 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         | Expr::IsNotFalse(_)
         | Expr::IsNotTrue(_) => {
             let mut expr = expr;
-            quantified::spell_out_in(&mut expr)?;
+            if let ControlFlow::Break(error) = subqueries::spell_out_in(&mut expr) {
+                return Err(*error);
+            }
             expr
         }
         // By a pattern it is the first match, or what its parentheses matched.
@@ -436,6 +436,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             }
             ast::UnaryOperator::BitwiseNot => {
                 let ones = Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: Box::new(number("1")) };
+                let ones = cast(Expr::Nested(Box::new(ones)), ast::DataType::SmallInt(None));
                 Expr::Nested(Box::new(binary(nested(&expr), BinaryOperator::PGBitwiseXor, ones)))
             }
             op => Expr::UnaryOp { op, expr },
@@ -464,6 +465,9 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
             let name = function.name.to_string().to_lowercase();
             if let ("mod", Some([left, right])) = (name.as_str(), calls::arguments(&function).as_deref()) {
                 return Ok(Expr::Nested(Box::new(binary(nested(left), BinaryOperator::Modulo, nested(right)))));
+            }
+            if let Some(filled) = calls::arguments(&function).and_then(|all| filled(&name, &all)) {
+                return Ok(filled);
             }
             if let ("values", Some(row)) = (name.as_str(), calls::arguments(&function)) {
                 let mut query = crate::sql::parse::query("VALUES (1)")?;

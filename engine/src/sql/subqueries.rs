@@ -98,6 +98,23 @@ fn among(x: &Expr, subquery: &Query, matches: &str) -> Visit<Expr> {
     parsed(&format!("(CASE WHEN {matches} THEN 1 ELSE {others} END) = 1"))
 }
 
+/// Spells out `IN (SELECT …)` as a value wherever it stands in an expression, but not of rows.
+pub fn spell_out_in(expr: &mut Expr) -> Visit {
+    struct Spell;
+    impl VisitorMut for Spell {
+        type Break = Box<Error>;
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> Visit {
+            if let Expr::InSubquery { expr: x, subquery, negated } = expr
+                && !is_row(x)
+            {
+                *expr = value_of_in(x, subquery, *negated)?;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    ast::VisitMut::visit(expr, &mut Spell)
+}
+
 /// `x IN (…)` as a value.
 fn value_of_in(x: &Expr, subquery: &Query, negated: bool) -> Visit<Expr> {
     if let Some(items) = fields_of_row(x) {

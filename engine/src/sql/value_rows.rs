@@ -5,6 +5,9 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr, VisitMut, VisitorMut};
 
 use crate::error::{Error, Result};
+use crate::sql::calls;
+use crate::sql::outside::visit_outside;
+use crate::sql::parse::fold;
 use crate::sql::rewrite::has_columns;
 
 /// `VALUES (1, (SELECT 2)), …` is `SELECT 1 AS column1, (SELECT 2) AS column2 UNION ALL …`.
@@ -14,6 +17,7 @@ pub fn select_subqueries(body: &mut SetExpr) -> Result<()> {
         return select_subqueries(right);
     }
     let SetExpr::Values(values) = body else { return Ok(()) };
+    values.rows.iter().flat_map(|row| row.iter()).try_for_each(|value| check_no_set(value))?;
     let is_subquery = |expr: &Expr| match expr {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -22,6 +26,34 @@ pub fn select_subqueries(body: &mut SetExpr) -> Result<()> {
         return Ok(());
     }
     select_rows(body)
+}
+
+/// Error: 0A000 for a call that returns a set, which a row that is written out cannot have.
+fn check_no_set(value: &Expr) -> Result<()> {
+    match has_set(value) {
+        true => Err(Error::new("0A000", "set-returning functions are not allowed in VALUES")),
+        false => Ok(()),
+    }
+}
+
+fn has_set(value: &Expr) -> bool {
+    let found = visit_outside(value, |expr| match expr {
+        Expr::Function(function) => match function.name.0.last().and_then(|part| part.as_ident()).map(fold) {
+            Some(name) if name == "unnest" || calls::returns_set(&name) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// `INSERT … VALUES (generate_series(1, 3))`: one row alone may have sets, and then is a SELECT.
+pub fn select_sets(query: &mut Query) -> Result<()> {
+    let SetExpr::Values(values) = query.body.as_ref() else { return Ok(()) };
+    match values.rows.as_slice() {
+        [row] if row.iter().any(has_set) => select_rows(&mut query.body),
+        _ => Ok(()),
+    }
 }
 
 /// The same of all VALUES in a query that take columns from around them; whether there were any.

@@ -6,6 +6,7 @@
 //!   concat_ws(',', VARIADIC a)         array_to_string(a, ',')
 //!   format('%s-%s', VARIADIC a)        mr_format_each('%s-%s', a)
 //!   jsonb_extract_path(j, VARIADIC a)  j #> a
+//!   jsonb_build_object(VARIADIC a)     mr_jsonb_build_object_each(a)
 //! ```
 
 use sqlparser::ast::{BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value};
@@ -42,8 +43,9 @@ pub fn respell(function: &Function) -> Result<Option<Expr>> {
         }
         ("concat_ws", [between]) => call("array_to_string", vec![array, between.clone()]),
         ("format", [template]) => call("mr_format_each", vec![template.clone(), array]),
-        ("jsonb_build_array", []) => call("to_jsonb", vec![array]),
-        ("json_build_array", []) => call("to_json", vec![array]),
+        ("jsonb_build_array" | "json_build_array" | "jsonb_build_object" | "json_build_object", []) => {
+            call(&format!("mr_{of}_each"), vec![array])
+        }
         ("jsonb_extract_path" | "json_extract_path", [json]) => path(BinaryOperator::HashArrow, json, array),
         ("jsonb_extract_path_text" | "json_extract_path_text", [json]) => {
             path(BinaryOperator::HashLongArrow, json, array)

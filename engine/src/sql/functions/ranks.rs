@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
@@ -19,6 +19,7 @@ use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldA
 use datafusion::logical_expr::window_state::WindowAggState;
 use datafusion::logical_expr::{LimitEffect, PartitionEvaluator, Signature, WindowUDF, WindowUDFImpl};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
 
 use crate::error::Error;
 
@@ -51,7 +52,7 @@ impl WindowUDFImpl for Rank {
         self.stock.coerce_types(arg_types)
     }
     fn field(&self, arguments: WindowUDFFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(arguments.name(), self.to.clone(), false)))
+        Ok(Arc::new(Field::new(arguments.name(), self.to.clone(), self.name() == "ntile")))
     }
     fn sort_options(&self) -> Option<SortOptions> {
         self.stock.sort_options()
@@ -60,6 +61,10 @@ impl WindowUDFImpl for Rank {
         self.stock.inner().limit_effect(arguments)
     }
     fn partition_evaluator(&self, arguments: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        let buckets = arguments.input_exprs().first().and_then(|buckets| buckets.downcast_ref::<Literal>());
+        if self.name() == "ntile" && buckets.is_some_and(|buckets| buckets.value().is_null()) {
+            return Ok(Box::new(Unknown { of: self.to.clone() }));
+        }
         let stock = self.stock.partition_evaluator_factory(arguments).map_err(|error| match self.name() {
             "ntile" => {
                 let error = Error::new("22014", "argument of ntile must be greater than zero");
@@ -68,6 +73,21 @@ impl WindowUDFImpl for Rank {
             _ => error,
         })?;
         Ok(Box::new(Cast { stock, to: self.to.clone() }))
+    }
+}
+
+/// NULL for each row.
+#[derive(Debug)]
+struct Unknown {
+    of: DataType,
+}
+
+impl PartitionEvaluator for Unknown {
+    fn evaluate_all(&mut self, _: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        Ok(new_null_array(&self.of, rows))
+    }
+    fn uses_window_frame(&self) -> bool {
+        false
     }
 }
 

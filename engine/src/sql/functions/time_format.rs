@@ -258,6 +258,12 @@ impl Format {
                 rest = quoted.get(end + 1..).unwrap_or("");
                 continue;
             }
+            // A quote that is no quote.
+            if let Some(behind) = rest.strip_prefix("\\\"") {
+                text.push('"');
+                rest = behind;
+                continue;
+            }
             let begins = |prefix: &str| rest.starts_with(prefix) || rest.starts_with(&prefix.to_ascii_lowercase());
             let (mut filled, mut start) = (true, rest);
             if begins("FM") || begins("TM") {

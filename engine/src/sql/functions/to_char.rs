@@ -123,8 +123,8 @@ fn format_number(value: &str, format: &str) -> Result<String> {
                 return Err(external(Error::unsupported(format!("the number format \"{format}\""))));
             }
             ("S", _) => (Item::Sign(&rest[..1]), 1),
-            ("9", _) => (Item::Digit { zero: false }, 1),
-            ("0", _) => (Item::Digit { zero: true }, 1),
+            ("9" | "0", _) => (Item::Digit { zero: rest.starts_with('0') }, 1),
+            (_, "\\\"") => (Item::Text("\""), 2),
             ("," | "G", _) => (Item::Part, 1),
             ("." | "D", _) => (Item::Point, 1),
             ("L", _) => (Item::Text(" "), 1),

@@ -312,15 +312,24 @@ pub fn interval_literal(expression: &ast::Expr) -> Option<Result<Interval>> {
             let precision = interval.fractional_seconds_precision.or(interval.leading_precision);
             Some(Interval::of_fields(&text, &Fields { first, last, precision }))
         }
-        ast::Expr::Cast { expr, data_type: ast::DataType::Interval { .. }, .. } => match expr.as_ref() {
-            ast::Expr::Value(value) => Some(Interval::parse(&value.value.clone().into_string()?, None)),
+        ast::Expr::Cast { expr, data_type: data_type @ ast::DataType::Interval { .. }, .. } => match expr.as_ref() {
+            ast::Expr::Value(value) => Some(rounded(&value.value.clone().into_string()?, data_type)),
             _ => None,
         },
         ast::Expr::TypedString(typed) if matches!(typed.data_type, ast::DataType::Interval { .. }) => {
-            Some(Interval::parse(&typed.value.value.clone().into_string()?, None))
+            Some(rounded(&typed.value.value.clone().into_string()?, &typed.data_type))
         }
         _ => None,
     }
+}
+
+/// An interval's text as a value of a type that may say how many digits come after the second.
+fn rounded(text: &str, data_type: &ast::DataType) -> Result<Interval> {
+    let interval = Interval::parse(text, None)?;
+    Ok(match data_type {
+        ast::DataType::Interval { precision: Some(digits), .. } => interval.rounded(*digits),
+        _ => interval,
+    })
 }
 
 /// Unquoted names fold to lower case.

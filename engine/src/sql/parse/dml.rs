@@ -8,6 +8,7 @@ use super::parse_expression;
 use crate::error::{Error, Result};
 use crate::sql::rewrite::call;
 use crate::sql::statement::{Delete, Insert, OnConflict, Overriding, StatementKind, Update};
+use crate::sql::value_rows::select_sets;
 
 /// The columns of a subquery that has one row, each as a value.
 fn columns_of_row(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>> {
@@ -39,7 +40,8 @@ impl Cursor<'_> {
         let nested = queries.contains(&word(1).as_str()) || self.parser.peek_nth_token_ref(1).token == Token::LParen;
         let columns = if *self.token() == Token::LParen && !nested { self.identifiers()? } else { Vec::new() };
         let overriding = self.overriding();
-        let source = if self.accept("default values") { None } else { Some(self.query()?) };
+        let mut source = if self.accept("default values") { None } else { Some(self.query()?) };
+        source.iter_mut().try_for_each(|source| select_sets(source))?;
         let on_conflict = if self.accept("on conflict") { Some(self.on_conflict()?) } else { None };
         let returning = self.returning()?;
         Ok(StatementKind::Insert(Insert { table, alias, columns, overriding, source, on_conflict, returning }))

@@ -26,6 +26,8 @@ mod source;
 mod spellings;
 #[cfg(test)]
 mod tests;
+mod unicode_names;
+mod written;
 
 use sqlparser::ast;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
@@ -37,7 +39,7 @@ use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
 use source::{Source, significant, split, unquoted};
 
-pub use source::text_of;
+pub use written::text_of;
 
 pub use cursor::{fold, interval_literal, is_reserved, is_reserved_word};
 

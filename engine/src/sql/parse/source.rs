@@ -7,12 +7,11 @@
 
 use std::cell::Cell;
 
-use sqlparser::ast::Query;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
-use super::{frame, spellings};
+use super::{frame, spellings, unicode_names};
 use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::dialect::DIALECT;
@@ -130,7 +129,7 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
         };
         Error::syntax(format!("{message} at or near \"{near}\"")).position(Some(source.position(byte)))
     })?;
-    let statements: Vec<Vec<TokenWithSpan>> = spellings::join_texts(without_signs(tokens))
+    let statements: Vec<Vec<TokenWithSpan>> = spellings::join_texts(unicode_names::read(without_signs(tokens))?)
         .split(|t| t.token == Token::SemiColon)
         .filter(|tokens| tokens.iter().any(significant))
         .map(<[_]>::to_vec)
@@ -171,24 +170,6 @@ fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         out.extend(parts.map(|part| TokenWithSpan { token: part, span: token.span }));
     }
     out
-}
-
-/// A query as text that parses to it again.
-pub fn text_of(query: &Query) -> String {
-    let text = query.to_string();
-    let Ok(tokens) = Tokenizer::new(&DIALECT, &text).tokenize() else { return text };
-    let words: Vec<usize> = (0..tokens.len()).filter(|&i| !matches!(tokens[i], Token::Whitespace(_))).collect();
-    let is_join = |i: &usize| ["JOIN", "INNER", "LEFT"].contains(&unquoted(&tokens[*i]));
-    let as_of: Vec<usize> = words
-        .windows(2)
-        .filter(|pair| unquoted(&tokens[pair[0]]) == "GLOBAL" && is_join(&pair[1]))
-        .map(|pair| pair[0])
-        .collect();
-    if as_of.is_empty() {
-        return text;
-    }
-    let word = |(i, token): (usize, &Token)| if as_of.contains(&i) { "ASOF".to_string() } else { token.to_string() };
-    tokens.iter().enumerate().map(word).collect()
 }
 
 pub fn significant(token: &TokenWithSpan) -> bool {

@@ -8,6 +8,7 @@
 //!   ROWS FROM (f(), g())                 mr_rows_from(f(), g()) (from_functions.rs)
 //!   FOR NO KEY UPDATE OF a, b            FOR UPDATE OF a FOR UPDATE OF b: nothing is locked in any of these ways
 //!   'one' <line feed> 'text'             'onetext'
+//!   interval(2) '1.234 s'                '1.234 s'::interval(2): sqlparser forgets the number
 //!   pg_catalog.floor(x)                  pg_catalog."floor"(x): sqlparser's own syntax is for names without a schema
 //! ```
 
@@ -53,6 +54,14 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     }
     if is(n, "for") {
         return locks(tokens, n);
+    }
+    if is(n, "interval")
+        && let Some([Token::LParen, digits @ Token::Number(..), Token::RParen, text @ Token::SingleQuotedString(_)]) =
+            tokens.get(n + 1..n + 5).map(|next| [next[0], next[1], next[2], next[3]])
+    {
+        let typed = [text.clone(), Token::DoubleColon, tokens[n].clone(), Token::LParen, digits.clone(), Token::RParen];
+        let gone = (n..n + 4).map(|at| (at, 1, Vec::new()));
+        return gone.chain([(n + 4, 1, typed.to_vec())]).collect();
     }
     if is(n, "using") {
         let way = match tokens.get(n + 1) {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray, UInt32Array, make_comparator, new_empty_array, new_null_array};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray, ListArray, UInt32Array, make_comparator, new_empty_array, new_null_array,
+};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices, take};
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
@@ -113,16 +116,14 @@ pub fn all() -> Vec<Declared> {
             })
             .nullable()],
         ),
-        // Of a NULL and an array it is the array.
         function(
             "array_cat",
-            &[of(&[AnyArray, SameAs(0)], SameAs(0), |r| match (r.is_null(0), r.is_null(1)) {
-                (true, true) => Ok(Value::Null),
-                (false, true) => Ok(Value::Items(r.items(0))),
-                (true, false) => Ok(Value::Items(r.items(1))),
-                (false, false) => Ok(Value::Items(concat(&[r.items(0).as_ref(), r.items(1).as_ref()])?)),
-            })
-            .nullable()],
+            &[
+                of(&[AnyArray, SameAs(0)], SameAs(0), |r| joined(r, r.items(0), r.items(1))).nullable(),
+                // An array of one dimension less is one of the other's elements.
+                of(&[AnyArray, SliceOf(0)], SameAs(0), |r| joined(r, r.items(0), as_element(r, 1))).nullable(),
+                of(&[SliceOf(1), AnyArray], SameAs(1), |r| joined(r, as_element(r, 0), r.items(1))).nullable(),
+            ],
         ),
         // A NULL is like nothing, not even like another.
         function(
@@ -176,6 +177,8 @@ pub fn all() -> Vec<Declared> {
                     1 if dims.value(0) < 0 || dims.value(0) > ITEMS_MAX => {
                         fail("54000", "array size exceeds the maximum allowed")
                     }
+                    // Nothing, however often.
+                    1 if is_empty_array(&r.one(0)) => Ok(Value::Items(r.one(0).slice(0, 0))),
                     1 => {
                         let places = UInt32Array::from(vec![0; dims.value(0) as usize]);
                         Ok(Value::Items(take(&r.one(0), &places, None)?))
@@ -213,17 +216,19 @@ pub fn all() -> Vec<Declared> {
             .least(2)
             .nullable()],
         ),
-        // a[low:high], with both bounds.
+        // a[low:high], with both bounds for each dimension.
         function(
             "mr_array_slice",
             &[of(&[AnyArray, Integer, Integer], SameAs(0), |r| {
+                let bounds: Vec<(i64, i64)> =
+                    (1..r.len()).step_by(2).map(|i| (r.integer(i), r.integer(i + 1))).collect();
                 let items = r.items(0);
-                let (low, high) = (r.integer(1).max(1), r.integer(2).min(items.len() as i64));
-                match low <= high {
-                    true => Ok(Value::Items(items.slice(low as usize - 1, (high - low + 1) as usize))),
-                    false => Ok(Value::Items(items.slice(0, 0))),
-                }
-            })],
+                Ok(Value::Items(match slice(&items, &bounds) {
+                    Some(part) => part,
+                    None => items.slice(0, 0),
+                }))
+            })
+            .rest(Integer)],
         ),
         // a[i], a[i][j]: with fewer subscripts than dimensions it is NULL.
         function(
@@ -313,6 +318,52 @@ fn dimensions(items: &ArrayRef) -> Vec<usize> {
     dims
 }
 
+/// Two arrays one after the other; of a NULL and an array it is the array, and so it is of an empty one.
+fn joined<'a>(r: &Row, left: ArrayRef, right: ArrayRef) -> Result<Value<'a>> {
+    match (r.is_null(0), r.is_null(1)) {
+        (true, true) => return Ok(Value::Null),
+        (false, true) => return Ok(Value::Items(left)),
+        (true, false) => return Ok(Value::Items(right)),
+        (false, false) => {}
+    }
+    let (a, b) = (dimensions(&left), dimensions(&right));
+    match (a.is_empty(), b.is_empty()) {
+        (_, true) => Ok(Value::Items(left)),
+        (true, _) => Ok(Value::Items(right)),
+        _ if a[1..] != b[1..] => fail("2202E", "cannot concatenate incompatible arrays"),
+        _ => Ok(Value::Items(concat(&[left.as_ref(), right.as_ref()])?)),
+    }
+}
+
+/// An argument as an array of it alone; none of an empty one.
+fn as_element(r: &Row, i: usize) -> ArrayRef {
+    let one = r.one(i);
+    if one.is_null(0) || is_empty_array(&one) { one.slice(0, 0) } else { one }
+}
+
+fn is_empty_array(one: &ArrayRef) -> bool {
+    matches!(one.data_type(), DataType::List(_)) && one.is_valid(0) && one.as_list::<i32>().value(0).is_empty()
+}
+
+/// What lies within bounds, the first of which are those of the outermost dimension; `None` where nothing does.
+fn slice(items: &ArrayRef, bounds: &[(i64, i64)]) -> Option<ArrayRef> {
+    let Some(((low, high), inner)) = bounds.split_first() else { return Some(items.clone()) };
+    let (low, high) = ((*low).max(1), (*high).min(items.len() as i64));
+    if low > high {
+        return None;
+    }
+    let part = items.slice(low as usize - 1, (high - low + 1) as usize);
+    if inner.is_empty() {
+        return Some(part);
+    }
+    let DataType::List(item) = part.data_type() else { return None };
+    let lists = part.as_list::<i32>();
+    let parts: Vec<ArrayRef> = (0..lists.len()).map(|i| slice(&lists.value(i), inner)).collect::<Option<_>>()?;
+    let offsets = OffsetBuffer::from_lengths(parts.iter().map(|part| part.len()));
+    let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(|part| part.as_ref()).collect();
+    Some(Arc::new(ListArray::new(item.clone(), offsets, concat(&parts).ok()?, None)))
+}
+
 fn length(r: &Row) -> Option<i64> {
     let at = usize::try_from(r.integer(1)).ok()?.checked_sub(1)?;
     dimensions(&r.items(0)).get(at).map(|n| *n as i64)
@@ -362,5 +413,8 @@ mod tests {
         assert!(contains(&all, &array(&[])).unwrap());
         assert!(!contains(&all, &array(&[None])).unwrap());
         assert_eq!(dimensions(&all), [3]);
+        assert_eq!(slice(&all, &[(2, 9)]).unwrap().len(), 2);
+        assert!(slice(&all, &[(4, 9)]).is_none());
+        assert!(slice(&all, &[(1, 2), (1, 1)]).is_none());
     }
 }

@@ -72,6 +72,8 @@ pub enum Type {
     /// it; the others are results.
     SameAs(usize),
     ElementOf(usize),
+    /// An element of it that is an array itself.
+    SliceOf(usize),
     ArrayOf(usize),
     /// An element of an array of any dimensions, or jsonb.
     InnermostOf(usize),
@@ -122,12 +124,18 @@ impl Overload {
     /// The types of arguments, those that belong together having become one.
     fn united(&self, mut types: Vec<DataType>) -> Option<Vec<DataType>> {
         for (i, declared) in self.takes.iter().enumerate().take(types.len()) {
-            let (Type::ElementOf(of) | Type::SameAs(of)) = *declared else { continue };
-            let (DataType::List(item), element) = (types[of].clone(), *declared == Type::ElementOf(of)) else {
+            let (Type::ElementOf(of) | Type::SliceOf(of) | Type::SameAs(of)) = *declared else { continue };
+            let (DataType::List(item), element) = (types[of].clone(), *declared != Type::SameAs(of)) else {
                 return None;
             };
             let own = match (element, &types[i]) {
                 (true, own) => own.clone(),
+                // A text among these would be taken for a literal.
+                (false, DataType::List(own))
+                    if matches!(item.data_type(), DataType::List(_)) && *own.data_type() == DataType::Utf8 =>
+                {
+                    return None;
+                }
                 (false, DataType::List(own)) => own.data_type().clone(),
                 // An array in quotes.
                 (false, _) => DataType::Utf8,
@@ -259,6 +267,7 @@ impl Type {
             (Type::Any | Type::ElementOf(_) | Type::SameAs(_), _) => {
                 Some((0, if *given == D::Null { D::Utf8 } else { given.clone() }))
             }
+            (Type::SliceOf(_), _) => matches!(given, D::List(_)).then(|| (0, given.clone())),
             (Type::AnyArray, _) => match given {
                 D::List(_) => Some((0, given.clone())),
                 D::Null => Some((1, D::List(Arc::new(Field::new_list_field(D::Utf8, true))))),

@@ -321,10 +321,20 @@ fn compile(pattern: &str, flags: &str) -> Result<Pattern> {
             let (mut all, mut tally) = (Vec::new(), Tally::default());
             // One row's, however many they are.
             tally.add(0)?;
-            for found in regex.captures_iter(text).take(count) {
+            // As in Postgres, a match of nothing may follow right after another one.
+            let mut from = 0;
+            while all.len() < count
+                && let Some(found) = regex.captures_at(text, from)
+            {
                 let places: Found = found.iter().map(|group| group.map(|g| (g.start(), g.end()))).collect();
+                let (start, end) = whole(&places);
                 tally.add_all(size_of_val(places.as_slice()) + size_of::<Found>(), 0)?;
                 all.push(places);
+                from = match text[end..].chars().next() {
+                    Some(next) if start == end => end + next.len_utf8(),
+                    None if start == end => break,
+                    _ => end,
+                };
             }
             Ok(all)
         }),
@@ -629,5 +639,7 @@ mod tests {
         assert_eq!(split(r"\s*", "the quick"), ["t", "h", "e", "q", "u", "i", "c", "k"]);
         assert_eq!(split(",", "a,b,,"), ["a", "b", "", ""]);
         assert_eq!(split(",", ""), [""]);
+        let all = compile("a*", "g").unwrap().all("baaac").unwrap();
+        assert_eq!(all.iter().map(whole).collect::<Vec<_>>(), [(0, 0), (1, 4), (4, 4), (5, 5)]);
     }
 }

@@ -108,15 +108,27 @@ pub fn key_text(field: &Field, array: &ArrayRef, row: usize, style: &Style) -> R
 }
 
 pub fn build_object<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
-    if r.len() % 2 == 1 {
+    object_of(r.len(), form, |i| if r.is_null(i) { Ok(None) } else { key(r, i).map(Some) }, |i| argument(r, i, form))
+}
+
+/// An object of keys, at even places from 0, and the values behind them.
+fn object_of<'a>(
+    count: usize,
+    form: Form,
+    key: impl Fn(usize) -> Result<Option<String>>,
+    value: impl Fn(usize) -> Result<String>,
+) -> Result<Value<'a>> {
+    if count % 2 == 1 {
         return fail("22023", "argument list must have even number of elements");
     }
     let (mut fields, mut bytes) = (Vec::new(), 0);
-    for i in (0..r.len()).step_by(2) {
-        if r.is_null(i) && form == Form::Jsonb {
-            return fail("22023", format!("argument {}: key must not be null", i + 1));
-        }
-        let (key, value) = (key(r, i)?, argument(r, i + 1, form)?);
+    for i in (0..count).step_by(2) {
+        let key = match (key(i)?, form) {
+            (Some(key), _) => key,
+            (None, Form::Jsonb) => return fail("22023", format!("argument {}: key must not be null", i + 1)),
+            (None, Form::Json) => return fail("22023", "null value not allowed for object key"),
+        };
+        let value = value(i + 1)?;
         bytes += key.len() + value.len();
         check_value(bytes)?;
         fields.push((key, value));
@@ -129,6 +141,22 @@ pub fn build_object<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
         }
     }
     .into())
+}
+
+/// An item's field, which the type of the array may tell more of.
+fn field_of_items(r: &Row) -> Field {
+    let item = r.item_field(0);
+    match sql_type_of(&r.fields[0]).strip_suffix("[]") {
+        Some(of) => with_sql_type(item.as_ref().clone(), of),
+        None => item.as_ref().clone(),
+    }
+}
+
+/// The same of the items of an array.
+pub fn object_of_items<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
+    let (items, field) = (r.items(0), field_of_items(r));
+    let key = |i| if items.is_null(i) { Ok(None) } else { key_text(&field, &items, i, r.style).map(Some) };
+    object_of(items.len(), form, key, |i| value(&field, &items, i, form, r.style))
 }
 
 /// `ROW(…)`, whose arguments tell their types.
@@ -145,13 +173,23 @@ pub fn build_row<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
 }
 
 pub fn build_array<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
+    array_of(r.len(), |i| argument(r, i, form))
+}
+
+/// The same of the items of an array.
+pub fn array_of_items<'a>(r: &Row<'a>, form: Form) -> Result<Value<'a>> {
+    let (items, field) = (r.items(0), field_of_items(r));
+    array_of(items.len(), |i| value(&field, &items, i, form, r.style))
+}
+
+fn array_of<'a>(count: usize, item: impl Fn(usize) -> Result<String>) -> Result<Value<'a>> {
     let mut bytes = 0;
     let item = |i| {
-        let item = argument(r, i, form)?;
+        let item = item(i)?;
         bytes += item.len();
         check_value(bytes)?;
         Ok(item)
     };
-    let items = (0..r.len()).map(item).collect::<Result<Vec<_>>>()?;
+    let items = (0..count).map(item).collect::<Result<Vec<_>>>()?;
     Ok(tree::array(items).into())
 }

@@ -134,6 +134,11 @@ pub fn all() -> Vec<Declared> {
         function("json_build_object", &[of(&[], Json, |r| build::build_object(r, Form::Json)).rest(Any).nullable()]),
         function("jsonb_build_array", &[of(&[], Jsonb, |r| build::build_array(r, Form::Jsonb)).rest(Any).nullable()]),
         function("json_build_array", &[of(&[], Json, |r| build::build_array(r, Form::Json)).rest(Any).nullable()]),
+        // Of the elements of an array, which VARIADIC makes the arguments.
+        function("mr_jsonb_build_object_each", &[of(&[AnyArray], Jsonb, |r| build::object_of_items(r, Form::Jsonb))]),
+        function("mr_json_build_object_each", &[of(&[AnyArray], Json, |r| build::object_of_items(r, Form::Json))]),
+        function("mr_jsonb_build_array_each", &[of(&[AnyArray], Jsonb, |r| build::array_of_items(r, Form::Jsonb))]),
+        function("mr_json_build_array_each", &[of(&[AnyArray], Json, |r| build::array_of_items(r, Form::Json))]),
         function("mr_jsonb_row", &[of(&[], Jsonb, |r| build::build_row(r, Form::Jsonb)).rest(Any).nullable()]),
         function("mr_json_row", &[of(&[], Json, |r| build::build_row(r, Form::Json)).rest(Any).nullable()]),
         function(

@@ -1,6 +1,7 @@
 //! Walks a path over a document. In lax mode, the ordinary one, arrays are taken apart and made where a step wants the
 //! other, and what is not there is nothing; in strict mode each is an error. Within a condition an error is unknown.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
@@ -15,6 +16,8 @@ pub struct Walk<'p> {
     path: &'p Path,
     root: Json,
     variables: Json,
+    /// Behind `.**`, where what is not there is nothing in strict mode too.
+    forgiving: Cell<bool>,
 }
 
 /// What `@` and `last` are.
@@ -31,7 +34,7 @@ pub fn may_be_silent(error: &Error) -> bool {
 
 impl<'p> Walk<'p> {
     pub fn new(path: &'p Path, root: Json, variables: Json) -> Self {
-        Walk { path, root, variables }
+        Walk { path, root, variables, forgiving: Cell::new(false) }
     }
 
     pub fn run(&self) -> Result<Vec<Json>> {
@@ -41,6 +44,10 @@ impl<'p> Walk<'p> {
 
     fn is_lax(&self) -> bool {
         !self.path.strict
+    }
+
+    fn forgives(&self) -> bool {
+        self.is_lax() || self.forgiving.get()
     }
 
     fn items(&self, expr: &Expr, at: &At) -> Result<Vec<Json>> {
@@ -61,9 +68,16 @@ impl<'p> Walk<'p> {
             },
             Expr::Steps(of, steps) => {
                 let mut items = self.items(of, at)?;
+                let before = self.forgiving.get();
                 for step in steps {
-                    items = self.step(step, items, at)?;
+                    let walked = self.step(step, items, at);
+                    if walked.is_err() {
+                        self.forgiving.set(before);
+                    }
+                    items = walked?;
+                    self.forgiving.set(self.forgiving.get() || matches!(step, Step::Below(..)));
                 }
+                self.forgiving.set(before);
                 items
             }
             Expr::Negated(of) => self.signed(of, at, "-")?,
@@ -125,7 +139,7 @@ impl<'p> Walk<'p> {
                 for item in self.unwrapped(items) {
                     match (&item, item.field(key)) {
                         (_, Some(value)) => out.push(value.clone()),
-                        _ if self.is_lax() => {}
+                        _ if self.forgives() => {}
                         (Json::Object(_), None) => {
                             return Err(Error::new("2203A", format!("JSON object does not contain key \"{key}\"")));
                         }
@@ -140,7 +154,7 @@ impl<'p> Walk<'p> {
                 for item in self.unwrapped(items) {
                     match item {
                         Json::Object(fields) => out.extend(fields.iter().map(|(_, value)| value.clone())),
-                        _ if self.is_lax() => {}
+                        _ if self.forgives() => {}
                         _ => {
                             let message = "jsonpath wildcard member accessor can only be applied to an object";
                             return Err(Error::new("2203C", message));
@@ -153,6 +167,7 @@ impl<'p> Walk<'p> {
                     match item {
                         Json::Array(inner) => out.extend(inner.iter().cloned()),
                         other if self.is_lax() => out.push(other),
+                        _ if self.forgives() => {}
                         _ => {
                             let message = "jsonpath wildcard array accessor can only be applied to an array";
                             return Err(Error::new("22039", message));
@@ -186,6 +201,7 @@ impl<'p> Walk<'p> {
         let items = match item {
             Json::Array(items) => items,
             other if self.is_lax() => Rc::new(vec![other]),
+            _ if self.forgives() => return Ok(()),
             _ => return Err(Error::new("22039", "jsonpath array accessor can only be applied to an array")),
         };
         let at = At { current: at.current.clone(), last: Some(items.len() as i64 - 1) };
@@ -201,7 +217,7 @@ impl<'p> Walk<'p> {
         for (from, until) in places {
             let from = index(from)?;
             let until = until.as_ref().map_or(Ok(from), index)?;
-            if !self.is_lax() && (from < 0 || from > until || until >= items.len() as i64) {
+            if !self.forgives() && (from < 0 || from > until || until >= items.len() as i64) {
                 return Err(Error::new("22033", "jsonpath array subscript is out of bounds"));
             }
             let places = from.max(0)..=until.min(items.len() as i64 - 1);
@@ -220,6 +236,7 @@ impl<'p> Walk<'p> {
                 (Method::Type, item) => out.push(Json::Text(item.type_name().into())),
                 (Method::Size, Json::Array(items)) => out.push(number(Number::of(items.len() as i64))),
                 (Method::Size, _) if self.is_lax() => out.push(number(Number::of(1))),
+                (Method::Size, _) if self.forgives() => {}
                 (Method::Size, _) => {
                     let message = "jsonpath item method .size() can only be applied to an array";
                     return Err(Error::new("22039", message));

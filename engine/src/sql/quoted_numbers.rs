@@ -1,0 +1,66 @@
+//! Numbers in quotes as arguments of functions that are there for several types: of these PostgreSQL prefers double precision.
+//!
+//! ```text
+//!   sqrt('4')            sqrt('4'::double precision)
+//!   round('2.5', 0)      round('2.5'::numeric, 0), which there is for numeric alone
+//!   '4' ^ '2'            '4'::double precision ^ '2'::double precision
+//! ```
+
+use sqlparser::ast::{self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator};
+
+use crate::sql::parse::fold;
+use crate::sql::rewrite::cast;
+use crate::sql::values::quoted_text;
+
+/// Functions of one number.
+const OF_ONE: &[&str] = &["abs", "ceil", "ceiling", "exp", "floor", "ln", "log", "log10", "round", "sign", "sqrt"];
+
+/// The same with casts of what is in quotes.
+pub fn settle(expr: Expr) -> Expr {
+    let quoted = |expr: &Expr| quoted_text(expr).is_some();
+    match expr {
+        Expr::Ceil { expr, field } if quoted(&expr) => Expr::Ceil { expr: double(expr), field },
+        Expr::Floor { expr, field } if quoted(&expr) => Expr::Floor { expr: double(expr), field },
+        Expr::UnaryOp { op: op @ UnaryOperator::PGSquareRoot, expr } if quoted(&expr) => {
+            Expr::UnaryOp { op, expr: double(expr) }
+        }
+        Expr::BinaryOp { left, op: op @ BinaryOperator::PGExp, right } if quoted(&left) && quoted(&right) => {
+            Expr::BinaryOp { left: double(left), op, right: double(right) }
+        }
+        Expr::Function(mut function) => {
+            let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+            if let FunctionArguments::List(list) = &mut function.args {
+                let to_numeric = name == "round" && list.args.len() == 2;
+                let all = match list.args.len() {
+                    1 => OF_ONE.contains(&name.as_str()),
+                    2 => {
+                        matches!(name.as_str(), "power" | "pow") && list.args.iter().all(|argument| is_quoted(argument))
+                    }
+                    _ => false,
+                };
+                let settled = if to_numeric { 1 } else { list.args.len() };
+                for argument in list.args.iter_mut().take(settled).filter(|_| all || to_numeric) {
+                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument
+                        && quoted(argument)
+                    {
+                        let text = std::mem::replace(argument, Expr::Value(ast::Value::Null.into()));
+                        *argument = match to_numeric {
+                            true => cast(text, ast::DataType::Numeric(ast::ExactNumberInfo::None)),
+                            false => *double(Box::new(text)),
+                        };
+                    }
+                }
+            }
+            Expr::Function(function)
+        }
+        other => other,
+    }
+}
+
+fn is_quoted(argument: &FunctionArg) -> bool {
+    matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) if quoted_text(argument).is_some())
+}
+
+fn double(text: Box<Expr>) -> Box<Expr> {
+    Box::new(cast(*text, ast::DataType::DoublePrecision))
+}
