@@ -451,6 +451,11 @@ impl Arrangement {
         self.segments.iter().map(|segment| (segment.rows.clone(), segment.first)).collect()
     }
 
+    /// About how many bytes a row takes, without what leads to it.
+    pub fn row_bytes(&self) -> usize {
+        self.batches.iter().map(|b| b.get_array_memory_size()).sum::<usize>() / (self.end as usize).max(1)
+    }
+
     pub fn state_bytes(&self) -> usize {
         let index = self.rows_by_hash.as_ref().map_or(0, RowIndex::state_bytes);
         self.batches.iter().map(|b| b.get_array_memory_size()).sum::<usize>() + index + self.directory.len() * 4

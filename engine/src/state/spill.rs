@@ -49,6 +49,11 @@ const RELEASE_BYTES: usize = 32 << 20;
 /// A vector of state.
 pub type StateVec<T> = allocator_api2::vec::Vec<T, Spillable>;
 
+/// What cannot leave memory of a [`StateVec`] with room for so many bytes.
+pub fn fixed_bytes_of(bytes: usize) -> usize {
+    if bytes < PIECE_BYTES_MIN { bytes } else { 0 }
+}
+
 /// Words that no page is touched for.
 pub fn zeros(length: usize) -> StateVec<u64> {
     let layout = Layout::array::<u64>(length).expect("within the address space");
@@ -389,6 +394,11 @@ pub fn set_aside(rows: RecordBatch) -> (RecordBatch, Charge) {
     (rows, Charge(bytes))
 }
 
+/// What may pass through memory at a time.
+pub fn passing_bytes_max() -> usize {
+    MEMORY_BYTES_MAX.load(Ordering::Relaxed) / 8
+}
+
 /// Batches that are only passing through, many at a time: in memory up to a part of what state may take, then in the file.
 #[derive(Default)]
 pub struct Passing {
@@ -399,7 +409,7 @@ impl Passing {
     pub fn take(&mut self, rows: RecordBatch) -> RecordBatch {
         let bytes = rows.get_array_memory_size();
         self.bytes = self.bytes.saturating_add(bytes);
-        if bytes < PIECE_BYTES_MIN || self.bytes < MEMORY_BYTES_MAX.load(Ordering::Relaxed) / 8 {
+        if bytes < PIECE_BYTES_MIN || self.bytes < passing_bytes_max() {
             return rows;
         }
         REGION.get().and_then(|region| region.copy(&rows)).unwrap_or(rows)
