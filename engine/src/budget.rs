@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   --memory 8 GB ─► state 2 GB in memory, what is more in a file (state/spill.rs)
+//!                    more than 6 GB that cannot leave    ─► what is freed from now on is not kept
 //!                    resident more than 7 GB             ─► what was freed is given back at once
 //!                    resident more than 8 GB             ─► pages of that file leave
 //!                    more than 8 GB that cannot leave    ─► the view that has most of such state is suspended
@@ -57,10 +58,17 @@ pub async fn keep(core: Weak<Core>, memory_bytes: u64) {
     let (mut over_since, mut told_at): (Option<Instant>, Option<Instant>) = (None, None);
     let mut given_back_at: Option<Instant> = None;
     let mut pause = AFTER_SUSPENDED;
+    let mut keeps_freed = true;
     loop {
         tokio::time::sleep(if spill::used_bytes().1 > 0 { INTERVAL_FILE } else { INTERVAL }).await;
         let Some(core) = core.upgrade() else { return };
         let Some((resident, fixed)) = spill::resident_bytes() else { return };
+        // What a step frees and the next one would take again is more than what is missing, often.
+        let has_room = fixed <= memory_bytes / 8 * if keeps_freed { 6 } else { 5 };
+        if has_room != keeps_freed {
+            allocator::keep_freed(has_room);
+            keeps_freed = has_room;
+        }
         if resident > memory_bytes / 8 * 7 && given_back_at.is_none_or(|at| at.elapsed() >= BETWEEN_GIVING_BACK) {
             let _ = tokio::task::spawn_blocking(allocator::give_back).await;
             given_back_at = Some(Instant::now());

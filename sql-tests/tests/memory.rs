@@ -16,7 +16,7 @@ async fn number(database: &Database, text: &str) -> u64 {
     one(database, text).await.parse().expect("a number")
 }
 
-/// A join and an aggregate over random keys, with retractions, whose state is many times what may stay in memory.
+/// Joins, aggregates and a window over many keys, with retractions, whose state is many times what may stay in memory.
 #[test]
 fn state_beyond_memory_is_right_and_survives() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -26,11 +26,18 @@ fn state_beyond_memory_is_right_and_survives() {
         for text in [
             "CREATE STREAM a (k bigint, v bigint, note text)",
             "CREATE STREAM b (k bigint, w bigint)",
-            "CREATE TABLE t (k bigint PRIMARY KEY, v bigint)",
+            "CREATE TABLE t (k bigint PRIMARY KEY, v bigint, note text)",
+            "CREATE TABLE w (k bigint PRIMARY KEY, part bigint, v bigint, note text)",
             "CREATE MATERIALIZED VIEW sums AS SELECT k, count(*) AS n, sum(v) AS s, min(v) AS low FROM a GROUP BY k",
             "CREATE MATERIALIZED VIEW pairs AS SELECT a.k, a.v, a.note, b.w FROM a JOIN b ON a.k = b.k AND a.v % 10 = b.w",
             "CREATE MATERIALIZED VIEW kept AS SELECT t.k % 1000 AS part, count(*) AS n, sum(t.v) AS s, count(b.w) AS w \
              FROM t LEFT JOIN b ON t.k = b.k GROUP BY 1",
+            // All of a group's values are kept, those of a text with the text.
+            "CREATE MATERIALIZED VIEW ends AS SELECT k % 3 AS part, min(note) AS low, max(note) AS high, max(v) AS most \
+             FROM t GROUP BY 1",
+            // Partitions are looked at some at a time.
+            "CREATE MATERIALIZED VIEW sums_so_far AS SELECT k, part, sum(v) OVER (PARTITION BY part ORDER BY k) AS s, note \
+             FROM w",
         ] {
             one(&database, text).await;
         }
@@ -39,10 +46,18 @@ fn state_beyond_memory_is_right_and_survives() {
             let from = format!("generate_series(1, {ROWS}) g(x)");
             one(&database, &format!("INSERT INTO a SELECT {}, x, 'note ' || x FROM {from}", key(7919))).await;
             one(&database, &format!("INSERT INTO b SELECT {}, x % 10 FROM {from}", key(6007))).await;
-            one(&database, &format!("INSERT INTO t SELECT {} + x, x FROM {from}", round * ROWS)).await;
+            let k = format!("{} + x", round * ROWS);
+            let note = format!("md5(({k})::text) || ' is what this row says, and ' || md5(x::text) || ' what it means'");
+            one(&database, &format!("INSERT INTO t SELECT {k}, x, {note} FROM {from}")).await;
+            if round < 2 {
+                one(&database, &format!("INSERT INTO w SELECT {k}, ({k}) % 20000, x, {note} FROM {from}")).await;
+                one(&database, "UPDATE w SET v = v + 1 WHERE k <= 20000").await;
+                one(&database, "DELETE FROM w WHERE k % 20000 = 7 AND v < 60000").await;
+            }
             if round % 4 == 3 {
                 one(&database, &format!("UPDATE t SET v = v + 1 WHERE k % 7 = {}", round % 7)).await;
                 one(&database, &format!("DELETE FROM t WHERE k % 11 = {} AND v % 2 = 0", round % 11)).await;
+                one(&database, "DELETE FROM t WHERE note < '01' OR note > 'fe' OR v > 99000").await;
             }
             if round == ROUNDS / 2 {
                 one(&database, "CHECKPOINT").await;
@@ -65,6 +80,16 @@ fn state_beyond_memory_is_right_and_survives() {
                  LEFT JOIN (SELECT * FROM b WHERE k % 1000 = 77) b ON t.k = b.k",
             ),
             ("SELECT count(*), sum(n), sum(s), sum(w) FROM kept", ""),
+            (
+                "SELECT * FROM ends ORDER BY part",
+                "SELECT k % 3 AS part, min(note), max(note), max(v) FROM t GROUP BY 1 ORDER BY 1",
+            ),
+            ("SELECT count(*), sum(s), sum(s * part), max(note) FROM sums_so_far", ""),
+            (
+                "SELECT count(*), sum(s), sum(s * part), min(note), max(note) FROM sums_so_far WHERE part % 20 = 7",
+                "SELECT count(*), sum(s), sum(s * part), min(note), max(note) \
+                 FROM (SELECT *, sum(v) OVER (PARTITION BY part ORDER BY k) AS s FROM w WHERE part % 20 = 7)",
+            ),
         ];
         let mut answers = Vec::new();
         for (view, batch) in checks {
@@ -74,7 +99,7 @@ fn state_beyond_memory_is_right_and_survives() {
             }
             answers.push(answer);
         }
-        assert_eq!(one(&database, "SELECT count(*) FROM mr_views WHERE state = 'live'").await, "3");
+        assert_eq!(one(&database, "SELECT count(*) FROM mr_views WHERE state = 'live'").await, "5");
         let state = number(&database, "SELECT sum(state_bytes)::bigint FROM mr_views").await;
         let in_file = number(&database, "SELECT state_file_bytes FROM mr_memory").await;
         let in_memory = number(&database, "SELECT state_bytes FROM mr_memory").await;
@@ -82,6 +107,11 @@ fn state_beyond_memory_is_right_and_survives() {
         println!("{}", one(&database, "SELECT * FROM mr_memory").await);
         assert!(state > 4 * (MEMORY / 4) && in_file > state / 2, "{state} {in_file}");
         assert!(in_memory < MEMORY / 2, "{in_memory}");
+
+        // Nothing of a few groups with many values need stay in memory.
+        let fixed = "SELECT sum(fixed_bytes)::bigint FROM mr_operators WHERE view = 'ends'";
+        let fixed = number(&database, fixed).await;
+        assert!(fixed < 1 << 20, "{fixed}");
 
         // What was saved of it, and what was logged after that.
         database.crash_and_reopen(1).await.expect("it opens again");
@@ -94,10 +124,10 @@ fn state_beyond_memory_is_right_and_survives() {
             assert_eq!(one(&database, view).await, one(&database, batch).await, "{view}");
         }
         // All of it goes again.
-        for view in ["sums", "pairs", "kept"] {
+        for view in ["sums", "pairs", "kept", "ends", "sums_so_far"] {
             one(&database, &format!("DROP MATERIALIZED VIEW {view}")).await;
         }
-        one(&database, "DROP TABLE t").await;
+        one(&database, "DROP TABLE t, w").await;
         let mut left = u64::MAX;
         for _ in 0..100 {
             left = number(&database, "SELECT state_file_bytes FROM mr_memory").await;

@@ -165,6 +165,16 @@ impl KeyEncoder {
         self.form
     }
 
+    /// Where in a packed key the last column's bytes begin, which go on to the key's end; `None`: that one is no text or
+    /// byte string, or not the only one of variable length.
+    pub fn tail_from(&self) -> Option<usize> {
+        let (last, others) = self.kinds.split_last()?;
+        let before: Option<usize> = others.iter().map(Kind::width).sum();
+        let is_tail = self.form == KeyForm::Packed && matches!(last, Kind::Var);
+        // NULL bits, the other columns, its length.
+        before.filter(|_| is_tail).map(|before| self.kinds.len().div_ceil(8) + before + 4)
+    }
+
     /// The keys of `columns`, of which there is at least one.
     pub fn encode(&self, columns: &[ArrayRef]) -> KeyBatch {
         let rows = columns.first().expect("without columns the number of rows is unknown: use encode_rows").len();

@@ -26,6 +26,7 @@
 mod accumulator;
 mod calls;
 mod cells;
+mod heaps;
 mod journal;
 mod kept;
 mod moments;

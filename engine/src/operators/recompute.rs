@@ -14,8 +14,9 @@
 //! Formula: out = −Q(rows of the touched keys at E−1) + Q(the same at E), where Q gives the same answer for each key
 //! whatever other keys are beside it. With no key Q is run over everything.
 //!
-//! State: the inputs, arranged by key. Cost: two runs of Q over all rows of the touched keys, per epoch; of a key with
-//! very many rows on a thread of their own, so that other views need not wait.
+//! State: the inputs, arranged by key. Cost: two runs of Q over all rows of the touched keys, per epoch, some keys at a
+//! time; of a key with very many rows on a thread of their own, so that other views need not wait. What a run takes is not
+//! state but cannot leave memory, and is counted as such; of what has been said in an epoch much goes to the file.
 //!
 //! A key for which Q fails alone is set aside until it does not.
 
@@ -37,18 +38,23 @@ use crate::state::arrangement::{Picker, split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::KeyTable;
 use crate::state::keyed_rows::{KeyedRows, Walk};
+use crate::state::spill::{Passing, Spillable, StateVec, passing_bytes_max};
 use crate::time::{EpochHeader, TimeBound};
 
 mod query;
 pub use query::{Fed, Query};
 
-/// Rows that are looked at in one run, if there are several keys.
+/// Rows that are looked at in one run, if there are several keys: fewer where they are wide for the memory that there is.
 const ROWS_PER_RUN: usize = 1 << 15;
+/// So few need not be measured.
+const ROWS_FEW: usize = 1 << 10;
 
 /// Rows of one key that are more than that are not looked at by the worker itself.
 const ROWS_ASIDE: usize = 1 << 16;
 /// Rows that are taken in, or found, between two chances for others to run.
 const ROWS_PER_STEP: usize = 1 << 16;
+/// How many times its rows a run of Q takes: beside them they are put in order, and are part of two answers.
+const COPIES_PER_RUN: usize = 4;
 /// As for the threads of the process; only what is used of it takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -86,6 +92,8 @@ struct Input {
     held: Vec<Delta>,
     /// Taken from a checkpoint, and so after the first epoch.
     restored: bool,
+    /// What a run on a thread of its own takes.
+    aside_bytes: usize,
 }
 
 pub struct Recompute {
@@ -120,6 +128,9 @@ struct Touched {
     next: usize,
     /// Those up to here are being asked about.
     end: usize,
+    /// What has been said of those before.
+    passing: Passing,
+    rows_per_run: usize,
 }
 
 /// What is done with the touched keys, in this order.
@@ -166,7 +177,7 @@ impl Recompute {
         let inputs = spec.inputs.iter().map(|input| {
             let keyed = KeyedRows::new(&input.schema, &input.key, !input.append_only, false)?;
             let expiry = input.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN));
-            Ok(Input { keyed, expiry, held: Vec::new(), restored: false })
+            Ok(Input { keyed, expiry, held: Vec::new(), restored: false, aside_bytes: 0 })
         });
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
         let key_schema = match spec.inputs.first() {
@@ -230,6 +241,8 @@ impl Recompute {
             announced,
             next: 0,
             end: 0,
+            passing: Passing::default(),
+            rows_per_run: ROWS_PER_RUN,
         }))
     }
 
@@ -248,7 +261,10 @@ impl Recompute {
                     Stage::FindNew
                 }
             },
-            Stage::FindNew if self.find(&mut touched.new, budget) => Stage::Answer,
+            Stage::FindNew if self.find(&mut touched.new, budget) => {
+                touched.rows_per_run = self.rows_per_run(touched);
+                Stage::Answer
+            }
             stage => stage,
         };
         Ok(())
@@ -263,18 +279,31 @@ impl Recompute {
         self.inputs.iter().zip(walks).all(|(input, walk)| input.keyed.go_on(walk, budget))
     }
 
+    fn rows_per_run(&self, touched: &Touched) -> usize {
+        let count = touched.keys.num_rows();
+        if touched.old.iter().chain(&touched.new).map(|walk| walk.of(0, count).len()).sum::<usize>() <= ROWS_FEW {
+            return ROWS_PER_RUN;
+        }
+        (passing_bytes_max() / COPIES_PER_RUN / self.row_bytes().max(1)).clamp(1, ROWS_PER_RUN)
+    }
+
+    /// About how many bytes a row of the inputs takes.
+    fn row_bytes(&self) -> usize {
+        self.inputs.iter().map(|input| input.keyed.rows.row_bytes()).max().unwrap_or(0)
+    }
+
     /// Keys from `next` on that make one run, and their rows.
     fn run_end(&self, touched: &Touched) -> (usize, usize) {
         let count = touched.keys.num_rows();
         let rows =
             |to: usize| -> usize { touched.old.iter().chain(&touched.new).map(|p| p.of(touched.next, to).len()).sum() };
         let (mut from, mut to) = (touched.next + 1, count);
-        if rows(to) <= ROWS_PER_RUN {
+        if rows(to) <= touched.rows_per_run {
             return (to, rows(to));
         }
         while from < to {
             let middle = from + (to - from).div_ceil(2);
-            if rows(middle) <= ROWS_PER_RUN { from = middle } else { to = middle - 1 }
+            if rows(middle) <= touched.rows_per_run { from = middle } else { to = middle - 1 }
         }
         (from, rows(from))
     }
@@ -311,10 +340,16 @@ impl Recompute {
             // Nobody else will ask for the rows of a key that is alone.
             if touched.keys.num_rows() == 1 && self.asked(touched, old, 0, 1).is_some() {
                 let walks = if old { &mut touched.old } else { &mut touched.new };
-                return Some(walks.iter_mut().map(|walk| std::mem::take(&mut walk.positions)).collect());
+                let taken = |walk: &mut Walk| std::mem::replace(&mut walk.positions, StateVec::new_in(Spillable));
+                return Some(walks.iter_mut().map(taken).collect());
             }
             let positions = self.asked(touched, old, touched.next, touched.next + 1)?;
-            Some(positions.into_iter().map(<[u32]>::to_vec).collect::<Vec<_>>())
+            let copied = positions.into_iter().map(|positions| {
+                let mut copy = StateVec::with_capacity_in(positions.len(), Spillable);
+                copy.extend_from_slice(positions);
+                copy
+            });
+            Some(copied.collect::<Vec<StateVec<u32>>>())
         });
         let pickers: Vec<Picker> = self.inputs.iter().map(|input| input.keyed.rows.picker()).collect();
         let (query, output) = (self.spec.query.clone(), self.spec.output.clone());
@@ -384,6 +419,7 @@ impl Operator for Recompute {
             touched.end = end;
             if rows > ROWS_ASIDE.max(ROWS_PER_RUN) {
                 // So many rows are of one key.
+                self.inputs[0].aside_bytes = rows * self.row_bytes() * COPIES_PER_RUN / 2;
                 self.aside = Some(self.ask_aside(&mut touched)?);
             }
         }
@@ -395,7 +431,10 @@ impl Operator for Recompute {
                 said.consolidated()
             }
             Some(receiver) => match receiver.try_recv() {
-                Ok(said) => said,
+                Ok(said) => {
+                    self.inputs[0].aside_bytes = 0;
+                    said
+                }
                 Err(TryRecvError::Empty) => {
                     (self.aside, self.open) = (Some(receiver), Some(touched));
                     return Ok(Step::Later);
@@ -407,7 +446,8 @@ impl Operator for Recompute {
         };
         self.failed |= !said.errors.is_empty();
         out.errors.extend(said.errors);
-        out.deltas.extend(said.deltas);
+        let passing = &mut touched.passing;
+        out.deltas.extend(said.deltas.into_iter().map(|said| Delta::new(passing.take(said.rows), said.weights)));
         touched.next = touched.end;
         if touched.next < touched.keys.num_rows() {
             self.open = Some(touched);
@@ -441,7 +481,7 @@ impl Durable for Input {
         self.keyed.state_bytes()
     }
     fn fixed_bytes(&self) -> usize {
-        self.keyed.fixed_bytes()
+        self.keyed.fixed_bytes() + self.aside_bytes
     }
     fn state_rows(&self) -> usize {
         self.keyed.state_rows()

@@ -48,7 +48,7 @@ use crate::error::{Error, Result};
 use crate::state::arrangement::{Arrangement, split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::{ABSENT, KeyTable};
-use crate::state::spill::{Spillable, StateVec};
+use crate::state::spill::{Spillable, StateVec, fixed_bytes_of};
 use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
@@ -595,7 +595,7 @@ impl Durable for TopK {
     }
     /// Short lists.
     fn fixed_bytes(&self) -> usize {
-        self.lists.iter().map(|list| list.entries.capacity() * size_of::<Entry>()).filter(|b| *b < 64 << 10).sum()
+        self.lists.iter().map(|list| fixed_bytes_of(list.entries.capacity() * size_of::<Entry>())).sum()
     }
     fn state_rows(&self) -> usize {
         self.rows.live_rows() as usize

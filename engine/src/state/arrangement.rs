@@ -48,6 +48,8 @@ const MERGE_FAN_IN: usize = 16;
 /// Wide rows stay in small segments: a merged string column must stay under 2 GiB.
 const MERGE_BYTES_MAX: usize = 256 << 20;
 const DIRECTORY_SHIFT: u32 = 10;
+/// To estimate something of all.
+const SEGMENTS_SAMPLED: usize = 16;
 
 /// The writer's side.
 pub struct Arrangement {
@@ -467,6 +469,19 @@ impl Arrangement {
     /// The same, each with its first position.
     pub fn segments_with_positions(&self) -> Vec<(Arc<RecordBatch>, u32)> {
         self.segments.iter().map(|segment| (segment.rows.clone(), segment.first)).collect()
+    }
+
+    /// About how many bytes a row takes, without what leads to it: by some of the segments.
+    pub fn row_bytes(&self) -> usize {
+        let every = (self.batches.len() / SEGMENTS_SAMPLED).max(1);
+        let (mut rows, mut bytes) = (0, 0);
+        for batch in self.batches.iter().step_by(every) {
+            rows += batch.num_rows();
+            // Buffers may be parts of one that all columns share.
+            let of = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+            bytes += batch.columns().iter().map(|c| of(c).unwrap_or_else(|_| c.get_array_memory_size())).sum::<usize>();
+        }
+        bytes.div_ceil(rows.max(1))
     }
 
     pub fn state_bytes(&self) -> usize {

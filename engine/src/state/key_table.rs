@@ -146,6 +146,13 @@ impl KeyTable {
         self.encoder.decode_values(&values, masks.as_deref(), ids.len())
     }
 
+    /// The bytes of a key from `from` on, for keys that are kept as bytes.
+    #[inline(always)]
+    pub fn tail(&self, id: u32, from: usize) -> &[u8] {
+        let Values::Bytes(arena) = &self.values else { panic!("keys of {:?} are no bytes", self.encoder.types()) };
+        &arena.get(id)[from..]
+    }
+
     pub fn hash_of(&self, id: u32) -> u64 {
         let hash = match &self.values {
             Values::U64(values) => hash_u64(values[id as usize]),

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::arrangement::Arrangement;
 use super::durable::{Durable, Saved, Share};
 use super::key_index::{KeyIndex, NONE};
+use super::spill::{Spillable, StateVec};
 use crate::delta::keys::KeyBatch;
 use crate::error::{Error, Result};
 use crate::time::Epoch;
@@ -26,7 +27,7 @@ pub struct KeyedRows {
 pub struct Walk {
     heads: Vec<u32>,
     at: u32,
-    pub positions: Vec<u32>,
+    pub positions: StateVec<u32>,
     /// Where each key's end.
     ends: Vec<usize>,
 }
@@ -74,7 +75,12 @@ impl KeyedRows {
     /// To the live rows of each key.
     pub fn walk(&mut self, keys: &KeyBatch) -> Walk {
         let heads = self.index.heads(keys);
-        Walk { at: heads.first().copied().unwrap_or(NONE), heads, positions: Vec::new(), ends: Vec::new() }
+        Walk {
+            at: heads.first().copied().unwrap_or(NONE),
+            heads,
+            positions: StateVec::new_in(Spillable),
+            ends: Vec::new(),
+        }
     }
 
     /// Goes on for `budget` rows, which is then less. True: it is at its end. Nothing may have changed since it began.

@@ -84,6 +84,8 @@ pub struct OrderedRows {
     touched: Vec<Touched>,
     /// Rows whose count has changed since the last save, with where the whole row begins.
     changed: HashMap<Place, u32>,
+    /// Their bytes, of those that have gone.
+    gone_bytes: usize,
     saved_rows: usize,
     save_whole: bool,
     bytes: usize,
@@ -111,6 +113,7 @@ impl OrderedRows {
             touched_now: Vec::new(),
             touched: Vec::new(),
             changed: HashMap::new(),
+            gone_bytes: 0,
             saved_rows: 0,
             save_whole: true,
             bytes: 0,
@@ -270,7 +273,10 @@ impl OrderedRows {
         let Some(entry) = self.lists[id as usize].remove(place) else { return };
         self.bytes -= entry_bytes(place.len());
         match entry.saved {
-            true => _ = self.changed.insert(place.clone(), entry.row_at),
+            true => {
+                self.changed.insert(place.clone(), entry.row_at);
+                self.gone_bytes += place.len();
+            }
             false => _ = self.changed.remove(place),
         }
     }
@@ -282,16 +288,22 @@ impl OrderedRows {
     }
 }
 
-/// A map's entry beside its bytes: two counts and a length behind a pointer, a slot of a node.
+/// A map's entry beside its bytes: two counts before them, and a slot of a node.
 fn entry_bytes(place: usize) -> usize {
-    place + 80
+    place + 16 + SLOT_BYTES
 }
+
+const SLOT_BYTES: usize = 64;
+/// A node has 11 slots, of which six are filled where rows come in order.
+const NODE_BYTES: usize = 640;
+const NODE_ROWS: usize = 6;
 
 impl Durable for OrderedRows {
     /// Blocks of the rows' columns and a count, which is 0 for a row that has gone.
     fn save(&mut self) -> Saved {
         let whole = self.save_whole || self.saved_rows + self.changed.len() > 2 * self.state_rows() + GARBAGE_ROWS_MIN;
         let changed = std::mem::take(&mut self.changed);
+        self.gone_bytes = 0;
         let mut changed: Vec<(Place, u32)> = match whole {
             true => self.lists.iter().flatten().map(|(place, entry)| (place.clone(), entry.row_at)).collect(),
             false => changed.into_iter().collect(),
@@ -354,10 +366,14 @@ impl Durable for OrderedRows {
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes + self.keys.state_bytes() + self.lists.len() * size_of::<Rows>()
+        self.fixed_bytes() + self.keys.state_bytes()
     }
+    /// All but the keys.
     fn fixed_bytes(&self) -> usize {
-        self.bytes + self.lists.len() * size_of::<Rows>()
+        let unused = |list: &Rows| list.len().div_ceil(NODE_ROWS) * NODE_BYTES - list.len() * SLOT_BYTES;
+        let unused: usize = self.lists.iter().map(unused).sum();
+        let changed = self.changed.capacity() * (size_of::<(Place, u32)>() + 1) + self.gone_bytes;
+        self.bytes + unused + changed + self.lists.capacity() * size_of::<Rows>()
     }
     fn state_rows(&self) -> usize {
         self.lists.iter().map(|list| list.len()).sum()

@@ -39,8 +39,10 @@ use crate::state::store::disk::free_bytes;
 /// Smaller pieces stay in memory and are not counted.
 const PIECE_BYTES_MIN: usize = 64 << 10;
 const PAGE_BYTES: usize = 4096;
-/// Extents of this size on are placed where they can grow.
+/// Vectors of this size on are placed where they can grow.
 const GROWING_BYTES_MIN: usize = 4 << 20;
+/// What the file may be long: much more than it ever takes of the disk, so that there is room between vectors.
+const LENGTH_MAX: u64 = 1 << 42;
 /// What is left of the disk for log and checkpoints.
 const DISK_BYTES_LEFT: u64 = 1 << 30;
 /// Pages are let go in steps of this many bytes, after each of which it is looked whether that was enough.
@@ -48,6 +50,11 @@ const RELEASE_BYTES: usize = 32 << 20;
 
 /// A vector of state.
 pub type StateVec<T> = allocator_api2::vec::Vec<T, Spillable>;
+
+/// What cannot leave memory of a [`StateVec`] with room for so many bytes.
+pub fn fixed_bytes_of(bytes: usize) -> usize {
+    if bytes < PIECE_BYTES_MIN { bytes } else { 0 }
+}
 
 /// Words that no page is touched for.
 pub fn zeros(length: usize) -> StateVec<u64> {
@@ -71,7 +78,17 @@ pub fn begin(directory: &Path, memory_max: usize, file_max: u64) -> io::Result<(
     if REGION.get().is_some() {
         return Ok(());
     }
-    let region = Region::new(directory, file_max)?;
+    if file_max < PAGE_BYTES as u64 {
+        return Err(io::Error::other("the disk has no room for it"));
+    }
+    // Some file systems have shorter files, and a process may be held to less address space.
+    let mut length = LENGTH_MAX.max(file_max);
+    let region = loop {
+        match Region::new(directory, length, file_max) {
+            Err(_) if length / 2 >= file_max => length /= 2,
+            made => break made?,
+        }
+    };
     if REGION.set(region).is_ok() {
         MEMORY_BYTES_MAX.store(memory_max, Ordering::Relaxed);
     }
@@ -98,6 +115,8 @@ struct Region {
     directory: PathBuf,
     base: NonNull<u8>,
     length: usize,
+    /// What may be in use of it.
+    bytes_max: usize,
     free: Mutex<Free>,
 }
 
@@ -116,8 +135,8 @@ struct Free {
 impl Free {
     /// A place that is long enough: the first one or, for what will probably grow, one with as much room behind it as can
     /// be had.
-    fn take(&mut self, length: usize) -> Option<usize> {
-        if length < GROWING_BYTES_MIN {
+    fn take(&mut self, length: usize, grows: bool) -> Option<usize> {
+        if !grows || length < GROWING_BYTES_MIN {
             let (&offset, _) = self.ranges.iter().find(|(_, had)| **had >= length)?;
             self.take_at(offset, length);
             return Some(offset);
@@ -167,8 +186,9 @@ impl Free {
 }
 
 impl Region {
-    fn new(directory: &Path, file_max: u64) -> io::Result<Region> {
-        let length = usize::try_from(file_max).unwrap_or(usize::MAX / 4) / PAGE_BYTES * PAGE_BYTES;
+    /// A file that is `length` bytes long, of which no more than `bytes_max` are ever in use.
+    fn new(directory: &Path, length: u64, bytes_max: u64) -> io::Result<Region> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX / 4) / PAGE_BYTES * PAGE_BYTES;
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         let file = match options.clone().custom_flags(libc::O_TMPFILE).open(directory) {
@@ -191,7 +211,8 @@ impl Region {
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         let free = Mutex::new(Free { ranges: BTreeMap::from([(0, length)]), hand: 0 });
-        Ok(Region { file, directory: directory.to_owned(), base, length, free })
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        Ok(Region { file, directory: directory.to_owned(), base, length, bytes_max, free })
     }
 
     fn allocate_file(&self, mode: i32, offset: usize, length: usize) -> bool {
@@ -199,13 +220,13 @@ impl Region {
         unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset as i64, length as i64) == 0 }
     }
 
-    /// Zeros, with room on the disk behind them.
-    fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
+    /// Zeros, with room on the disk behind them. `grows`: they may be asked to be more.
+    fn allocate(&self, bytes: usize, grows: bool) -> Option<NonNull<u8>> {
         let length = bytes.checked_next_multiple_of(PAGE_BYTES)?;
         if !self.has_room(length) {
             return None;
         }
-        let offset = self.free.lock().expect("no panic while held").take(length)?;
+        let offset = self.free.lock().expect("no panic while held").take(length, grows)?;
         if !self.allocate_file(0, offset, length) {
             self.free.lock().expect("no panic while held").give(offset, length);
             return None;
@@ -234,7 +255,8 @@ impl Region {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        free_bytes(&self.directory).is_none_or(|free| free >= DISK_BYTES_LEFT.saturating_add(bytes as u64))
+        let is_within = FILE_BYTES.load(Ordering::Relaxed).saturating_add(bytes) <= self.bytes_max;
+        is_within && free_bytes(&self.directory).is_none_or(|free| free >= DISK_BYTES_LEFT.saturating_add(bytes as u64))
     }
 
     /// The offset of what `allocate` gave.
@@ -293,7 +315,7 @@ pub struct Spillable;
 impl Spillable {
     #[cold]
     fn in_file(layout: Layout) -> Option<NonNull<[u8]>> {
-        let place = region_for(layout.size())?.allocate(layout.size())?;
+        let place = region_for(layout.size())?.allocate(layout.size(), true)?;
         Some(NonNull::slice_from_raw_parts(place, layout.size()))
     }
 
@@ -389,6 +411,11 @@ pub fn set_aside(rows: RecordBatch) -> (RecordBatch, Charge) {
     (rows, Charge(bytes))
 }
 
+/// What may pass through memory at a time.
+pub fn passing_bytes_max() -> usize {
+    MEMORY_BYTES_MAX.load(Ordering::Relaxed) / 8
+}
+
 /// Batches that are only passing through, many at a time: in memory up to a part of what state may take, then in the file.
 #[derive(Default)]
 pub struct Passing {
@@ -399,7 +426,7 @@ impl Passing {
     pub fn take(&mut self, rows: RecordBatch) -> RecordBatch {
         let bytes = rows.get_array_memory_size();
         self.bytes = self.bytes.saturating_add(bytes);
-        if bytes < PIECE_BYTES_MIN || self.bytes < MEMORY_BYTES_MAX.load(Ordering::Relaxed) / 8 {
+        if bytes < PIECE_BYTES_MIN || self.bytes < passing_bytes_max() {
             return rows;
         }
         REGION.get().and_then(|region| region.copy(&rows)).unwrap_or(rows)
@@ -433,7 +460,7 @@ impl Region {
         let mut writer = StreamWriter::try_new(&mut bytes, &rows.schema()).ok()?;
         writer.write(rows).and_then(|()| writer.finish()).ok()?;
         drop(writer);
-        let place = self.allocate(bytes.len())?;
+        let place = self.allocate(bytes.len(), false)?;
         let extent = Extent { region: self, offset: self.offset_of(place)?, bytes: bytes.len() };
         // SAFETY: the extent is as long as the bytes, and ours.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.as_ptr(), bytes.len()) };
@@ -462,7 +489,7 @@ mod tests {
 
     fn region() -> (tempfile::TempDir, &'static Region) {
         let place = tempfile::tempdir().unwrap();
-        let region = Box::leak(Box::new(Region::new(place.path(), 1 << 30).unwrap()));
+        let region = Box::leak(Box::new(Region::new(place.path(), 1 << 30, 1 << 30).unwrap()));
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
         (place, region)
     }
@@ -475,8 +502,8 @@ mod tests {
     #[test]
     fn extents_are_zero_and_keep_what_is_written() {
         let (_directory, region) = region();
-        let small = region.allocate(100_000).unwrap();
-        let large = region.allocate(8 << 20).unwrap();
+        let small = region.allocate(100_000, true).unwrap();
+        let large = region.allocate(8 << 20, true).unwrap();
         assert!(words(small, 12_500).iter().chain(words(large, 1 << 20).iter()).all(|word| *word == 0));
         words(small, 12_500).fill(7);
         words(large, 1 << 20).iter_mut().enumerate().for_each(|(i, word)| *word = i as u64);
@@ -489,14 +516,25 @@ mod tests {
         assert!(words(large, 8 << 20)[1 << 20..].iter().all(|word| *word == 0));
         // Nothing is handed out twice, and what comes back is zero.
         region.give_back(region.offset_of(small).unwrap(), 100_000);
-        let again = region.allocate(100_000).unwrap();
+        let again = region.allocate(100_000, true).unwrap();
         assert_eq!(again, small);
         assert!(words(again, 12_500).iter().all(|word| *word == 0));
-        assert!(region.allocate(2 << 30).is_none());
+        assert!(region.allocate(2 << 30, true).is_none());
         region.give_back(region.offset_of(large).unwrap(), 64 << 20);
         region.give_back(region.offset_of(again).unwrap(), 100_000);
         let free = region.free.lock().unwrap();
         assert_eq!(free.ranges, BTreeMap::from([(0, 1 << 30)]));
+    }
+
+    /// What never grows lies together, however much of it there is.
+    #[test]
+    fn batches_leave_room_for_vectors() {
+        let (_directory, region) = region();
+        let batches: Vec<_> = (0..32).map(|_| region.allocate(8 << 20, false).unwrap()).collect();
+        let vector = region.allocate(200 << 20, true).unwrap();
+        batches.into_iter().for_each(|batch| region.give_back(region.offset_of(batch).unwrap(), 8 << 20));
+        region.give_back(region.offset_of(vector).unwrap(), 200 << 20);
+        assert_eq!(region.free.lock().unwrap().ranges, BTreeMap::from([(0, 1 << 30)]));
     }
 
     #[test]

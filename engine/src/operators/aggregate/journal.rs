@@ -4,9 +4,9 @@
 //! Until the first checkpoint, and whenever noting changes would take more room than the table itself,
 //! it notes nothing and says that everything changed.
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
 
-use crate::state::spill::{Spillable, StateVec};
+use crate::state::spill::{Charge, Spillable, StateVec, set_aside};
 
 const DIRTY: u8 = 1;
 /// A checkpoint has this entry, so its removal must be told.
@@ -15,9 +15,9 @@ const SAVED: u8 = 2;
 pub struct Journal {
     everything: bool,
     flags: StateVec<u8>,
-    dirty: Vec<u32>,
-    /// Key columns of removed entries.
-    removed: Vec<Vec<ArrayRef>>,
+    dirty: StateVec<u32>,
+    /// Key columns of removed entries; many of them can leave memory until they are saved.
+    removed: Vec<(RecordBatch, Charge)>,
     removed_rows: usize,
 }
 
@@ -35,7 +35,7 @@ impl Journal {
         Journal {
             everything: true,
             flags: StateVec::new_in(Spillable),
-            dirty: Vec::new(),
+            dirty: StateVec::new_in(Spillable),
             removed: Vec::new(),
             removed_rows: 0,
         }
@@ -67,7 +67,9 @@ impl Journal {
 
     pub fn removed(&mut self, keys: Vec<ArrayRef>, rows: usize, bound: u32) {
         if !self.everything {
-            self.removed.push(keys);
+            let named = keys.into_iter().enumerate().map(|(i, column)| (format!("c{i}"), column));
+            let keys = RecordBatch::try_from_iter(named).expect("columns of one length, at least one");
+            self.removed.push(set_aside(keys));
             self.removed_rows += rows;
             self.give_up_if_long(bound);
         }
@@ -84,18 +86,20 @@ impl Journal {
         if self.everything {
             return Changes::Everything;
         }
-        let mut changed = std::mem::take(&mut self.dirty);
+        let dirty = std::mem::replace(&mut self.dirty, StateVec::new_in(Spillable));
         // An id may be gone again, or be given out again and stand here twice.
-        changed.retain(|id| {
+        let is_dirty = |id: &u32| {
             let flags = &mut self.flags[*id as usize];
             let dirty = *flags & DIRTY != 0;
             if dirty {
                 *flags = SAVED;
             }
             dirty
-        });
+        };
+        let changed = dirty.iter().copied().filter(is_dirty).collect();
         self.removed_rows = 0;
-        Changes::Some { removed: std::mem::take(&mut self.removed), changed }
+        let removed = std::mem::take(&mut self.removed).into_iter().map(|(keys, _)| keys.columns().to_vec());
+        Changes::Some { removed: removed.collect(), changed }
     }
 
     /// From now on changes are noted: these ids, and no others, are in the checkpoint.
@@ -110,6 +114,10 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key() -> Vec<ArrayRef> {
+        vec![std::sync::Arc::new(arrow::array::UInt32Array::from(vec![0]))]
+    }
 
     fn changed(journal: &mut Journal) -> Option<(Vec<u32>, usize)> {
         match journal.take() {
@@ -129,7 +137,7 @@ mod tests {
         journal.changed(2, 3);
         assert!(!journal.forget(2), "no checkpoint has it");
         assert!(journal.forget(0));
-        journal.removed(Vec::new(), 1, 3);
+        journal.removed(key(), 1, 3);
         journal.changed(2, 3);
         assert_eq!(changed(&mut journal), Some((vec![1, 2], 1)));
         assert_eq!(changed(&mut journal), Some((vec![], 0)));
@@ -145,7 +153,7 @@ mod tests {
     fn gives_up_when_notes_outgrow_the_table() {
         let mut journal = Journal::new();
         journal.all_saved(std::iter::empty(), 1);
-        (0..2000).for_each(|_| journal.removed(Vec::new(), 1, 1));
+        (0..2000).for_each(|_| journal.removed(key(), 1, 1));
         assert_eq!(changed(&mut journal), None);
     }
 }

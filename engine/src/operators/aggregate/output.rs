@@ -74,7 +74,7 @@ impl Aggregate {
             Source::Accumulator(number) => {
                 self.accumulators[*number].results(call.function, output, &self.cells, ids, &mut faults)
             }
-            Source::Heap { values, heap } => self.values[*values].heaps[*heap].results(output, ids),
+            Source::Heap { values, heap } => self.values[*values].extremes(*heap, output, ids),
         };
         let columns = self.calls.iter().zip(&self.spec.calls).zip(types).map(column).collect();
         (columns, faults)

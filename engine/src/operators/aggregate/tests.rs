@@ -270,6 +270,46 @@ fn heaps_stay_small() {
     assert_eq!(c.operator.state_rows(), 0);
 }
 
+/// Texts that have their first bytes in common, or nearly, come and go.
+#[test]
+fn extremes_of_texts_that_begin_alike() {
+    use rand::{Rng, SeedableRng};
+    let mut random = rand::rngs::StdRng::seed_from_u64(7);
+    let mut c = checker(&spec("k: Int64, s: Utf8", &[0], &["max(1)", "min(1)"]));
+    let text = |i: usize| format!("'{}{}'", &"a long beginning, and more"[..i % 27], &"xyz"[..i / 27]);
+    let texts: Vec<String> = (0..27 * 4).map(text).collect();
+    let mut counts = std::collections::BTreeMap::from([(1, vec![0i64; texts.len()]), (2, vec![0; texts.len()])]);
+    let mut shown = std::collections::BTreeMap::new();
+    for round in 0..300 {
+        let mut change = String::new();
+        for _ in 0..random.random_range(1..12) {
+            let (k, i) = (random.random_range(1..=2), random.random_range(0..texts.len()));
+            let count = &mut counts.get_mut(&k).expect("a group")[i];
+            // Whether more come or go, turning every fifty rounds.
+            let comes = random.random_bool(if round / 50 % 2 == 0 { 0.9 } else { 0.1 });
+            if comes || *count > 0 {
+                let weight = if comes { 1 } else { -*count };
+                *count += weight;
+                change += &format!("{weight:+} | {k} | {}\n", texts[i]);
+            }
+        }
+        let mut expected = String::new();
+        for (k, counts) in &counts {
+            let there = || counts.iter().zip(&texts).filter(|(count, _)| **count > 0).map(|(_, text)| text.clone());
+            let now = there().max().zip(there().min());
+            let before = shown.insert(*k, now.clone()).flatten();
+            if before != now {
+                for (weight, extremes) in [(-1, before), (1, now)] {
+                    extremes.iter().for_each(|(max, min)| expected += &format!("{weight:+} | {k} | {max} | {min}\n"));
+                }
+            }
+        }
+        if !change.is_empty() {
+            c.epoch(&[(0, &change)], &expected);
+        }
+    }
+}
+
 mod random {
     //! Random changes, with restarts and other numbers of workers in between, against a recompute of all.
 

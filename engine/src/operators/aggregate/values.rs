@@ -13,14 +13,11 @@
 //! epoch a multiplicity may fall below zero for a while; only at its end is it asked which values came
 //! and which went: DISTINCT accumulators are fed those, as rows of weight ±1.
 //!
-//! min and max keep one heap per group and *lazily* delete: a value that went stays in the heap until it
-//! comes up or most of the heap is gone, then the heap is rebuilt. An entry is forgotten when its
-//! multiplicities are zero and no heap holds it; so a value that comes back finds itself still there.
+//! min and max keep one heap per group (see [`super::heaps`]), in which a value that went may stay for a while. An
+//! entry is forgotten when its multiplicities are zero and no heap holds it; so a value that comes back finds itself
+//! still there.
 //!
 //! Cost: one look-up per row, as much per distinct value at the end of the epoch, log n in the heaps.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::buffer::BooleanBuffer;
@@ -28,8 +25,8 @@ use arrow::datatypes::DataType;
 
 use super::accumulator::{Accumulator, Rows};
 use super::cells::Cells;
+use super::heaps::{Entries, Heap};
 use super::journal::Journal;
-use super::order::{self, Order};
 use crate::error::Result;
 use crate::state::key_table::KeyTable;
 use crate::state::spill::{Spillable, StateVec};
@@ -38,6 +35,8 @@ use crate::state::spill::{Spillable, StateVec};
 pub const HEAPS_MAX: usize = 30;
 /// Entry flag: it is in the table. The lower bits say which heaps hold it.
 const LIVE: u32 = 1 << 31;
+/// Heaps are filled again by so many values at once.
+const LOADED_AT_ONCE: usize = 1 << 16;
 
 pub struct Values {
     /// Column of the input.
@@ -96,13 +95,7 @@ impl Values {
         if let Some(known) = self.heaps.iter().position(|heap| heap.filter == filter && heap.max == max) {
             return Ok(known);
         }
-        let by_group = match (order::order_of(&self.data_type)?, max) {
-            (Order::U64, _) => ByGroup::U64(Vec::new()),
-            (Order::U128, _) => ByGroup::U128(Vec::new()),
-            (Order::Bytes, true) => ByGroup::MaxBytes(Vec::new()),
-            (Order::Bytes, false) => ByGroup::MinBytes(Vec::new()),
-        };
-        self.heaps.push(Heap { filter, max, by_group });
+        self.heaps.push(Heap::new(filter, max, &self.data_type)?);
         Ok(self.heaps.len() - 1)
     }
 
@@ -220,8 +213,8 @@ impl Values {
             let filter = self.heaps[number].filter;
             let changes: Vec<i32> = (0..touched.len()).map(|i| self.change(touched, before, i, filter)).collect();
             let width = self.filters.len();
-            let Values { heaps, multiplicities, flags, group_of, .. } = self;
-            let entries = Entries { multiplicities, flags, group_of, width, filter, bit: 1 << number };
+            let Values { heaps, table, multiplicities, flags, group_of, .. } = self;
+            let entries = Entries { table, multiplicities, flags, group_of, width, filter, bit: 1 << number };
             heaps[number].update(entries, touched, &changes, values, &mut left);
         }
         left
@@ -300,9 +293,14 @@ impl Values {
     /// with them.
     pub fn loaded(&mut self, groups: &KeyTable) {
         let all = self.live();
-        let before = vec![0; all.len() * self.filters.len()];
-        let values = self.table.keys(&all).pop().expect("group and value");
-        self.update_heaps(&all, &before, &values);
+        if !self.heaps.is_empty() {
+            // All that are there come, so it makes no difference how many at once.
+            for some in all.chunks(LOADED_AT_ONCE) {
+                let before = vec![0; some.len() * self.filters.len()];
+                let values = self.table.keys(some).pop().expect("group and value");
+                self.update_heaps(some, &before, &values);
+            }
+        }
         self.forget_idle(all, groups);
     }
 
@@ -310,14 +308,19 @@ impl Values {
         (0..self.flags.len() as u32).filter(|entry| self.flags[*entry as usize] & LIVE != 0).collect()
     }
 
+    /// What the heap `number` says of these groups.
+    pub fn extremes(&self, number: usize, output: &DataType, ids: &[u32]) -> ArrayRef {
+        self.heaps[number].results(output, ids, &self.table)
+    }
+
     pub fn state_bytes(&self) -> usize {
         let vectors = self.multiplicities.capacity() * 8 + self.flags.capacity() * 12;
-        self.table.state_bytes() + vectors + self.fixed_bytes()
+        self.table.state_bytes() + vectors + self.heaps.iter().map(Heap::state_bytes).sum::<usize>()
     }
 
     /// What of it can be in memory only.
     pub fn fixed_bytes(&self) -> usize {
-        self.heaps.iter().map(Heap::state_bytes).sum()
+        self.heaps.iter().map(Heap::fixed_bytes).sum()
     }
 }
 
@@ -327,175 +330,5 @@ pub fn passing(column: &ArrayRef) -> BooleanBuffer {
     match column.nulls() {
         None => column.values().clone(),
         Some(valid) => column.values() & valid.inner(),
-    }
-}
-
-/// What the heaps see of the entries.
-struct Entries<'a> {
-    multiplicities: &'a [i64],
-    flags: &'a mut [u32],
-    group_of: &'a [u32],
-    width: usize,
-    filter: usize,
-    /// Set in an entry's flags while this heap holds it.
-    bit: u32,
-}
-
-impl Entries<'_> {
-    fn is_there(&self, entry: u32) -> bool {
-        self.multiplicities[entry as usize * self.width + self.filter] > 0
-    }
-}
-
-/// The greatest (or least) value of each group, among the values of one filter.
-pub struct Heap {
-    pub filter: usize,
-    pub max: bool,
-    by_group: ByGroup,
-}
-
-/// The native forms turn a minimum into a maximum by flipping all bits.
-enum ByGroup {
-    U64(Vec<Lazy<u64>>),
-    U128(Vec<Lazy<u128>>),
-    MaxBytes(Vec<Lazy<Box<[u8]>>>),
-    MinBytes(Vec<Lazy<Reverse<Box<[u8]>>>>),
-}
-
-/// A heap that may hold values which are gone, but never on top (between epochs).
-struct Lazy<K> {
-    heap: BinaryHeap<(K, u32)>,
-    /// How many are gone.
-    stale: u32,
-}
-
-impl<K: Ord> Default for Lazy<K> {
-    fn default() -> Self {
-        Lazy { heap: BinaryHeap::new(), stale: 0 }
-    }
-}
-
-impl Heap {
-    fn update(&mut self, entries: Entries, touched: &[u32], changes: &[i32], values: &ArrayRef, left: &mut Vec<u32>) {
-        let flip = if self.max { 0 } else { u64::MAX };
-        let wide_flip = if self.max { 0 } else { u128::MAX };
-        match &mut self.by_group {
-            ByGroup::U64(heaps) => {
-                let keys = order::to_u64(values);
-                update(heaps, entries, touched, changes, |i| keys[i] ^ flip, left)
-            }
-            ByGroup::U128(heaps) => {
-                let keys = order::to_u128(values);
-                update(heaps, entries, touched, changes, |i| keys[i] ^ wide_flip, left)
-            }
-            ByGroup::MaxBytes(heaps) => {
-                let keys = order::to_bytes(values);
-                update(heaps, entries, touched, changes, |i| keys.get(i).into(), left)
-            }
-            ByGroup::MinBytes(heaps) => {
-                let keys = order::to_bytes(values);
-                update(heaps, entries, touched, changes, |i| Reverse(keys.get(i).into()), left)
-            }
-        }
-    }
-
-    fn drop_groups(&mut self, ids: &[u32], left: &mut Vec<u32>) {
-        fn drop<K: Ord>(heaps: &mut [Lazy<K>], ids: &[u32], left: &mut Vec<u32>) {
-            for id in ids {
-                if let Some(lazy) = heaps.get_mut(*id as usize) {
-                    left.extend(std::mem::take(lazy).heap.into_iter().map(|(_, entry)| entry));
-                }
-            }
-        }
-        match &mut self.by_group {
-            ByGroup::U64(heaps) => drop(heaps, ids, left),
-            ByGroup::U128(heaps) => drop(heaps, ids, left),
-            ByGroup::MaxBytes(heaps) => drop(heaps, ids, left),
-            ByGroup::MinBytes(heaps) => drop(heaps, ids, left),
-        }
-    }
-
-    /// The greatest (least) values of these groups; NULL where there is none.
-    pub fn results(&self, output: &DataType, ids: &[u32]) -> ArrayRef {
-        fn tops<'a, K: Ord>(heaps: &'a [Lazy<K>], ids: &'a [u32]) -> impl Iterator<Item = Option<&'a K>> {
-            ids.iter().map(|id| heaps.get(*id as usize)?.heap.peek().map(|(key, _)| key))
-        }
-        let nulls =
-            |present: Vec<bool>| Some(present.into()).filter(|n: &arrow::buffer::NullBuffer| n.null_count() > 0);
-        match &self.by_group {
-            ByGroup::U64(heaps) => {
-                let flip = if self.max { 0 } else { u64::MAX };
-                let values: Vec<u64> = tops(heaps, ids).map(|key| key.map_or(0, |key| key ^ flip)).collect();
-                order::from_u64(output, &values, nulls(tops(heaps, ids).map(|key| key.is_some()).collect()))
-            }
-            ByGroup::U128(heaps) => {
-                let flip = if self.max { 0 } else { u128::MAX };
-                let values: Vec<u128> = tops(heaps, ids).map(|key| key.map_or(0, |key| key ^ flip)).collect();
-                order::from_u128(output, &values, nulls(tops(heaps, ids).map(|key| key.is_some()).collect()))
-            }
-            ByGroup::MaxBytes(heaps) => order::from_bytes(output, tops(heaps, ids).map(|key| key.map(|key| &key[..]))),
-            ByGroup::MinBytes(heaps) => {
-                order::from_bytes(output, tops(heaps, ids).map(|key| key.map(|key| &key.0[..])))
-            }
-        }
-    }
-
-    fn state_bytes(&self) -> usize {
-        fn bytes<K: Ord>(heaps: &Vec<Lazy<K>>) -> usize {
-            let items: usize = heaps.iter().map(|lazy| lazy.heap.capacity()).sum();
-            heaps.capacity() * size_of::<Lazy<K>>() + items * size_of::<(K, u32)>()
-        }
-        match &self.by_group {
-            ByGroup::U64(heaps) => bytes(heaps),
-            ByGroup::U128(heaps) => bytes(heaps),
-            ByGroup::MaxBytes(heaps) => bytes(heaps),
-            ByGroup::MinBytes(heaps) => bytes(heaps),
-        }
-    }
-}
-
-fn update<K: Ord>(
-    heaps: &mut Vec<Lazy<K>>,
-    entries: Entries,
-    touched: &[u32],
-    changes: &[i32],
-    key: impl Fn(usize) -> K,
-    left: &mut Vec<u32>,
-) {
-    for (i, (entry, change)) in touched.iter().zip(changes).enumerate() {
-        let group = entries.group_of[*entry as usize] as usize;
-        if *change != 0 && heaps.len() <= group {
-            heaps.resize_with(group + 1, Lazy::default);
-        }
-        let flags = entries.flags[*entry as usize];
-        match change {
-            1 if flags & entries.bit == 0 => {
-                heaps[group].heap.push((key(i), *entry));
-                entries.flags[*entry as usize] |= entries.bit;
-            }
-            1 => heaps[group].stale -= 1,
-            -1 => heaps[group].stale += 1,
-            _ => {}
-        }
-    }
-    for (entry, _) in touched.iter().zip(changes).filter(|(_, change)| **change == -1) {
-        let lazy = &mut heaps[entries.group_of[*entry as usize] as usize];
-        if lazy.stale as usize > lazy.heap.len() / 2 + 8 {
-            lazy.stale = 0;
-            lazy.heap.retain(|(_, entry)| {
-                let there = entries.is_there(*entry);
-                if !there {
-                    entries.flags[*entry as usize] &= !entries.bit;
-                    left.push(*entry);
-                }
-                there
-            });
-        }
-        while let Some((_, entry)) = lazy.heap.peek().filter(|(_, entry)| !entries.is_there(*entry)) {
-            entries.flags[*entry as usize] &= !entries.bit;
-            left.push(*entry);
-            lazy.stale -= 1;
-            lazy.heap.pop();
-        }
     }
 }
