@@ -43,7 +43,11 @@ impl Session {
         new.id = self.core.store.next_id()?;
         (new.comment, new.owner) = (old.comment.clone(), old.owner.clone());
         let mut dependants = self.dependants_over(&catalog, &old, &new)?;
-        making.insert(0, self.make_live(&mut new, Arc::new(plan)).await?);
+        let live = self.make_live(&mut new, Arc::new(plan)).await;
+        if live.is_err() && arrangements::are_gone(&self.core.catalog(), &new, &arrangements) {
+            return Err(changed_meanwhile(&old));
+        }
+        making.insert(0, live?);
         for dependant in &mut dependants {
             if let Some(plan) = &dependant.plan {
                 // The last one made is the first to be taken back.
@@ -54,11 +58,7 @@ impl Session {
         let looks_up = looks_up || plans.any(|plan| plan.looks_up());
         let (core, own) = (self.core.clone(), making.iter().map(Making::id).collect::<Vec<_>>());
         let edit = move |catalog: &Catalog| {
-            let changed = || {
-                let message =
-                    format!("what reads materialized view \"{}\" changed while it was being replaced", old.name);
-                Error::new("40001", message).hint("Replace it again.")
-            };
+            let changed = || changed_meanwhile(&old);
             let same = |known: &Arc<Relation>| catalog.get(known.id).is_some_and(|now| now == known);
             let others = all_dependants(catalog, old.id).len();
             if !same(&old) || others != dependants.len() || !dependants.iter().all(|d| same(&d.old)) {
@@ -190,6 +190,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn changed_meanwhile(old: &Relation) -> Error {
+    let message = format!("what materialized view \"{}\" rests on, or what reads it, changed meanwhile", old.name);
+    Error::new("40001", message).hint("Replace it again.")
 }
 
 /// Whether one of these relations is `id` or reads it.
