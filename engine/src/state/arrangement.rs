@@ -48,8 +48,6 @@ const MERGE_FAN_IN: usize = 16;
 /// Wide rows stay in small segments: a merged string column must stay under 2 GiB.
 const MERGE_BYTES_MAX: usize = 256 << 20;
 const DIRECTORY_SHIFT: u32 = 10;
-/// To estimate something of all.
-const SEGMENTS_SAMPLED: usize = 16;
 
 /// The writer's side.
 pub struct Arrangement {
@@ -156,9 +154,8 @@ impl Arrangement {
             while start > 0 && self.segments[start - 1].rows.num_rows() < class {
                 start -= 1;
             }
-            let bytes = |s: &Arc<Segment>| s.rows.get_array_memory_size();
             let many = self.segments.len() - start >= MERGE_FAN_IN;
-            if many && self.segments[start..].iter().map(bytes).sum::<usize>() <= MERGE_BYTES_MAX {
+            if many && self.segments[start..].iter().map(|s| s.bytes).sum::<usize>() <= MERGE_BYTES_MAX {
                 self.merge(start);
             }
             class *= MERGE_FAN_IN;
@@ -471,22 +468,18 @@ impl Arrangement {
         self.segments.iter().map(|segment| (segment.rows.clone(), segment.first)).collect()
     }
 
-    /// About how many bytes a row takes, without what leads to it: by some of the segments.
+    /// About how many bytes a row takes, without what leads to it.
     pub fn row_bytes(&self) -> usize {
-        let every = (self.batches.len() / SEGMENTS_SAMPLED).max(1);
-        let (mut rows, mut bytes) = (0, 0);
-        for batch in self.batches.iter().step_by(every) {
-            rows += batch.num_rows();
-            // Buffers may be parts of one that all columns share.
-            let of = |column: &ArrayRef| column.to_data().get_slice_memory_size();
-            bytes += batch.columns().iter().map(|c| of(c).unwrap_or_else(|_| c.get_array_memory_size())).sum::<usize>();
-        }
-        bytes.div_ceil(rows.max(1))
+        self.rows_bytes().div_ceil(self.end.max(1) as usize)
+    }
+
+    fn rows_bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
     pub fn state_bytes(&self) -> usize {
         let index = self.rows_by_hash.as_ref().map_or(0, RowIndex::state_bytes);
-        self.batches.iter().map(|b| b.get_array_memory_size()).sum::<usize>() + index + self.directory.len() * 4
+        self.rows_bytes() + index + self.directory.len() * 4
     }
 }
 

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use allocator_api2::alloc::{AllocError, Allocator, Global};
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
@@ -45,6 +45,8 @@ const GROWING_BYTES_MIN: usize = 4 << 20;
 const LENGTH_MAX: u64 = 1 << 42;
 /// What is left of the disk for log and checkpoints.
 const DISK_BYTES_LEFT: u64 = 1 << 30;
+/// The bytes of a batch of fewer rows are not looked at closely.
+const ROWS_FEW: usize = 1024;
 /// Pages are let go in steps of this many bytes, after each of which it is looked whether that was enough.
 const RELEASE_BYTES: usize = 32 << 20;
 
@@ -396,9 +398,18 @@ pub fn is_in_file(rows: &RecordBatch) -> bool {
     REGION.get().is_some_and(|region| region.has(rows))
 }
 
-/// The batch as it is, counted; or, when memory holds enough, a copy in the file.
-pub fn set_aside(rows: RecordBatch) -> (RecordBatch, Charge) {
-    let bytes = rows.get_array_memory_size();
+/// What the rows of a batch take. Its buffers may be parts of larger ones, which several batches share, or all its columns.
+pub fn bytes_of(rows: &RecordBatch) -> usize {
+    // Looking closely takes longer than few rows are worth.
+    if rows.num_rows() < ROWS_FEW {
+        return rows.get_array_memory_size();
+    }
+    let of = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    rows.columns().iter().map(|c| of(c).unwrap_or_else(|_| c.get_array_memory_size())).sum()
+}
+
+/// The batch as it is, counted; or, when memory holds enough, a copy in the file. `bytes`: what it takes.
+pub fn set_aside(rows: RecordBatch, bytes: usize) -> (RecordBatch, Charge) {
     if bytes < PIECE_BYTES_MIN || is_in_file(&rows) {
         return (rows, Charge::default());
     }

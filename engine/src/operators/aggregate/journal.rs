@@ -69,7 +69,8 @@ impl Journal {
         if !self.everything {
             let named = keys.into_iter().enumerate().map(|(i, column)| (format!("c{i}"), column));
             let keys = RecordBatch::try_from_iter(named).expect("columns of one length, at least one");
-            self.removed.push(set_aside(keys));
+            let bytes = keys.get_array_memory_size();
+            self.removed.push(set_aside(keys, bytes));
             self.removed_rows += rows;
             self.give_up_if_long(bound);
         }

@@ -128,8 +128,8 @@ impl Shared {
     pub fn size(&self) -> Size {
         let state = self.state.lock().expect("no panic while held");
         let bytes = |in_file| {
-            let rows = state.segments.iter().map(|segment| &segment.rows).filter(|rows| is_in_file(rows) == in_file);
-            rows.map(|rows| rows.get_array_memory_size() as u64).sum()
+            let segments = state.segments.iter().filter(|segment| is_in_file(&segment.rows) == in_file);
+            segments.map(|segment| segment.bytes as u64).sum()
         };
         Size {
             live_rows: state.live_rows,

@@ -8,7 +8,7 @@ use arrow::compute::filter_record_batch;
 
 use super::take;
 use crate::state::segment_index::{SegmentIndex, Wanted};
-use crate::state::spill::{Charge, Spillable, StateVec, set_aside};
+use crate::state::spill::{Charge, Spillable, StateVec, bytes_of, set_aside};
 use crate::time::Epoch;
 
 /// The death of a row that lives: later than any epoch. (0 is one: before the first checkpoint, recovery fills views as of it.)
@@ -18,6 +18,8 @@ pub(super) const ALIVE: Epoch = Epoch::MAX;
 pub(super) struct Segment {
     pub(super) first: u32,
     pub(super) rows: Arc<RecordBatch>,
+    /// What the rows take, wherever they are.
+    pub(super) bytes: usize,
     /// Epoch in which each row died, [`ALIVE`] while it lives; made at the first death.
     pub(super) died: OnceLock<StateVec<AtomicU64>>,
     index: SegmentIndex,
@@ -26,8 +28,10 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn new(first: u32, rows: RecordBatch) -> Self {
-        let (rows, memory) = set_aside(rows);
-        Segment { first, rows: Arc::new(rows), died: OnceLock::new(), index: SegmentIndex::default(), _memory: memory }
+        let bytes = bytes_of(&rows);
+        let (rows, memory) = set_aside(rows, bytes);
+        let (rows, died) = (Arc::new(rows), OnceLock::new());
+        Segment { first, rows, bytes, died, index: SegmentIndex::default(), _memory: memory }
     }
     pub(super) fn end(&self) -> u32 {
         self.first + self.rows.num_rows() as u32
