@@ -1,7 +1,7 @@
 //! What exists: relations and their SQL. A [`Catalog`] is an immutable picture; a change makes a new
 //! one. Ids are never reused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -383,8 +383,8 @@ impl Catalog {
     }
     /// Arrangements that no view reads.
     pub fn idle_arrangements(&self) -> Vec<RelationId> {
-        let read = |id: RelationId| self.relations.values().any(|r| r.arrangements.contains(&id));
+        let read: BTreeSet<RelationId> = self.relations.values().flat_map(|r| r.arrangements.iter().copied()).collect();
         let all = self.relations.values().filter(|r| r.kind == RelationKind::Arrangement);
-        all.map(|r| r.id).filter(|id| !read(*id)).collect()
+        all.map(|r| r.id).filter(|id| !read.contains(id)).collect()
     }
 }

@@ -541,13 +541,14 @@ async fn finish_start(core: Arc<Core>, restored: BTreeSet<RelationId>, epoch: Ep
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use futures::StreamExt;
 
     use super::*;
     use crate::session::Outcome;
 
-    async fn run(engine: &Arc<Engine>, text: &str) -> Result<usize> {
+    /// Runs statements; how many rows they answer.
+    pub(crate) async fn run(engine: &Arc<Engine>, text: &str) -> Result<usize> {
         let mut session = engine.session("tester", "millrace");
         let mut rows_seen = 0;
         for statement in session.parse(text)? {

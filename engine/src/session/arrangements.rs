@@ -155,25 +155,10 @@ impl Session {
 mod tests {
     use std::time::Duration;
 
-    use futures::StreamExt;
-
     use super::*;
+    use crate::engine::tests::run;
     use crate::engine::{Config, Engine};
-    use crate::session::Outcome;
     use crate::state::store::{Store, StoreOptions};
-
-    async fn run(engine: &Arc<Engine>, text: &str) -> Result<usize> {
-        let mut session = engine.session("tester", "millrace");
-        let mut rows_seen = 0;
-        for statement in session.parse(text)? {
-            if let (_, Outcome::Rows { mut rows, .. }) = session.prepare_and_execute(statement).await? {
-                while let Some(batch) = rows.next().await {
-                    rows_seen += batch?.num_rows();
-                }
-            }
-        }
-        Ok(rows_seen)
-    }
 
     fn arrangements(engine: &Engine) -> Vec<RelationId> {
         let catalog = engine.catalog();

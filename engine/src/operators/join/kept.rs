@@ -33,23 +33,14 @@ pub struct KeptSpec {
     pub columns: Vec<usize>,
 }
 
-/// How much of an epoch's changes has taken effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    Before,
-    /// What goes has gone.
-    Gone,
-}
-
 pub(super) struct Kept {
     source: Rc<Arranged>,
     columns: Vec<usize>,
     key: Vec<usize>,
     encoder: KeyEncoder,
-    phase: Phase,
-    /// The epoch that is being finished.
-    epoch: Epoch,
-    /// The last one that was.
+    /// The epoch that is being finished, once what goes in it has gone.
+    gone: Option<Epoch>,
+    /// The last one that was finished.
     finished: Option<Epoch>,
 }
 
@@ -67,8 +58,7 @@ impl Kept {
             columns: kept.columns.clone(),
             key: spec.key.clone(),
             encoder: KeyEncoder::new(&types)?,
-            phase: Phase::Before,
-            epoch: 0,
+            gone: None,
             finished: None,
         })
     }
@@ -81,23 +71,19 @@ impl Kept {
 
     /// From here on what goes in `epoch` has gone.
     pub(super) fn has_gone(&mut self, epoch: Epoch) {
-        (self.phase, self.epoch) = (Phase::Gone, epoch);
+        self.gone = Some(epoch);
     }
 
     pub(super) fn finish_epoch(&mut self, epoch: Epoch) {
-        self.phase = Phase::Before;
+        self.gone = None;
         self.finished = Some(epoch);
     }
 
     pub(super) fn see(&self) -> Seen {
         // There were no changes between the two: they would have been an epoch.
         let before = self.source.reached().max(self.finished.unwrap_or(0));
-        let (born_through, alive_after) = match self.phase {
-            Phase::Before => (before, before),
-            Phase::Gone => (before, self.epoch),
-        };
         let rows = self.source.rows.borrow();
-        Seen { version: rows.version(born_through, alive_after), _positions: rows.reading() }
+        Seen { version: rows.version(before, self.gone.unwrap_or(before)), _positions: rows.reading() }
     }
 
     /// For each key where its chain begins, or `NONE`. `nulls`: keys with a NULL have one too.
