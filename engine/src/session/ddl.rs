@@ -571,6 +571,11 @@ impl Session {
             }
             return Err(Error::new("42P06", format!("schema \"{name}\" already exists")));
         }
+        // Temporary tables and shared arrangements are in such, and are dropped in other ways.
+        if name.starts_with("pg_") {
+            return Err(Error::new("42939", format!("unacceptable schema name \"{name}\""))
+                .detail("The prefix \"pg_\" is reserved for system schemas."));
+        }
         let id = self.core.store.next_id()?;
         let name = name.to_string();
         self.edit(move |catalog| match catalog.schemas.contains_key(&name) {
