@@ -131,6 +131,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("serve", "subscriptions::Listed", "subscriptions are listed, and ended when they are too slow"),
     ("serve", "dataflow::status::ViewStatus", "how far a view is, for subscriptions"),
     ("connectors", "sql::statement::CopyFormat", "COPY's options as parsed"),
+    ("connectors", "sql::statement::OnError", "COPY's options as parsed"),
     ("connectors", "sql::text", "values in Postgres' text and binary forms"),
     ("connectors", "sql::types", "made-up values obey char(n) and varchar(n)"),
     ("session", "state::spill", "mr_memory shows where state is"),

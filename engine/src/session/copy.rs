@@ -10,10 +10,10 @@ use futures::StreamExt;
 use super::plans::Plans;
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
-use crate::connectors::copy::{CopyDecoder, CopyEncoder};
+use crate::connectors::copy::{Aside, CopyDecoder, CopyEncoder};
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
-use crate::sql::statement::{Copy, CopyFormat, CopySource, ForceQuote};
+use crate::sql::statement::{Copy, CopyFormat, CopySource, ForceQuote, Name, OnError};
 use crate::sql::text::{Style, Zone};
 
 /// A COPY FROM is one epoch, so all of it is in memory until it is committed: so much of rows, as columns, at most.
@@ -66,16 +66,14 @@ impl Session {
         let CopySource::Relation { name, columns } = &copy.source else {
             return Err(Error::new("42601", "COPY FROM needs a table or a stream"));
         };
-        let relation = self.relation(name)?;
-        let writable = matches!(relation.kind, RelationKind::Stream | RelationKind::Table)
-            && !relation.options.contains_key("connector");
-        if !writable {
-            return Err(Error::new("42809", format!("cannot copy to {} \"{}\"", relation.kind.word(), relation.name)));
+        let relation = self.copy_target(name)?;
+        if matches!(copy.on_error, OnError::SetAside { .. }) {
+            self.check_rejects(&relation)?;
         }
         let named = copied_columns(&relation, columns)?;
         let schema = Arc::new(relation.arrow_schema().project(&named).expect("columns of the relation"));
         let decoder = CopyDecoder::new(schema, &copy.format).with_style(self.style()?).for_relation(&relation.name);
-        let decoder = decoder.in_latin1(copy.latin1);
+        let decoder = decoder.in_latin1(copy.latin1).with_aside(Aside::new(copy.on_error));
         Ok(Outcome::CopyIn(CopyIn {
             columns: named.len(),
             format: copy.format.clone(),
@@ -88,12 +86,29 @@ impl Session {
         }))
     }
 
+    /// What COPY FROM may write to.
+    pub(super) fn copy_target(&self, name: &Name) -> Result<Arc<Relation>> {
+        let relation = self.relation(name)?;
+        let writable = matches!(relation.kind, RelationKind::Stream | RelationKind::Table)
+            && !relation.options.contains_key("connector");
+        match writable {
+            true => Ok(relation),
+            false => Err(Error::new("42809", format!("cannot copy to {} \"{}\"", relation.kind.word(), relation.name))),
+        }
+    }
+
     /// Commits a COPY FROM; returns the number of rows.
     pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<u64> {
-        let CopyIn { relation, named, decoder, mut rows, held: _held, .. } = copy;
-        let finished = decoder.finish().map(|last| rows.extend(last));
-        let result = match finished {
-            Ok(()) => self.insert_batches(&relation, &named, rows).await,
+        let CopyIn { relation, named, format, decoder, mut rows, held: _held, .. } = copy;
+        let result = match decoder.finish() {
+            Ok((last, None)) => {
+                rows.extend(last);
+                self.insert_batches(&relation, &named, rows).await
+            }
+            Ok((last, Some(aside))) => {
+                rows.extend(last);
+                self.insert_with_rejected(&relation, &named, rows, aside, &format).await
+            }
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -183,7 +198,7 @@ fn quoted_columns(copy: &Copy, fields: &[Field]) -> Result<Vec<bool>> {
 }
 
 /// The columns of a COPY: without those that are generated, which may not be named. Errors: 42P10.
-fn copied_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
+pub(super) fn copied_columns(relation: &Relation, names: &[String]) -> Result<Vec<usize>> {
     let mut named = super::dml::named_columns(relation, names)?;
     let generated = |at: &usize| relation.columns[*at].generated.is_some();
     if let Some(at) = named.iter().find(|at| !names.is_empty() && generated(at)) {

@@ -232,14 +232,25 @@ impl Session {
         named: &[usize],
         rows: Vec<RecordBatch>,
     ) -> Result<u64> {
+        let (count, deltas) = self.conformed(relation, named, rows).await?;
+        self.write(relation.id, deltas).await?;
+        Ok(count)
+    }
+
+    /// How many rows there are, and what inserts them.
+    pub(super) async fn conformed(
+        &mut self,
+        relation: &Arc<Relation>,
+        named: &[usize],
+        rows: Vec<RecordBatch>,
+    ) -> Result<(u64, Vec<Delta>)> {
         let mut deltas = Vec::with_capacity(rows.len());
         let mut count = 0;
         for batch in rows {
             count += batch.num_rows() as u64;
             deltas.push(Delta::inserts(self.conform(relation, named, batch, &[]).await?));
         }
-        self.write(relation.id, deltas).await?;
-        Ok(count)
+        Ok((count, deltas))
     }
 
     /// Outside a transaction: holds off other read-then-write statements on the table.

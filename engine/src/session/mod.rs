@@ -35,6 +35,7 @@ mod patience;
 mod plans;
 mod portions;
 pub mod query;
+mod rejected;
 mod replace;
 mod returning;
 mod sequence;
@@ -402,6 +403,7 @@ impl Session {
                 self.resume(name).await?;
                 done("ALTER MATERIALIZED VIEW")
             }
+            Replay(name) => self.replay(name).await,
             Comment { name, column, text } => {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")

@@ -159,6 +159,8 @@ pub enum StatementKind {
     },
     /// ALTER MATERIALIZED VIEW v RESUME
     Resume(Name),
+    /// REPLAY [TABLE | STREAM] name: reads again what COPY has set aside.
+    Replay(Name),
     /// COMMENT ON {kind} name | COLUMN name.column IS 'text' | NULL.
     Comment {
         name: Name,
@@ -554,6 +556,28 @@ pub struct Copy {
     /// ENCODING LATIN1 rather than UTF-8.
     pub latin1: bool,
     pub force_quote: ForceQuote,
+    pub on_error: OnError,
+}
+
+/// What COPY FROM does with a row that it cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// Nothing is written.
+    #[default]
+    Stop,
+    /// A row with a value that its column cannot have is left out; of more than `limit` nothing is written.
+    Ignore { limit: Option<u64> },
+    /// The row is kept as it came, with what is wrong with it, until REPLAY can read it.
+    SetAside { limit: Option<u64> },
+}
+
+impl OnError {
+    pub fn limit(self) -> Option<u64> {
+        match self {
+            OnError::Stop => None,
+            OnError::Ignore { limit } | OnError::SetAside { limit } => limit,
+        }
+    }
 }
 
 /// The columns whose values stand in quotes in any case.

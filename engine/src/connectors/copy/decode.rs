@@ -1,10 +1,13 @@
 //! COPY FROM: bytes into record batches.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::BINARY_HEADER;
-use super::split::{Bad, Rows, Splitter};
+use super::aside::Aside;
+use super::split::{Bad, Cell, Rows, Splitter};
 use crate::error::{Error, Result};
 use crate::sql::statement::CopyFormat;
 use crate::sql::text::{CellError, PgType, Style, binary, first_by_row, read};
@@ -13,6 +16,8 @@ use crate::sql::text::{CellError, PgType, Style, binary, first_by_row, read};
 const BATCH_ROWS_MAX: usize = 8192;
 /// … or so many bytes of cells.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// After a bad row so many are read at a time.
+const PIECE_ROWS: usize = 64;
 
 pub struct CopyDecoder {
     schema: SchemaRef,
@@ -22,6 +27,7 @@ pub struct CopyDecoder {
     latin1: bool,
     input: Input,
     rows: Rows,
+    aside: Option<Aside>,
 }
 
 enum Input {
@@ -37,7 +43,7 @@ impl CopyDecoder {
             _ => Input::Text(Splitter::new(format, types.len())),
         };
         let (style, relation) = (Style::default(), String::new());
-        CopyDecoder { schema, types, style, relation, latin1: false, input, rows: Rows::default() }
+        CopyDecoder { schema, types, style, relation, latin1: false, input, rows: Rows::default(), aside: None }
     }
 
     /// The session's time zone and clock.
@@ -53,6 +59,28 @@ impl CopyDecoder {
 
     pub fn in_latin1(mut self, latin1: bool) -> CopyDecoder {
         self.latin1 = latin1;
+        self
+    }
+
+    /// Rows of text or csv that cannot be read are put there.
+    pub fn with_aside(mut self, aside: Option<Aside>) -> CopyDecoder {
+        if let (Input::Text(splitter), true) = (&mut self.input, aside.is_some()) {
+            splitter.by_row();
+            self.aside = aside;
+        }
+        self
+    }
+
+    /// What has been put aside so far.
+    pub fn aside(&self) -> Option<&Aside> {
+        self.aside.as_ref()
+    }
+
+    /// The first row is on this line of the text or csv.
+    pub fn from_line(mut self, line: u64) -> CopyDecoder {
+        if let Input::Text(splitter) = &mut self.input {
+            splitter.begin_at(line);
+        }
         self
     }
 
@@ -74,7 +102,21 @@ impl CopyDecoder {
                 Input::Text(splitter) => splitter.push(bytes, &mut self.rows, BATCH_ROWS_MAX, BATCH_BYTES_MAX),
                 Input::Binary(input) => input.push(bytes, &mut self.rows, self.types.len()),
             };
-            let used = used.map_err(|bad| self.refuse(bad))?;
+            let used = match (used, &mut self.aside) {
+                (Ok(used), None) => used,
+                (Ok(used), Some(aside)) => {
+                    let within_row = matches!(&self.input, Input::Text(splitter) if splitter.is_within_row());
+                    aside.took(&bytes[..used], (!within_row).then_some(self.rows.lines.len()));
+                    used
+                }
+                (Err(bad), None) => return Err(self.refuse(bad)),
+                (Err(bad), Some(_)) => {
+                    let Input::Text(splitter) = &self.input else { unreachable!("of rows as text alone") };
+                    let used = splitter.stopped_at();
+                    self.put_aside(bad, &bytes[..used])?;
+                    used
+                }
+            };
             bytes = &bytes[used..];
             let is_full = self.rows.lines.len() >= BATCH_ROWS_MAX || self.rows.bytes.len() >= BATCH_BYTES_MAX;
             // The input may have ended within a row; then the batch waits for the rest of it.
@@ -92,24 +134,32 @@ impl CopyDecoder {
             Input::Text(_) => 0,
             Input::Binary(input) => input.pending.len(),
         };
-        self.rows.bytes.len() + kept
+        self.rows.bytes.len() + kept + self.aside.as_ref().map_or(0, Aside::bytes)
     }
 
     /// The input has ended; returns what is left.
-    pub fn finish(mut self) -> Result<Vec<RecordBatch>> {
+    pub fn finish(mut self) -> Result<(Vec<RecordBatch>, Option<Aside>)> {
         let ended = match &mut self.input {
             Input::Text(splitter) => splitter.finish(&mut self.rows),
             Input::Binary(input) => input.finish(),
         };
-        ended.map_err(|bad| self.refuse(bad))?;
+        match (ended, &mut self.aside) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(aside)) => aside.took(&[], Some(self.rows.lines.len())),
+            (Err(bad), None) => return Err(self.refuse(bad)),
+            (Err(bad), Some(_)) => self.put_aside(bad, &[])?,
+        }
         let mut batches = Vec::new();
         self.flush(&mut batches)?;
-        Ok(batches)
+        Ok((batches, self.aside))
     }
 
     fn flush(&mut self, batches: &mut Vec<RecordBatch>) -> Result<()> {
         if !self.rows.lines.is_empty() {
-            batches.push(self.read_rows()?);
+            match &self.aside {
+                None => batches.push(self.read_rows(0..self.rows.lines.len()).map_err(|bad| bad.error)?),
+                Some(_) => self.read_good_rows(batches)?,
+            }
             self.rows.clear();
             if let Input::Text(splitter) = &mut self.input {
                 splitter.restart(&self.rows);
@@ -118,39 +168,90 @@ impl CopyDecoder {
         Ok(())
     }
 
-    fn read_rows(&self) -> Result<RecordBatch> {
+    /// The rows that can be read; the others are put aside.
+    fn read_good_rows(&mut self, batches: &mut Vec<RecordBatch>) -> Result<()> {
         let count = self.rows.lines.len();
+        let (mut from, mut piece) = (0, count);
+        while from < count {
+            let (mut to, mut first_bad) = (count.min(from + piece), None);
+            while from < to {
+                match self.read_rows(from..to) {
+                    Ok(rows) => {
+                        batches.push(rows);
+                        from = to;
+                    }
+                    Err(bad) => {
+                        to = bad.row;
+                        first_bad = Some(bad.error);
+                    }
+                }
+            }
+            if let Some(error) = first_bad {
+                let line = self.rows.lines[to];
+                self.aside.as_mut().expect("asked only then").put_row(to, line, error)?;
+                // What comes after it may have to be read again, as often as there are bad rows in a piece.
+                (from, piece) = (to + 1, PIECE_ROWS);
+            }
+        }
+        self.aside.as_mut().expect("asked only then").forget_rows();
+        Ok(())
+    }
+
+    /// A row that cannot be split, the last bytes of which are `input`.
+    fn put_aside(&mut self, bad: Bad, input: &[u8]) -> Result<()> {
+        let (line, error) = self.describe(bad);
+        self.aside.as_mut().expect("asked only then").put(input, line, error)
+    }
+
+    fn read_rows(&self, range: Range<usize>) -> Result<RecordBatch, CellError> {
         let columns = match &self.input {
             Input::Text(_) => {
-                let text = std::str::from_utf8(&self.rows.bytes).map_err(|e| self.not_utf8(e.valid_up_to()))?;
-                self.read_columns(|i, field| {
-                    let mut cells = Vec::with_capacity(count);
-                    for (row, cell) in self.column(i).enumerate() {
+                let (begin, end) = self.bytes_of(&range);
+                let bytes = &self.rows.bytes[begin..end];
+                let text = std::str::from_utf8(bytes).map_err(|e| self.not_utf8(&range, begin + e.valid_up_to()))?;
+                self.read_columns(&range, |i, field| {
+                    let mut cells = Vec::with_capacity(range.len());
+                    for (row, cell) in self.column(i, &range).enumerate() {
                         // A character can begin in one cell and end in the next only by escapes.
-                        let cell = cell.map(|(start, end)| text.get(start..end).ok_or(row)).transpose();
-                        cells.push(cell.map_err(|row| CellError { row, error: invalid_utf8(self.rows.bytes[0]) })?);
+                        let part = |(start, end)| text.get(start - begin..end - begin).ok_or(row);
+                        let cell = cell.map(part).transpose();
+                        cells.push(cell.map_err(|row| CellError { row, error: invalid_utf8(bytes[0]) })?);
                     }
                     read::read(&self.types[i], field, &cells, &self.style)
                 })?
             }
-            Input::Binary(_) => self.read_columns(|i, field| {
+            Input::Binary(_) => self.read_columns(&range, |i, field| {
                 let cells: Vec<Option<&[u8]>> =
-                    self.column(i).map(|c| c.map(|(start, end)| &self.rows.bytes[start..end])).collect();
+                    self.column(i, &range).map(|c| c.map(|(start, end)| &self.rows.bytes[start..end])).collect();
                 binary::read(&self.types[i], field, &cells)
             })?,
         };
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let options = RecordBatchOptions::new().with_row_count(Some(range.len()));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).expect("columns fit the schema"))
     }
 
-    fn column(&self, i: usize) -> impl Iterator<Item = super::split::Cell> {
-        self.rows.cells.iter().skip(i).step_by(self.types.len().max(1)).copied().take(self.rows.lines.len())
+    fn cells_of(&self, rows: &Range<usize>) -> &[Cell] {
+        &self.rows.cells[rows.start * self.types.len()..rows.end * self.types.len()]
     }
 
+    /// Where the bytes of these rows begin and end.
+    fn bytes_of(&self, rows: &Range<usize>) -> (usize, usize) {
+        let mut there = self.cells_of(rows).iter().flatten();
+        let first = there.next();
+        let last = there.next_back().or(first);
+        (first.map_or(0, |cell| cell.0), last.map_or(0, |cell| cell.1))
+    }
+
+    fn column(&self, i: usize, rows: &Range<usize>) -> impl Iterator<Item = Cell> {
+        self.cells_of(rows).iter().skip(i).step_by(self.types.len().max(1)).copied()
+    }
+
+    /// Errors: of the first of the rows that cannot be read.
     fn read_columns(
         &self,
+        rows: &Range<usize>,
         read: impl Fn(usize, &arrow::datatypes::DataType) -> Result<ArrayRef, CellError>,
-    ) -> Result<Vec<ArrayRef>> {
+    ) -> Result<Vec<ArrayRef>, CellError> {
         let read_checked = |(i, field): (usize, &std::sync::Arc<arrow::datatypes::Field>)| {
             let array = read(i, field.data_type())?;
             if !field.is_nullable()
@@ -167,6 +268,7 @@ impl CopyDecoder {
         };
         let results = self.schema.fields().iter().enumerate().map(read_checked).collect();
         first_by_row(results).map_err(|(column, CellError { row, error })| {
+            let row = rows.start + row;
             let cell = self.rows.cells[row * self.types.len() + column];
             let value = match (&self.input, cell) {
                 (_, None) => ": null input".to_string(),
@@ -178,7 +280,7 @@ impl CopyDecoder {
                 }
             };
             let place = format!("column {}{value}", self.schema.field(column).name());
-            self.at_line(error, self.rows.lines[row], &place)
+            CellError { row, error: self.at_line(error, self.rows.lines[row], &place) }
         })
     }
 
@@ -195,31 +297,39 @@ impl CopyDecoder {
 
     /// An error of splitting, unless an earlier row has one of its own.
     fn refuse(&self, bad: Bad) -> Error {
-        if let Err(earlier) = self.read_rows() {
-            return earlier;
+        match self.read_rows(0..self.rows.lines.len()) {
+            Err(earlier) => earlier.error,
+            Ok(_) => self.describe(bad).1,
         }
-        match bad {
+    }
+
+    /// The line of a row that cannot be split, and why.
+    fn describe(&self, bad: Bad) -> (u64, Error) {
+        let (line, error) = match bad {
             Bad::Count { line, found } => {
                 let message = match self.schema.fields().get(found) {
                     Some(missing) => format!("missing data for column \"{}\"", missing.name()),
                     None => "extra data after last expected column".to_string(),
                 };
-                self.at_line(Error::new("22P04", message), line, "")
+                (line, Error::new("22P04", message))
             }
+            Bad::At { line, error } => (line, error),
             Bad::Other(error) => {
                 let line = match &self.input {
                     Input::Text(splitter) => splitter.line(),
                     Input::Binary(input) => input.row + 1,
                 };
-                self.at_line(error, line, "")
+                (line, error)
             }
-        }
+        };
+        (line, self.at_line(error, line, ""))
     }
 
-    fn not_utf8(&self, at: usize) -> Error {
-        let cell = self.rows.cells.iter().position(|c| c.is_some_and(|(start, end)| (start..end).contains(&at)));
-        let line = cell.map_or(0, |c| self.rows.lines.get(c / self.types.len()).copied().unwrap_or(0));
-        self.at_line(invalid_utf8(self.rows.bytes[at]), line, "")
+    fn not_utf8(&self, rows: &Range<usize>, at: usize) -> CellError {
+        let is_there = |c: &Cell| c.is_some_and(|(start, end)| (start..end).contains(&at));
+        let cell = self.cells_of(rows).iter().position(is_there).unwrap_or(0);
+        let row = rows.start + cell / self.types.len();
+        CellError { row, error: self.at_line(invalid_utf8(self.rows.bytes[at]), self.rows.lines[row], "") }
     }
 }
 

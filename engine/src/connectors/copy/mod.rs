@@ -9,14 +9,18 @@
 //! and reads the cells column by column once 8192 rows are there. [`CopyEncoder`] is the way back, and
 //! [`CopyRows`] finds the rows in encoded bytes, because clients expect one row per message.
 //!
+//! A row that cannot be read ends it all or, where that was asked for, is put aside (`aside`).
+//!
 //! Errors name the line and column as Postgres does: `COPY t, line 3, column amount: "x"`.
 
+mod aside;
 mod decode;
 mod encode;
 mod split;
 #[cfg(test)]
 mod tests;
 
+pub use aside::{Aside, Rejected};
 pub use decode::CopyDecoder;
 pub use encode::{CopyEncoder, CopyRows};
 

@@ -21,6 +21,11 @@ pub enum Bad {
         line: u64,
         found: usize,
     },
+    /// On this line.
+    At {
+        line: u64,
+        error: Error,
+    },
     Other(Error),
 }
 
@@ -63,6 +68,8 @@ enum State {
     Quoted,
     /// csv: after the escape character inside quotes.
     QuotedEscape,
+    /// Up to the end of a line that cannot be split.
+    Skip,
 }
 
 pub struct Splitter {
@@ -77,6 +84,8 @@ pub struct Splitter {
     special: [bool; 256],
     /// Cells of the row so far, and where the current cell begins.
     row_start: usize,
+    /// Where its bytes begin.
+    row_bytes: usize,
     cell_start: usize,
     /// The current cell as written, as far as that matters: to know NULL and `\.`. Kept only once it
     /// differs from the bytes that were copied.
@@ -87,6 +96,12 @@ pub struct Splitter {
     ended: bool,
     /// Whether anything of the current line was seen.
     in_line: bool,
+    /// One row at a time; after one that is bad the next one can be read.
+    by_row: bool,
+    /// Why the row that is being skipped is bad.
+    skipped: Option<Bad>,
+    /// What was used of the input when a row was found bad.
+    stopped_at: usize,
 }
 
 impl Splitter {
@@ -112,13 +127,33 @@ impl Splitter {
             skip_header: header,
             special,
             row_start: 0,
+            row_bytes: 0,
             cell_start: 0,
             raw: Vec::new(),
             marked: false,
             line: 1,
             ended: false,
             in_line: false,
+            by_row: false,
+            skipped: None,
+            stopped_at: 0,
         }
+    }
+
+    /// From now on [`Splitter::push`] returns after each row. An error too is at the end of its row, which
+    /// [`Splitter::stopped_at`] tells, and the rows after it can be read.
+    pub fn by_row(&mut self) {
+        self.by_row = true;
+    }
+
+    /// How many bytes of the last input an error comes after.
+    pub fn stopped_at(&self) -> usize {
+        self.stopped_at
+    }
+
+    /// What comes begins on this line.
+    pub fn begin_at(&mut self, line: u64) {
+        self.line = line;
     }
 
     /// The line being read, from 1.
@@ -135,7 +170,16 @@ impl Splitter {
     pub fn restart(&mut self, rows: &Rows) {
         debug_assert!(!self.in_line, "rows are taken away whole");
         self.row_start = rows.cells.len();
+        self.row_bytes = rows.bytes.len();
         self.cell_start = rows.bytes.len();
+    }
+
+    /// Nothing of the row that has been read last is kept.
+    fn drop_row(&mut self, rows: &mut Rows) {
+        rows.cells.truncate(self.row_start);
+        rows.bytes.truncate(self.row_bytes);
+        self.cell_start = self.row_bytes;
+        self.marked = false;
     }
 
     /// Splits `input` until it ends or `rows_max` rows are there; returns how many bytes were used.
@@ -157,8 +201,9 @@ impl Splitter {
                     at += 1;
                     self.in_line = true;
                     if b == b'\n' {
+                        self.stopped_at = at;
                         self.end_row(rows)?;
-                        if rows.lines.len() >= rows_max || rows.bytes.len() >= bytes_max {
+                        if self.by_row || rows.lines.len() >= rows_max || rows.bytes.len() >= bytes_max {
                             return Ok(at);
                         }
                     } else if b == self.delimiter {
@@ -179,7 +224,13 @@ impl Splitter {
                     if b != b'\n' {
                         let what =
                             if self.quote.is_some() { "unquoted carriage return" } else { "literal carriage return" };
-                        return Err(Error::new("22P04", format!("{what} found in data")).into());
+                        let error = Error::new("22P04", format!("{what} found in data"));
+                        if !self.by_row {
+                            return Err(error.into());
+                        }
+                        self.skipped = Some(Bad::At { line: self.line, error });
+                        self.state = State::Skip;
+                        continue;
                     }
                     self.state = State::Plain;
                     continue;
@@ -223,6 +274,11 @@ impl Splitter {
                         continue;
                     }
                 },
+                State::Skip => {
+                    let Some(end) = input[at..].iter().position(|b| *b == b'\n') else { return Ok(input.len()) };
+                    self.stopped_at = at + end + 1;
+                    return Err(self.end_skipped(rows));
+                }
                 State::Quoted => {
                     let (quote, escape) = self.quote.expect("only csv has quotes");
                     let end = |b: &u8| *b == quote || *b == escape;
@@ -262,6 +318,7 @@ impl Splitter {
     pub fn finish(&mut self, rows: &mut Rows) -> Result<(), Bad> {
         match self.state {
             State::Quoted => return Err(Error::new("22P04", "unterminated CSV quoted field").into()),
+            State::Skip => return Err(self.end_skipped(rows)),
             State::Escape => rows.bytes.push(b'\\'),
             State::Octal(_, value) => rows.bytes.push(value),
             State::Hex(count, value) => rows.bytes.push(if count == 0 { b'x' } else { value }),
@@ -269,6 +326,14 @@ impl Splitter {
         }
         self.state = State::Plain;
         if self.in_line && !self.ended { self.end_row(rows) } else { Ok(()) }
+    }
+
+    fn end_skipped(&mut self, rows: &mut Rows) -> Bad {
+        self.drop_row(rows);
+        self.state = State::Plain;
+        self.in_line = false;
+        self.line += 1;
+        self.skipped.take().expect("a row is skipped for a reason")
     }
 
     fn copy(&mut self, run: &[u8], rows: &mut Rows) {
@@ -333,11 +398,12 @@ impl Splitter {
         if self.columns == 0 && count == 1 {
             rows.cells.truncate(self.row_start);
         } else if count != self.columns {
-            rows.cells.truncate(self.row_start);
+            self.drop_row(rows);
             return Err(Bad::Count { line, found: count });
         }
         rows.lines.push(line);
         self.row_start = rows.cells.len();
+        self.row_bytes = rows.bytes.len();
         Ok(())
     }
 }

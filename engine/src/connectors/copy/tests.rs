@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::{CopyDecoder, CopyEncoder, CopyRows};
+use super::{Aside, CopyDecoder, CopyEncoder, CopyRows};
 use crate::error::{Error, Result};
-use crate::sql::statement::CopyFormat;
+use crate::sql::statement::{CopyFormat, OnError};
 use crate::sql::text::{Style, value_to_text};
 use crate::sql::types;
 
@@ -28,7 +28,7 @@ fn decode(schema: &SchemaRef, format: &CopyFormat, pieces: &[&[u8]]) -> Result<V
     for piece in pieces {
         batches.extend(decoder.push(piece)?);
     }
-    batches.extend(decoder.finish()?);
+    batches.extend(decoder.finish()?.0);
     Ok(batches)
 }
 
@@ -177,7 +177,7 @@ fn full_batches_come_as_they_fill() {
     (0..20_000).for_each(|i| input.push_str(&format!("{i}\n")));
     let batches = decoder.push(input.as_bytes()).unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [8192, 8192]);
-    let rest = decoder.finish().unwrap();
+    let rest = decoder.finish().unwrap().0;
     assert_eq!(rest.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [20_000 - 2 * 8192]);
 }
 
@@ -264,7 +264,7 @@ fn latin1() {
     let mut decoder = CopyDecoder::new(schema.clone(), &text()).in_latin1(true);
     let mut batches = decoder.push(b"caf\xe9\n\xff").unwrap();
     batches.extend(decoder.push(b"\xa3\n").unwrap());
-    batches.extend(decoder.finish().unwrap());
+    batches.extend(decoder.finish().unwrap().0);
     assert_eq!(show(&batches), "café;ÿ£");
     let mut encoder = CopyEncoder::new(schema.clone(), &text()).in_latin1(true);
     let mut out = b"x".to_vec();
@@ -312,4 +312,91 @@ fn wide_rows_are_whole_though_batches_end_by_bytes() {
     let expected: Vec<String> =
         (0..7u8).map(|n| format!("{n}|{}", ((b'a' + n) as char).to_string().repeat(3_000_000))).collect();
     assert!(rows == expected.join(";"), "each row as it was sent");
+}
+
+/// What is read, and `line code input` of what is put aside.
+fn decode_with_aside(schema: &SchemaRef, format: &CopyFormat, on_error: OnError, pieces: &[&[u8]]) -> (String, String) {
+    let decoder = CopyDecoder::new(schema.clone(), format).for_relation("t");
+    let mut decoder = decoder.with_aside(Aside::new(on_error));
+    let mut batches = Vec::new();
+    for piece in pieces {
+        batches.extend(decoder.push(piece).unwrap());
+    }
+    let (rest, aside) = decoder.finish().unwrap();
+    batches.extend(rest);
+    let aside = aside.unwrap().rejected();
+    let shown = aside.iter().map(|r| format!("{} {} {}", r.line, r.error.code, String::from_utf8_lossy(&r.input)));
+    (show(&batches), shown.collect::<Vec<_>>().join(";"))
+}
+
+const SET_ASIDE: OnError = OnError::SetAside { limit: None };
+
+#[test]
+fn bad_rows_are_put_aside_as_they_came_however_the_bytes_are_cut() {
+    let columns = schema(&[("a", "int"), ("b", "text")]);
+    let with_header = CopyFormat::Csv { delimiter: b',', null: String::new(), header: true, quote: b'"', escape: b'"' };
+    let cases: [(&CopyFormat, &[u8], &str, &str); 6] = [
+        (
+            &text(),
+            b"x\ta\n1\tb\n2\n3\tc\td\n4\te\nfive\tf",
+            "1|b;4|e",
+            "1 22P02 x\ta;3 22P04 2;4 22P04 3\tc\td;6 22P02 five\tf",
+        ),
+        (&text(), b"1\ta\rb\tc\n2\td\r\nz\te\r\n\\.\nrest", "2|d", "1 22P04 1\ta\rb\tc;3 22P02 z\te"),
+        (&text(), b"1\t\xff\n2\tb\n\xc3\t\xa4\n", "2|b", "1 22021 1\t\u{fffd};3 22021 \u{fffd}\t\u{fffd}"),
+        (&with_header, b"a,b\n1,\"p\nq\"\n\"x\ny\",r\n3,s,t\n4,u\n", "1|p\nq;4|u", "5 22P02 \"x\ny\",r;6 22P04 3,s,t"),
+        (&csv(), b"1,a\n2,\"b\n3,c\n", "1|a", "4 22P04 2,\"b\n3,c"),
+        (&csv(), b"", "", ""),
+    ];
+    for (format, input, good, bad) in cases {
+        let expected = (good.to_string(), bad.to_string());
+        let name = String::from_utf8_lossy(input);
+        assert_eq!(decode_with_aside(&columns, format, SET_ASIDE, &[input]), expected, "{name}");
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(decode_with_aside(&columns, format, SET_ASIDE, &bytes), expected, "{name} byte by byte");
+        for cut in 0..input.len() {
+            let (a, b) = input.split_at(cut);
+            assert_eq!(decode_with_aside(&columns, format, SET_ASIDE, &[a, b]), expected, "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn one_bad_row_among_many_takes_no_other_with_it_wherever_it_is() {
+    let columns = schema(&[("a", "int"), ("b", "text")]);
+    for bad in [0, 1, 63, 64, 4095, 8190, 8191, 8192, 8193, 9999] {
+        for broken in ["x\tb", "1", "1\tb\tc", "1\ta\rb"] {
+            let lines = (0..10_000).map(|row| if row == bad { format!("{broken}\n") } else { format!("{row}\tv\n") });
+            let input: String = lines.collect();
+            let (good, aside) = decode_with_aside(&columns, &text(), SET_ASIDE, &[input.as_bytes()]);
+            let expected: Vec<String> = (0..10_000).filter(|row| *row != bad).map(|row| format!("{row}|v")).collect();
+            assert!(good == expected.join(";"), "{broken} at {bad}");
+            assert!(aside.starts_with(&format!("{} 22P0", bad + 1)) && aside.ends_with(broken), "{aside}");
+        }
+    }
+    let all_bad = "x\ty\n".repeat(20_000);
+    let (good, aside) = decode_with_aside(&columns, &text(), SET_ASIDE, &[all_bad.as_bytes()]);
+    assert_eq!((good.as_str(), aside.split(';').count()), ("", 20_000));
+}
+
+#[test]
+fn only_values_are_ignored_and_only_so_many() {
+    let columns = schema(&[("a", "int"), ("b", "text")]);
+    let run = |input: &str, on_error| {
+        let decoder = CopyDecoder::new(columns.clone(), &text()).for_relation("t");
+        let mut decoder = decoder.with_aside(Aside::new(on_error));
+        decoder.push(input.as_bytes())?;
+        let (rows, aside) = decoder.finish()?;
+        let aside = aside.unwrap();
+        Ok::<_, Error>((show(&rows), aside.count(), aside.rejected().len()))
+    };
+    let ignore = OnError::Ignore { limit: None };
+    assert_eq!(run("x\ta\n1\tb\ny\tc\n", ignore).unwrap(), ("1|b".into(), 2, 0));
+    let missing = run("x\ta\n1\n", ignore).unwrap_err();
+    assert_eq!((missing.code, missing.message.as_str()), ("22P04", "missing data for column \"b\""));
+    for limited in [OnError::Ignore { limit: Some(2) }, OnError::SetAside { limit: Some(2) }] {
+        assert_eq!(run("x\ta\n1\tb\ny\tc\n", limited).unwrap().1, 2);
+        let error = run("x\ta\n1\tb\ny\tc\nz\td\n", limited).unwrap_err();
+        assert_eq!((error.code, error.message.contains("more than REJECT_LIMIT (2)")), ("22P02", true), "{error}");
+    }
 }

@@ -5,7 +5,7 @@ use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Copy, CopyDirection, CopyFormat, CopySource, ForceQuote, StatementKind};
+use crate::sql::statement::{Copy, CopyDirection, CopyFormat, CopySource, ForceQuote, OnError, StatementKind};
 
 /// Options as given; what is missing depends on the format.
 #[derive(Default)]
@@ -18,6 +18,8 @@ struct Given {
     escape: Option<u8>,
     latin1: bool,
     force_quote: Option<ForceQuote>,
+    on_error: Option<OnError>,
+    reject_limit: Option<u64>,
 }
 
 impl Cursor<'_> {
@@ -65,7 +67,11 @@ impl Cursor<'_> {
         }
         let latin1 = given.latin1;
         let force_quote = given.force_quote.take();
+        let on_error = given.on_error(direction)?;
         let format = given.format()?;
+        if on_error != OnError::Stop && format == CopyFormat::Binary {
+            return Err(Error::syntax("only ON_ERROR STOP is allowed in BINARY mode"));
+        }
         if force_quote.is_some() && !matches!(format, CopyFormat::Csv { .. }) {
             return Err(Error::unsupported("COPY FORCE_QUOTE outside of CSV mode"));
         }
@@ -73,7 +79,7 @@ impl Cursor<'_> {
             return Err(Error::unsupported("COPY FORCE_QUOTE of COPY FROM"));
         }
         let force_quote = force_quote.unwrap_or(ForceQuote::Columns(Vec::new()));
-        Ok(StatementKind::Copy(Copy { source, direction, format, latin1, force_quote }))
+        Ok(StatementKind::Copy(Copy { source, direction, format, latin1, force_quote, on_error }))
     }
 
     fn copy_option(&mut self, given: &mut Given) -> Result<()> {
@@ -106,7 +112,25 @@ impl Cursor<'_> {
                     false => ForceQuote::Columns(self.identifiers()?),
                 });
             }
-            "force_not_null" | "force_null" | "default" | "on_error" | "log_verbosity" => {
+            "on_error" => {
+                given.on_error = Some(match self.value()?.to_lowercase().as_str() {
+                    "stop" => OnError::Stop,
+                    "ignore" => OnError::Ignore { limit: None },
+                    "set_aside" => OnError::SetAside { limit: None },
+                    other => return Err(Error::invalid_value(format!("COPY ON_ERROR \"{other}\" not recognized"))),
+                });
+            }
+            "reject_limit" => {
+                let text = self.value()?;
+                let limit = text.parse().ok().filter(|limit| *limit > 0);
+                let bad = || Error::invalid_value(format!("REJECT_LIMIT ({text}) must be greater than zero"));
+                given.reject_limit = Some(limit.ok_or_else(bad)?);
+            }
+            "log_verbosity" => match self.value()?.to_lowercase().as_str() {
+                "default" | "verbose" | "silent" => {}
+                other => return Err(Error::invalid_value(format!("COPY LOG_VERBOSITY \"{other}\" not recognized"))),
+            },
+            "force_not_null" | "force_null" | "default" => {
                 return Err(Error::unsupported(format!("COPY option {}", option.to_uppercase())));
             }
             _ => return Err(Error::syntax(format!("option \"{option}\" not recognized"))),
@@ -171,6 +195,21 @@ fn single_byte(option: &str, text: &str) -> Result<u8> {
 }
 
 impl Given {
+    fn on_error(&self, direction: CopyDirection) -> Result<OnError> {
+        if direction == CopyDirection::ToStdout && (self.on_error.is_some() || self.reject_limit.is_some()) {
+            return Err(Error::invalid_value("COPY ON_ERROR cannot be used with COPY TO"));
+        }
+        let limit = self.reject_limit;
+        match self.on_error.unwrap_or_default() {
+            OnError::Stop if limit.is_some() => {
+                Err(Error::invalid_value("COPY REJECT_LIMIT requires ON_ERROR to be set to IGNORE or SET_ASIDE"))
+            }
+            OnError::Stop => Ok(OnError::Stop),
+            OnError::Ignore { .. } => Ok(OnError::Ignore { limit }),
+            OnError::SetAside { .. } => Ok(OnError::SetAside { limit }),
+        }
+    }
+
     fn format(self) -> Result<CopyFormat> {
         let format = self.format.as_deref().unwrap_or("text");
         let only_csv = |given: bool, option: &str| match given && format != "csv" {

@@ -184,6 +184,7 @@ impl Cursor<'_> {
             "show" => self.show(),
             "explain" => self.explain(),
             "verify" => self.verify(),
+            "replay" => self.replay(),
             "subscribe" => self.subscribe(),
             "prepare" => self.prepare_statement(),
             "execute" => self.execute(),

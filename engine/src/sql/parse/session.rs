@@ -463,6 +463,15 @@ impl Cursor<'_> {
         Ok(StatementKind::Verify(self.name()?))
     }
 
+    pub fn replay(&mut self) -> Result<StatementKind> {
+        self.expect("replay")?;
+        // A relation may have such a name.
+        if matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_)) {
+            let _ = self.accept("table") || self.accept("stream");
+        }
+        Ok(StatementKind::Replay(self.name()?))
+    }
+
     pub fn subscribe(&mut self) -> Result<StatementKind> {
         self.expect("subscribe")?;
         let _ = self.accept("to");

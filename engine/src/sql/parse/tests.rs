@@ -222,7 +222,7 @@ fn dml() {
 #[test]
 fn copy_spellings() {
     check(
-        r#"copy t from stdin => Copy(Copy { source: Relation { name: Name { schema: None, name: "t" }, columns: [] }, direction: FromStdin, format: Text { delimiter: 9, null: "\\N", header: false }, latin1: false, force_quote: Columns([]) })
+        r#"copy t from stdin => Copy(Copy { source: Relation { name: Name { schema: None, name: "t" }, columns: [] }, direction: FromStdin, format: Text { delimiter: 9, null: "\\N", header: false }, latin1: false, force_quote: Columns([]), on_error: Stop })
          copy s.t (a, b) FROM STDIN WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'x', QUOTE '''', ESCAPE '\') => Csv { delimiter: 59, null: "x", header: true, quote: 39, escape: 92 }
          copy t from stdin with csv header => Csv { delimiter: 44, null: "", header: true, quote: 34, escape: 34 }
          COPY t FROM STDIN CSV DELIMITER AS '|' NULL AS 'NULL' => Csv { delimiter: 124, null: "NULL"
@@ -232,6 +232,11 @@ fn copy_spellings() {
          COPY t TO STDOUT (FORMAT text, HEADER false, ENCODING 'utf-8') => header: false
          COPY t TO STDOUT (FORMAT csv, ENCODING 'latin1', FORCE_QUOTE (a, B)) => latin1: true, force_quote: Columns(["a", "b"])
          COPY t TO STDOUT CSV FORCE QUOTE * => force_quote: All
+         COPY t FROM STDIN (ON_ERROR Ignore) => on_error: Ignore { limit: None }
+         COPY t FROM STDIN (REJECT_LIMIT 5, ON_ERROR 'set_aside', LOG_VERBOSITY verbose) => on_error: SetAside { limit: Some(5) }
+         REPLAY s.t => Replay(Name { schema: Some("s"), name: "t" })
+         REPLAY TABLE t => Replay(Name { schema: None, name: "t" })
+         replay stream => Replay(Name { schema: None, name: "stream" })
          COPY t TO STDOUT CSV FORCE QUOTE a, b HEADER => force_quote: Columns(["a", "b"])
          COPY (SUBSCRIBE v) TO STDOUT => Subscribe
          COPY (SELECT a FROM t EMIT CHANGES) TO STDOUT => Subscribe"#,
