@@ -1,5 +1,7 @@
 //! State beyond the memory that the process may use: in a process of its own, since memory is the process's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use millrace_sql_tests::millrace::{Database, run};
 
 const MEMORY: u64 = 192 << 20;
@@ -14,6 +16,13 @@ async fn one(database: &Database, text: &str) -> String {
 
 async fn number(database: &Database, text: &str) -> u64 {
     one(database, text).await.parse().expect("a number")
+}
+
+/// Of the process, without what it has of files.
+fn anonymous_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux says");
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel is of this century");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
 }
 
 /// Joins, aggregates and a window over many keys, with retractions, whose state is many times what may stay in memory.
@@ -137,5 +146,33 @@ fn state_beyond_memory_is_right_and_survives() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         assert_eq!(left, 0);
+
+        // A view that is filled with more than may be in memory: its rows do not wait there until all have come.
+        one(&database, "CREATE TABLE names (part bigint PRIMARY KEY, name text)").await;
+        one(&database, "INSERT INTO names SELECT x, 'part ' || x FROM generate_series(0, 99) g(x)").await;
+        let done = AtomicBool::new(false);
+        let before = anonymous_bytes();
+        let watch = async {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(anonymous_bytes());
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            most
+        };
+        let fill = async {
+            let wide = "SELECT a.k, a.v, name, repeat(note, 20) AS note FROM a LEFT JOIN names ON a.k % 100 = part";
+            one(&database, &format!("CREATE MATERIALIZED VIEW wide AS {wide}")).await;
+            done.store(true, Ordering::Relaxed);
+        };
+        let (most, ()) = tokio::join!(watch, fill);
+        let in_file = number(&database, "SELECT state_file_bytes FROM mr_memory").await;
+        let grown = most.saturating_sub(before);
+        println!("filled with {} MB in the file, memory grew by {} MB", in_file >> 20, grown >> 20);
+        assert!(in_file > MEMORY && grown < MEMORY / 2, "{in_file} {grown}");
+        assert_eq!(
+            one(&database, "SELECT count(*), sum(v), sum(length(note)), min(name) FROM wide").await,
+            one(&database, "SELECT count(*), sum(v), sum(length(note) * 20), 'part 0' FROM a").await
+        );
     });
 }

@@ -59,7 +59,7 @@ impl Context {
         self.headers.borrow().get(&epoch).expect("the header comes before its epoch's data").clone()
     }
     /// The last epoch that may be taken in.
-    fn given(&self) -> Epoch {
+    pub fn given(&self) -> Epoch {
         self.given.get().min(self.hold.get())
     }
     /// Of a node of the plan.

@@ -7,6 +7,7 @@
 //! what happens waits for it.
 
 mod hydration;
+mod publish;
 mod saved;
 
 pub use saved::Parts;
@@ -18,18 +19,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::DataType;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::worker::Worker;
 
 use self::hydration::Hydration;
-use super::driver::{Context, Packets};
+use self::publish::publish;
+use super::driver::Context;
 use super::packet::Packet;
 use super::render::{Import, PacketInput, Rendered, render, split};
 use super::status::{ViewStatus, WorkerStatus};
 use crate::catalog::{RelationId, StreamStart};
 use crate::delta::Delta;
-use crate::delta::consolidate::consolidate;
 use crate::delta::keys::KeyEncoder;
 use crate::error::{Error, Result};
 use crate::operators::{ErrorChange, Operator};
@@ -586,41 +585,4 @@ fn share_of(
             (from < to).then(|| delta.slice(from, to - from))
         }
     }
-}
-
-/// The last operator: sums an epoch up when it closes, and shows it.
-fn publish(stream: Packets<'_>, published: Rc<RefCell<Published>>, context: Rc<Context>) {
-    let mut builder = OperatorBuilder::new("Publish".to_owned(), stream.scope());
-    let mut input = builder.new_input(stream, Pipeline);
-    let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
-    builder.build_reschedule(move |_| {
-        move |frontiers| {
-            input.for_each(|capability, packets| {
-                waiting.entry(*capability.time()).or_default().extend(packets.drain(..).map(|p| p.delta));
-            });
-            let frontier = frontiers[0].frontier().first().copied().unwrap_or(Epoch::MAX);
-            let mut published = published.borrow_mut();
-            while let Some(entry) = waiting.first_entry() {
-                let epoch = *entry.key();
-                if epoch >= frontier || context.failure.borrow().is_some() {
-                    break;
-                }
-                let deltas = entry.remove();
-                let deltas = if published.append_only { deltas } else { consolidate(&deltas) };
-                let mut rows = published.rows.borrow_mut();
-                let missing: usize = deltas.iter().map(|d| rows.apply(d, epoch)).sum();
-                if missing > 0 {
-                    context.fail(Error::internal(format!("{missing} retractions of rows that the view does not have")));
-                    break;
-                }
-                rows.publish(epoch);
-                drop(rows);
-                if published.keep_changes && !deltas.is_empty() {
-                    published.changes.insert(epoch, Rc::new(deltas));
-                }
-            }
-            published.frontier = frontier;
-            false
-        }
-    });
 }

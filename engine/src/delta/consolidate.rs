@@ -90,7 +90,8 @@ pub fn consolidate(deltas: &[Delta]) -> Vec<Delta> {
         let weights: Vec<i64> = kept.iter().map(|row| sums[*row as usize]).collect();
         let weights = weights.iter().any(|w| *w != 1).then(|| Int64Array::from(weights));
         let bare = Delta::inserts(delta.rows.clone());
-        result.push(Delta::new(bare.take(&UInt32Array::from(kept)).rows, weights));
+        let rows = if kept.len() == delta.len() { bare.rows } else { bare.take(&UInt32Array::from(kept)).rows };
+        result.push(Delta::new(rows, weights));
     }
     result
 }

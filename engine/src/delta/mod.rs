@@ -72,6 +72,10 @@ impl Delta {
     pub fn bytes(&self) -> usize {
         self.rows.columns().iter().map(|column| column_bytes(column)).sum()
     }
+    /// The same rows, elsewhere.
+    pub fn map_rows(self, rows: impl FnOnce(RecordBatch) -> RecordBatch) -> Delta {
+        Delta { rows: rows(self.rows), weights: self.weights }
+    }
     pub fn weight(&self, row: usize) -> i64 {
         self.weights.as_ref().map_or(1, |w| w.value(row))
     }

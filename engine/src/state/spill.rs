@@ -435,7 +435,7 @@ pub struct Passing {
 
 impl Passing {
     pub fn take(&mut self, rows: RecordBatch) -> RecordBatch {
-        let bytes = rows.get_array_memory_size();
+        let bytes = bytes_of(&rows);
         self.bytes = self.bytes.saturating_add(bytes);
         if bytes < PIECE_BYTES_MIN || self.bytes < passing_bytes_max() {
             return rows;
