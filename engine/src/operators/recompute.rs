@@ -90,6 +90,7 @@ struct Input {
     expiry: Option<Expiry>,
     /// Changes of the open epoch.
     held: Vec<Delta>,
+    passing: Passing,
     /// Taken from a checkpoint, and so after the first epoch.
     restored: bool,
     /// What a run on a thread of its own takes.
@@ -177,7 +178,7 @@ impl Recompute {
         let inputs = spec.inputs.iter().map(|input| {
             let keyed = KeyedRows::new(&input.schema, &input.key, !input.append_only, false)?;
             let expiry = input.expiry.as_ref().map(|bound| Expiry::new(bound, EXPIRY_ROWS_MIN));
-            Ok(Input { keyed, expiry, held: Vec::new(), restored: false, aside_bytes: 0 })
+            Ok(Input { keyed, expiry, held: Vec::new(), passing: Passing::default(), restored: false, aside_bytes: 0 })
         });
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
         let key_schema = match spec.inputs.first() {
@@ -211,6 +212,7 @@ impl Recompute {
         }
         let mut changes = VecDeque::new();
         for (port, (input, spec)) in self.inputs.iter_mut().zip(&self.spec.inputs).enumerate() {
+            input.passing = Passing::default();
             let held = std::mem::take(&mut input.held);
             let held = if has_retractions(&held) { consolidate(&held) } else { held };
             for delta in held.iter().filter(|delta| !delta.is_empty()) {
@@ -393,7 +395,8 @@ impl Input {
 impl Operator for Recompute {
     fn update(&mut self, input: Port, delta: Delta, _: &mut Output) -> Result<Step> {
         if !delta.is_empty() {
-            self.inputs[input].held.push(delta);
+            let Input { held, passing, .. } = &mut self.inputs[input];
+            held.push(delta.map_rows(|rows| passing.take(rows)));
         }
         Ok(Step::Done)
     }

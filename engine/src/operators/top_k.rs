@@ -48,11 +48,13 @@ use crate::error::{Error, Result};
 use crate::state::arrangement::{Arrangement, split_weights, take};
 use crate::state::durable::{Durable, Saved, Share};
 use crate::state::key_table::{ABSENT, KeyTable};
-use crate::state::spill::{Spillable, StateVec, fixed_bytes_of};
+use crate::state::spill::{Passing, Spillable, StateVec, fixed_bytes_of};
 use crate::time::{EpochHeader, TimeBound};
 
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
+/// Rows that are output between two chances for others to run.
+const ROWS_PER_STEP: usize = 8 * OUTPUT_ROWS;
 /// No row.
 const NONE: u32 = u32::MAX;
 /// Entries beyond what the bound needs, as a part of the partition, and at least.
@@ -88,6 +90,9 @@ pub struct TopK {
     links: Option<Links>,
     /// Changes of the open epoch, where they may be retractions.
     held: Vec<Delta>,
+    passing: Passing,
+    /// What the epoch has changed in the lists, and how much of that has been output.
+    changed: Option<(Vec<(Line, i64)>, usize)>,
     /// The partitions that the epoch has touched, each with where the lines of before end in `before`.
     touched: Vec<(u32, usize)>,
     before: Vec<Line>,
@@ -161,6 +166,8 @@ impl TopK {
             lists: StateVec::new_in(Spillable),
             links: (!spec.append_only).then(Links::new),
             held: Vec::new(),
+            passing: Passing::default(),
+            changed: None,
             touched: Vec::new(),
             before: Vec::new(),
             dying: Vec::new(),
@@ -509,12 +516,40 @@ impl Operator for TopK {
         match (&delta.weights, self.spec.append_only) {
             (None, true) => self.insert(&delta.rows)?,
             (Some(weights), true) => self.insert(&take(&delta.rows, &split_weights(weights).0))?,
-            (_, false) => self.held.push(delta),
+            (_, false) => self.held.push(delta.map_rows(|rows| self.passing.take(rows))),
         }
         Ok(Step::Done)
     }
 
     fn finish_epoch(&mut self, epoch: &EpochHeader, out: &mut Output) -> Result<Step> {
+        let (changed, from) = match self.changed.take() {
+            Some(under_way) => under_way,
+            None => (self.take_in(epoch)?, 0),
+        };
+        let to = changed.len().min(from + ROWS_PER_STEP);
+        changed[from..to].chunks(OUTPUT_ROWS).try_for_each(|changed| self.emit(changed, out))?;
+        if to < changed.len() {
+            self.changed = Some((changed, to));
+            return Ok(Step::Again);
+        }
+        self.rows.kill(&std::mem::take(&mut self.dying), epoch.epoch);
+        self.rows.publish(epoch.epoch);
+        if let Some(kept) = self.rows.take_rewritten() {
+            self.follow(&kept);
+        }
+        self.expire(epoch);
+        Ok(Step::Done)
+    }
+
+    fn durable(&mut self) -> Vec<&mut dyn Durable> {
+        vec![self]
+    }
+}
+
+impl TopK {
+    /// The changes that the epoch's rows make to the lists.
+    fn take_in(&mut self, epoch: &EpochHeader) -> Result<Vec<(Line, i64)>> {
+        self.passing = Passing::default();
         let held = std::mem::take(&mut self.held);
         let held = if has_retractions(&held) { consolidate(&held) } else { held };
         let mut going = Vec::new();
@@ -547,22 +582,11 @@ impl Operator for TopK {
                 self.partitions.remove(id);
             }
         }
-        changed.chunks(OUTPUT_ROWS).try_for_each(|changed| self.emit(changed, out))?;
-        self.rows.kill(&std::mem::take(&mut self.dying), epoch.epoch);
-        self.rows.publish(epoch.epoch);
-        if let Some(kept) = self.rows.take_rewritten() {
-            self.follow(&kept);
-        }
-        self.expire(epoch);
         // Buffers are used again.
         (self.touched, self.before) = (touched, before);
         self.touched.clear();
         self.before.clear();
-        Ok(Step::Done)
-    }
-
-    fn durable(&mut self) -> Vec<&mut dyn Durable> {
-        vec![self]
+        Ok(changed)
     }
 }
 

@@ -45,8 +45,8 @@ pub const SEGMENT_ROWS_MIN: usize = 4096;
 pub const SEGMENT_ROWS_MAX: usize = 65536;
 /// So many neighbouring small segments of one size class are merged into one.
 const MERGE_FAN_IN: usize = 16;
-/// Wide rows stay in small segments: a merged string column must stay under 2 GiB.
-const MERGE_BYTES_MAX: usize = 256 << 20;
+/// Wide rows stay in small segments: those that are merged are in memory twice.
+const MERGE_BYTES_MAX: usize = 32 << 20;
 const DIRECTORY_SHIFT: u32 = 10;
 
 /// The writer's side.
@@ -150,13 +150,10 @@ impl Arrangement {
         let mut class = MERGE_FAN_IN;
         while class <= SEGMENT_ROWS_MIN {
             // The run at the end whose segments are all smaller than this class's bound.
-            let mut start = self.segments.len();
-            while start > 0 && self.segments[start - 1].rows.num_rows() < class {
-                start -= 1;
-            }
-            let many = self.segments.len() - start >= MERGE_FAN_IN;
-            if many && self.segments[start..].iter().map(|s| s.bytes).sum::<usize>() <= MERGE_BYTES_MAX {
-                self.merge(start);
+            let is_small = |s: &Segment| s.rows.num_rows() < class && s.bytes <= MERGE_BYTES_MAX / MERGE_FAN_IN;
+            let run = self.segments.iter().rev().take_while(|segment| is_small(segment)).count();
+            if run >= MERGE_FAN_IN {
+                self.merge(self.segments.len() - run);
             }
             class *= MERGE_FAN_IN;
         }

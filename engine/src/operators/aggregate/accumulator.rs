@@ -78,6 +78,10 @@ pub trait Accumulator {
     fn side_bytes(&self) -> usize {
         0
     }
+    /// What of that cannot leave memory.
+    fn side_fixed_bytes(&self) -> usize {
+        self.side_bytes()
+    }
 }
 
 /// count(x): how many values there are. Record: one word.

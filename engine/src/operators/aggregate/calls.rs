@@ -134,7 +134,7 @@ impl Aggregate {
             (Kind::Min | Kind::Max, data_type) => {
                 let max = feed.kind == Kind::Max;
                 match order::order_of(data_type)? {
-                    Order::Bytes => Box::new(KeptBytes { max, best: Vec::new() }),
+                    Order::Bytes => Box::new(KeptBytes::new(max)),
                     order => Box::new(KeptNumber { offset: cells.reserve(KeptNumber::words(order)), max, order }),
                 }
             }

@@ -145,39 +145,33 @@ impl Heap {
         Ok(Heap { filter, max, by_group })
     }
 
-    /// `values`: those of the entries `touched`. Notes in `left` which entries have left the heap.
-    pub(super) fn update(
-        &mut self,
-        entries: Entries,
-        touched: &[u32],
-        changes: &[i32],
-        values: &ArrayRef,
-        left: &mut Vec<u32>,
-    ) {
-        fn by_key<K: Ord + Copy>(a: &(K, u32), b: &(K, u32)) -> bool {
-            a.0 > b.0
-        }
+    /// Values come and go; `values`: those of the entries `touched`. Once all that an epoch touched have, [`Heap::settle`].
+    pub(super) fn update(&mut self, entries: Entries, touched: &[u32], changes: &[i32], values: &ArrayRef) {
         match &mut self.by_group {
             ByGroup::U64(heaps) => {
                 let (keys, flip) = (order::to_u64(values), if self.max { 0 } else { u64::MAX });
-                update(heaps, entries, touched, changes, |i| keys[i] ^ flip, by_key, left)
+                update(heaps, entries, touched, changes, |i| keys[i] ^ flip, by_key)
             }
             ByGroup::U128(heaps) => {
                 let (keys, flip) = (order::to_u128(values), if self.max { 0 } else { u128::MAX });
-                update(heaps, entries, touched, changes, |i| keys[i] ^ flip, by_key, left)
+                update(heaps, entries, touched, changes, |i| keys[i] ^ flip, by_key)
             }
             ByGroup::Bytes(heaps) => {
                 let (keys, flip) = (order::to_bytes(values), if self.max { 0 } else { u32::MAX });
-                let (max, table) = (self.max, entries.table);
-                let from = bytes_from(table);
-                let above = |a: &(Head, u32), b: &(Head, u32)| {
-                    a.0 > b.0
-                        || a.0 == b.0 && {
-                            let [a, b] = [a, b].map(|item| table.tail(item.1, from));
-                            if max { a > b } else { a < b }
-                        }
-                };
-                update(heaps, entries, touched, changes, |i| head(keys.get(i)).map(|word| word ^ flip), above, left)
+                let above = by_bytes(self.max, entries.table);
+                update(heaps, entries, touched, changes, |i| head(keys.get(i)).map(|word| word ^ flip), above)
+            }
+        }
+    }
+
+    /// Nothing that is gone stays on top. Notes in `left` which entries have left the heap.
+    pub(super) fn settle(&mut self, entries: Entries, touched: &[u32], changes: &[i32], left: &mut Vec<u32>) {
+        match &mut self.by_group {
+            ByGroup::U64(heaps) => settle(heaps, entries, touched, changes, by_key, left),
+            ByGroup::U128(heaps) => settle(heaps, entries, touched, changes, by_key, left),
+            ByGroup::Bytes(heaps) => {
+                let above = by_bytes(self.max, entries.table);
+                settle(heaps, entries, touched, changes, above, left)
             }
         }
     }
@@ -253,6 +247,22 @@ fn bytes_from(table: &KeyTable) -> usize {
     table.encoder().tail_from().expect("a group and a text")
 }
 
+fn by_key<K: Ord + Copy>(a: &(K, u32), b: &(K, u32)) -> bool {
+    a.0 > b.0
+}
+
+/// The entries' texts decide where their first bytes are equal.
+fn by_bytes(max: bool, table: &KeyTable) -> impl Fn(&(Head, u32), &(Head, u32)) -> bool {
+    let from = bytes_from(table);
+    move |a, b| {
+        a.0 > b.0
+            || a.0 == b.0 && {
+                let [a, b] = [a, b].map(|item| table.tail(item.1, from));
+                if max { a > b } else { a < b }
+            }
+    }
+}
+
 fn update<K: Copy>(
     heaps: &mut StateVec<Lazy<K>>,
     entries: Entries,
@@ -260,7 +270,6 @@ fn update<K: Copy>(
     changes: &[i32],
     key: impl Fn(usize) -> K,
     above: impl Fn(&(K, u32), &(K, u32)) -> bool,
-    left: &mut Vec<u32>,
 ) {
     for (i, (entry, change)) in touched.iter().zip(changes).enumerate() {
         let group = entries.group_of[*entry as usize] as usize;
@@ -278,6 +287,16 @@ fn update<K: Copy>(
             _ => {}
         }
     }
+}
+
+fn settle<K: Copy>(
+    heaps: &mut StateVec<Lazy<K>>,
+    entries: Entries,
+    touched: &[u32],
+    changes: &[i32],
+    above: impl Fn(&(K, u32), &(K, u32)) -> bool,
+    left: &mut Vec<u32>,
+) {
     for (entry, _) in touched.iter().zip(changes).filter(|(_, change)| **change == -1) {
         let lazy = &mut heaps[entries.group_of[*entry as usize] as usize];
         if lazy.stale as usize > lazy.items.len() / 2 + 8 {

@@ -1,5 +1,7 @@
 //! min and max of an argument that never retracts: the best value so far is all there is to keep.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::datatypes::DataType;
 
@@ -8,6 +10,10 @@ use super::accumulator::{Accumulator, Fault, Rows, nulls_where_empty};
 use super::cells::Cells;
 use super::order::{self, Order};
 use crate::error::Result;
+use crate::state::spill::{Spillable, StateVec, fixed_bytes_of};
+
+/// Fewer dead bytes are not worth the copying.
+const DEAD_BYTES_MIN: usize = 64 << 10;
 
 /// Values that are integers in order. Record: whether there is a value, the value in one word or two.
 pub struct KeptNumber {
@@ -73,53 +79,149 @@ impl Accumulator for KeptNumber {
 /// Texts and byte strings. Nothing in the record.
 pub struct KeptBytes {
     pub max: bool,
-    pub best: Vec<Option<Box<[u8]>>>,
+    pub best: Texts,
 }
 
 impl KeptBytes {
-    fn grow(&mut self, ids: &[u32]) {
-        let bound = ids.iter().max().map_or(0, |id| *id as usize + 1);
-        if self.best.len() < bound {
-            self.best.resize(bound, None);
-        }
-    }
-    fn get(&self, id: u32) -> Option<&[u8]> {
-        self.best.get(id as usize)?.as_deref()
+    pub fn new(max: bool) -> KeptBytes {
+        KeptBytes { max, best: Texts::new() }
     }
 }
 
 impl Accumulator for KeptBytes {
     fn add(&mut self, _: &mut Cells, rows: &Rows) {
-        self.grow(rows.ids);
         let values = order::to_bytes(rows.argument());
         rows.each(|row, id, _| {
-            let (value, best) = (values.get(row), &mut self.best[id as usize]);
-            if best.as_deref().is_none_or(|best| if self.max { value > best } else { value < best }) {
-                *best = Some(value.into());
+            let value = values.get(row);
+            if self.best.get(id).is_none_or(|best| if self.max { value > best } else { value < best }) {
+                self.best.set(id, Some(value));
             }
         });
+        self.best.make_dense();
     }
     fn results(&self, _: AggregateFunction, output: &DataType, _: &Cells, ids: &[u32], _: &mut Vec<Fault>) -> ArrayRef {
-        order::from_bytes(output, ids.iter().map(|id| self.get(*id)))
+        order::from_bytes(output, ids.iter().map(|id| self.best.get(*id)))
     }
     fn clear(&mut self, id: u32) {
-        if let Some(best) = self.best.get_mut(id as usize) {
-            *best = None;
-        }
+        self.best.set(id, None);
     }
     fn save(&self, ids: &[u32]) -> Option<ArrayRef> {
-        Some(std::sync::Arc::new(ids.iter().map(|id| self.get(*id)).collect::<BinaryArray>()))
+        Some(std::sync::Arc::new(ids.iter().map(|id| self.best.get(*id)).collect::<BinaryArray>()))
     }
     fn load(&mut self, ids: &[u32], column: &ArrayRef) -> Result<()> {
-        self.grow(ids);
         let column = column.as_binary::<i32>();
         for (row, id) in ids.iter().enumerate() {
-            self.best[*id as usize] = column.is_valid(row).then(|| column.value(row).into());
+            self.best.set(*id, column.is_valid(row).then(|| column.value(row)));
         }
         Ok(())
     }
     fn side_bytes(&self) -> usize {
-        self.best.capacity() * size_of::<Option<Box<[u8]>>>()
-            + self.best.iter().flatten().map(|b| b.len()).sum::<usize>()
+        self.best.bytes(|bytes| bytes)
+    }
+    fn side_fixed_bytes(&self) -> usize {
+        self.best.bytes(fixed_bytes_of)
+    }
+}
+
+/// A text by group, end to end in one vector, which can leave memory. One that gets longer goes to the end.
+pub struct Texts {
+    bytes: StateVec<u8>,
+    by_group: StateVec<Option<Place>>,
+    /// Of `bytes`, what no group has any more.
+    dead: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    start: u64,
+    length: u64,
+}
+
+impl Place {
+    fn range(self) -> Range<usize> {
+        self.start as usize..(self.start + self.length) as usize
+    }
+}
+
+impl Texts {
+    fn new() -> Texts {
+        Texts { bytes: StateVec::new_in(Spillable), by_group: StateVec::new_in(Spillable), dead: 0 }
+    }
+
+    fn get(&self, id: u32) -> Option<&[u8]> {
+        let place = (*self.by_group.get(id as usize)?)?;
+        Some(&self.bytes[place.range()])
+    }
+
+    fn set(&mut self, id: u32, text: Option<&[u8]>) {
+        let id = id as usize;
+        if self.by_group.len() <= id {
+            self.by_group.resize(id + 1, None);
+        }
+        let before = self.by_group[id].take();
+        let room = before.map_or(0, |place| place.length as usize);
+        self.by_group[id] = text.map(|text| {
+            let length = text.len() as u64;
+            match before {
+                Some(place) if text.len() <= room => {
+                    self.dead += room - text.len();
+                    let place = Place { start: place.start, length };
+                    self.bytes[place.range()].copy_from_slice(text);
+                    place
+                }
+                _ => {
+                    self.dead += room;
+                    let start = self.bytes.len() as u64;
+                    self.bytes.extend_from_slice(text);
+                    Place { start, length }
+                }
+            }
+        });
+        if text.is_none() {
+            self.dead += room;
+        }
+    }
+
+    /// Lets go of what is dead, once that is most of it.
+    fn make_dense(&mut self) {
+        if self.dead < DEAD_BYTES_MIN || self.dead * 2 < self.bytes.len() {
+            return;
+        }
+        let mut dense = StateVec::with_capacity_in(self.bytes.len() - self.dead, Spillable);
+        for place in self.by_group.iter_mut().flatten() {
+            let start = dense.len() as u64;
+            dense.extend_from_slice(&self.bytes[place.range()]);
+            place.start = start;
+        }
+        (self.bytes, self.dead) = (dense, 0);
+    }
+
+    /// The sum of its vectors, of each of which `of` says what counts of its bytes.
+    fn bytes(&self, of: impl Fn(usize) -> usize) -> usize {
+        of(self.bytes.capacity()) + of(self.by_group.capacity() * size_of::<Option<Place>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside a map, with texts that get shorter, longer, go and come again.
+    #[test]
+    fn texts_are_those_that_were_set_last() {
+        let (mut texts, mut expected) = (Texts::new(), std::collections::BTreeMap::new());
+        for step in 0..20_000u32 {
+            let id = step.wrapping_mul(2_654_435_761) >> 22;
+            let text = (step % 7 != 0).then(|| vec![step as u8; (step.wrapping_mul(40_503) >> 4) as usize % 90]);
+            texts.set(id, text.as_deref());
+            expected.insert(id, text);
+            if step % 100 == 0 {
+                texts.make_dense();
+                let live: usize = expected.values().flatten().map(Vec::len).sum();
+                assert_eq!(texts.bytes.len() - texts.dead, live);
+                assert!(texts.bytes.len() <= 2 * live + DEAD_BYTES_MIN + 100 * 90);
+            }
+        }
+        assert!((0..2000).all(|id| texts.get(id) == expected.get(&id).and_then(|text| text.as_deref())));
     }
 }

@@ -238,7 +238,7 @@ impl Durable for Aggregate {
     }
 
     fn fixed_bytes(&self) -> usize {
-        let beside: usize = self.accumulators.iter().map(|accumulator| accumulator.side_bytes()).sum();
+        let beside: usize = self.accumulators.iter().map(|accumulator| accumulator.side_fixed_bytes()).sum();
         beside + self.values.iter().map(Values::fixed_bytes).sum::<usize>()
     }
     fn state_rows(&self) -> usize {

@@ -35,8 +35,8 @@ use crate::state::spill::{Spillable, StateVec};
 pub const HEAPS_MAX: usize = 30;
 /// Entry flag: it is in the table. The lower bits say which heaps hold it.
 const LIVE: u32 = 1 << 31;
-/// Heaps are filled again by so many values at once.
-const LOADED_AT_ONCE: usize = 1 << 16;
+/// So many values are looked at at a time.
+const VALUES_AT_ONCE: usize = 1 << 16;
 
 pub struct Values {
     /// Column of the input.
@@ -167,9 +167,17 @@ impl Values {
         }
         let touched = std::mem::take(&mut self.touched);
         let before = std::mem::take(&mut self.before);
-        let values = self.table.keys(&touched).pop().expect("group and value");
-        self.feed(accumulators, cells, &touched, &before, &values);
-        let mut idle = self.update_heaps(&touched, &before, &values);
+        let width = self.filters.len();
+        let parts = || touched.chunks(VALUES_AT_ONCE).zip(before.chunks(VALUES_AT_ONCE * width));
+        for (touched, before) in parts() {
+            let values = self.table.keys(touched).pop().expect("group and value");
+            self.feed(accumulators, cells, touched, before, &values);
+            self.update_heaps(touched, before, &values);
+        }
+        let mut idle = Vec::new();
+        for (touched, before) in parts() {
+            self.settle_heaps(touched, before, &mut idle);
+        }
         idle.extend(touched);
         self.forget_idle(idle, groups);
         self.epoch += 1;
@@ -206,18 +214,34 @@ impl Values {
         (now > 0) as i32 - (before[i * width + filter] > 0) as i32
     }
 
-    /// Returns entries that left a heap.
-    fn update_heaps(&mut self, touched: &[u32], before: &[i64], values: &ArrayRef) -> Vec<u32> {
-        let mut left = Vec::new();
+    fn update_heaps(&mut self, touched: &[u32], before: &[i64], values: &ArrayRef) {
         for number in 0..self.heaps.len() {
-            let filter = self.heaps[number].filter;
-            let changes: Vec<i32> = (0..touched.len()).map(|i| self.change(touched, before, i, filter)).collect();
-            let width = self.filters.len();
-            let Values { heaps, table, multiplicities, flags, group_of, .. } = self;
-            let entries = Entries { table, multiplicities, flags, group_of, width, filter, bit: 1 << number };
-            heaps[number].update(entries, touched, &changes, values, &mut left);
+            let changes = self.changes(touched, before, number);
+            let (heap, entries) = self.heap_and_entries(number);
+            heap.update(entries, touched, &changes, values);
         }
-        left
+    }
+
+    /// Notes entries that left a heap.
+    fn settle_heaps(&mut self, touched: &[u32], before: &[i64], left: &mut Vec<u32>) {
+        for number in 0..self.heaps.len() {
+            let changes = self.changes(touched, before, number);
+            let (heap, entries) = self.heap_and_entries(number);
+            heap.settle(entries, touched, &changes, left);
+        }
+    }
+
+    /// Of the values that the heap `number` is of.
+    fn changes(&self, touched: &[u32], before: &[i64], number: usize) -> Vec<i32> {
+        (0..touched.len()).map(|i| self.change(touched, before, i, self.heaps[number].filter)).collect()
+    }
+
+    fn heap_and_entries(&mut self, number: usize) -> (&mut Heap, Entries<'_>) {
+        let width = self.filters.len();
+        let Values { heaps, table, multiplicities, flags, group_of, .. } = self;
+        let heap = &mut heaps[number];
+        let filter = heap.filter;
+        (heap, Entries { table, multiplicities, flags, group_of, width, filter, bit: 1 << number })
     }
 
     /// A group is gone, and with it all its values: the heaps let go of them.
@@ -295,7 +319,7 @@ impl Values {
         let all = self.live();
         if !self.heaps.is_empty() {
             // All that are there come, so it makes no difference how many at once.
-            for some in all.chunks(LOADED_AT_ONCE) {
+            for some in all.chunks(VALUES_AT_ONCE) {
                 let before = vec![0; some.len() * self.filters.len()];
                 let values = self.table.keys(some).pop().expect("group and value");
                 self.update_heaps(some, &before, &values);
