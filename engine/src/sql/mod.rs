@@ -45,6 +45,7 @@ pub mod moments;
 mod named_casts;
 mod named_windows;
 mod one_name;
+mod order_names;
 pub mod ordered;
 mod ordered_sets;
 mod outer_aggregates;

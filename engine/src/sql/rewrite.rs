@@ -28,8 +28,8 @@ use crate::sql::subqueries::{self, Values};
 use crate::sql::value_rows::select_subqueries;
 use crate::sql::{
     aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
-    literal_casts, log, named_windows, ordered_sets, quantified, quoted_numbers, records, recursion, unnest, variadic,
-    window,
+    literal_casts, log, named_windows, order_names, ordered_sets, quantified, quoted_numbers, records, recursion,
+    unnest, variadic, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -60,6 +60,8 @@ impl VisitorMut for Rewriter {
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE or FOR SHARE");
         }
+        order_names::uncover(query);
+        order_names::uncover(query);
         if let Err(error) = limits::settle(query) {
             return ControlFlow::Break(Box::new(error));
         }
@@ -99,7 +101,8 @@ impl VisitorMut for Rewriter {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Box<Error>> {
         if select.into.is_some() {
             return ControlFlow::Break(Box::new(
-                Error::unsupported("SELECT INTO").hint("Use CREATE TABLE … AS or CREATE MATERIALIZED VIEW."),
+                Error::syntax("SELECT ... INTO is not allowed here")
+                    .hint("It makes a table, as CREATE TABLE … AS does."),
             ));
         }
         for item in &select.projection {
