@@ -7,6 +7,7 @@
 //!                                                                   t
 //!   t LEFT JOIN u ON t.i = (subquery)                      ─►   the same of the side whose columns are used
 //!   t JOIN u ON EXISTS (subquery of t.i and u.i)           ─►   t CROSS JOIN u WHERE EXISTS (subquery of t.i and u.i)
+//!   t LEFT JOIN u ON EXISTS (subquery of t.i and u.i)      ─►   see dependent/outer_joins.rs
 //! ```
 
 use std::collections::HashSet;
@@ -194,7 +195,8 @@ fn above_join(join: &Join) -> Result<Option<LogicalPlan>> {
                     _ => condition,
                 });
                 columns.extend(dependent::outside(&subquery.subquery)?.into_iter().map(|(_, column)| column));
-                found |= both(columns);
+                let is_value = matches!(expr, Expr::ScalarSubquery(_));
+                found |= both(columns) || !is_value && !dependent::is_left_to_rules(subquery)?;
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
@@ -255,7 +257,10 @@ fn of_join(join: &Join) -> Result<Option<LogicalPlan>> {
         };
         Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
     })?;
-    if !filter.transformed || has_subquery(&filter.data) {
+    if has_subquery(&filter.data) {
+        return dependent::of_outer(join);
+    }
+    if !filter.transformed {
         return Ok(None);
     }
     let [left, right] = sides;
