@@ -293,7 +293,7 @@ fn names_within(query: &Query) -> Vec<String> {
 
 /// Whether an expression names columns, and all of them are of these tables. Those of tables in subqueries of its own do
 /// not count.
-fn is_of(expr: &Expr, names: &[String]) -> bool {
+pub fn is_of(expr: &Expr, names: &[String]) -> bool {
     let mut inner = Names(Vec::new());
     let _ = expr.visit(&mut inner);
     let (mut any, mut all) = (false, true);
