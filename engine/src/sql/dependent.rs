@@ -75,12 +75,6 @@ fn refused(what: &str) -> DataFusionError {
     DataFusionError::External(Box::new(Error::unsupported(format!("a correlated subquery with {what}"))))
 }
 
-/// Whether DataFusion's own rules make a join of EXISTS or IN of this subquery.
-pub fn is_left_to_rules(subquery: &Subquery) -> Result<bool> {
-    let outer: Vec<Column> = outside(&subquery.subquery)?.into_iter().map(|(_, column)| column).collect();
-    is_simple(&subquery.subquery, &outer, Use::Rows)
-}
-
 /// The outer columns of a subquery that a plan has; `None` where it takes others too, from further out. Such a subquery
 /// has to wait until those have become columns of the plan.
 fn outer_columns(subquery: &Subquery, plan: &LogicalPlan) -> Result<Option<Vec<Column>>> {
