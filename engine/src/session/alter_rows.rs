@@ -114,7 +114,7 @@ impl Session {
                             (values, given)
                         }
                     };
-                    crate::sql::cast::assign(&values, &given, schema.field(at), &self.settings.zone())?
+                    crate::sql::cast::assign(&values, &given, schema.field(at), &self.style()?)?
                 }
             });
         }

@@ -180,7 +180,7 @@ impl Session {
                     .and_then(|v| v.into_array(1))
                     .map_err(error_from)?;
                 let given = Field::new("", value.data_type().clone(), true);
-                let value = crate::sql::cast::assign(&value, &given, field, &self.settings.zone())?;
+                let value = crate::sql::cast::assign(&value, &given, field, &self.style()?)?;
                 ScalarValue::try_from_array(&value, 0).map_err(error_from)
             })
             .collect::<Result<Vec<_>>>()?;

@@ -27,7 +27,7 @@ impl Session {
         for (i, field) in schema.fields().iter().enumerate() {
             let column = match named.iter().position(|&n| n == i) {
                 Some(given) => {
-                    let style = self.settings.zone();
+                    let style = self.style()?;
                     let cast = crate::sql::cast::assign(rows.column(given), rows.schema().field(given), field, &style)
                         .map_err(|e| e.detail(format!("Column \"{}\".", field.name())))?;
                     match defaulted.get(given).filter(|d| d.contains(&true)) {
@@ -66,7 +66,7 @@ impl Session {
         .expect("no columns");
         let text = format!("SELECT CAST(({default}) AS {}) AS v FROM __rows", relation.columns[column].sql_type);
         let values = self.rows_of(&text, &[("__rows", one)], &[]).await?;
-        crate::sql::cast::assign(values.column(0), values.schema().field(0), field, &self.settings.zone())
+        crate::sql::cast::assign(values.column(0), values.schema().field(0), field, &self.style()?)
     }
 
     /// A column's default where `mask` says so, anything elsewhere: no number is used up for a row that has one.

@@ -310,7 +310,7 @@ impl Session {
                 if is_typed(expr) {
                     crate::sql::cast::check_typed(given.data_type(), field)?;
                 }
-                crate::sql::cast::assign(values.column(at + i), given, field, &self.settings.zone())?
+                crate::sql::cast::assign(values.column(at + i), given, field, &self.style()?)?
             };
         }
         self.checked(relation, columns, old.num_rows())

@@ -12,6 +12,7 @@ use super::dml::relaxed;
 use crate::catalog::{Column, Relation};
 use crate::error::{Error, Result};
 use crate::sql::conditions::names_column;
+use crate::sql::text::{Style, Zone};
 
 /// The columns that are generated, with what they are.
 fn generated(relation: &Relation) -> impl Iterator<Item = (usize, &Column, &str)> {
@@ -56,16 +57,18 @@ impl Session {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let given = RecordBatch::try_new_with_options(relaxed(&schema), columns.clone(), &options);
         let given = given.map_err(Error::internal)?;
+        let style = reading_style(relation)?;
         for (at, _, expression) in generated(relation) {
             let values = bound(at, expression)?.of(&given)?;
             let of = Field::new("", values.data_type().clone(), true);
-            columns[at] = crate::sql::cast::assign(&values, &of, schema.field(at), &relation.time_zone)?;
+            columns[at] = crate::sql::cast::assign(&values, &of, schema.field(at), &style)?;
         }
         Ok(columns)
     }
 
     /// Whether what generated columns are declared to be can be: the same of a row at any time, of its plain columns alone.
     pub(super) fn check_generated_columns(&self, relation: &Relation) -> Result<()> {
+        let style = reading_style(relation)?;
         for (at, column, expression) in generated(relation) {
             if relation.options.contains_key("connector") {
                 return Err(Error::unsupported("a generated column of a connector's stream")
@@ -84,7 +87,7 @@ impl Session {
             let values = bound.of(&RecordBatch::new_empty(relaxed(&schema)))?;
             let of = Field::new("", values.data_type().clone(), true);
             crate::sql::cast::check_typed(of.data_type(), schema.field(at))?;
-            crate::sql::cast::assign(&values, &of, schema.field(at), &relation.time_zone).map_err(|error| {
+            crate::sql::cast::assign(&values, &of, schema.field(at), &style).map_err(|error| {
                 let message = error.message.replace("but expression is of type", "but default expression is of type");
                 Error { message, ..error }
             })?;
@@ -92,6 +95,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// How texts are read: in the zone of the session that made the table, and `now` is nothing to compute a column from.
+fn reading_style(relation: &Relation) -> Result<Style> {
+    Ok(Style::in_zone(Zone::parse(&relation.time_zone)?))
 }
 
 /// 2BP01 where a generated column is made of a column that is to go.

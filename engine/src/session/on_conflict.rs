@@ -85,7 +85,7 @@ impl Session {
             if crate::sql::literals::is_typed(expr) {
                 crate::sql::cast::check_typed(given.data_type(), to)?;
             }
-            columns[at] = crate::sql::cast::assign(&values, given, to, &self.settings.zone())?;
+            columns[at] = crate::sql::cast::assign(&values, given, to, &self.style()?)?;
         }
         let updated = self.checked(relation, columns, hit.len())?;
         Ok((old, as_batch(&schema, &[updated, fresh_rows])?))

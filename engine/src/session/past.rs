@@ -80,7 +80,7 @@ impl Session {
     fn time_us(&self, value: &ArrayRef) -> Result<i64> {
         let time = crate::sql::types::field("as of", "timestamp with time zone", true)?;
         let given = Field::new("as of", value.data_type().clone(), true);
-        let time = crate::sql::cast::assign(value, &given, &time, &self.settings.zone())?;
+        let time = crate::sql::cast::assign(value, &given, &time, &self.style()?)?;
         Ok(time.as_primitive::<TimestampMicrosecondType>().value(0))
     }
 

@@ -7,6 +7,7 @@
 //!                                                                   t
 //!   t LEFT JOIN u ON t.i = (subquery)                      ─►   the same of the side whose columns are used
 //!   t JOIN u ON EXISTS (subquery of t.i and u.i)           ─►   t CROSS JOIN u WHERE EXISTS (subquery of t.i and u.i)
+//!   t LEFT JOIN u ON EXISTS (subquery of t.i and u.i)      ─►   see dependent/outer_joins.rs
 //! ```
 
 use std::collections::HashSet;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchemaRef, JoinType};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -178,36 +179,67 @@ fn of_sort(sort: &Sort) -> Result<Option<LogicalPlan>> {
     LogicalPlanBuilder::from(sorted).project(columns)?.build().map(Some)
 }
 
-/// Conditions of an inner join whose subqueries take columns of both sides are asked of its rows.
+/// Where a condition of an inner join is asked.
+enum Place {
+    Within,
+    Above,
+    Left,
+    Right,
+}
+
+/// Those whose subqueries take columns of both sides are asked of the join's rows; EXISTS and IN of one side are asked of it.
+fn place_of(condition: &Expr, join: &Join) -> Result<Place> {
+    let of = |columns: &[Column], side: &LogicalPlan| columns.iter().any(|column| side.schema().has_column(column));
+    let sides = |columns: &[Column]| (of(columns, &join.left), of(columns, &join.right));
+    let named = |expr: &Expr| expr.column_refs().into_iter().cloned().collect::<Vec<_>>();
+    let (mut all, mut both, mut questions) = (named(condition), false, false);
+    condition.apply(|expr| {
+        if let Some(subquery) = dependent::subquery_of(expr) {
+            // By itself it is a value, which one side may have computed.
+            let is_value = matches!(expr, Expr::ScalarSubquery(_));
+            let mut columns = named(if is_value { expr } else { condition });
+            columns.extend(dependent::outside(&subquery.subquery)?.into_iter().map(|(_, column)| column));
+            both |= sides(&columns) == (true, true);
+            questions |= !is_value;
+            all.append(&mut columns);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(match (both, questions, sides(&all)) {
+        (true, ..) => Place::Above,
+        (_, false, _) => Place::Within,
+        (_, _, (true, false)) => Place::Left,
+        (_, _, (false, true)) => Place::Right,
+        _ => Place::Above,
+    })
+}
+
+/// An inner join whose conditions with subqueries are where they can be asked.
 fn above_join(join: &Join) -> Result<Option<LogicalPlan>> {
     let Some(filter) = join.filter.clone().filter(|_| join.join_type == JoinType::Inner) else { return Ok(None) };
-    let of_both = |condition: &Expr| {
-        let of = |columns: &[Column], side: &LogicalPlan| columns.iter().any(|column| side.schema().has_column(column));
-        let both = |columns: Vec<Column>| of(&columns, &join.left) && of(&columns, &join.right);
-        let named = |expr: &Expr| expr.column_refs().into_iter().cloned().collect::<Vec<_>>();
-        let mut found = false;
-        condition.apply(|expr| {
-            if let Some(subquery) = dependent::subquery_of(expr) {
-                let mut columns = named(match expr {
-                    // By itself it is a value, which one side may have computed.
-                    Expr::ScalarSubquery(_) => expr,
-                    _ => condition,
-                });
-                columns.extend(dependent::outside(&subquery.subquery)?.into_iter().map(|(_, column)| column));
-                found |= both(columns);
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok::<_, DataFusionError>(found)
-    };
-    let (mut above, mut within) = (Vec::new(), Vec::new());
+    let (mut within, mut above, mut of_left, mut of_right) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for condition in split_conjunction_owned(filter) {
-        if of_both(&condition)? { above.push(condition) } else { within.push(condition) }
+        match place_of(&condition, join)? {
+            Place::Within => within.push(condition),
+            Place::Above => above.push(condition),
+            Place::Left => of_left.push(condition),
+            Place::Right => of_right.push(condition),
+        }
     }
-    let Some(above) = conjunction(above) else { return Ok(None) };
-    let joined = LogicalPlan::Join(Join { filter: conjunction(within), ..join.clone() });
-    let joined = of_rest(joined)?;
-    Ok(Some(LogicalPlan::Filter(Filter::try_new(above, Arc::new(joined))?)))
+    if above.is_empty() && of_left.is_empty() && of_right.is_empty() {
+        return Ok(None);
+    }
+    let filtered = |plan: Arc<LogicalPlan>, conditions: Vec<Expr>| -> Result<Arc<LogicalPlan>> {
+        let Some(condition) = conjunction(conditions) else { return Ok(plan) };
+        let plan = LogicalPlan::Filter(Filter::try_new(condition, plan)?);
+        Ok(Arc::new(dependent::joined(&plan)?.unwrap_or(plan)))
+    };
+    let (left, right) = (filtered(join.left.clone(), of_left)?, filtered(join.right.clone(), of_right)?);
+    let joined = of_rest(LogicalPlan::Join(Join { left, right, filter: conjunction(within), ..join.clone() }))?;
+    Ok(Some(match conjunction(above) {
+        Some(above) => LogicalPlan::Filter(Filter::try_new(above, Arc::new(joined))?),
+        None => joined,
+    }))
 }
 
 /// The same for what is left of it.
@@ -255,7 +287,10 @@ fn of_join(join: &Join) -> Result<Option<LogicalPlan>> {
         };
         Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
     })?;
-    if !filter.transformed || has_subquery(&filter.data) {
+    if has_subquery(&filter.data) {
+        return dependent::of_outer(join);
+    }
+    if !filter.transformed {
         return Ok(None);
     }
     let [left, right] = sides;

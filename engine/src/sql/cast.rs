@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, Field};
 use crate::error::{Error, Result};
 use crate::sql::functions::cast_array;
 use crate::sql::text::read::read;
-use crate::sql::text::{PgType, Style, Zone, precision};
-use crate::sql::types::{TYPE_KEY, moment_digits_of, plain_type, sql_type_of};
+use crate::sql::text::{PgType, Style, precision};
+use crate::sql::types::{TYPE_KEY, is_padded, moment_digits_of, plain_type, sql_type_of};
 
 /// What Postgres says of a value that has a type of its own, a text, where a column is of another: 42804. A literal in
 /// quotes has none, and is read.
@@ -42,15 +42,16 @@ fn mismatch(from: &Field, field: &Field) -> Error {
     Error::new("42804", message).hint("You will need to rewrite or cast the expression.")
 }
 
-/// `values` of the type `given` as a column of `field`'s type; `time_zone` reads timestamps without one.
-pub fn assign(values: &ArrayRef, given: &Field, field: &Field, time_zone: &str) -> Result<ArrayRef> {
+/// `values` of the type `given` as a column of `field`'s type; `style` says in which zone timestamps without one are, and
+/// what `now` is.
+pub fn assign(values: &ArrayRef, given: &Field, field: &Field, style: &Style) -> Result<ArrayRef> {
     let given = &given.clone().with_data_type(values.data_type().clone());
     let from = values.data_type();
     let to = field.data_type();
     let text = matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let declared = field.metadata().get(TYPE_KEY);
     // The padding of a char(n) is no part of it as another text.
-    let padded = |field: &Field| sql_type_of(field).starts_with("character(");
+    let padded = |field: &Field| is_padded(&sql_type_of(field));
     let trimmed: ArrayRef;
     let values = match text && padded(given) && !padded(field) {
         true => {
@@ -63,7 +64,7 @@ pub fn assign(values: &ArrayRef, given: &Field, field: &Field, time_zone: &str) 
         return Ok(values.clone());
     }
     if text && (to != &DataType::Utf8 || declared.is_some()) {
-        return read_text(values, field, time_zone);
+        return read_text(values, field, style);
     }
     if from == to {
         return match moment_digits(field) {
@@ -75,13 +76,10 @@ pub fn assign(values: &ArrayRef, given: &Field, field: &Field, time_zone: &str) 
     if !assignable(from, to) || own_form && *from != DataType::Null {
         return Err(mismatch(given, field));
     }
-    let style = Style::in_zone(Zone::parse(time_zone)?);
-    let cast = |to: &Field| cast_array(values, given, to, &style);
+    let cast = |to: &Field| cast_array(values, given, to, style);
     match to {
         // As text first: what is too long is refused, not cut.
-        DataType::Utf8 if declared.is_some() => {
-            read_text(&cast(&Field::new("", DataType::Utf8, true))?, field, time_zone)
-        }
+        DataType::Utf8 if declared.is_some() => read_text(&cast(&Field::new("", DataType::Utf8, true))?, field, style),
         _ => cast(field),
     }
 }
@@ -92,12 +90,11 @@ fn without_padding(values: &ArrayRef) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-fn read_text(values: &ArrayRef, field: &Field, time_zone: &str) -> Result<ArrayRef> {
+fn read_text(values: &ArrayRef, field: &Field, style: &Style) -> Result<ArrayRef> {
     let texts = arrow::compute::cast(values, &DataType::Utf8).expect("text is text");
     let texts = texts.as_string::<i32>();
     let cells: Vec<Option<&str>> = texts.iter().collect();
-    let style = Style { zone: Zone::parse(time_zone)?, now_us: None };
-    read(&PgType::of(field), field.data_type(), &cells, &style).map_err(|e| e.error)
+    read(&PgType::of(field), field.data_type(), &cells, style).map_err(|e| e.error)
 }
 
 fn assignable(from: &DataType, to: &DataType) -> bool {

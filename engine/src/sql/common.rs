@@ -9,7 +9,7 @@
 use arrow::datatypes::DataType;
 use std::sync::Arc;
 
-use crate::sql::types::NUMERIC_PRECISION_MAX;
+use crate::sql::types::{NUMERIC_PRECISION_MAX, is_padded};
 
 /// Types of different kinds have no common one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub enum Padding {
 
 /// Of these SQL types, literals left out: the first one's counts.
 pub fn padding<'a>(types: impl Iterator<Item = &'a str> + Clone) -> Padding {
-    let padded = |t: &str| t.starts_with("character(");
+    let padded = is_padded;
     let mut all = types.clone();
     let Some(first) = all.next() else { return Padding::Kept };
     if !types.clone().any(padded) || all.all(|t| t == first) {

@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, TableAlias, TableFactor, TableWithJoins, Value,
 };
 
+use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::{self, fold};
 
 /// Does so for the tables that an outer join may have no row of, if their rows are counted.
@@ -33,14 +34,14 @@ pub fn mark(select: &mut Select) {
             tables.insert(fold(&alias));
         }
     }
-    let mut counts = Counts { tables, counted: BTreeSet::new(), depth: 0 };
+    let mut counts = Counts { tables, counted: BTreeSet::new() };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = expr.visit(&mut counts);
+            let _ = visit_outside_mut(expr, |expr| counts.take(expr));
         }
     }
     if let Some(having) = &mut select.having {
-        let _ = having.visit(&mut counts);
+        let _ = visit_outside_mut(having, |expr| counts.take(expr));
     }
     for from in &mut select.from {
         with_column(from, &counts.counted);
@@ -97,23 +98,10 @@ fn column(table: &str) -> Ident {
 struct Counts {
     tables: BTreeSet<String>,
     counted: BTreeSet<String>,
-    depth: usize,
 }
 
-impl VisitorMut for Counts {
-    type Break = ();
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
+impl Counts {
+    fn take(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr
             && last(name).is_some_and(|name| fold(name) == "count")
             && let [FunctionArg::Unnamed(argument)] = list.args.as_mut_slice()

@@ -17,23 +17,24 @@
 
 mod conditions;
 mod copies;
+mod key;
+mod outer_joins;
 mod outside;
+mod recursion;
 mod simple;
+mod volatile;
 
 use std::sync::Arc;
 
-use arrow::array::BinaryArray;
-use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, ScalarValue, TableReference};
+use datafusion::common::{Column, ExprSchema, JoinType, NullEquality, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, ColumnarValue, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit,
-    LogicalPlan, LogicalPlanBuilder, Operator, Projection, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    SkipType, SortExpr, Subquery, SubqueryAlias, Union, Volatility, Window, binary_expr, lit,
+    Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, Filter, Join, Limit, LogicalPlan,
+    LogicalPlanBuilder, Operator, Projection, SkipType, SortExpr, Subquery, SubqueryAlias, Union, Window, binary_expr,
+    lit,
 };
 
 use self::outside::{mentions, renamed_in};
@@ -45,7 +46,10 @@ use crate::sql::size;
 use self::conditions::plain_first;
 pub use self::conditions::{below_laterals, without_laterals_of_nothing};
 pub use self::copies::named_apart;
+use self::key::key;
+pub use self::outer_joins::of_outer;
 pub use self::outside::{note, outside, subquery_of};
+use self::recursion::LastRound;
 
 /// Begins the names that tables of outer values have.
 const OUTER: &str = "mr_outer_";
@@ -284,6 +288,7 @@ struct Unnesting {
     /// The distinct outer values, after the key that stands for them.
     values: LogicalPlan,
     number: usize,
+    last_round: Option<LastRound>,
 }
 
 /// A plan that shows, before its own columns, the outer values that its rows are for; and the names of those.
@@ -297,8 +302,11 @@ impl Unnesting {
             outer.iter().enumerate().map(|(i, column)| Expr::Column(column.clone()).alias(format!("mr_o{number}_{i}")));
         let columns: Vec<Expr> = [key(&outer).alias(format!("mr_key_{number}"))].into_iter().chain(columns).collect();
         let source = source_of(left, &outer, size_of(left) > LARGE);
+        if volatile::changes(source, &outer)? {
+            return Err(refused("columns from outside that are others each time"));
+        }
         let values = LogicalPlanBuilder::from(source.clone()).project(columns)?.distinct()?.build()?;
-        Ok(Unnesting { outer, values, number })
+        Ok(Unnesting { outer, values, number, last_round: None })
     }
 
     /// The key of a row outside.
@@ -323,7 +331,7 @@ impl Unnesting {
     }
 
     fn unnest(&mut self, plan: &LogicalPlan) -> Result<Unnested> {
-        if !mentions(plan, &self.outer)? {
+        if !self.depends(plan)? {
             let (values, columns) = self.values()?;
             let one_row = matches!(plan, LogicalPlan::EmptyRelation(empty) if empty.produce_one_row);
             return match one_row {
@@ -374,7 +382,9 @@ impl Unnesting {
                     exprs.iter().map(|expr| self.replace(expr.clone(), &outer, &input).map(|r| r.data)).collect()
                 };
                 let keys = own().chain(replaced(&on.on_expr)?).collect();
-                let select = own().chain(replaced(&on.select_expr)?).collect();
+                let shown = replaced(&on.select_expr)?.into_iter().zip(on.schema.iter());
+                let shown = shown.map(|(expr, (of, field))| expr.unalias().alias_qualified(of.cloned(), field.name()));
+                let select = own().chain(shown).collect();
                 let sort = match &on.sort_expr {
                     None => None,
                     Some(sort) => {
@@ -448,6 +458,8 @@ impl Unnesting {
                 }
                 self.united(rows)
             }
+            LogicalPlan::RecursiveQuery(query) => self.recursion(query),
+            LogicalPlan::TableScan(scan) => self.scan(scan),
             other => Err(refused(&other.display().to_string())),
         }
     }
@@ -562,7 +574,7 @@ impl Unnesting {
     }
 
     fn join(&mut self, join: &Join) -> Result<Unnested> {
-        let [left, right] = [mentions(&join.left, &self.outer)?, mentions(&join.right, &self.outer)?];
+        let [left, right] = [self.depends(&join.left)?, self.depends(&join.right)?];
         let keeps_left = match join.join_type {
             JoinType::Inner => left || !right,
             JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => true,
@@ -640,43 +652,5 @@ fn counts(call: &Expr) -> bool {
         Expr::Alias(alias) => counts(&alias.expr),
         Expr::AggregateFunction(call) => matches!(call.func.name(), "count" | "approx_distinct" | "regr_count"),
         _ => false,
-    }
-}
-
-fn key(columns: &[Column]) -> Expr {
-    ScalarUDF::from(Key::default()).call(columns.iter().cloned().map(Expr::Column).collect())
-}
-
-/// `mr_key(a, b, …)`: the same bytes for the same values, NULL being one.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    signature: Signature,
-}
-
-impl Default for Key {
-    fn default() -> Self {
-        Key { signature: Signature::variadic_any(Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for Key {
-    fn name(&self) -> &str {
-        "mr_key"
-    }
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Binary)
-    }
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let columns = ColumnarValue::values_to_arrays(&args.args)?;
-        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-        let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
-        match scalar {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::Binary(Some(rows.row(0).data().to_vec())))),
-            false => Ok(ColumnarValue::Array(Arc::new(BinaryArray::from_iter_values(rows.iter())))),
-        }
     }
 }

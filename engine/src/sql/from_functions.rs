@@ -52,12 +52,8 @@ pub fn of_session(factor: &mut TableFactor) -> Result<()> {
 /// What the parser makes of ROWS FROM.
 pub const ROWS_FROM: &str = "mr_rows_from";
 
-/// Sets beside each other. Errors: 0A000 for WITH ORDINALITY, of which the order would have to be kept, 42601 for what is no
-/// call.
+/// Sets beside each other. Errors: 42601 for what is no call, 0A000 for the numbers of rows of sets within sets.
 fn rows_from(args: &[FunctionArg], alias: &Option<TableAlias>, with_ordinality: bool) -> Result<TableFactor> {
-    if with_ordinality {
-        return Err(Error::unsupported("ROWS FROM … WITH ORDINALITY"));
-    }
     let items = args.iter().map(|argument| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(call))) => {
             let name = call.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
@@ -71,9 +67,26 @@ fn rows_from(args: &[FunctionArg], alias: &Option<TableAlias>, with_ordinality: 
         }
         other => Err(Error::syntax(format!("syntax error at or near \"{other}\""))),
     });
-    let items: Vec<String> = items.collect::<Result<_>>()?;
+    let mut items: Vec<String> = items.collect::<Result<_>>()?;
+    if with_ordinality {
+        items.push(format!("generate_series(CAST(1 AS bigint), {}) AS ordinality", longest(&items)?));
+    }
     let subquery = query(&format!("SELECT {}", items.join(", ")))?;
     Ok(TableFactor::Derived { lateral: true, subquery, alias: alias.clone(), sample: None })
+}
+
+/// How many rows the longest of these sets has.
+fn longest(items: &[String]) -> Result<String> {
+    let mut lengths = Vec::new();
+    for item in items {
+        let refused = || Error::unsupported(format!("ROWS FROM … WITH ORDINALITY of {item}"));
+        let parsed = query(&format!("SELECT {item}"))?;
+        let ast::SetExpr::Select(select) = parsed.body.as_ref() else { return Err(refused()) };
+        let [ast::SelectItem::ExprWithAlias { expr, .. }] = &select.projection[..] else { return Err(refused()) };
+        let arrays = calls::arrays_within(expr).ok_or_else(refused)?;
+        lengths.extend(arrays.iter().map(|array| format!("cardinality({array})")));
+    }
+    Ok(format!("CAST(greatest({}) AS bigint)", lengths.join(", ")))
 }
 
 pub fn rewrite(factor: &mut TableFactor) -> Result<()> {

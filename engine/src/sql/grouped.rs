@@ -19,12 +19,12 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Visit,
-    VisitMut, Visitor, VisitorMut,
+    Visitor,
 };
 
 use crate::error::{Error, Result};
 use crate::sql::item_names::name_items;
-use crate::sql::outside::{visit_outside, visit_outside_mut};
+use crate::sql::outside::{Within, visit_outside, visit_outside_mut, walk};
 use crate::sql::parse::{fold, parse_expression, query};
 use crate::sql::subqueries::without_parentheses;
 
@@ -205,14 +205,8 @@ pub fn derive(select: &mut Select) -> Result<()> {
     select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
     select.from = std::mem::take(&mut outer.from);
     select.selection = select.having.take();
-    let mut replace = Replace {
-        names: &names,
-        groups: &groups,
-        group_names: &group_names,
-        calls: &unique,
-        theirs: &theirs,
-        depth: 0,
-    };
+    let replace =
+        Replace { names: &names, groups: &groups, group_names: &group_names, calls: &unique, theirs: &theirs };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) = item {
             let name = match &expr {
@@ -225,11 +219,11 @@ pub fn derive(select: &mut Select) -> Result<()> {
             }
         }
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = expr.visit(&mut replace);
+            let _ = walk(expr, &replace);
         }
     }
     if let Some(selection) = &mut select.selection {
-        let _ = selection.visit(&mut replace);
+        let _ = walk(selection, &replace);
     }
     Ok(())
 }
@@ -299,7 +293,7 @@ fn names_within(query: &Query) -> Vec<String> {
 
 /// Whether an expression names columns, and all of them are of these tables. Those of tables in subqueries of its own do
 /// not count.
-fn is_of(expr: &Expr, names: &[String]) -> bool {
+pub fn is_of(expr: &Expr, names: &[String]) -> bool {
     let mut inner = Names(Vec::new());
     let _ = expr.visit(&mut inner);
     let (mut any, mut all) = (false, true);
@@ -447,21 +441,20 @@ struct Replace<'a> {
     calls: &'a [Expr],
     /// Those of them that stand in subqueries; others there are the subqueries' own.
     theirs: &'a [Expr],
-    depth: usize,
 }
 
 impl Replace<'_> {
     /// `k` is `t.k` where t is one of the tables.
-    fn means(&self, expr: &Expr, group: &Expr) -> bool {
+    fn means(&self, expr: &Expr, group: &Expr, around: usize) -> bool {
         if expr == group {
-            return self.depth == 0 || matches!(expr, Expr::CompoundIdentifier(_));
+            return around == 0 || matches!(expr, Expr::CompoundIdentifier(_));
         }
         match (expr, group) {
             (Expr::CompoundIdentifier(parts), Expr::Identifier(name)) => {
                 matches!(parts.as_slice(), [table, column]
                     if self.names.contains(&fold(table)) && fold(column) == fold(name))
             }
-            (Expr::Identifier(name), Expr::CompoundIdentifier(parts)) if self.depth == 0 => {
+            (Expr::Identifier(name), Expr::CompoundIdentifier(parts)) if around == 0 => {
                 parts.last().is_some_and(|column| fold(column) == fold(name))
             }
             _ => false,
@@ -469,23 +462,15 @@ impl Replace<'_> {
     }
 }
 
-impl VisitorMut for Replace<'_> {
+impl Within for &Replace<'_> {
     type Break = ();
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn before(&mut self, expr: &mut Expr, around: usize) -> ControlFlow<()> {
         if is_aggregate(expr)
-            && (self.depth == 0 || self.theirs.contains(expr))
+            && (around == 0 || self.theirs.contains(expr))
             && let Some(i) = self.calls.iter().position(|call| call == expr)
         {
             *expr = derived_column(aggregate_name(i));
-        } else if let Some(i) = self.groups.iter().position(|group| self.means(expr, group)) {
+        } else if let Some(i) = self.groups.iter().position(|group| self.means(expr, group, around)) {
             *expr = derived_column(self.group_names[i].clone());
         }
         ControlFlow::Continue(())

@@ -14,31 +14,22 @@ use std::ops::ControlFlow;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
 use datafusion::logical_expr::{EmptyRelation, JoinType, LogicalPlan};
-use sqlparser::ast::{Query, Select, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut};
+use sqlparser::ast::{Query, Select, SetExpr, TableFactor, TableWithJoins};
 
+use crate::sql::outside::{Within, walk};
 use crate::sql::parse::query;
 
 /// Puts such a relation into the FROM of each subquery that has a LATERAL in it.
 pub fn begin(whole: &mut Query) {
-    let _ = whole.visit(&mut Scopes { depth: 0 });
+    let _ = walk(whole, Scopes);
 }
 
-struct Scopes {
-    depth: usize,
-}
+struct Scopes;
 
-impl VisitorMut for Scopes {
+impl Within for Scopes {
     type Break = ();
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        if self.depth > 1 && select.from.iter().any(has_lateral) {
+    fn select(&mut self, select: &mut Select, around: usize) -> ControlFlow<()> {
+        if around > 1 && select.from.iter().any(has_lateral) {
             select.from.insert(0, nothing());
         }
         ControlFlow::Continue(())

@@ -12,11 +12,12 @@ use std::ops::ControlFlow;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
-use sqlparser::ast::{self, Expr, Ident, Query, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Expr, Ident, Query};
 
 use crate::error::{Error, Result};
 use crate::sql::grouped::is_aggregate;
 use crate::sql::item_names::plain_name;
+use crate::sql::outside::{Within, walk};
 use crate::sql::parse::fold;
 
 /// An aggregate in a plan that has no columns but an outer query's: its function and their names, with the tables' where they
@@ -60,8 +61,8 @@ pub fn name_tables(query: &mut Query, theirs: &[Theirs]) -> Result<bool> {
     let mut named = false;
     for one in theirs {
         let alike = theirs.iter().filter(|t| t.function == one.function && t.columns == one.columns).count();
-        let mut search = Search { of: one, depth: 0, found: 0, bare: false, name: false };
-        let _ = query.visit(&mut search);
+        let mut search = Search { of: one, found: 0, bare: false, name: false };
+        let _ = walk(query, &mut search);
         if !search.bare {
             continue;
         }
@@ -70,7 +71,7 @@ pub fn name_tables(query: &mut Query, theirs: &[Theirs]) -> Result<bool> {
             return Err(Error::unsupported("an aggregate of an outer query beside one that looks like it").hint(hint));
         }
         search.name = true;
-        let _ = query.visit(&mut search);
+        let _ = walk(query, &mut search);
         named = true;
     }
     Ok(named)
@@ -87,8 +88,8 @@ pub fn check_grouping(theirs: &[Theirs]) -> Result<()> {
 /// Errors: 42803 if the query has one of these aggregates, where none of an outer query can be.
 pub fn refuse(query: &mut Query, theirs: &[Theirs]) -> Result<()> {
     for one in theirs {
-        let mut search = Search { of: one, depth: 0, found: 0, bare: false, name: false };
-        let _ = query.visit(&mut search);
+        let mut search = Search { of: one, found: 0, bare: false, name: false };
+        let _ = walk(query, &mut search);
         if search.found > 0 {
             return Err(Error::new("42803", "aggregate functions of an outer query are not allowed in WHERE or FROM"));
         }
@@ -99,7 +100,6 @@ pub fn refuse(query: &mut Query, theirs: &[Theirs]) -> Result<()> {
 /// Looks for aggregates in subqueries with such columns.
 struct Search<'a> {
     of: &'a Theirs,
-    depth: usize,
     found: usize,
     /// Whether one of them has a column without its table's name.
     bare: bool,
@@ -107,18 +107,10 @@ struct Search<'a> {
     name: bool,
 }
 
-impl VisitorMut for Search<'_> {
+impl Within for &mut Search<'_> {
     type Break = ();
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth < 2 || !is_aggregate(expr) || !self.is_named(expr) {
+    fn before(&mut self, expr: &mut Expr, around: usize) -> ControlFlow<()> {
+        if around < 2 || !is_aggregate(expr) || !self.is_named(expr) {
             return ControlFlow::Continue(());
         }
         let (mut names, mut bare) = (HashSet::new(), false);

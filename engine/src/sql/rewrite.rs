@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::sql::array_literals::{any_of, cast_items, each, filled, is_empty_literal, literal_items, quoted_items};
 use crate::sql::groups::{flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
+use crate::sql::join_conditions::{check_condition, each_join, mark_as_of, settle_condition};
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::small_literals::{type_literal, type_literals_within, type_values, without_exponent};
@@ -28,8 +29,8 @@ use crate::sql::subqueries::{self, Values};
 use crate::sql::value_rows::select_subqueries;
 use crate::sql::{
     aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
-    literal_casts, log, named_windows, ordered_sets, quantified, quoted_numbers, records, recursion, unnest, variadic,
-    window,
+    literal_casts, log, named_windows, order_names, order_subqueries, ordered_sets, quantified, quoted_numbers,
+    records, recursion, unnest, variadic, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -60,6 +61,10 @@ impl VisitorMut for Rewriter {
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE or FOR SHARE");
         }
+        order_names::uncover(query);
+        order_subqueries::compute(query);
+        order_names::uncover(query);
+        order_subqueries::compute(query);
         if let Err(error) = limits::settle(query) {
             return ControlFlow::Break(Box::new(error));
         }
@@ -99,7 +104,8 @@ impl VisitorMut for Rewriter {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Box<Error>> {
         if select.into.is_some() {
             return ControlFlow::Break(Box::new(
-                Error::unsupported("SELECT INTO").hint("Use CREATE TABLE … AS or CREATE MATERIALIZED VIEW."),
+                Error::syntax("SELECT ... INTO is not allowed here")
+                    .hint("It makes a table, as CREATE TABLE … AS does."),
             ));
         }
         for item in &select.projection {
@@ -110,9 +116,7 @@ impl VisitorMut for Rewriter {
                 return ControlFlow::Break(Box::new(error));
             }
         }
-        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
-            mark_as_of(join)?;
-        }
+        select.from.iter_mut().try_for_each(|from| each_join(from, &mut mark_as_of))?;
         if let Err(error) = hypothetical::check(select)
             .and_then(|()| grouped::grouping_of_all(select))
             .and_then(|()| grouped::derive(select))
@@ -121,22 +125,14 @@ impl VisitorMut for Rewriter {
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
         select.selection.iter_mut().chain(&mut select.having).try_for_each(subqueries::keep_conditions)?;
-        select.from.iter().flat_map(|from| &from.joins).try_for_each(check_condition)?;
+        select.from.iter_mut().try_for_each(|from| each_join(from, &mut check_condition))?;
         flatten_groups(select);
         counted_rows::mark(select);
         aggregate_input::take_order(select);
         if let Err(error) = resolve_positions(select) {
             return ControlFlow::Break(Box::new(error));
         }
-        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
-            if let Some(on) = condition_of_outer(join) {
-                spell_out_subqueries(on)?;
-            } else if let ast::JoinOperator::Join(ast::JoinConstraint::On(on))
-            | ast::JoinOperator::Inner(ast::JoinConstraint::On(on)) = &mut join.join_operator
-            {
-                subqueries::keep_conditions_of_join(on)?;
-            }
-        }
+        select.from.iter_mut().try_for_each(|from| each_join(from, &mut settle_condition))?;
         if let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by {
             groups.iter_mut().try_for_each(spell_out_subqueries)?;
         }
@@ -241,47 +237,8 @@ impl VisitorMut for Rewriter {
     }
 }
 
-/// A join that the parser took for GLOBAL is an ASOF join (`parse/source.rs`): its condition is marked.
-fn mark_as_of(join: &mut ast::Join) -> ControlFlow<Box<Error>> {
-    use ast::{JoinConstraint, JoinOperator as J};
-    if let TableFactor::NestedJoin { table_with_joins, .. } = &mut join.relation {
-        table_with_joins.joins.iter_mut().try_for_each(mark_as_of)?;
-    }
-    if !std::mem::take(&mut join.global) {
-        return ControlFlow::Continue(());
-    }
-    match &mut join.join_operator {
-        J::Join(JoinConstraint::On(on))
-        | J::Inner(JoinConstraint::On(on))
-        | J::Left(JoinConstraint::On(on))
-        | J::LeftOuter(JoinConstraint::On(on)) => {
-            let condition = std::mem::replace(on, Expr::Value(Value::Null.into()));
-            *on = call(crate::sql::as_of::MARK, vec![condition]);
-            ControlFlow::Continue(())
-        }
-        J::Join(_) | J::Inner(_) | J::Left(_) | J::LeftOuter(_) => {
-            let error = Error::syntax("ASOF JOIN needs ON with a condition");
-            ControlFlow::Break(Box::new(error.hint("Write ON l.key = r.key AND l.time >= r.time.")))
-        }
-        _ => refuse("ASOF JOIN that keeps the rows of its right side"),
-    }
-}
-
-/// The condition of a join that keeps rows without a match.
-fn condition_of_outer(join: &mut ast::Join) -> Option<&mut Expr> {
-    use ast::{JoinConstraint, JoinOperator as J};
-    match &mut join.join_operator {
-        J::Left(JoinConstraint::On(on))
-        | J::LeftOuter(JoinConstraint::On(on))
-        | J::Right(JoinConstraint::On(on))
-        | J::RightOuter(JoinConstraint::On(on))
-        | J::FullOuter(JoinConstraint::On(on)) => Some(on),
-        _ => None,
-    }
-}
-
 /// IN, EXISTS, ANY and ALL as values.
-fn spell_out_subqueries(expr: &mut Expr) -> ControlFlow<Box<Error>> {
+pub(super) fn spell_out_subqueries(expr: &mut Expr) -> ControlFlow<Box<Error>> {
     expr.visit(&mut Values)
 }
 
@@ -295,28 +252,7 @@ fn of_clock(name: &str) -> Option<fn(Option<u64>) -> ast::DataType> {
     }
 }
 
-/// A join without a condition is a forgotten one.
-fn check_condition(join: &ast::Join) -> ControlFlow<Box<Error>> {
-    use ast::{JoinConstraint, JoinOperator as J};
-    if let TableFactor::NestedJoin { table_with_joins, .. } = &join.relation {
-        table_with_joins.joins.iter().try_for_each(check_condition)?;
-    }
-    match &join.join_operator {
-        J::Join(JoinConstraint::None)
-        | J::Inner(JoinConstraint::None)
-        | J::Left(JoinConstraint::None)
-        | J::LeftOuter(JoinConstraint::None)
-        | J::Right(JoinConstraint::None)
-        | J::RightOuter(JoinConstraint::None)
-        | J::FullOuter(JoinConstraint::None) => {
-            let error = Error::syntax("a join needs ON or USING").hint("Write CROSS JOIN for all pairs of rows.");
-            ControlFlow::Break(Box::new(error))
-        }
-        _ => ControlFlow::Continue(()),
-    }
-}
-
-fn refuse(what: &str) -> ControlFlow<Box<Error>> {
+pub(super) fn refuse(what: &str) -> ControlFlow<Box<Error>> {
     ControlFlow::Break(Box::new(Error::unsupported(what)))
 }
 

@@ -40,7 +40,7 @@ use crate::sql::functions::{array_repeat, sum, without_padding};
 use crate::sql::repeated;
 use crate::sql::system_time;
 use crate::sql::types::{
-    TYPE_KEY, character_length_of, moment_digits_of, sql_type_of, sql_type_of_arrow, with_sql_type,
+    TYPE_KEY, character_length_of, is_padded, moment_digits_of, sql_type_of, sql_type_of_arrow, with_sql_type,
 };
 use crate::sql::window_subqueries::below_windows;
 
@@ -177,7 +177,12 @@ impl ScalarUDFImpl for MaybeNull {
 
 /// The value of a literal that stands for a column of a SELECT.
 fn literal_of(plan: &LogicalPlan, column: usize) -> Option<&ScalarValue> {
-    let LogicalPlan::Projection(projection) = plan else { return None };
+    let projection = match plan {
+        LogicalPlan::Projection(projection) => projection,
+        // The sides of INTERSECT and EXCEPT are told apart by names where their columns have one.
+        LogicalPlan::SubqueryAlias(alias) => return literal_of(&alias.input, column),
+        _ => return None,
+    };
     match projection.expr.get(column)? {
         Expr::Literal(value, _) => Some(value),
         Expr::Alias(Alias { expr, .. }) => match expr.as_ref() {
@@ -223,7 +228,7 @@ fn pad(operation: &str, inputs: &[LogicalPlan], column: usize, changes: &mut [Ve
         }
         Padding::Cut => {
             for (input, changes) in inputs.iter().zip(changes) {
-                if literal(input).is_none() && sql_type_of(input.schema().field(column)).starts_with("character(") {
+                if literal(input).is_none() && is_padded(&sql_type_of(input.schema().field(column))) {
                     changes[column] = Some(Change::CutPadding);
                 }
             }

@@ -254,7 +254,7 @@ fn errors_are_postgres() {
          select 1 union select 1, 2 => 42601 each UNION query must have the same number of columns
          select (select id, name from t) => 42601 subquery
          select id from t for update => 0A000 FOR UPDATE or FOR SHARE is not supported
-         select 1 into x => 0A000 SELECT INTO is not supported
+         select * from (select 1 into x) q => 42601 SELECT ... INTO is not allowed here
          select * from tumble(t, ts, interval '1 month') => 22023 the size of TUMBLE cannot have months
          select * from tumble(t, nosuch, interval '1 minute') => 42703 column \"nosuch\" does not exist
          select * from tumble(t) => 42883 TUMBLE takes other arguments

@@ -324,6 +324,12 @@ pub fn plain_type(canonical: &str) -> String {
     }
 }
 
+/// Whether blanks at the end of its values count for nothing: `character(n)`, and `bpchar`, a char of any length, whose values
+/// are kept without them.
+pub fn is_padded(canonical: &str) -> bool {
+    canonical.starts_with("character(") || canonical == "bpchar"
+}
+
 /// The length of `character varying(n)` and `character(n)`, in characters.
 pub fn character_length_of(canonical: &str) -> Option<usize> {
     let rest = canonical.strip_prefix("character varying(").or_else(|| canonical.strip_prefix("character("))?;

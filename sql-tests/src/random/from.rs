@@ -5,8 +5,8 @@ use rand::rngs::StdRng;
 
 use super::aggregates::aggregate_over;
 use super::expression::{Column, Type, column, one_in, pick, predicate};
-use super::lateral;
 use super::query::{Relation, WEIGHT_MAX, project};
+use super::{lateral, subqueries};
 
 /// `r0`, `r1`, …: what stands in FROM, and what may be named.
 pub struct From {
@@ -125,6 +125,11 @@ pub fn from(rng: &mut StdRng, relations: &[Relation]) -> From {
         let both: Vec<Column> = from.scope.iter().chain(&right.scope).cloned().collect();
         if one_in(rng, 3) {
             condition = format!("{condition} AND {}", predicate(rng, &both, 1));
+        }
+        if one_in(rng, 12) {
+            if let Some(asked) = subqueries::condition(rng, relations, &both) {
+                condition = format!("{condition} AND {asked}");
+            }
         }
         let kind = pick(rng, &["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
         from = From {

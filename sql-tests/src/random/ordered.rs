@@ -1,5 +1,5 @@
-//! Random queries in which order matters: LIMIT and OFFSET, WITH TIES, DISTINCT ON, and ranks compared
-//! with a constant.
+//! Random queries in which order matters: LIMIT and OFFSET, WITH TIES, DISTINCT ON, ranks compared with a
+//! constant, and names that are hidden by others.
 //!
 //! Every order is closed by all columns that are shown, so that rows it leaves equal are equal rows, and
 //! each engine must give the same ones.
@@ -43,6 +43,9 @@ pub fn total_order(rng: &mut StdRng, columns: &[Column], first: &[String]) -> St
 pub fn top_n(rng: &mut StdRng, relations: &[Relation]) -> Query {
     let query = inner(rng, relations);
     if one_in(rng, 4) {
+        return renamed(rng, query);
+    }
+    if one_in(rng, 4) {
         // Ties are all shown, so this order need not be closed.
         let name = pick(rng, &query.columns).name.clone();
         let key = key(rng, &name);
@@ -58,6 +61,20 @@ pub fn top_n(rng: &mut StdRng, relations: &[Relation]) -> Query {
         _ => format!("LIMIT {limit}"),
     };
     Query { sql: format!("{} ORDER BY {order} {rows}", query.sql), ..query }
+}
+
+/// Columns under each other's names, by expressions of those that are hidden so.
+fn renamed(rng: &mut StdRng, query: Query) -> Query {
+    let by = rng.random_range(0..query.columns.len());
+    let shown = query.columns.iter().cycle().skip(by).zip(&query.columns);
+    let list: Vec<String> = shown.clone().map(|(column, name)| format!("{} AS {}", column.name, name.name)).collect();
+    let columns = shown.map(|(column, name)| Column { name: name.name.clone(), ty: column.ty }).collect();
+    let hidden = |c: &Column| Column { name: format!("coalesce({0}, {0})", c.name), ty: c.ty };
+    let hidden: Vec<Column> = query.columns.iter().map(hidden).collect();
+    let order = total_order(rng, &hidden, &[]);
+    let (list, limit) = (list.join(", "), rng.random_range(1..=6));
+    let sql = format!("SELECT {list} FROM ({}) AS q ORDER BY {order} LIMIT {limit}", query.sql);
+    Query { sql, columns, ..query }
 }
 
 pub fn distinct_on(rng: &mut StdRng, relations: &[Relation]) -> Query {

@@ -6,7 +6,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::outside::{mentions, own_mentions, subqueries_mention, subquery_of};
-use crate::sql::types::sql_type_of;
+use crate::sql::types::{is_padded, sql_type_of};
 
 /// What is asked of a plan's rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn asks_from_outside(predicate: &Expr) -> Result<bool> {
 /// Whether values are compared themselves, and not a key of them, which DataFusion's rules would not take for a column.
 fn compares_as_it_is(field: &Field) -> bool {
     let sql_type = sql_type_of(field);
-    !matches!(field.data_type(), DataType::Interval(_)) && sql_type != "jsonb" && !sql_type.starts_with("character(")
+    !matches!(field.data_type(), DataType::Interval(_)) && sql_type != "jsonb" && !is_padded(&sql_type)
 }
 
 /// NULL where one of its columns is.

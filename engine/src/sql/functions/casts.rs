@@ -26,7 +26,8 @@ use crate::error::Error;
 use crate::sql::interval::DAY_US;
 use crate::sql::text::{self, Cells, PgType, Style, Zone};
 use crate::sql::types::{
-    TYPE_KEY, character_length_of, moment_digits_of, plain_type, sql_type_of, sql_type_of_arrow, with_sql_type,
+    TYPE_KEY, character_length_of, is_padded, moment_digits_of, plain_type, sql_type_of, sql_type_of_arrow,
+    with_sql_type,
 };
 
 /// The function that casts `from` as Postgres does to a field's type; `None` where Arrow's cast is right.
@@ -378,8 +379,8 @@ impl CastFunction {
     /// Text as text of a narrower kind. What is too long for varchar(n) and char(n) is cut, where reading would refuse.
     fn narrow(&self, texts: &StringArray, from: &Field, style: &Style) -> Result<ArrayRef> {
         let sql_type = sql_type_of(&self.to);
-        // char(n) loses its padding on the way to other text.
-        let padded = sql_type_of(from).starts_with("character(") && !sql_type.starts_with("character(");
+        // char(n) loses its padding on the way to other text, and nothing has any as bpchar.
+        let padded = is_padded(&sql_type_of(from)) && !sql_type.starts_with("character(") || sql_type == "bpchar";
         let trimmed = |text: &'_ str| if padded { text.trim_end_matches(' ') } else { text }.to_string();
         let length = match sql_type.as_str() {
             "name" => Some(63),

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 
 use crate::error::Error;
 use crate::sql::common::{Kind, kind};
-use crate::sql::types::{sql_type_of, sql_type_of_arrow};
+use crate::sql::types::{is_padded, sql_type_of, sql_type_of_arrow};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Length {
@@ -58,7 +58,7 @@ impl ScalarUDFImpl for Length {
         let lengths: Int32Array = match values.data_type() {
             DataType::Binary => values.as_binary::<i32>().iter().map(|v| v.map(|v| v.len() as i32)).collect(),
             _ => {
-                let padded = !self.octets && sql_type_of(&args.arg_fields[0]).starts_with("character(");
+                let padded = !self.octets && is_padded(&sql_type_of(&args.arg_fields[0]));
                 let length = |text: &str| match (self.octets, padded) {
                     (true, _) => text.len() as i32,
                     (_, true) => text.trim_end_matches(' ').chars().count() as i32,

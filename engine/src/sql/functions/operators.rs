@@ -14,6 +14,7 @@ use super::{bytes, declared, tags};
 use crate::error::Error;
 use crate::sql::bounds::check_in_plan;
 use crate::sql::common::{Kind, common_type, kind};
+use crate::sql::types::is_padded;
 
 /// Planned before those of arithmetic.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl ExprPlanner for Operators {
         };
         let (a_type, b_type) = (tags::sql_type(&left, &a, schema), tags::sql_type(&right, &b, schema));
         let json = |t: &str| matches!(t, "json" | "jsonb");
-        let padded = |t: &str| t.starts_with("character(");
+        let padded = is_padded;
         let list = |field: &Field| matches!(field.data_type(), DataType::List(_));
         let call = |name: &str, left: Expr, right: Expr| Ok(PlannerResult::Planned(function(name, vec![left, right])?));
         match op {

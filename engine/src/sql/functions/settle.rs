@@ -118,7 +118,7 @@ fn of_its_dimensions(expr: &Expr, field: &FieldRef, schema: &DFSchema) -> Result
 }
 
 fn is_padded(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field).starts_with("character("))
+    expr.to_field(schema).is_ok_and(|(_, field)| types::is_padded(&sql_type_of(&field)))
 }
 
 /// Whether days of the session's zone are of different lengths: then timestamptz + interval asks for the zone.
@@ -203,7 +203,7 @@ fn settled(expr: Expr, schema: &DFSchema, moves: bool) -> Result<Transformed<Exp
                 return Err(DataFusionError::External(Box::new(Error::new("42846", message))));
             }
             // The padding of a char(n) is no part of it as a text.
-            let padded = |t: &str| t.starts_with("character(");
+            let padded = types::is_padded;
             let cut = field.name() == WRITTEN
                 && *field.data_type() == DataType::Utf8
                 && !padded(&sql_type_of(&field))

@@ -20,7 +20,8 @@ use crate::sql::types::{NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT, TYPE_KEY, 
 
 const NUMERIC: &str = "numeric";
 
-fn plain_numeric() -> DataType {
+/// How a `numeric` without a scale is kept.
+pub fn plain_numeric() -> DataType {
     DataType::Decimal128(NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT)
 }
 

@@ -537,7 +537,7 @@ pub fn read_time(text: &str, format: &str) -> Result<(i64, Option<i32>)> {
             hit.map(|at| (at, if least == 0 { names[at].len() } else { least }))
         };
         // As many digits as the pattern has, or all where no other digits follow.
-        let adjacent = pattern_at(left).is_some_and(|p| p.starts_with(|c: char| "YMDHSIQJ".contains(c)));
+        let adjacent = pattern_at(left).is_some_and(|p| p.starts_with(|c: char| "YMDHSIQJT".contains(c)));
         let mut number = |width: usize| -> Result<i64> {
             let signed = usize::from(rest.starts_with(['-', '+']));
             let digits = rest[signed..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - signed);

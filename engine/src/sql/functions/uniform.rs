@@ -55,6 +55,11 @@ fn beside_literals(types: &[DataType]) -> Option<DataType> {
     others.try_fold(first, |common, t| common_type(&common, t))
 }
 
+/// Two types of whole numbers, or of floats.
+fn keeps_first(left: &DataType, right: &DataType) -> bool {
+    left != right && (left.is_integer() && right.is_integer() || left.is_floating() && right.is_floating())
+}
+
 impl ScalarUDFImpl for Uniform {
     fn name(&self) -> &str {
         self.inner.name()
@@ -70,6 +75,8 @@ impl ScalarUDFImpl for Uniform {
             Some(common) => Ok(vec![common; types.len()]),
             // It compares two, and has no types of its own.
             None if self.name() == "nullif" => match types {
+                // It is of the first one's type, where numbers of both can be compared as they are.
+                [left, right] if keeps_first(left, right) => Ok(vec![left.clone(), right.clone()]),
                 [left, right] => match common_type(left, right) {
                     Some(common) => Ok(vec![common; 2]),
                     None => {
@@ -84,7 +91,10 @@ impl ScalarUDFImpl for Uniform {
         }
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(types)
+        match (self.name(), types) {
+            ("nullif", [left, right]) if keeps_first(left, right) => Ok(left.clone()),
+            _ => self.inner.return_type(types),
+        }
     }
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let tag = |field: &FieldRef| field.metadata().get(TYPE_KEY).map(|_| sql_type_of(field));
@@ -99,6 +109,10 @@ impl ScalarUDFImpl for Uniform {
         })
     }
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        // Its comparison would be of the two as they are.
+        if self.name() == "nullif" {
+            return Ok(ExprSimplifyResult::Original(args));
+        }
         self.inner.inner().simplify(args, info)
     }
     fn short_circuits(&self) -> bool {
@@ -107,7 +121,15 @@ impl ScalarUDFImpl for Uniform {
     fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
         self.inner.inner().conditional_arguments(args)
     }
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let ("nullif", [left, right]) = (self.name(), &args.args[..])
+            && keeps_first(&left.data_type(), &right.data_type())
+            && let Some(common) = common_type(&left.data_type(), &right.data_type())
+        {
+            let own = left.data_type();
+            args.args = vec![left.cast_to(&common, None)?, right.cast_to(&common, None)?];
+            return self.inner.invoke_with_args(args)?.cast_to(&own, None);
+        }
         self.inner.invoke_with_args(args)
     }
 }

@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::text::Style;
 use crate::sql::text::interval::parse_interval;
-use crate::sql::types::{sql_type_of, sql_type_of_arrow, with_sql_type};
+use crate::sql::types::{self, sql_type_of, sql_type_of_arrow, with_sql_type};
 
 #[derive(Debug)]
 pub struct Unite;
@@ -165,8 +165,7 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 true
             }
             Expr::InSubquery(InSubquery { expr, subquery, .. })
-                if is_padded(expr, schema)
-                    || sql_type_of(subquery.subquery.schema().field(0)).starts_with("character(") =>
+                if is_padded(expr, schema) || types::is_padded(&sql_type_of(subquery.subquery.schema().field(0))) =>
             {
                 let mut column = Expr::Column(subquery.subquery.schema().columns().remove(0));
                 without_padding(&mut column)?;
@@ -382,7 +381,7 @@ fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 fn is_padded(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.to_field(schema).is_ok_and(|(_, field)| sql_type_of(&field).starts_with("character("))
+    expr.to_field(schema).is_ok_and(|(_, field)| types::is_padded(&sql_type_of(&field)))
 }
 
 /// The blanks at the end of a char(n), and of what it is compared with, count for nothing.
@@ -522,7 +521,7 @@ fn cut_padding(exprs: &mut [&mut Expr], schema: &DFSchema, place: Place) -> Resu
         return Ok(false);
     }
     for (expr, sql_type) in exprs.iter_mut().zip(&types) {
-        if sql_type.as_deref().is_some_and(|t| t.starts_with("character(")) {
+        if sql_type.as_deref().is_some_and(types::is_padded) {
             let padded = std::mem::replace(*expr, Expr::Literal(ScalarValue::Null, None));
             **expr = super::without_padding(padded)?;
         }

@@ -20,6 +20,7 @@ mod frame;
 mod identity;
 mod locking;
 mod merge;
+mod select_into;
 mod sequence;
 mod session;
 mod source;

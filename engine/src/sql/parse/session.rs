@@ -526,7 +526,7 @@ impl Cursor<'_> {
         let query = self.query()?;
         let here = self.parser.peek_token();
         Ok(match self.emit()? {
-            None => StatementKind::Query(query),
+            None => super::select_into::apart(query)?,
             Some(Emit::Changes) => {
                 let input = SinkInput::Query(query);
                 StatementKind::Subscribe(Subscribe { input, snapshot: true, progress: false, as_of: None, up_to: None })

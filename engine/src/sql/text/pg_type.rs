@@ -65,6 +65,8 @@ pub enum Length {
     AtMost(usize),
     /// char(n), padded with spaces.
     Padded(usize),
+    /// bpchar, without spaces at its end.
+    Trimmed,
 }
 
 /// name, OID, OID of its array (0 when there is none), length in bytes (-1 varying, -2 C string).
@@ -223,6 +225,7 @@ impl PgType {
                 // char without a length is char(1) in SQL; bpchar is not.
                 let n = if name == "character" || name == "char" { length.or(Some(1)) } else { length };
                 let rule = match n {
+                    None if oid == 1042 => Length::Trimmed,
                     None => Length::Any,
                     Some(n) if oid == 1043 => Length::AtMost(n as usize),
                     Some(n) => Length::Padded(n as usize),

@@ -184,6 +184,7 @@ pub(super) fn copy_text(text: &str, out: &mut Vec<u8>) -> Result<()> {
 pub(super) fn limit_length(text: &str, length: Length, out: &mut Vec<u8>) -> Result<()> {
     let (n, padded) = match length {
         Length::Any => return copy_text(text, out),
+        Length::Trimmed => return copy_text(text.trim_end_matches(' '), out),
         Length::AtMost(n) => (n, false),
         Length::Padded(n) => (n, true),
     };

@@ -37,10 +37,11 @@ use datafusion::logical_expr::{
 pub use row::{Row, Value};
 
 use super::casts::style;
+use super::tags::plain_numeric;
 use crate::error::Error;
 use crate::sql::bounds::{Tally, check_in_plan};
 use crate::sql::common::common_type;
-use crate::sql::types::{self, UTC, sql_type_of_arrow};
+use crate::sql::types::{self, TYPE_KEY, UTC, sql_type_of_arrow, with_sql_type};
 
 /// What an overload takes or gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -399,6 +400,14 @@ pub(super) fn constant(one: ArrayRef, rows: usize) -> Result<ColumnarValue> {
     Ok(ColumnarValue::Array(tally.keep(arrow::compute::take(&one, &places, None)?)))
 }
 
+/// Whether an array has become one of numerics by what is put to it: each has its own scale then.
+fn mixes_numerics(field: &Field, given: &[FieldRef]) -> bool {
+    let told = |field: &Field| field.metadata().get(TYPE_KEY).cloned();
+    let numeric = |field: &FieldRef| told(field).is_some_and(|tag| matches!(tag.as_str(), "numeric" | "numeric[]"));
+    let plain = matches!(field.data_type(), DataType::List(item) if *item.data_type() == plain_numeric());
+    plain && told(field).is_none() && given.iter().any(numeric)
+}
+
 impl ScalarUDFImpl for Declared {
     fn name(&self) -> &str {
         self.name
@@ -421,7 +430,8 @@ impl ScalarUDFImpl for Declared {
         check_in_plan()?;
         let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
         let (overload, _) = self.choose(&types).ok_or_else(|| self.none_for(&types))?;
-        Ok(Arc::new(overload.gives.field(self.name, args.arg_fields)?))
+        let field = overload.gives.field(self.name, args.arg_fields)?;
+        Ok(Arc::new(if mixes_numerics(&field, args.arg_fields) { with_sql_type(field, "numeric[]") } else { field }))
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));

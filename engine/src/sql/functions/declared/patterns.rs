@@ -543,6 +543,8 @@ fn similar(pattern: &str, escape: Option<char>) -> Result<String> {
     while let Some(c) = rest.next() {
         match c {
             c if Some(c) == escape => match rest.next() {
+                // It divides the pattern of a substring, and says nothing here.
+                Some('"') => {}
                 Some(c) => out.push_str(&escaped(&c.to_string())),
                 None => out.push_str("\\\\"),
             },
