@@ -375,6 +375,20 @@ fn rows() -> Vec<Case> {
             "SELECT length(to_char(1, repeat('9', 1000000)))",
             &[ANSWER, TIME_UP, MEMORY_UP, LIMIT, "22023", "22P02", "22003"],
         ),
+        one(
+            "elements of a large value",
+            "CREATE TABLE large AS SELECT 1 AS id, jsonb_agg(repeat('x', 800)) AS j FROM generate_series(1, 20000); \
+             CREATE MATERIALIZED VIEW elements AS SELECT id, e FROM large, jsonb_array_elements(j) e; \
+             CREATE MATERIALIZED VIEW repeated AS SELECT j, e FROM large, jsonb_array_elements(j) e; \
+             DROP TABLE large CASCADE",
+            &[ANSWER],
+        ),
+        one(
+            "cross join of a table",
+            "CREATE TABLE many AS SELECT i AS a, 'text ' || i AS b FROM generate_series(1, 500000) i; \
+             SELECT max(x.b) FROM many x CROSS JOIN (VALUES (1), (2)) s (c); DROP TABLE many",
+            &[ANSWER],
+        ),
         one("array_fill", "SELECT array_fill(1, ARRAY[2147483647])", &[LIMIT]),
         one(
             "array_fills",
