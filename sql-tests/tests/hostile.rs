@@ -383,12 +383,6 @@ fn rows() -> Vec<Case> {
              DROP TABLE large CASCADE",
             &[ANSWER],
         ),
-        one(
-            "cross join of a table",
-            "CREATE TABLE many AS SELECT i AS a, 'text ' || i AS b FROM generate_series(1, 500000) i; \
-             SELECT max(x.b) FROM many x CROSS JOIN (VALUES (1), (2)) s (c); DROP TABLE many",
-            &[ANSWER],
-        ),
         one("array_fill", "SELECT array_fill(1, ARRAY[2147483647])", &[LIMIT]),
         one(
             "array_fills",
