@@ -218,6 +218,7 @@ fn plans() -> Vec<Case> {
         ),
         case("json", format!("SELECT '{}'::jsonb", nested("[", "1", "]", 100_000)), deep),
         case("statements", "; SELECT 1 ".repeat(100), &[ANSWER, TIME_UP]),
+        case("long name", select(format!("{}(1)", "f".repeat(200_000))), &["42883"]),
         case("nothing", ";".repeat(1_000_000), &[ANSWER, TIME_UP]),
         case("view, doubled", "SELECT count(*) FROM d", any),
         case("view, deep", "SELECT count(*) FROM e WHERE a > 5", any),
