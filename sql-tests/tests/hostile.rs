@@ -378,7 +378,7 @@ fn rows() -> Vec<Case> {
         ),
         one(
             "elements of a large value",
-            "CREATE TABLE large AS SELECT 1 AS id, jsonb_agg(repeat('x', 800)) AS j FROM generate_series(1, 20000); \
+            "CREATE TABLE large AS SELECT 1 AS id, jsonb_agg(repeat('x', 800)) AS j FROM generate_series(1, 10000); \
              CREATE MATERIALIZED VIEW elements AS SELECT id, e FROM large, jsonb_array_elements(j) e; \
              CREATE MATERIALIZED VIEW repeated AS SELECT j, e FROM large, jsonb_array_elements(j) e; \
              DROP TABLE large CASCADE",
