@@ -17,14 +17,25 @@ pub struct Error {
     pub hint: Option<String>,
     /// Character offset into the statement's text, from 1.
     pub position: Option<usize>,
+    /// What of the database it is about, for programs that look at it.
+    pub about: Option<Box<About>>,
     /// The same as the planner knows it, until the statement is at hand: line and column, from 1, of the text that
     /// was parsed. See [`crate::sql::statement::Statement::locate`].
     pub(crate) place: Option<(u64, u64)>,
 }
 
+/// What an error is about, as far as it is of a relation: drivers show it field by field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    pub schema: String,
+    pub table: String,
+    pub column: Option<String>,
+    pub constraint: Option<String>,
+}
+
 impl Error {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), detail: None, hint: None, position: None, place: None }
+        Error { code, message: message.into(), detail: None, hint: None, position: None, about: None, place: None }
     }
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -32,6 +43,22 @@ impl Error {
     }
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+    /// It is about this table.
+    pub fn of_table(mut self, schema: impl Into<String>, table: impl Into<String>) -> Self {
+        let about = self.about.get_or_insert_default();
+        (about.schema, about.table) = (schema.into(), table.into());
+        self
+    }
+    /// And in it about this column.
+    pub fn of_column(mut self, column: impl Into<String>) -> Self {
+        self.about.get_or_insert_default().column = Some(column.into());
+        self
+    }
+    /// And about this constraint.
+    pub fn of_constraint(mut self, constraint: impl Into<String>) -> Self {
+        self.about.get_or_insert_default().constraint = Some(constraint.into());
         self
     }
     pub fn position(mut self, position: Option<usize>) -> Self {

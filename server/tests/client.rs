@@ -148,6 +148,30 @@ async fn cancel_and_timeout_leave_the_connection_usable() {
     running.server.shutdown().await.unwrap();
 }
 
+/// Programs tell constraints apart by these fields.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_say_what_they_are_about() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    let text = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, a int NOT NULL CONSTRAINT small CHECK (a < 10), UNIQUE (a)); \
+                INSERT INTO s.t VALUES (1, 1)";
+    client.batch_execute(text).await.unwrap();
+    for (text, code, column, constraint) in [
+        ("INSERT INTO s.t VALUES (1, 2)", SqlState::UNIQUE_VIOLATION, None, Some("t_pkey")),
+        ("INSERT INTO s.t VALUES (2, 1)", SqlState::UNIQUE_VIOLATION, None, Some("t_a_key")),
+        ("INSERT INTO s.t VALUES (2, 11)", SqlState::CHECK_VIOLATION, None, Some("small")),
+        ("UPDATE s.t SET a = NULL", SqlState::NOT_NULL_VIOLATION, Some("a"), None),
+        ("ALTER TABLE s.t ADD CONSTRAINT none CHECK (a > 1)", SqlState::CHECK_VIOLATION, None, Some("none")),
+    ] {
+        let error = client.batch_execute(text).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code(), &code, "{text}");
+        assert_eq!((error.schema(), error.table()), (Some("s"), Some("t")), "{text}");
+        assert_eq!((error.column(), error.constraint()), (column, constraint), "{text}");
+    }
+    running.server.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_connect() {
     let running = common::start(|options| options.max_connections = Some(2)).await;

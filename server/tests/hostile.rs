@@ -90,3 +90,25 @@ async fn a_wide_row_is_copied_out_in_time() {
     running.server.shutdown().await.unwrap();
     running.directory.close().expect("nothing uses it any more");
 }
+
+/// Parts of one segment, each of which counts as the whole of it, would be six times what a statement may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_table_count_once() {
+    let running = common::start(|options| options.memory = Some(MEMORY.into())).await;
+    let client = connect(&running).await;
+    for text in [
+        "CREATE TABLE many (id int, v text)",
+        "CREATE TABLE few (a int)",
+        "INSERT INTO few VALUES (1), (2)",
+        "INSERT INTO many SELECT i, repeat('x', 50) || i FROM generate_series(1, 400000) i",
+    ] {
+        client.batch_execute(text).await.unwrap();
+    }
+    let rows = client.query("SELECT v, a FROM many CROSS JOIN few LIMIT 3", &[]).await.unwrap();
+    assert_eq!(rows.len(), 3);
+    // So many first rows do not stay in memory.
+    let rows = client.query("SELECT id FROM many ORDER BY v DESC LIMIT 1 OFFSET 399999", &[]).await.unwrap();
+    assert_eq!(rows[0].get::<_, i32>(0), 1);
+    running.server.shutdown().await.unwrap();
+    running.directory.close().expect("nothing uses it any more");
+}

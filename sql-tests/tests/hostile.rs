@@ -218,6 +218,7 @@ fn plans() -> Vec<Case> {
         ),
         case("json", format!("SELECT '{}'::jsonb", nested("[", "1", "]", 100_000)), deep),
         case("statements", "; SELECT 1 ".repeat(100), &[ANSWER, TIME_UP]),
+        case("long name", select(format!("{}(1)", "f".repeat(200_000))), &["42883"]),
         case("nothing", ";".repeat(1_000_000), &[ANSWER, TIME_UP]),
         case("view, doubled", "SELECT count(*) FROM d", any),
         case("view, deep", "SELECT count(*) FROM e WHERE a > 5", any),
@@ -374,6 +375,14 @@ fn rows() -> Vec<Case> {
             "to_char",
             "SELECT length(to_char(1, repeat('9', 1000000)))",
             &[ANSWER, TIME_UP, MEMORY_UP, LIMIT, "22023", "22P02", "22003"],
+        ),
+        one(
+            "elements of a large value",
+            "CREATE TABLE large AS SELECT 1 AS id, jsonb_agg(repeat('x', 800)) AS j FROM generate_series(1, 10000); \
+             CREATE MATERIALIZED VIEW elements AS SELECT id, e FROM large, jsonb_array_elements(j) e; \
+             CREATE MATERIALIZED VIEW repeated AS SELECT j, e FROM large, jsonb_array_elements(j) e; \
+             DROP TABLE large CASCADE",
+            &[ANSWER],
         ),
         one("array_fill", "SELECT array_fill(1, ARRAY[2147483647])", &[LIMIT]),
         one(

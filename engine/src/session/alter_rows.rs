@@ -123,7 +123,7 @@ impl Session {
             if !column.nullable && values.null_count() > 0 {
                 let (name, table) = (&column.name, &relation.name);
                 let message = format!("column \"{name}\" of relation \"{table}\" contains null values");
-                return Err(Error::new("23502", message));
+                return Err(Error::new("23502", message).of_table(&relation.schema_name, table).of_column(name));
             }
         }
         let rows = RecordBatch::try_new(schema, columns).map_err(Error::internal)?;

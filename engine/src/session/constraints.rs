@@ -65,7 +65,8 @@ impl Session {
                 let (name, table) = (&column.name, &relation.name);
                 let message =
                     format!("null value in column \"{name}\" of relation \"{table}\" violates not-null constraint");
-                return Err(Error::new("23502", message).detail(self.failing_row(relation, &columns, row)?));
+                let error = Error::new("23502", message).of_table(&relation.schema_name, table).of_column(name);
+                return Err(error.detail(self.failing_row(relation, &columns, row)?));
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -101,10 +102,11 @@ impl Session {
         let table = &relation.name;
         if !new {
             let message = format!("check constraint \"{name}\" of relation \"{table}\" is violated by some row");
-            return Err(Error::new("23514", message));
+            return Err(Error::new("23514", message).of_table(&relation.schema_name, table).of_constraint(name));
         }
         let message = format!("new row for relation \"{table}\" violates check constraint \"{name}\"");
-        Err(Error::new("23514", message).detail(self.failing_row(relation, rows.columns(), row)?))
+        let error = Error::new("23514", message).of_table(&relation.schema_name, table).of_constraint(name);
+        Err(error.detail(self.failing_row(relation, rows.columns(), row)?))
     }
 
     /// An expression on a relation's columns, bound once.

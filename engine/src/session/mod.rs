@@ -30,6 +30,7 @@ mod lookup;
 mod merge;
 mod numbers;
 mod on_conflict;
+mod own_batches;
 mod past;
 mod patience;
 mod plans;

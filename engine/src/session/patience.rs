@@ -31,6 +31,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::RowStream;
 use super::cancel::CancelHandle;
+use super::own_batches;
 use super::portions::{Portioned, Within};
 use super::shielded;
 use crate::error::Result;
@@ -69,6 +70,9 @@ pub fn interruptible(
             let inputs = node.children().into_iter().cloned();
             let inputs = inputs.map(|input| Arc::new(Within::of_window(input, bounds, all)) as _).collect();
             return replace_children_if_necessary(node, inputs).map(Transformed::yes);
+        }
+        if let Some(keeping) = own_batches::keeping(&node)? {
+            return Ok(Transformed::yes(if grows { in_turns(keeping, bounds) } else { keeping }));
         }
         if let Some(portioned) = Portioned::of(&node) {
             return Ok(Transformed::yes(Arc::new(portioned)));

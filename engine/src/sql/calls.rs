@@ -167,8 +167,14 @@ pub fn column_in_from(name: &str) -> Option<&'static str> {
     set_named(name)?.column
 }
 
-/// Errors: 42809 for `count()`, 22016 for the value before the first.
+/// No function has a longer name. DataFusion would hold it against all that there are, letter by letter.
+const NAME_BYTES_MAX: usize = 1_000;
+
+/// Errors: 42809 for `count()`, 22016 for the value before the first, 42883 for names that are too long for any function.
 pub fn check_arguments(function: &Function) -> Result<()> {
+    if function.name.0.iter().filter_map(|part| part.as_ident()).any(|part| part.value.len() > NAME_BYTES_MAX) {
+        return Err(Error::new("42883", format!("function {} does not exist", function.name)));
+    }
     let FunctionArguments::List(list) = &function.args else { return Ok(()) };
     match (name_of(function).as_str(), list.args.as_slice()) {
         ("count", []) => Err(Error::new("42809", "count(*) must be used to call a parameterless aggregate function")),

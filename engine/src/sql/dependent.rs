@@ -22,6 +22,7 @@ mod outer_joins;
 mod outside;
 mod recursion;
 mod simple;
+mod stacked;
 mod volatile;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use datafusion::logical_expr::{
 
 use self::outside::{mentions, renamed_in};
 use self::simple::{Use, is_simple, use_of};
+use self::stacked::stacked;
 use crate::error::Error;
 use crate::sql::functions::row_number;
 use crate::sql::size;
@@ -98,6 +100,9 @@ fn lateral(join: &Join, within: Option<usize>) -> Result<Option<LogicalPlan>> {
     let outer: Vec<Column> = outer.into_iter().filter(|column| join.left.schema().has_column(column)).collect();
     if outer.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
         return Ok(None);
+    }
+    if let Some(stacked) = stacked(join, subquery, alias.as_ref(), within.unwrap_or(0))? {
+        return bounded(stacked);
     }
     if within.is_none() && is_simple(subquery, &outer, Use::Rows)? {
         return Ok(None);

@@ -65,7 +65,8 @@ pub fn name_items(select: &mut Select) {
     }
 }
 
-fn marked(name: &str, i: usize) -> String {
+/// A name that differs from others by the number.
+pub fn marked(name: &str, i: usize) -> String {
     format!("{name}{MARK}{i}")
 }
 

@@ -63,6 +63,7 @@ mod repeated;
 mod rewrite;
 mod rows;
 mod rules;
+mod set_items;
 mod shadowing;
 mod shape;
 pub mod size;

@@ -30,7 +30,7 @@ use crate::sql::value_rows::select_subqueries;
 use crate::sql::{
     aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
     literal_casts, log, named_windows, order_names, order_subqueries, ordered_sets, quantified, quoted_numbers,
-    records, recursion, unnest, variadic, window,
+    records, recursion, set_items, unnest, variadic, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -95,6 +95,9 @@ impl VisitorMut for Rewriter {
             return ControlFlow::Break(Box::new(error));
         }
         if let Err(error) = select_subqueries(&mut query.body) {
+            return ControlFlow::Break(Box::new(error));
+        }
+        if let Err(error) = set_items::name_apart(query) {
             return ControlFlow::Break(Box::new(error));
         }
         type_values(&mut query.body);

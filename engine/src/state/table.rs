@@ -98,7 +98,8 @@ impl Table {
             if let Some(row) = self.first_twice(&mut keyed) {
                 let columns = columns_of_key(relation, &key.columns, &row, 0);
                 let message = format!("could not create unique index \"{}\"", key.name);
-                return Err(Error::new("23505", message).detail(format!("Key {columns} is duplicated.")));
+                let error = Error::new("23505", message).of_table(&relation.schema_name, &relation.name);
+                return Err(error.of_constraint(&key.name).detail(format!("Key {columns} is duplicated.")));
             }
             Ok(keyed)
         });
@@ -305,6 +306,8 @@ pub fn duplicate_key(relation: &Relation, key: usize, rows: &RecordBatch, row: u
     let columns = columns_of_key(relation, &columns, rows, row);
     Error::new("23505", format!("duplicate key value violates unique constraint \"{name}\""))
         .detail(format!("Key {columns} already exists."))
+        .of_table(&relation.schema_name, &relation.name)
+        .of_constraint(name)
 }
 
 /// `(a, b)=(1, x)`

@@ -304,7 +304,18 @@ pub fn put_error(out: &mut Vec<u8>, severity: &str, error: &Error) {
         // By this drivers know that preparing the statement again will help.
         let stale = error.code == "0A000" && error.message.starts_with("cached plan");
         let routine = stale.then(|| "RevalidateCachedQuery".to_string());
-        for (field, text) in [(b'D', &error.detail), (b'H', &error.hint), (b'P', &position), (b'R', &routine)] {
+        let about = error.about.as_deref();
+        let fields = [
+            (b'D', error.detail.as_ref()),
+            (b'H', error.hint.as_ref()),
+            (b'P', position.as_ref()),
+            (b's', about.map(|about| &about.schema)),
+            (b't', about.map(|about| &about.table)),
+            (b'c', about.and_then(|about| about.column.as_ref())),
+            (b'n', about.and_then(|about| about.constraint.as_ref())),
+            (b'R', routine.as_ref()),
+        ];
+        for (field, text) in fields {
             if let Some(text) = text {
                 o.push(field);
                 put_string(o, text);

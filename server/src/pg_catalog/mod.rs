@@ -50,7 +50,7 @@ impl SystemCatalog for PgCatalog {
     }
 
     fn rewrite(&self, query: &mut ast::Query, view: &CatalogView) -> Result<bool> {
-        let concerns = rewrite::concerns(query);
+        let concerns = rewrite::concerns(query, view);
         if concerns {
             rewrite::rewrite(query, view)?;
         }

@@ -114,7 +114,8 @@ pub fn by_typname(name: &str) -> Option<&'static Type> {
 /// The type and typmod of a type written in SQL; None when there is no such type.
 pub fn parse(sql: &str) -> Option<(&'static Type, i32)> {
     let text = sql.trim();
-    let text = text.strip_prefix("pg_catalog.").unwrap_or(text);
+    let schema = ["pg_catalog.", "\"pg_catalog\"."].into_iter().find_map(|schema| text.strip_prefix(schema));
+    let text = schema.unwrap_or(text);
     if let Some(element) = text.strip_suffix("[]") {
         let element = element.trim_end_matches("[]");
         let (element, typmod) = parse(element)?;

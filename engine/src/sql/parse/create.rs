@@ -4,7 +4,7 @@ use sqlparser::ast;
 use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::tokenizer::Token;
 
-use super::cursor::{Cursor, fold, interval_literal};
+use super::cursor::{Cursor, fold, interval_literal, name_of_parts};
 use super::identity::Generated;
 use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::{Error, Result};
@@ -494,11 +494,10 @@ impl Cursor<'_> {
                 parts.push(self.identifier()?);
             }
             let column = parts.pop();
-            match parts.len() {
-                1 => (Name { schema: None, name: parts.remove(0) }, column),
-                2 => (Name { schema: Some(parts.remove(0)), name: parts.remove(0) }, column),
-                _ => return Err(Error::syntax("column name must be qualified")),
+            if parts.is_empty() {
+                return Err(Error::syntax("column name must be qualified"));
             }
+            (name_of_parts(parts)?, column)
         } else if self.relation_kind().is_some() {
             (self.name()?, None)
         } else {

@@ -344,7 +344,8 @@ pub fn fold_name(name: &ast::ObjectName) -> Result<Name> {
     name_of_parts(name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect())
 }
 
-pub(super) fn name_of_parts(mut parts: Vec<String>) -> Result<Name> {
+/// `t`, `schema.t`, `database.schema.t`.
+pub fn name_of_parts(mut parts: Vec<String>) -> Result<Name> {
     let name = parts.pop().expect("a name has a part");
     let schema = parts.pop();
     match (parts.pop(), parts.is_empty()) {

@@ -1,6 +1,6 @@
 //! CREATE SEQUENCE and what ALTER SEQUENCE changes: `AS bigint START WITH 10 INCREMENT BY 5 NO MAXVALUE OWNED BY t.id`.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, name_of_parts};
 use crate::error::{Error, Result};
 use crate::sql::statement::{Name, SequenceOptions, StatementKind};
 use crate::sql::types::sql_type_from_ast;
@@ -93,10 +93,11 @@ impl Cursor<'_> {
             parts.push(self.identifier()?);
         }
         let column = parts.pop().expect("at least one");
-        let table = parts.pop();
-        match (parts.pop(), table, parts.is_empty()) {
-            (schema, Some(name), true) => Ok((Name { schema, name }, column)),
-            _ => Err(Error::syntax("invalid OWNED BY option").hint("Specify OWNED BY table.column or OWNED BY NONE.")),
+        match parts.is_empty() {
+            false => Ok((name_of_parts(parts)?, column)),
+            true => {
+                Err(Error::syntax("invalid OWNED BY option").hint("Specify OWNED BY table.column or OWNED BY NONE."))
+            }
         }
     }
 }

@@ -91,10 +91,15 @@ fn derived(
     let list = arguments.join(", ");
     // Expressions of the columns, with the names that they have unless the alias says otherwise.
     let mut columns: Vec<(String, String)> = match (name, declared) {
+        // As many numbers as the longest of them has elements.
+        ("unnest", _) if ordinality && arguments.len() > 1 => {
+            let lengths: Vec<String> = arguments.iter().map(|a| format!("coalesce(cardinality({a}), 0)")).collect();
+            let numbers = format!("unnest(series(1, greatest({})))", lengths.join(", "));
+            let arrays = arguments.iter().map(|a| (format!("unnest({a})"), "unnest".into()));
+            arrays.chain([(numbers, "ordinality".into())]).collect()
+        }
         ("unnest", _) if ordinality => {
-            let [array] = arguments.as_slice() else {
-                return Err(Error::unsupported("unnest of several arrays WITH ORDINALITY"));
-            };
+            let array = &list;
             let rows = format!("unnest(with_ordinality({array}))");
             vec![
                 (format!("get_field({rows}, 'x')"), "unnest".into()),

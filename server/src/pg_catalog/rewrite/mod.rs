@@ -17,6 +17,7 @@
 //! (keys).n                              get_field(keys, 'n')
 //! SELECT generate_subscripts(a, 1)      SELECT unnest(generate_subscripts(a, 1))
 //! FROM f(x) WITH ORDINALITY t(a, n)     FROM LATERAL (SELECT unnest…) t
+//! FROM t_id_seq                         FROM (SELECT … FROM pg_sequences …) t_id_seq
 //! (a, b) = (c, d)                       a = c AND b = d
 //! SELECT n.oid, n.*                     columns told apart by marks, see names.rs
 //! ```
@@ -26,8 +27,9 @@
 mod expressions;
 mod from;
 mod names;
+mod sequences;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use millrace_engine::{Error, Result};
@@ -39,31 +41,47 @@ use super::{CatalogView, functions, relations};
 
 /// Whether `query` names a system relation or function, or is written in a way that only the rewrite
 /// understands.
-pub fn concerns(query: &Query) -> bool {
-    let mut search = Search { system_relation: false, other: false };
-    let _ = ast::Visit::visit(query, &mut search);
+pub fn concerns(query: &Query, view: &CatalogView) -> bool {
+    let search = Search::of(query, view);
     search.system_relation || search.other
 }
 
 pub fn rewrite(query: &mut Query, view: &CatalogView) -> Result<()> {
-    let mut search = Search { system_relation: false, other: false };
-    let _ = ast::Visit::visit(query, &mut search);
+    let search = Search::of(query, view);
+    let (of_system, named_here) = (search.system_relation, search.named_here);
     names::name_columns(query, view);
-    let mut rewriter = Rewriter { view, of_system: search.system_relation, scopes: Vec::new() };
+    let mut rewriter = Rewriter { view, of_system, named_here, scopes: Vec::new() };
     match query.visit(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
 }
 
-struct Search {
+struct Search<'a> {
+    view: &'a CatalogView,
     /// Reads a system relation: then even plain expressions are rewritten to those of this folder.
     system_relation: bool,
     other: bool,
+    /// What WITH names.
+    named_here: HashSet<String>,
 }
 
-impl ast::Visitor for Search {
+impl<'a> Search<'a> {
+    fn of(query: &Query, view: &'a CatalogView) -> Self {
+        let mut search = Search { view, system_relation: false, other: false, named_here: HashSet::new() };
+        let _ = ast::Visit::visit(query, &mut search);
+        search
+    }
+}
+
+impl ast::Visitor for Search<'_> {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let with = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.named_here.extend(with.map(|cte| fold(&cte.alias.name)));
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         let parts = parts(relation);
@@ -74,6 +92,9 @@ impl ast::Visitor for Search {
             None => relations::find(None, name).is_some(),
         };
         self.other |= functions::find(name).is_some();
+        if !self.system_relation && !(parts.len() == 1 && self.named_here.contains(name)) {
+            self.system_relation = sequences::named(relation, self.view).is_some();
+        }
         ControlFlow::Continue(())
     }
 
@@ -115,6 +136,8 @@ type Visit = ControlFlow<Box<Error>>;
 struct Rewriter<'a> {
     view: &'a CatalogView,
     of_system: bool,
+    /// What WITH names.
+    named_here: HashSet<String>,
     /// Alias to table of each SELECT that the visitor is in, innermost last.
     scopes: Vec<HashMap<String, ObjectName>>,
 }
@@ -144,6 +167,15 @@ impl VisitorMut for Rewriter<'_> {
             relation.0.remove(0);
         }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Visit {
+        let named_here =
+            |name: &ObjectName| name.0.len() == 1 && parts(name).iter().all(|n| self.named_here.contains(n));
+        if matches!(&*factor, TableFactor::Table { name, .. } if named_here(name)) {
+            return ControlFlow::Continue(());
+        }
+        done(sequences::rewrite(factor, self.view))
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> Visit {
