@@ -632,3 +632,32 @@ fn waits_are_shown() {
         assert_eq!(one(&database, "SELECT rows, kept_rows FROM mr_arrangements WHERE relation = 't'").await, "2000|0");
     });
 }
+
+/// Rows that a final view holds back are where they came to, whatever worker that is.
+#[test]
+fn rows_that_are_held_back_survive_with_any_number_of_workers() {
+    block_on(async {
+        for workers in [(2, 2), (3, 3), (3, 2), (1, 3)] {
+            let mut database = Database::create(workers.0).unwrap();
+            for text in [
+                "CREATE STREAM s (ts timestamptz, v int, WATERMARK FOR ts AS ts - INTERVAL '1 minute')",
+                "CREATE MATERIALIZED VIEW f AS SELECT ts, generate_series(v % 2, 2) AS n FROM s EMIT ON WINDOW CLOSE",
+                "INSERT INTO s SELECT '2024-01-01 00:01'::timestamptz + x % 20 * interval '1 s', x FROM generate_series(1, 200) g(x)",
+                "CHECKPOINT",
+            ] {
+                ok(&database, text).await;
+            }
+            for _ in 0..2 {
+                database.crash_and_reopen(workers.1).await.unwrap();
+                ok(&database, "CHECKPOINT").await;
+            }
+            ok(&database, "INSERT INTO s VALUES ('2024-01-01 00:05', 1)").await;
+            assert_eq!(
+                one(&database, "SELECT count(*), sum(n), count(DISTINCT ts) FROM f").await,
+                "500|600|20",
+                "{workers:?}"
+            );
+            assert_eq!(ok(&database, "VERIFY MATERIALIZED VIEW f").await.len(), 0, "{workers:?}");
+        }
+    });
+}

@@ -156,10 +156,10 @@ impl OrderedRows {
 
     /// Changes the count of each row by its weight, 1 where there are none.
     pub fn change(&mut self, rows: &RecordBatch, weights: Option<&Int64Array>) -> Result<()> {
-        self.put(rows, true, |count, row| *count += weights.map_or(1, |weights| weights.value(row)))
+        self.put(rows, true, |entry, row| entry.count += weights.map_or(1, |weights| weights.value(row)))
     }
 
-    fn put(&mut self, rows: &RecordBatch, live: bool, mut set: impl FnMut(&mut i64, usize)) -> Result<()> {
+    fn put(&mut self, rows: &RecordBatch, live: bool, mut set: impl FnMut(&mut Entry, usize)) -> Result<()> {
         let mut ids = std::mem::take(&mut self.ids);
         self.keys.intern(&self.keys_of(rows), &mut ids);
         self.lists.resize_with(self.keys.bound() as usize, Rows::new);
@@ -188,7 +188,7 @@ impl OrderedRows {
                 }
                 self.changed.insert(place, row_at);
             }
-            set(&mut entry.count, row);
+            set(entry, row);
         }
         self.ids = ids;
         Ok(())
@@ -340,7 +340,9 @@ impl Durable for OrderedRows {
         let dealt_anew = parts.len() != share.workers;
         let parts = if dealt_anew { parts } else { &parts[share.worker..=share.worker] };
         let width = self.schema.fields().len();
-        for block in parts.iter().flatten() {
+        // Of a part each block says how often a row is there now; rows that are alike may be in several parts.
+        let blocks = parts.iter().enumerate().flat_map(|(part, blocks)| blocks.iter().map(move |block| (part, block)));
+        for (part, block) in blocks {
             let rows = RecordBatch::try_new(self.schema.clone(), block.columns()[..width].to_vec());
             let rows = rows.map_err(Error::internal)?;
             let counts = block.column(width).as_primitive_opt::<Int64Type>();
@@ -352,9 +354,18 @@ impl Durable for OrderedRows {
                     encoder.encode_rows(&columns, rows.num_rows())
                 }
             };
-            let own: Vec<u32> = (0..rows.num_rows() as u32).filter(|&r| share.owns(keys.hashes[r as usize])).collect();
+            // What never retracts is not dealt by anything as it comes: this worker has its own, whatever they are.
+            let is_own = |row: &u32| !dealt_anew || share.owns(keys.hashes[*row as usize]);
+            let own: Vec<u32> = (0..rows.num_rows() as u32).filter(is_own).collect();
             self.saved_rows += own.len();
-            self.put(&take(&rows, &own), false, |count, row| *count = counts.value(own[row] as usize))?;
+            // No epoch.
+            let mark = u64::MAX - part as u64;
+            self.put(&take(&rows, &own), false, |entry, row| {
+                if entry.touched_in != mark {
+                    (entry.touched_in, entry.before) = (mark, entry.count);
+                }
+                entry.count = entry.before + counts.value(own[row] as usize);
+            })?;
         }
         self.save_whole = dealt_anew;
         for list in &mut self.lists {
@@ -384,6 +395,42 @@ impl Durable for OrderedRows {
 mod tests {
     use super::*;
     use crate::delta::text::{parse, schema};
+
+    /// Rows that nothing deals to workers, alike on two of them: neither the same number of workers nor another loses any.
+    #[test]
+    fn what_is_anywhere_is_restored_wherever_it_was() {
+        let schema = schema("t: Int64");
+        let new = || OrderedRows::in_one_order(&schema, &[0], 0).unwrap();
+        let rows = |text: &str| parse(&schema, text);
+        let texts = ["+2 | 1\n+1 | 2\n+1 | 3\n+1 | 4", "+1 | 1\n+3 | 2\n+1 | 5\n+1 | 6"];
+        let parts = texts.map(|text| {
+            let mut of_worker = new();
+            let mut blocks = Vec::new();
+            // The second save overrides what the first one says of a row.
+            for text in [text, "+1 | 2\n+1 | 7"] {
+                let delta = rows(text);
+                of_worker.change(&delta.rows, delta.weights.as_ref()).unwrap();
+                of_worker.finish_epoch().unwrap();
+                blocks.extend(of_worker.save().blocks);
+            }
+            blocks
+        });
+        let there = |workers: usize| {
+            let mut counts = BTreeMap::new();
+            for worker in 0..workers {
+                let mut restored = new();
+                restored.restore(&parts, &Share { worker, workers }).unwrap();
+                for (place, entry) in restored.in_order() {
+                    *counts.entry(number_of(place)).or_insert(0) += entry.count();
+                }
+            }
+            counts
+        };
+        let expected = BTreeMap::from([(1, 3), (2, 6), (3, 1), (4, 1), (5, 1), (6, 1), (7, 2)]);
+        for workers in 1..5 {
+            assert_eq!(there(workers), expected, "{workers} workers");
+        }
+    }
 
     /// A row that a save has goes, comes and goes again before the next one.
     #[test]
