@@ -1,7 +1,5 @@
 //! State beyond the memory that the process may use: in a process of its own, since memory is the process's.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use millrace_sql_tests::millrace::{Database, run};
 
 const MEMORY: u64 = 192 << 20;
@@ -16,13 +14,6 @@ async fn one(database: &Database, text: &str) -> String {
 
 async fn number(database: &Database, text: &str) -> u64 {
     one(database, text).await.parse().expect("a number")
-}
-
-/// Of the process, without what it has of files.
-fn anonymous_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").expect("Linux says");
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel is of this century");
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
 }
 
 /// Joins, aggregates and a window over many keys, with retractions, whose state is many times what may stay in memory.
@@ -146,48 +137,5 @@ fn state_beyond_memory_is_right_and_survives() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         assert_eq!(left, 0);
-
-        // Views that are filled with more than may be in memory: no rows wait there until all have come.
-        one(&database, "CREATE TABLE names (part bigint PRIMARY KEY, name text)").await;
-        one(&database, "INSERT INTO names SELECT x, 'part ' || x FROM generate_series(0, 99) g(x)").await;
-        for (name, query) in [
-            ("wide", "SELECT a.k, a.v, name, repeat(note, 20) AS note FROM a LEFT JOIN names ON a.k % 100 = part"),
-            ("least", "SELECT k, min(repeat(note, 20)) AS low, max(note || repeat(' ', 90)) AS high FROM a GROUP BY k"),
-            ("ranges", "SELECT part, min(note || md5(note)), max(md5(note)) FROM a JOIN names ON k % 100 = part GROUP BY 1"),
-            (
-                "latest",
-                "SELECT * FROM (SELECT k, repeat(note, 20) AS note, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS n
-                 FROM a LEFT JOIN names ON a.k % 100 = part) WHERE n <= 2",
-            ),
-            ("joined", "SELECT k % 5000 AS part, string_agg(note || md5(note), ',' ORDER BY v) FROM a GROUP BY 1"),
-        ] {
-            let done = AtomicBool::new(false);
-            let before = anonymous_bytes();
-            let watch = async {
-                let mut most = 0;
-                while !done.load(Ordering::Relaxed) {
-                    most = most.max(anonymous_bytes());
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                most
-            };
-            let fill = async {
-                one(&database, &format!("CREATE MATERIALIZED VIEW {name} AS {query}")).await;
-                done.store(true, Ordering::Relaxed);
-            };
-            let (most, ()) = tokio::join!(watch, fill);
-            let in_file = number(&database, "SELECT state_file_bytes FROM mr_memory").await;
-            let grown = most.saturating_sub(before);
-            println!("{name}: {} MB in the file, memory grew by {} MB", in_file >> 20, grown >> 20);
-            assert!(in_file > MEMORY / 2, "{name} {in_file}");
-            assert!(grown < MEMORY / 2, "{name} {grown}");
-            if name != "wide" {
-                one(&database, &format!("DROP MATERIALIZED VIEW {name}")).await;
-            }
-        }
-        assert_eq!(
-            one(&database, "SELECT count(*), sum(v), sum(length(note)), min(name) FROM wide").await,
-            one(&database, "SELECT count(*), sum(v), sum(length(note) * 20), 'part 0' FROM a").await
-        );
     });
 }
