@@ -21,6 +21,7 @@ mod errors;
 pub mod exact_float;
 mod expansion;
 mod filters_first;
+mod flat_arrays;
 mod frames;
 mod from_functions;
 pub mod functions;

@@ -5,6 +5,7 @@
 //! - joins that are marked ASOF become nodes of their own;
 //! - INTERSECT ALL and EXCEPT ALL count duplicates, which DataFusion's joins do not;
 //! - correlated subqueries that no rule of DataFusion's makes a join of become joins (`dependent.rs`);
+//! - UNNEST of arrays of several dimensions gives what is in them (`flat_arrays.rs`);
 //! - a subquery used as a value is an error when it has several rows, where DataFusion joins all of them.
 //!
 //! ```text
@@ -36,6 +37,7 @@ use crate::sql::as_of;
 use crate::sql::below;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::dependent;
+use crate::sql::flat_arrays;
 use crate::sql::functions::{array_repeat, sum, without_padding};
 use crate::sql::repeated;
 use crate::sql::system_time;
@@ -82,13 +84,18 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
                 }
                 None => LogicalPlan::Join(join),
             },
-            LogicalPlan::Unnest(unnest) => match repeated::without_keys(&unnest)? {
-                Some(plan) => {
-                    changed = true;
-                    plan
+            LogicalPlan::Unnest(unnest) => {
+                let flat = flat_arrays::flat(&unnest)?;
+                let LogicalPlan::Unnest(unnest) = flat.unwrap_or(LogicalPlan::Unnest(unnest)) else {
+                    unreachable!("it stays one")
+                };
+                // The columns may have got other types below.
+                changed = true;
+                match repeated::without_keys(&unnest)? {
+                    Some(plan) => plan,
+                    None => LogicalPlan::Unnest(unnest),
                 }
-                None => LogicalPlan::Unnest(unnest),
-            },
+            }
             other => other,
         };
         let names = NamePreserver::new(&plan);

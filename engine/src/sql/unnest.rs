@@ -82,8 +82,7 @@ pub fn lateral(arrays: Arrays, alias: Option<TableAlias>) -> Result<TableFactor>
     }
     if arrays.ordinality {
         let name = names.next().flatten().unwrap_or_else(|| "ordinality".into());
-        let lengths: Vec<String> =
-            arrays.columns.iter().map(|array| format!("array_length({}, 1)", array.expr)).collect();
+        let lengths: Vec<String> = arrays.columns.iter().map(|array| format!("cardinality({})", array.expr)).collect();
         items.push(format!(
             "unnest(mr_series(1::bigint, greatest({})::bigint)) AS {}",
             lengths.join(", "),
