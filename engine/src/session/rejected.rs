@@ -17,7 +17,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
 use super::copy::copied_columns;
-use super::dml::{full_name, quoted};
+use super::dml::{as_batch, full_name, quoted};
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationKind};
 use crate::connectors::copy::{Aside, CopyDecoder, Rejected};
@@ -205,10 +205,11 @@ impl Session {
         let (mut good, mut gone, mut count) = (Vec::new(), Vec::new(), 0);
         let (mut bad, mut still) = (Rows::default(), Vec::new());
         for row in 0..old.num_rows() {
+            crate::sql::bounds::check()?;
             match self.read_again(&relation, &old, row).await? {
                 Again::Good(rows) => {
                     count += rows.num_rows();
-                    good.push(Delta::inserts(rows));
+                    good.push(rows);
                     gone.push(row as u32);
                 }
                 Again::Bad(error) => {
@@ -231,7 +232,9 @@ impl Session {
         if renewed != kept {
             changed.extend([Delta::retractions(kept), Delta::inserts(renewed)]);
         }
-        self.write_all([(relation.id, good), (rejects.id, changed)].into()).await?;
+        // One batch: each has a cost of its own wherever it goes.
+        let good = Delta::inserts(as_batch(&relation.arrow_schema(), &good)?);
+        self.write_all([(relation.id, vec![good]), (rejects.id, changed)].into()).await?;
         match still.len() {
             0 => {}
             n => {
