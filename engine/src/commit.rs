@@ -90,6 +90,12 @@ pub enum Request {
         rows: Vec<(usize, RecordBatch)>,
         reply: Reply<()>,
     },
+    /// Fails with 40001 unless the table has all of these rows.
+    CheckThere {
+        relation: RelationId,
+        rows: Vec<RecordBatch>,
+        reply: Reply<()>,
+    },
     /// Changes the catalog; `rows` are those of the table that it makes, in the same epoch.
     Catalog {
         edit: CatalogEdit,
@@ -262,6 +268,12 @@ impl Commit {
                     None => Err(Error::undefined_relation(format!("#{relation}"))),
                 };
                 let _ = reply.send(result);
+            }
+            Request::CheckThere { relation, rows, reply } => {
+                let _ = reply.send(match self.tables.contains_key(&relation) {
+                    true => self.check_there(relation, &rows),
+                    false => Err(Error::undefined_relation(format!("#{relation}"))),
+                });
             }
             Request::Catalog { edit, rows, reply } => {
                 let result = self.edit_catalog(edit, rows);

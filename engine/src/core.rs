@@ -15,6 +15,7 @@ use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
 use crate::memory::QueryMemory;
 use crate::past::Past;
+use crate::row_locks::RowLocks;
 use crate::sequences::Sequences;
 use crate::sql::system::SystemCatalog;
 use crate::state::arrangement::Shared;
@@ -46,6 +47,8 @@ pub struct Core {
     locks: Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>,
     /// Tables whose rows are being written anew: what only inserts waits for their locks too.
     altering: Mutex<BTreeSet<RelationId>>,
+    /// Rows that open transactions have changed or locked.
+    pub row_locks: RowLocks,
     failure: RwLock<Option<Error>>,
     /// Numbers for columns that count their rows.
     pub sequences: Sequences,
@@ -92,6 +95,7 @@ impl Core {
             creating: Mutex::default(),
             locks: Mutex::default(),
             altering: Mutex::default(),
+            row_locks: RowLocks::default(),
             failure: RwLock::new(None),
             sequences: Sequences::default(),
             past: Past::default(),

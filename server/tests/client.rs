@@ -149,6 +149,29 @@ async fn cancel_and_timeout_leave_the_connection_usable() {
 }
 
 /// Programs tell constraints apart by these fields.
+/// A client that begins and then says nothing keeps nobody waiting for ever, where it is told not to.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_fall_silent() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    client.batch_execute("CREATE TABLE t (k int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0)").await.unwrap();
+    let silent = connect(&running).await;
+    silent.batch_execute("SET idle_in_transaction_session_timeout = '100ms'").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    silent.batch_execute("BEGIN; UPDATE t SET v = 9 WHERE k = 1").await.unwrap();
+    // Its row is free when it has been ended.
+    let began = std::time::Instant::now();
+    client.batch_execute("UPDATE t SET v = v + 1 WHERE k = 1").await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(silent.batch_execute("COMMIT").await.is_err());
+    assert_eq!(client.query_one("SELECT v FROM t", &[]).await.unwrap().get::<_, i32>(0), 1);
+    let idle = connect(&running).await;
+    idle.batch_execute("SET idle_session_timeout = 50").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(idle.batch_execute("SELECT 1").await.is_err());
+    running.server.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_say_what_they_are_about() {
     let running = common::start(|_| ()).await;

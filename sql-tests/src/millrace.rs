@@ -184,6 +184,21 @@ fn open(
     Ok(engine)
 }
 
+/// What a statement must give: its cells row by row, with `|` between.
+pub async fn must(session: &mut Session, text: &str) -> String {
+    run(session, text).await.unwrap_or_else(|error| panic!("{text}: {error}")).rows.concat().join("|")
+}
+
+/// The same, in a session of its own.
+pub async fn one(database: &Database, text: &str) -> String {
+    must(&mut database.session(), text).await
+}
+
+/// The same, of a query for one number.
+pub async fn number(database: &Database, text: &str) -> u64 {
+    one(database, text).await.parse().unwrap_or_else(|_| panic!("{text}: no number"))
+}
+
 /// Runs a text of one or more statements; the answer is the last one's.
 pub async fn run(session: &mut Session, sql: &str) -> Result<Answer, SqlError> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, run_all(session, sql)).await {

@@ -3,21 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millrace_sql_tests::millrace::{Database, run};
+use millrace_sql_tests::millrace::{Database, number, one};
 
 const MEMORY: u64 = 256 << 20;
 const ROUNDS: u64 = 20;
 const ROWS: u64 = 100_000;
 const KEYS: u64 = 700_001;
-
-async fn one(database: &Database, text: &str) -> String {
-    let mut session = database.session();
-    run(&mut session, text).await.unwrap_or_else(|e| panic!("{text}: {e}")).rows.concat().join("|")
-}
-
-async fn number(database: &Database, text: &str) -> u64 {
-    one(database, text).await.parse().expect("a number")
-}
 
 /// Of the process, without what it has of files.
 fn anonymous_bytes() -> u64 {

@@ -1,20 +1,11 @@
 //! State beyond the memory that the process may use: in a process of its own, since memory is the process's.
 
-use millrace_sql_tests::millrace::{Database, run};
+use millrace_sql_tests::millrace::{Database, number, one};
 
 const MEMORY: u64 = 192 << 20;
 const ROUNDS: u64 = 12;
 const ROWS: u64 = 100_000;
 const KEYS: u64 = 700_001;
-
-async fn one(database: &Database, text: &str) -> String {
-    let mut session = database.session();
-    run(&mut session, text).await.unwrap_or_else(|e| panic!("{text}: {e}")).rows.concat().join("|")
-}
-
-async fn number(database: &Database, text: &str) -> u64 {
-    one(database, text).await.parse().expect("a number")
-}
 
 /// Joins, aggregates and a window over many keys, with retractions, whose state is many times what may stay in memory.
 #[test]

@@ -89,10 +89,7 @@ impl Commit {
         }
         // All are checked before any is changed.
         for (id, rows) in &writes.expected {
-            let gone = |rows: &RecordBatch| self.tables.get(id).is_none_or(|table| !table.has_all(rows));
-            if rows.iter().any(gone) {
-                return Err(Error::new("40001", "could not serialize access due to concurrent update"));
-            }
+            self.check_there(*id, rows)?;
         }
         let mut checked = Vec::new();
         for (&id, deltas) in &writes.changes {
@@ -116,6 +113,15 @@ impl Commit {
         }
         logged.retain(|(_, deltas)| deltas.iter().any(|d| !d.is_empty()));
         Ok(logged)
+    }
+
+    /// 40001 unless a table has all of these rows.
+    pub(super) fn check_there(&self, id: RelationId, rows: &[RecordBatch]) -> Result<()> {
+        let gone = |rows: &RecordBatch| self.tables.get(&id).is_none_or(|table| !table.has_all(rows));
+        match rows.iter().any(gone) {
+            true => Err(Error::new("40001", "could not serialize access due to concurrent update")),
+            false => Ok(()),
+        }
     }
 
     /// Rows of a stream with a watermark: those in time are its change, the others go where late rows go.

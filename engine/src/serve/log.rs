@@ -141,12 +141,10 @@ impl TableProvider for LogTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let missing = || DataFusionError::Internal(format!("{} is not in the snapshot", self.relation.name));
         let snapshot = self.slot.get().ok_or_else(missing)?;
-        let mut scan = snapshot.relations.get(&self.relation.id).ok_or_else(missing)?;
+        let scan = snapshot.relations.get(&self.relation.id).ok_or_else(missing)?;
         // A transaction's own rows have no place in the log yet.
-        while let Scan::WithOwn(base, _) = scan {
-            scan = base;
-        }
-        let Scan::Log(log) = scan else { return Err(missing()) };
+        let Scan::Log(log) = scan.base() else { return Err(missing()) };
+        snapshot.note(self.relation.id, None);
         let log = self.part(log.clone(), filters).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let timed = projection.is_none_or(|columns| columns.contains(&(self.schema.fields().len() - 1)));
         let rows = Rows { id: self.relation.id, schema: self.schema.clone(), store: self.store.clone(), log, timed };

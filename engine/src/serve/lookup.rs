@@ -19,14 +19,15 @@ use crate::catalog::Relation;
 use crate::delta::keys::KeyEncoder;
 use crate::state::segment_index::Wanted;
 
-/// A plan whose scans under a condition on a whole key are look-ups.
-pub fn by_key(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// A plan whose scans under a condition on a whole key are look-ups. `noting`: the other ones are to know their condition.
+pub fn by_key(plan: LogicalPlan, noting: bool) -> Result<LogicalPlan> {
     let plan = plan.transform_down_with_subqueries(|node| {
         let LogicalPlan::Filter(mut filter) = node else { return Ok(Transformed::no(node)) };
         let LogicalPlan::TableScan(scan) = filter.input.as_ref() else {
             return Ok(Transformed::no(LogicalPlan::Filter(filter)));
         };
-        match looked_up(scan, &filter.predicate) {
+        let found = looked_up(scan, &filter.predicate);
+        match found.or_else(|| noting.then(|| conditioned(scan, &filter.predicate)).flatten()) {
             Some(scan) => {
                 filter.input = Arc::new(LogicalPlan::TableScan(scan));
                 Ok(Transformed::yes(LogicalPlan::Filter(filter)))
@@ -48,6 +49,13 @@ fn looked_up(scan: &TableScan, predicate: &Expr) -> Option<TableScan> {
         wanted(key, &values.collect::<Option<Vec<_>>>()?)
     })?;
     Some(TableScan { source: provider_as_source(Arc::new(table.looking_up(wanted))), ..scan.clone() })
+}
+
+fn conditioned(scan: &TableScan, predicate: &Expr) -> Option<TableScan> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let table = provider.downcast_ref::<RelationTable>()?;
+    let source = provider_as_source(Arc::new(table.under(predicate.clone(), &scan.table_name)));
+    Some(TableScan { source, ..scan.clone() })
 }
 
 /// Rows with these values in these columns, which are of the columns' types and not NULL.

@@ -3,6 +3,7 @@
 pub mod log;
 pub mod lookup;
 pub mod own;
+pub mod reads;
 pub mod snapshot;
 pub mod subscribe;
 pub mod table;

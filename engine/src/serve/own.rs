@@ -53,6 +53,11 @@ impl Own {
         self.deltas.extend_from_slice(&deltas[self.deltas.len()..]);
     }
 
+    /// One change more.
+    pub fn add(&mut self, delta: Delta) {
+        self.deltas.push(delta);
+    }
+
     /// Changes of rows that may be wanted; `None` where columns have no hash.
     fn changes_of(&self, wanted: &Wanted) -> Option<Vec<Delta>> {
         let mut known = self.by_key.lock().expect("no panic while held");

@@ -5,14 +5,18 @@
 //! a view is brought back when its turn comes, and those that are waited for come first.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use datafusion::physical_plan::PhysicalExpr;
 
 use super::own::Own;
+use super::reads::Reads;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::state::arrangement::{Picture, Pin};
+use crate::state::segment_index::Wanted;
 use crate::state::store::LogPin;
 use crate::time::{Epoch, EpochHeader};
 
@@ -22,6 +26,8 @@ pub type Pins = Vec<Pin>;
 pub struct Snapshot {
     pub epoch: Epoch,
     pub relations: HashMap<RelationId, Scan>,
+    /// Of a transaction: where it notes what is read of them.
+    pub reads: Option<Arc<Mutex<Reads>>>,
 }
 
 /// What a relation held.
@@ -32,6 +38,16 @@ pub enum Scan {
     Log(LogScan),
     /// With a transaction's own changes, which nobody else sees yet.
     WithOwn(Box<Scan>, Arc<Own>),
+}
+
+impl Scan {
+    /// What was committed.
+    pub fn base(&self) -> &Scan {
+        match self {
+            Scan::WithOwn(base, _) => base.base(),
+            base => base,
+        }
+    }
 }
 
 /// The rows of a stream of the epochs after `after` through epoch `through`, those of offset `first` and later.
@@ -45,6 +61,35 @@ pub struct LogScan {
 }
 
 impl Snapshot {
+    pub fn new(epoch: Epoch, relations: HashMap<RelationId, Scan>) -> Snapshot {
+        Snapshot { epoch, relations, reads: None }
+    }
+
+    /// All rows of a relation are about to be read, and those that fulfil a condition to be looked at.
+    pub fn note_under(
+        &self,
+        relation: RelationId,
+        condition: impl FnOnce() -> datafusion::error::Result<Arc<dyn PhysicalExpr>>,
+    ) {
+        let Some(reads) = &self.reads else { return };
+        let mut reads = reads.lock().expect("no panic while held");
+        match condition() {
+            Ok(condition) => reads.under(relation, condition),
+            // Of a subquery, say.
+            Err(_) => reads.all_of(relation),
+        }
+    }
+
+    /// Rows of a relation are about to be read: all of them, or those that may be wanted.
+    pub fn note(&self, relation: RelationId, wanted: Option<&Wanted>) {
+        let Some(reads) = &self.reads else { return };
+        let mut reads = reads.lock().expect("no panic while held");
+        match wanted {
+            Some(wanted) => reads.key_of(relation, wanted),
+            None => reads.all_of(relation),
+        }
+    }
+
     /// Of `relations`, at the last committed epoch.
     pub async fn take(core: &Core, relations: &[Arc<Relation>]) -> Result<Snapshot> {
         loop {
@@ -145,7 +190,7 @@ impl Snapshot {
             }
         }
         scans.extend(pins.into_iter().map(|(id, pins)| (id, Scan::Rows(pins.iter().map(Pin::picture).collect()))));
-        Ok(Some(Snapshot { epoch, relations: scans }))
+        Ok(Some(Snapshot::new(epoch, scans)))
     }
 }
 

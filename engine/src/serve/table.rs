@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DFSchema, DataFusionError, Result, TableReference};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -40,16 +40,25 @@ pub struct RelationTable {
     store: Arc<Store>,
     /// Only rows that may have this key are wanted.
     wanted: Option<Wanted>,
+    /// Of what is read only rows that fulfil this are looked at, by columns of a table of that name.
+    condition: Option<(Expr, TableReference)>,
 }
 
 impl RelationTable {
     pub fn new(relation: Arc<Relation>, append_only: bool, slot: Arc<SnapshotSlot>, store: Arc<Store>) -> Self {
-        RelationTable { relation, append_only, slot, store, wanted: None }
+        RelationTable { relation, append_only, slot, store, wanted: None, condition: None }
     }
     /// The same relation, of which only rows that may have this key are wanted.
     pub fn looking_up(&self, wanted: Wanted) -> Self {
+        RelationTable { wanted: Some(wanted), ..self.same() }
+    }
+    /// The same relation, all of which is scanned under a condition.
+    pub fn under(&self, condition: Expr, name: &TableReference) -> Self {
+        RelationTable { condition: Some((condition, name.clone())), ..self.same() }
+    }
+    fn same(&self) -> Self {
         let (relation, slot, store) = (self.relation.clone(), self.slot.clone(), self.store.clone());
-        RelationTable { relation, append_only: self.append_only, slot, store, wanted: Some(wanted) }
+        RelationTable { relation, append_only: self.append_only, slot, store, wanted: None, condition: None }
     }
     pub fn relation(&self) -> &Arc<Relation> {
         &self.relation
@@ -76,7 +85,7 @@ impl TableProvider for RelationTable {
     }
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         limit: Option<usize>,
@@ -89,6 +98,15 @@ impl TableProvider for RelationTable {
             .relations
             .get(&self.relation.id)
             .ok_or_else(|| DataFusionError::Internal(format!("{} is not in the snapshot", self.relation.name)))?;
+        // A log has no index to ask.
+        let wanted = self.wanted.as_ref().filter(|_| !matches!(scan.base(), Scan::Log(_)));
+        match &self.condition {
+            Some((condition, name)) => snapshot.note_under(self.relation.id, || {
+                let schema = DFSchema::try_from_qualified_schema(name.clone(), &self.schema())?;
+                state.create_physical_expr(condition.clone(), &schema)
+            }),
+            None => snapshot.note(self.relation.id, wanted),
+        }
         let rows = Rows {
             relation: self.relation.clone(),
             schema: self.schema(),

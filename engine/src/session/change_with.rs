@@ -34,7 +34,7 @@ pub(super) struct OneStatement {
     pub silent: HashSet<String>,
     pub changes: BTreeMap<RelationId, Vec<Delta>>,
     /// The transaction is there for this statement alone.
-    own_transaction: bool,
+    pub own_transaction: bool,
 }
 
 impl OneStatement {

@@ -31,7 +31,7 @@ use crate::sql::values::quoted_text;
 use crate::state::arrangement::take;
 use crate::waits::Reason;
 
-/// So often a statement of its own is run before it fails because others were faster.
+/// So often a statement is run before it fails because others were faster.
 const TRIES_MAX: usize = 100;
 
 /// A quoted identifier.
@@ -48,8 +48,8 @@ pub(super) fn as_batch(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Re
 }
 
 impl Session {
-    /// INSERT, UPDATE, DELETE, TRUNCATE. Between reading and commit a transaction, which holds no locks, may have
-    /// changed what was read: outside of transactions the statement then runs again.
+    /// INSERT, UPDATE, DELETE, MERGE, TRUNCATE. Where others were in the way of a statement it runs again, see
+    /// `contention.rs`.
     pub(super) async fn change(
         &mut self,
         kind: &StatementKind,
@@ -61,15 +61,24 @@ impl Session {
             StatementKind::Insert(insert) if insert.on_conflict.is_some() => matches!(error.code, "40001" | "23505"),
             _ => error.code == "40001",
         };
-        for _ in 1..TRIES_MAX {
+        let mut tries = 1;
+        loop {
             let before = self.core.catalog();
-            match self.change_once(kind, plans, parameters).await {
-                Err(error) if self.transaction.is_none() && lost(&error) => {}
-                Err(error) if self.is_replaced(&before, &error) => {}
+            let error = match self.change_once(kind, plans, parameters).await {
+                Err(error) => error,
                 done => return done,
+            };
+            // To wait for another transaction is no failure.
+            tries += usize::from(!self.contention.is_blocked());
+            if tries > TRIES_MAX {
+                return Err(error);
+            }
+            if lost(&error) {
+                self.after_conflict(error).await?;
+            } else if !self.is_replaced(&before, &error) {
+                return Err(error);
             }
         }
-        self.change_once(kind, plans, parameters).await
     }
 
     /// Whether the relation, or the column, that a statement did not find may have been replaced since the statement's names were looked up:
@@ -193,11 +202,23 @@ impl Session {
         };
         let mut held = None;
         let (new, deltas) = match &insert.on_conflict {
-            None => (rows.clone(), vec![Delta::inserts(rows)]),
+            None => {
+                self.lock_inserted(&relation, &rows)?;
+                (rows.clone(), vec![Delta::inserts(rows)])
+            }
             Some(on_conflict) => {
                 held = self.hold(&relation).await;
                 let alias = insert.alias.as_deref().unwrap_or(&relation.name);
+                let reads = self.transaction.as_ref().map(|t| std::mem::take(&mut *t.reading()));
                 let (old, new) = self.resolve_conflicts(&relation, alias, rows, on_conflict, parameters).await?;
+                if let (Some(mut reads), Some(transaction)) = (reads, &self.transaction) {
+                    // Of the table itself it has looked at rows that are its own from here on.
+                    if !on_conflict.asks() {
+                        transaction.forget_reads();
+                    }
+                    transaction.reading().append(&mut reads);
+                }
+                self.lock_rows(&relation, &old, Some(&new)).await?;
                 (new.clone(), vec![Delta::retractions(old), Delta::inserts(new)])
             }
         };
@@ -276,6 +297,7 @@ impl Session {
         let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
         let old = RecordBatch::try_new_with_options(schema.clone(), found.columns()[..width].to_vec(), &options)
             .map_err(Error::internal)?;
+        self.lock_rows(&relation, &old, None).await?;
         let new = self.assigned(&relation, &old, &update.assignments, &found, width).await?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
         let others = match &update.returning {
@@ -367,6 +389,7 @@ impl Session {
         let width = schema.fields().len();
         let old = RecordBatch::try_new_with_options(schema, found.columns()[..width].to_vec(), &options)
             .map_err(Error::internal)?;
+        self.lock_rows(&relation, &old, None).await?;
         let deltas = vec![Delta::retractions(old.clone())];
         let others = match &delete.returning {
             Some(_) => self.others(&delete.with, &delete.using)?,
@@ -404,6 +427,7 @@ impl Session {
             let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
             let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
                 .map_err(Error::internal)?;
+            self.lock_rows(&relation, &old, None).await?;
             changes.insert(id, vec![Delta::retractions(old)]);
         }
         self.write_all(changes).await?;

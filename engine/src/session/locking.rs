@@ -1,59 +1,115 @@
-//! SELECT … FOR UPDATE: nothing is locked. What it read must be there still when the transaction commits its changes, or
-//! COMMIT fails with 40001, as it does for rows that the transaction changes.
+//! SELECT … FOR UPDATE: the rows of tables that a query is made from are locked, as if the transaction had changed them
+//! (`contention.rs`). Locks being a courtesy, what was read must be there still when the transaction commits its changes, or
+//! COMMIT fails with 40001.
 //!
 //! ```text
-//!   BEGIN; SELECT balance FROM accounts WHERE id = 1 FOR UPDATE;      noted: the whole row of account 1
-//!   INSERT INTO payments …; COMMIT                                    40001 if somebody has changed that row
+//!   BEGIN; SELECT balance FROM accounts WHERE id = 1 FOR UPDATE;      locked and noted: the whole row of account 1
+//!   UPDATE accounts SET balance = … WHERE id = 1; COMMIT              others that want the row wait until here
 //! ```
 //!
-//! FOR SHARE means the same. Outside of a transaction there is nothing to note.
+//! Outside of a transaction the rows are waited for or skipped, and not locked.
 
 use arrow::array::RecordBatch;
 use sqlparser::ast;
 
 use super::Session;
-use super::query::Argument;
+use super::contention::lock_keys;
+use super::query::{Argument, bind_query, fields_of};
 use crate::catalog::{Relation, RelationKind};
-use crate::delta::Delta;
-use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
+use crate::row_locks::Mode;
+use crate::sql::statement::{Locking, LockingSubquery, WhenLocked};
 use crate::state::arrangement::take;
+use crate::waits::Reason;
 
 fn not_allowed(with: &str) -> Error {
     Error::unsupported(format!("FOR UPDATE with {with}"))
 }
 
 impl Session {
-    /// Notes the rows of tables that a query is made from.
-    pub(super) async fn note_read(&mut self, query: &ast::Query, of: &[String], parameters: &[Argument]) -> Result<()> {
-        let tables = self.locked_tables(query, of)?;
-        if self.transaction.is_none() {
+    /// Locks the rows of tables that a query is made from, which then is to run over the same snapshot.
+    pub(super) async fn lock_read(
+        &mut self,
+        query: &ast::Query,
+        locking: &Locking,
+        parameters: &[Argument],
+    ) -> Result<()> {
+        let tables = self.locked_tables(query, &locking.of)?;
+        match self.transaction.is_some() {
+            true => self.check_writable("SELECT FOR UPDATE")?,
+            false if tables.iter().all(|(relation, _)| self.core.row_locks.is_free(relation.id)) => return Ok(()),
+            false => {}
+        }
+        'again: loop {
+            for (relation, alias) in &tables {
+                let found = self.rows_of_query(&rows_behind(query, relation, alias), &[], parameters).await?;
+                let found =
+                    RecordBatch::try_new(relation.arrow_schema(), found.columns().to_vec()).map_err(Error::internal)?;
+                match self.lock_found(relation, &found, locking).await {
+                    Ok(true) => {}
+                    Ok(false) => continue 'again,
+                    Err(error) if error.code == "40001" => {
+                        self.after_conflict(error).await?;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
             return Ok(());
         }
-        self.check_writable("SELECT FOR UPDATE")?;
-        for (relation, alias) in tables {
-            let found = self.rows_of_query(&rows_behind(query, &relation, &alias), &[], parameters).await?;
-            let found =
-                RecordBatch::try_new(relation.arrow_schema(), found.columns().to_vec()).map_err(Error::internal)?;
-            let transaction = self.transaction.as_mut().expect("just seen");
-            // Its own rows nobody else has seen.
-            let mut all = vec![Delta::inserts(found)];
-            for delta in transaction.writes.changes.get(&relation.id).into_iter().flatten() {
-                let made: Vec<u32> =
-                    (0..delta.len()).filter(|&row| delta.weight(row) > 0).map(|row| row as u32).collect();
-                all.push(Delta::retractions(take(&delta.rows, &made)));
+    }
+
+    /// The same of a query within a statement, which must mean the same by itself.
+    pub(super) async fn lock_subquery(&mut self, subquery: &LockingSubquery, parameters: &[Argument]) -> Result<()> {
+        let scope = self.scope();
+        let state = self.state(&scope)?;
+        bind_query(&state, &scope, &subquery.query, &fields_of(parameters)).map_err(|error| match error.code {
+            "42703" | "42P01" => not_allowed("what the query around a subquery has"),
+            _ => error,
+        })?;
+        self.lock_read(&subquery.query, &subquery.locking, parameters).await
+    }
+
+    /// `false` where rows are to be found anew, without those that others have.
+    async fn lock_found(&mut self, relation: &Relation, found: &RecordBatch, locking: &Locking) -> Result<bool> {
+        let mode = if locking.shared { Mode::Shared } else { Mode::Exclusive };
+        let keys = lock_keys(relation, found)?;
+        let me = self.transaction.as_ref().and_then(|t| t.locks.as_ref()).map(|locks| locks.holder);
+        // Nobody who waits or skips is impatient.
+        let blocks = |key: u64| self.core.row_locks.blocker(relation.id, &[key], me, mode, &[]).is_some();
+        match locking.when_locked {
+            WhenLocked::Wait => {}
+            WhenLocked::Fail if keys.iter().any(|(_, key)| blocks(*key)) => {
+                let message = format!("could not obtain lock on row in relation \"{}\"", relation.name);
+                return Err(Error::new("55P03", message));
             }
-            all.retain(|delta| !delta.is_empty());
-            let noted = transaction.writes.expected.entry(relation.id).or_default();
-            for delta in consolidate(&all) {
-                let others: Vec<u32> =
-                    (0..delta.len()).filter(|&row| delta.weight(row) > 0).map(|row| row as u32).collect();
-                if !others.is_empty() {
-                    noted.push(take(&delta.rows, &others));
+            WhenLocked::Fail => {}
+            WhenLocked::Skip => {
+                let mut locked: Vec<u32> = keys.iter().filter(|(_, key)| blocks(*key)).map(|(row, _)| *row).collect();
+                locked.sort_unstable();
+                locked.dedup();
+                if !locked.is_empty() {
+                    self.contention.skip(relation.id, take(found, &locked));
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        let keys: Vec<u64> = keys.into_iter().map(|(_, key)| key).collect();
+        if self.transaction.is_none() {
+            self.wait_unless_free(relation, &keys, mode)?;
+            return Ok(true);
+        }
+        if found.num_rows() == 0 {
+            return Ok(true);
+        }
+        let held = self.core.lock_of(relation.id).lock_owned();
+        let _held = self.core.waits.during(self.waiter(), Reason::Lock, Some(relation.id), held).await;
+        self.lock_keys(relation, &keys, mode)?;
+        self.check_current(relation, found).await?;
+        let others = self.of_others(relation.id, found);
+        let transaction = self.transaction.as_mut().expect("just seen");
+        transaction.writes.expected.entry(relation.id).or_default().extend(others);
+        Ok(true)
     }
 
     /// The tables in FROM, with the names that they have there.

@@ -20,7 +20,7 @@ use super::query::Argument;
 use crate::catalog::Relation;
 use crate::error::{Error, Result};
 use crate::serve::lookup::{is_exact, keys_of, wanted};
-use crate::serve::snapshot::Scan;
+use crate::serve::snapshot::Snapshot;
 use crate::serve::table::{RelationTable, found};
 use crate::sql::bind::error_from;
 use crate::sql::size::is_large;
@@ -110,15 +110,11 @@ impl Lookup {
         })
     }
 
-    pub fn relation(&self) -> &Arc<Relation> {
-        &self.relation
-    }
-
     /// Its rows; `None` where it takes an executor after all.
     pub fn run(
         &self,
         state: &SessionState,
-        scan: &Scan,
+        snapshot: &Snapshot,
         names: &[String],
         arguments: &[Argument],
     ) -> Result<Option<RecordBatch>> {
@@ -139,7 +135,10 @@ impl Lookup {
         }
         let columns: Vec<usize> = self.key.iter().map(|(column, _)| *column).collect();
         let wanted = wanted(&columns, &values.iter().collect::<Vec<_>>());
-        let Some(found) = wanted.and_then(|wanted| found(scan, &wanted)) else { return Ok(None) };
+        let scan = snapshot.relations.get(&self.relation.id);
+        let (Some(wanted), Some(scan)) = (wanted, scan) else { return Ok(None) };
+        let Some(found) = found(scan, &wanted) else { return Ok(None) };
+        snapshot.note(self.relation.id, Some(&wanted));
         let predicate = with_arguments(&self.predicate, arguments)?;
         let predicate = state.create_physical_expr(predicate, &self.scanned).map_err(error_from)?;
         let mut rows = Vec::new();

@@ -101,6 +101,9 @@ impl Session {
             }
         }
         check_once(relation, &found, &gone)?;
+        for rows in &old {
+            self.lock_rows(relation, rows, None).await?;
+        }
         let deltas = old.into_iter().map(Delta::retractions).chain(new.into_iter().map(Delta::inserts));
         self.write(relation.id, deltas.collect()).await?;
         Ok(Outcome::Done(format!("MERGE {changed}")))

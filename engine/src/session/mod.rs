@@ -13,6 +13,7 @@ pub mod cancel;
 mod change_with;
 mod collected;
 mod constraints;
+mod contention;
 mod copy;
 mod create_as;
 mod cursor;
@@ -55,6 +56,7 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -67,6 +69,7 @@ use tokio::time::Instant;
 
 pub use cancel::CancelHandle;
 use change_with::OneStatement;
+use contention::Contention;
 pub use copy::CopyIn;
 use cursor::Cursor;
 use plans::Plans;
@@ -166,6 +169,8 @@ pub struct Session {
     has_temporary: bool,
     /// Of a statement of several parts what those before gave and changed.
     one_statement: Option<OneStatement>,
+    /// Of the statement that runs: who is in its way.
+    contention: Contention,
 }
 
 impl Drop for Session {
@@ -209,6 +214,7 @@ impl Session {
             seen_numbers: Default::default(),
             has_temporary: false,
             one_statement: None,
+            contention: Contention::default(),
         }
     }
 
@@ -330,12 +336,16 @@ impl Session {
         if let Some(tag) = writes_tag(&statement.kind) {
             self.check_writable(tag)?;
         }
+        self.begin_contention();
+        for subquery in &statement.locking {
+            self.lock_subquery(subquery, parameters).await?;
+        }
         let done = |tag: &str| Ok(Outcome::Done(tag.to_string()));
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
             Query(query) => self.select(query, plans, parameters).await,
-            QueryLocking { query, of } => {
-                self.note_read(query, of, parameters).await?;
+            QueryLocking { query, locking } => {
+                self.lock_read(query, locking, parameters).await?;
                 self.select(query, plans, parameters).await
             }
             QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
@@ -513,6 +523,16 @@ impl Session {
             Some(t) if !t.implicit => TransactionStatus::Open,
             _ => TransactionStatus::Idle,
         }
+    }
+
+    /// How long its client may be silent now, and what it is told after that. The session then ends.
+    pub fn idle_limit(&self) -> Option<(Duration, Error)> {
+        let in_transaction = self.transaction_status() != TransactionStatus::Idle;
+        let (code, what) = match in_transaction {
+            true => ("25P03", "terminating connection due to idle-in-transaction timeout"),
+            false => ("57P05", "terminating connection due to idle-session timeout"),
+        };
+        Some((self.settings.idle_timeout(in_transaction)?, Error::new(code, what)))
     }
 
     /// The server calls this when a stream that `execute` returned has failed, so that an open

@@ -63,7 +63,7 @@ impl Session {
         if !relations_of(&scope.catalog, &plan)?.is_empty() {
             return Err(Error::new("42P10", "AS OF takes a value, not a subquery that reads a relation"));
         }
-        let nothing = Arc::new(Snapshot { epoch: 0, relations: Default::default() });
+        let nothing = Arc::new(Snapshot::new(0, Default::default()));
         let (_, rows) = self.run_over(&state, plan, &bound.names, nothing, Ok).await?;
         let rows = rows.try_collect::<Vec<_>>().await?;
         let value = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0).slice(0, 1));

@@ -172,8 +172,7 @@ impl Session {
         let snapshot = self.snapshot(&relations).await?;
         self.warn_of_errors(planned.catalog(), &relations);
         if let Some(lookup) = planned.lookup()
-            && let Some(scan) = snapshot.relations.get(&lookup.relation().id)
-            && let Some(rows) = lookup.run(state, scan, names, parameters)?
+            && let Some(rows) = lookup.run(state, &snapshot, names, parameters)?
         {
             return Ok((rows.schema(), Box::pin(futures::stream::iter([Ok(rows)]))));
         }

@@ -313,7 +313,7 @@ impl Session {
         finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
     ) -> Result<(SchemaRef, RowStream)> {
         self.slot.set(Some(snapshot));
-        let planned = physical_plan(state, plan, finish).await;
+        let planned = physical_plan(state, plan, self.transaction.is_some(), finish).await;
         self.slot.set(None);
         let physical = patience::interruptible(planned?, &self.cancel, &self.bounds())?;
         let is_slow = patience::is_slow(&physical);
@@ -341,8 +341,18 @@ impl Session {
     }
 
     async fn snapshot_of(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
+        let contention = &self.contention;
+        let skipping = |relation: &Arc<Relation>, scan: Scan| match contention.skipped(relation.id) {
+            Some(skipped) => Scan::WithOwn(Box::new(scan), skipped),
+            None => scan,
+        };
         let Some(transaction) = &mut self.transaction else {
-            return Ok(Arc::new(Snapshot::take(&self.core, relations).await?));
+            let mut snapshot = Snapshot::take(&self.core, relations).await?;
+            for relation in relations.iter().filter(|relation| contention.skipped(relation.id).is_some()) {
+                let scan = snapshot.relations.remove(&relation.id).expect("it was asked for");
+                snapshot.relations.insert(relation.id, skipping(relation, scan));
+            }
+            return Ok(Arc::new(snapshot));
         };
         // The first read fixes the epoch, and pins it in all relations for those that are read later.
         let missing: Vec<Arc<Relation>> =
@@ -379,9 +389,10 @@ impl Session {
                 Some(own) => Scan::WithOwn(Box::new(scan), own),
                 None => scan,
             };
-            seen.insert(relation.id, scan);
+            seen.insert(relation.id, skipping(relation, scan));
         }
-        Ok(Arc::new(Snapshot { epoch: snapshot.epoch, relations: seen }))
+        let reads = Some(transaction.noted.clone());
+        Ok(Arc::new(Snapshot { epoch: snapshot.epoch, relations: seen, reads }))
     }
 
     /// A view with rows set aside says so when it is read.
@@ -406,12 +417,13 @@ impl Session {
 async fn physical_plan(
     state: &SessionState,
     plan: LogicalPlan,
+    in_transaction: bool,
     finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let large = crate::sql::size::is_large(&plan);
     let optimize = || {
         let plan = limited_sorts(without_empty_limits(finish(bind::optimize(state, plan)?)?)?)?;
-        by_key(plan).and_then(joined_within_bounds).map_err(error_from)
+        by_key(plan, in_transaction).and_then(joined_within_bounds).map_err(error_from)
     };
     let plan = if large { patience::aside(optimize) } else { optimize() }?;
     bounds::planning_future(state.query_planner().create_physical_plan(&plan, state)).await.map_err(error_from)

@@ -48,7 +48,7 @@ impl Session {
         // Subqueries see what there was before the statement.
         let relations = relations_of(&scope.catalog, &plan)?;
         let snapshot = match relations.is_empty() {
-            true => Arc::new(Snapshot { epoch: 0, relations: HashMap::new() }),
+            true => Arc::new(Snapshot::new(0, HashMap::new())),
             false => self.snapshot(&relations).await?,
         };
         let (schema, rows) = self.run_over(&state, plan, &bound.names, snapshot, Ok).await?;

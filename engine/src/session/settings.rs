@@ -1,5 +1,7 @@
 //! Settings that clients of Postgres set and show, with Postgres' defaults where Millrace has no own.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::sql::text::zone;
 
@@ -38,8 +40,8 @@ const SETTINGS: &[Setting] = &[
     r("default_transaction_read_only", "off", "Sets the default read-only status of new transactions."),
     s("extra_float_digits", "1", "Sets the number of digits displayed for floating-point values."),
     s("geqo", "on", "Accepted for compatibility."),
-    s("idle_in_transaction_session_timeout", "0", "Accepted for compatibility."),
-    s("idle_session_timeout", "0", "Accepted for compatibility."),
+    s("idle_in_transaction_session_timeout", "0", "So long a client may be silent within a transaction; 0 is no end."),
+    s("idle_session_timeout", "0", "So long a client may be silent outside of transactions; 0 is no end."),
     fixed("in_hot_standby", "off", true, "Whether hot standby is active."),
     fixed("integer_datetimes", "on", true, "Datetimes are integer based."),
     r("intervalstyle", "postgres", "Sets the display format for interval values."),
@@ -51,7 +53,11 @@ const SETTINGS: &[Setting] = &[
     s("lc_monetary", "C", "Sets the locale for formatting monetary amounts."),
     s("lc_numeric", "C", "Sets the locale for formatting numbers."),
     s("lc_time", "C", "Sets the locale for formatting date and time values."),
-    s("lock_timeout", "0", "Accepted for compatibility."),
+    s(
+        "lock_timeout",
+        "0",
+        "So long a statement waits for a row that another transaction has changed or locked; 0 is no end.",
+    ),
     fixed("max_identifier_length", "63", false, "Shows the maximum identifier length."),
     fixed("max_index_keys", "32", false, "Shows the maximum number of index keys."),
     s("quote_all_identifiers", "off", "Accepted for compatibility."),
@@ -183,11 +189,21 @@ impl Settings {
             .collect()
     }
 
-    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
-        match duration_ms(self.value("statement_timeout")) {
-            Some(0) | None => None,
-            Some(ms) => Some(std::time::Duration::from_millis(ms)),
-        }
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        self.timeout("statement_timeout")
+    }
+
+    /// How long a statement waits for a row that another transaction has.
+    pub fn lock_timeout(&self) -> Option<Duration> {
+        self.timeout("lock_timeout")
+    }
+
+    pub fn idle_timeout(&self, in_transaction: bool) -> Option<Duration> {
+        self.timeout(if in_transaction { "idle_in_transaction_session_timeout" } else { "idle_session_timeout" })
+    }
+
+    fn timeout(&self, name: &str) -> Option<Duration> {
+        duration_ms(self.value(name)).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 }
 

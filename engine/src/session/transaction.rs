@@ -4,7 +4,7 @@
 //! transaction.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use datafusion::execution::memory_pool::MemoryReservation;
 
@@ -14,7 +14,9 @@ use crate::commit::{Reply, Request, Writes};
 use crate::core::stopped;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
+use crate::row_locks::Locks;
 use crate::serve::own::Own;
+use crate::serve::reads::Reads;
 use crate::serve::snapshot::{Pins, Scan};
 use crate::sql::statement::StatementKind;
 use crate::state::arrangement::take;
@@ -39,6 +41,12 @@ pub(super) struct Transaction {
     /// Keep all relations readable at the epoch.
     pub pins: Pins,
     pub writes: Writes,
+    /// The rows that it has changed or locked, once there are any.
+    pub locks: Option<Locks>,
+    /// What its statements have read, but for the last one.
+    pub reads: Reads,
+    /// What the last one has read so far.
+    pub noted: Arc<Mutex<Reads>>,
     /// The changes among them, as far as statements have seen them.
     seen: HashMap<RelationId, Arc<Own>>,
     /// What they take of the memory of ad-hoc queries.
@@ -60,6 +68,29 @@ impl Transaction {
         let own = self.seen.entry(relation).or_default();
         Arc::make_mut(own).follow(changes);
         Some(own.clone())
+    }
+
+    /// What was read until now is what the client has seen.
+    pub fn settle_reads(&mut self) {
+        let noted = self.noted.clone();
+        self.reads.append(&mut noted.lock().expect("no panic while held"));
+    }
+
+    /// What the last statement has read, it reads anew.
+    pub fn forget_reads(&self) {
+        self.reading().clear();
+    }
+
+    pub fn reading(&self) -> MutexGuard<'_, Reads> {
+        self.noted.lock().expect("no panic while held")
+    }
+
+    /// The next read fixes another epoch.
+    pub fn leave_snapshot(&mut self) {
+        self.epoch = None;
+        self.known.clear();
+        self.pictures.clear();
+        self.pins.clear();
     }
 }
 
@@ -157,6 +188,8 @@ impl Session {
             Some(mut t) => {
                 let writes = std::mem::take(&mut t.writes);
                 let restarted = std::mem::take(&mut t.restarted);
+                // Until all has been written.
+                let _locks = t.locks.take();
                 self.restore_settings(t, true);
                 if !writes.changes.is_empty() {
                     self.decide(|reply| Request::Write { writes, reply }).await?;

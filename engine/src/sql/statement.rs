@@ -2,6 +2,7 @@
 //! sqlparser already models. `parse.rs` makes these; `session.rs` runs them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use sqlparser::ast;
 
@@ -31,6 +32,8 @@ pub struct Statement {
     /// Line and column, from 1, at which it begins in the text that was parsed.
     pub start: (u64, u64),
     pub kind: StatementKind,
+    /// What stood in it with FOR UPDATE: innermost first.
+    pub locking: Vec<LockingSubquery>,
 }
 
 impl Statement {
@@ -72,6 +75,32 @@ fn position_at(text: &str, start: (u64, u64), (line, column): (u64, u64)) -> Opt
 
 pub type Options = BTreeMap<String, String>;
 
+/// A query within a statement, without its own FOR UPDATE.
+#[derive(Debug, Clone)]
+pub struct LockingSubquery {
+    pub query: ast::Query,
+    pub locking: Locking,
+}
+
+/// FOR UPDATE or one of its kin.
+#[derive(Debug, Clone)]
+pub struct Locking {
+    /// The names after OF; empty means all tables in FROM.
+    pub of: Vec<String>,
+    pub shared: bool,
+    pub when_locked: WhenLocked,
+}
+
+/// What becomes of a row that another transaction has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenLocked {
+    Wait,
+    /// NOWAIT
+    Fail,
+    /// SKIP LOCKED
+    Skip,
+}
+
 #[derive(Debug, Clone)]
 pub enum StatementKind {
     /// Nothing but white space and comments.
@@ -86,8 +115,7 @@ pub enum StatementKind {
     /// SELECT … FOR UPDATE or one of its kin, apart from that.
     QueryLocking {
         query: Box<ast::Query>,
-        /// The names after OF; empty means all tables in FROM.
-        of: Vec<String>,
+        locking: Locking,
     },
     CreateStream(CreateRelation),
     CreateTable(CreateRelation),
@@ -455,6 +483,18 @@ pub struct Insert {
     pub source: Option<Box<ast::Query>>,
     pub on_conflict: Option<OnConflict>,
     pub returning: Option<Vec<ast::SelectItem>>,
+}
+
+impl OnConflict {
+    /// Whether it has subqueries.
+    pub fn asks(&self) -> bool {
+        let asks = |expr: &ast::Expr| match expr {
+            ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let has = |expr: &ast::Expr| ast::visit_expressions(expr, asks).is_break();
+        self.assignments.iter().map(|(_, value)| value).chain(&self.filter).any(has)
+    }
 }
 
 #[derive(Debug, Clone)]

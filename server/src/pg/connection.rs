@@ -99,6 +99,17 @@ pub async fn serve_connection(socket: TcpStream, shared: Arc<Shared>) {
     io.close().await;
 }
 
+/// What a client is told that was silent for too long.
+async fn after(limit: Option<(Duration, Error)>) -> Error {
+    match limit {
+        Some((time, error)) => {
+            tokio::time::sleep(time).await;
+            error
+        }
+        None => std::future::pending().await,
+    }
+}
+
 impl Connection {
     async fn run(&mut self, shared: &Shared) -> End {
         let mut stopping = shared.stopping.clone();
@@ -107,6 +118,10 @@ impl Connection {
         wire::put_key_data(&mut self.io.out, self.registration.pid, &self.registration.secret);
         self.ready();
         loop {
+            let silent = match self.skipping || self.in_pipeline {
+                true => None,
+                false => self.session.idle_limit(),
+            };
             let message = tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => {
@@ -116,6 +131,7 @@ impl Connection {
                     return End::Fatal(Error::new("57P01", "terminating connection due to administrator command"));
                 }
                 message = self.io.message() => message,
+                error = after(silent) => return End::Fatal(error),
             };
             let result = match message {
                 Ok(message) => self.handle(message).await,

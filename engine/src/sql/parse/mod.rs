@@ -138,11 +138,18 @@ impl Cursor<'_> {
     /// One statement, up to where it ends; its text is its part of the source.
     fn statement(&mut self) -> Result<Statement> {
         if self.at_end() {
-            return Ok(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty });
+            return Ok(Statement {
+                text: String::new(),
+                start: (1, 1),
+                kind: StatementKind::Empty,
+                locking: Vec::new(),
+            });
         }
         let (start, place) = (self.start(), self.place());
-        let kind = locking::apart(self.kind()?)?;
-        Ok(Statement { text: self.text_since(start).to_string(), start: place, kind })
+        let mut kind = self.kind()?;
+        let locking = locking::of_subqueries(&mut kind, self.text_since(start))?;
+        let kind = locking::apart(kind)?;
+        Ok(Statement { text: self.text_since(start).to_string(), start: place, kind, locking })
     }
 
     /// A statement that yields rows, within COPY or DECLARE.
@@ -152,7 +159,7 @@ impl Cursor<'_> {
             true => self.subscribe()?,
             false => self.query_statement()?,
         };
-        Ok(Statement { text: self.text_since(start).to_string(), start: place, kind })
+        Ok(Statement { text: self.text_since(start).to_string(), start: place, kind, locking: Vec::new() })
     }
 
     fn kind(&mut self) -> Result<StatementKind> {

@@ -389,7 +389,12 @@ impl Cursor<'_> {
             analyze: false,
             json: false,
             view: None,
-            statement: Box::new(Statement { text: String::new(), start: (1, 1), kind: StatementKind::Empty }),
+            statement: Box::new(Statement {
+                text: String::new(),
+                start: (1, 1),
+                kind: StatementKind::Empty,
+                locking: Vec::new(),
+            }),
         };
         // `EXPLAIN (SELECT 1)` is a query in parentheses, not a list of options.
         let queries = ["select", "with", "values", "table"];
