@@ -19,7 +19,7 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -292,7 +292,8 @@ fn bind_merged(
     if named_casts {
         name_casts(&mut query);
     }
-    let context = BindContext { state, relations, named: Cell::default() };
+    let planners: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(crate::sql::repeated::Relations::default())];
+    let context = BindContext { state, relations, planners, named: Cell::default() };
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let mut parameters = given.to_vec();
     for (number, data_type) in cast_parameters(&query) {
@@ -422,7 +423,7 @@ pub fn with_types(plan: LogicalPlan, types: &[DataType]) -> Result<LogicalPlan> 
 pub fn bind_expression(state: &SessionState, schema: &DFSchema, expr: &ast::Expr) -> Result<Expr> {
     let mut expr = expr.clone();
     rewrite_expression(&mut expr)?;
-    let context = BindContext { state, relations: &NoRelations, named: Cell::default() };
+    let context = BindContext { state, relations: &NoRelations, planners: Vec::new(), named: Cell::default() };
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let expr = planner.sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(error_from)?;
     let info = SimplifyContext::builder()
@@ -512,6 +513,7 @@ fn canonical_types(plan: LogicalPlan) -> Result<LogicalPlan> {
 struct BindContext<'a> {
     state: &'a SessionState,
     relations: &'a dyn Relations,
+    planners: Vec<Arc<dyn RelationPlanner>>,
     /// Tables named so far, and their columns together.
     named: Cell<(usize, usize)>,
 }
@@ -571,6 +573,9 @@ impl ContextProvider for BindContext<'_> {
     }
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.planners
     }
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
         Some(Arc::new(PostgresTypes))

@@ -440,7 +440,7 @@ impl Unnesting {
                 let plan = LogicalPlanBuilder::from(input)
                     .unnest_columns_with_options(columns, unnest.options.clone())?
                     .build()?;
-                Ok((plan, outer))
+                Ok((crate::sql::repeated::unnested(plan)?, outer))
             }
             LogicalPlan::Values(values) => {
                 let mut rows = Vec::new();

@@ -22,7 +22,8 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::{self, Query, Value, VisitMut, VisitorMut};
 
-use crate::sql::rewrite::{call, is_aggregate};
+use crate::sql::grouped::is_aggregate;
+use crate::sql::rewrite::call;
 
 pub const NAMED_CAST: &str = "mr_named_cast";
 
@@ -35,8 +36,9 @@ pub fn name_casts(query: &mut Query) {
         fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
             match expr {
                 ast::Expr::Cast { expr: inner, .. } if !matches!(inner.as_ref(), ast::Expr::Value(_)) => name(expr),
-                ast::Expr::Function(function) if is_aggregate(function) => {
-                    if let ast::FunctionArguments::List(list) = &mut function.args
+                expr if is_aggregate(expr) => {
+                    if let ast::Expr::Function(function) = expr
+                        && let ast::FunctionArguments::List(list) = &mut function.args
                         && let Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(first))) =
                             list.args.first_mut()
                     {

@@ -5,18 +5,61 @@
 //!   SELECT DISTINCT a FROM (SELECT a, unnest(l) FROM (SELECT a, array_agg(b) AS l FROM t GROUP BY a) …)
 //! ```
 //!
-//! What passes through an UNNEST over groups is hidden from it for as long as it optimizes.
+//! What passes through an UNNEST over groups is hidden from it for as long as it optimizes. Before that, when names are bound,
+//! it adds to GROUP BY what would follow from the key: a subquery in FROM with an UNNEST has none there ([`Relations`]).
+//!
+//! ```text
+//!   SELECT a, count(*) FROM (SELECT a, unnest(l) AS b FROM (…)) AS u GROUP BY a      it would be GROUP BY a, b
+//! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchemaRef, FunctionalDependencies};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Unnest, Volatility,
 };
+use sqlparser::ast::TableFactor;
+
+/// Plans what stands in FROM as DataFusion does, and takes the keys off where it has an UNNEST.
+#[derive(Debug, Default)]
+pub struct Relations {
+    /// Whether it has been asked, and DataFusion asks again what it makes of the same.
+    asked: AtomicBool,
+}
+
+impl RelationPlanner for Relations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        if self.asked.swap(false, Ordering::Relaxed) {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        self.asked.store(true, Ordering::Relaxed);
+        let mut plan = context.plan(relation)?;
+        if plan.exists(|plan| Ok(matches!(plan, LogicalPlan::Unnest(_))))? {
+            match &mut plan {
+                LogicalPlan::SubqueryAlias(alias) => alias.schema = keyless(&alias.schema)?,
+                LogicalPlan::Projection(projection) => projection.schema = keyless(&projection.schema)?,
+                _ => {}
+            }
+        }
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+fn keyless(schema: &DFSchemaRef) -> Result<DFSchemaRef> {
+    let schema = schema.as_ref().clone();
+    Ok(Arc::new(schema.with_functional_dependencies(FunctionalDependencies::empty())?))
+}
 
 /// The same UNNEST over hidden columns; `None` where there is no group below.
 pub fn without_keys(unnest: &Unnest) -> Result<Option<LogicalPlan>> {
@@ -36,6 +79,12 @@ pub fn without_keys(unnest: &Unnest) -> Result<Option<LogicalPlan>> {
         .unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?
         .build()
         .map(Some)
+}
+
+/// A plan that may be an UNNEST, in that way.
+pub fn unnested(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let keyless = if let LogicalPlan::Unnest(unnest) = &plan { without_keys(unnest)? } else { None };
+    Ok(keyless.unwrap_or(plan))
 }
 
 fn is_hidden(plan: &LogicalPlan) -> bool {

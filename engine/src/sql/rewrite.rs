@@ -126,6 +126,12 @@ impl VisitorMut for Rewriter {
         {
             return ControlFlow::Break(Box::new(error));
         }
+        // A text alone is what a boolean may be written as.
+        for condition in select.selection.iter_mut().chain(&mut select.having) {
+            if crate::sql::values::quoted_text(condition).is_some() {
+                *condition = cast(condition.clone(), ast::DataType::Boolean);
+            }
+        }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
         select.selection.iter_mut().chain(&mut select.having).try_for_each(subqueries::keep_conditions)?;
         select.from.iter_mut().try_for_each(|from| each_join(from, &mut check_condition))?;
@@ -342,7 +348,11 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         }
         // By a pattern it is the first match, or what its parentheses matched.
         Expr::Substring { expr, substring_from: Some(pattern), substring_for, .. }
-            if crate::sql::values::quoted_text(&pattern).is_some() =>
+            if crate::sql::values::quoted_text(&pattern).is_some()
+                || (is_null(&pattern)
+                    && substring_for
+                        .as_deref()
+                        .is_some_and(|escape| crate::sql::values::quoted_text(escape).is_some())) =>
         {
             calls::substring(*expr, *pattern, substring_for.map(|escape| *escape))
         }
@@ -493,6 +503,10 @@ pub fn is_number(expr: &Expr) -> bool {
 
 fn is_digits(expr: &Expr, digits: &str) -> bool {
     matches!(expr, Expr::Value(value) if matches!(&value.value, Value::Number(number, _) if number == digits))
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if value.value == Value::Null)
 }
 
 fn is_power(expr: &Expr) -> bool {

@@ -443,10 +443,7 @@ fn set_operation(left: &LogicalPlan, right: &LogicalPlan, join_type: JoinType) -
                 .project(with(list))?
                 .unnest_column(Column::new_unqualified("copies"))?
                 .build()?;
-            match &copied {
-                LogicalPlan::Unnest(unnest) => repeated::without_keys(unnest)?.unwrap_or(copied).into(),
-                _ => copied.into(),
-            }
+            repeated::unnested(copied)?.into()
         }
     };
     let named: Vec<Expr> = left

@@ -117,7 +117,8 @@ impl Stack {
             }
             LogicalPlan::Unnest(unnest) => LogicalPlanBuilder::from(self.on(&unnest.input)?)
                 .unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?
-                .build(),
+                .build()
+                .and_then(crate::sql::repeated::unnested),
             other => Err(super::refused(&other.display().to_string())),
         }
     }

@@ -609,6 +609,10 @@ fn typed_literals(
     use BinaryOperator as O;
     let compares = matches!(op, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq);
     let typed = |literal: Expr, beside: &DataType| -> Result<Expr> {
+        // Nothing but an interval is added to a timestamp.
+        if let (Expr::Literal(ScalarValue::Null, _), O::Plus, DataType::Timestamp(..)) = (&literal, op, beside) {
+            return Ok(as_type(literal, span()));
+        }
         let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &literal else { return Ok(literal) };
         let to = match (kind(beside), op) {
             (Some(Kind::Number), _) => literal_type(beside, text),
