@@ -41,6 +41,7 @@ mod replace;
 mod returning;
 mod sequence;
 mod settings;
+mod settling;
 mod shielded;
 mod show;
 mod subscribe;
@@ -73,6 +74,7 @@ use plans::Plans;
 pub use plans::Room;
 use query::Argument;
 use settings::Settings;
+use settling::Settling;
 use transaction::Transaction;
 
 use crate::catalog::{Catalog, RelationKind};
@@ -162,6 +164,8 @@ pub struct Session {
     conditions: constraints::Conditions,
     /// The numbers that sequences gave it last.
     seen_numbers: numbers::SharedSeen,
+    /// Advisory locks, LISTEN and NOTIFY.
+    settling: Arc<Settling>,
     /// It has made a temporary table.
     has_temporary: bool,
     /// Of a statement of several parts what those before gave and changed.
@@ -186,6 +190,7 @@ impl Session {
         let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
         let named = (user.to_string(), database.to_string());
         core.sessions.lock().expect("no panic while held").insert(pid, named);
+        let settling = Arc::new(Settling::new(core.clone(), pid));
         let mut settings = Settings::default();
         settings.set_fixed("session_authorization", user);
         Session {
@@ -207,6 +212,7 @@ impl Session {
             asked_settings: Default::default(),
             conditions: Default::default(),
             seen_numbers: Default::default(),
+            settling,
             has_temporary: false,
             one_statement: None,
         }
@@ -296,6 +302,7 @@ impl Session {
             return Err(Error::new("08P01", message));
         }
         self.apply_asked_settings()?;
+        self.settle();
         self.begin_statement(deadline);
         let (cancel, bounds) = (self.cancel.clone(), self.bounds());
         let statement = prepared.statement.clone();
@@ -417,11 +424,34 @@ impl Session {
                 CopyDirection::ToStdout => self.copy_out(copy).await,
             },
             Begin { read_only, isolation } => self.begin(*read_only, isolation.as_deref()),
-            Commit => self.commit().await,
-            Rollback => self.rollback(),
-            Savepoint(name) => self.savepoint(name),
-            ReleaseSavepoint(name) => self.release_savepoint(name),
-            RollbackToSavepoint(name) => self.rollback_to_savepoint(name),
+            Commit => {
+                let ended = self.commit().await;
+                // Of one that has failed it says ROLLBACK.
+                self.settling.end(matches!(&ended, Ok(Outcome::Done(tag)) if tag == "COMMIT"));
+                ended
+            }
+            Rollback => {
+                let ended = self.rollback();
+                self.settling.end(false);
+                ended
+            }
+            Savepoint(name) => self.savepoint(name).inspect(|_| self.settling.mark(name)),
+            ReleaseSavepoint(name) => self.release_savepoint(name).inspect(|_| self.settling.forget_mark(name)),
+            RollbackToSavepoint(name) => {
+                self.rollback_to_savepoint(name).inspect(|_| self.settling.back_to_mark(name))
+            }
+            Listen(channel) => {
+                self.listen(channel);
+                done("LISTEN")
+            }
+            Unlisten(channel) => {
+                self.unlisten(channel.as_deref());
+                done("UNLISTEN")
+            }
+            Notify { channel, payload } => {
+                self.settling.notify(channel, payload)?;
+                done("NOTIFY")
+            }
             Set { local, assignments } => {
                 self.set(*local, assignments)?;
                 done("SET")
@@ -472,6 +502,8 @@ impl Session {
                 self.settings.reset_all();
                 self.prepared.clear();
                 self.cursors.clear();
+                self.unlisten(None);
+                self.settling.unlock_all();
                 *self.seen_numbers.lock().expect("no panic while held") = Default::default();
                 self.drop_temporary().await?;
                 done("DISCARD ALL")
@@ -518,14 +550,15 @@ impl Session {
     /// The server calls this when a stream that `execute` returned has failed, so that an open
     /// transaction becomes failed.
     pub fn note_failure(&mut self) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.failed = true;
+        match &mut self.transaction {
+            Some(transaction) => transaction.failed = true,
+            None => self.settling.fail(),
         }
     }
 
     /// Messages since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        self.notices.drain(..).collect()
+        self.notices.drain(..).chain(self.settling.take_notices()).collect()
     }
 
     fn notice(&mut self, severity: &'static str, code: &'static str, message: String) {

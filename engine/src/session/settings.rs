@@ -51,7 +51,7 @@ const SETTINGS: &[Setting] = &[
     s("lc_monetary", "C", "Sets the locale for formatting monetary amounts."),
     s("lc_numeric", "C", "Sets the locale for formatting numbers."),
     s("lc_time", "C", "Sets the locale for formatting date and time values."),
-    s("lock_timeout", "0", "Accepted for compatibility."),
+    s("lock_timeout", "0", "Sets the maximum allowed duration of any wait for an advisory lock."),
     fixed("max_identifier_length", "63", false, "Shows the maximum identifier length."),
     fixed("max_index_keys", "32", false, "Shows the maximum number of index keys."),
     s("quote_all_identifiers", "off", "Accepted for compatibility."),
@@ -184,7 +184,15 @@ impl Settings {
     }
 
     pub fn statement_timeout(&self) -> Option<std::time::Duration> {
-        match duration_ms(self.value("statement_timeout")) {
+        self.timeout("statement_timeout")
+    }
+
+    pub fn lock_timeout(&self) -> Option<std::time::Duration> {
+        self.timeout("lock_timeout")
+    }
+
+    fn timeout(&self, name: &str) -> Option<std::time::Duration> {
+        match duration_ms(self.value(name)) {
             Some(0) | None => None,
             Some(ms) => Some(std::time::Duration::from_millis(ms)),
         }

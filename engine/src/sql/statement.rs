@@ -246,8 +246,14 @@ pub enum StatementKind {
     },
     /// CHECKPOINT: writes one, and deletes what need not be kept.
     Checkpoint,
-    /// Accepted and answered with its tag, without effect: LISTEN, UNLISTEN, NOTIFY, VACUUM, ANALYZE,
-    /// LOCK TABLE.
+    Listen(String),
+    /// `None` is *.
+    Unlisten(Option<String>),
+    Notify {
+        channel: String,
+        payload: String,
+    },
+    /// Accepted and answered with its tag, without effect: VACUUM, ANALYZE, LOCK TABLE.
     NoOp {
         tag: &'static str,
     },

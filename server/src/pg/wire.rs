@@ -12,6 +12,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use millrace_engine::Error;
 use millrace_engine::error::Result;
+use millrace_engine::notifications::Notification;
 use millrace_engine::session::{Notice, TransactionStatus};
 use millrace_engine::sql::text::PgType;
 
@@ -322,6 +323,14 @@ pub fn put_error(out: &mut Vec<u8>, severity: &str, error: &Error) {
             }
         }
         o.push(0);
+    });
+}
+
+pub fn put_notification(out: &mut Vec<u8>, notification: &Notification) {
+    put(out, b'A', |o| {
+        o.extend_from_slice(&notification.pid.to_be_bytes());
+        put_string(o, &notification.channel);
+        put_string(o, &notification.payload);
     });
 }
 

@@ -194,9 +194,7 @@ impl Cursor<'_> {
             "declare" => self.declare(),
             "fetch" | "move" => self.fetch(),
             "close" => self.close(),
-            "listen" => self.no_op("LISTEN"),
-            "unlisten" => self.no_op("UNLISTEN"),
-            "notify" => self.no_op("NOTIFY"),
+            "listen" | "unlisten" | "notify" => self.listen_or_notify(),
             "vacuum" => self.no_op("VACUUM"),
             "analyze" | "analyse" => self.no_op("ANALYZE"),
             "backup" => {

@@ -582,7 +582,21 @@ impl Cursor<'_> {
         }
     }
 
-    /// What LISTEN, NOTIFY and others name, read and left.
+    pub fn listen_or_notify(&mut self) -> Result<StatementKind> {
+        if self.accept("listen") {
+            return Ok(StatementKind::Listen(self.identifier()?));
+        }
+        if self.accept("unlisten") {
+            let all = self.accept_token(&Token::Mul);
+            return Ok(StatementKind::Unlisten(if all { None } else { Some(self.identifier()?) }));
+        }
+        self.expect("notify")?;
+        let channel = self.identifier()?;
+        let payload = if self.accept_token(&Token::Comma) { self.string()? } else { String::new() };
+        Ok(StatementKind::Notify { channel, payload })
+    }
+
+    /// What VACUUM and others name, read and left.
     pub fn no_op(&mut self, tag: &'static str) -> Result<StatementKind> {
         self.parser_to_end();
         Ok(StatementKind::NoOp { tag })

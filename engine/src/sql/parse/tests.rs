@@ -301,8 +301,9 @@ fn sessions() {
          move backward 5 in c => count: Backward, is_move: true
          fetch -1 from c => count: Backward
          close all => CloseCursor(None)
-         listen x => NoOp { tag: \"LISTEN\" }
-         unlisten * => NoOp { tag: \"UNLISTEN\" }
+         listen x => Listen(\"x\")
+         unlisten * => Unlisten(None)
+         notify x, 'it''s' => Notify { channel: \"x\", payload: \"it's\" }
          vacuum analyze t => NoOp { tag: \"VACUUM\" }
          lock table t in share mode => NoOp { tag: \"LOCK TABLE\" }
          explain select 1 => Explain(Explain { stage: Default, analyze: false, json: false
