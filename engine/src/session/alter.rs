@@ -65,6 +65,15 @@ impl Draft {
         self.rewrites = true;
     }
 
+    /// For each column the one that it was before.
+    pub fn came_from(&self) -> Vec<Option<usize>> {
+        let from = |origin: &Origin| match origin {
+            Origin::Kept(from) | Origin::Changed(from, _) => Some(*from),
+            Origin::New => None,
+        };
+        self.origins.iter().map(from).collect()
+    }
+
     fn column(&self, name: &str) -> Result<usize> {
         let missing = || {
             let table = &self.relation.name;
@@ -74,7 +83,7 @@ impl Draft {
     }
 
     fn drop_column(&mut self, at: usize) {
-        let Relation { columns, primary_key, primary_key_name, indexes, checks, column_comments, .. } =
+        let Relation { id, columns, primary_key, primary_key_name, indexes, checks, foreign_keys, column_comments, .. } =
             &mut self.relation;
         let name = columns.remove(at).name;
         self.origins.remove(at);
@@ -85,10 +94,14 @@ impl Draft {
         }
         indexes.retain(|index| !index.columns.contains(&at));
         checks.retain(|check| !names_column(&check.expression, &name));
+        foreign_keys.retain(|key| !key.columns.contains(&at) && !(key.references == *id && key.referenced.contains(&at)));
         self.new_checks.retain(|check| !names_column(&check.expression, &name));
         let shift = |column: &mut usize| *column -= usize::from(*column > at);
         primary_key.iter_mut().for_each(shift);
         indexes.iter_mut().for_each(|index| index.columns.iter_mut().for_each(shift));
+        foreign_keys.iter_mut().for_each(|key| key.columns.iter_mut().for_each(shift));
+        let own = foreign_keys.iter_mut().filter(|key| key.references == *id);
+        own.for_each(|key| key.referenced.iter_mut().for_each(shift));
         let comments = std::mem::take(column_comments).into_iter().filter(|(column, _)| *column != at);
         *column_comments = comments.map(|(column, text)| (column - usize::from(column > at), text)).collect();
         self.change_columns();
@@ -134,6 +147,7 @@ impl Draft {
         }
         self.relation.checks.retain(|check| check.name != name);
         self.new_checks.retain(|check| check.name != name);
+        self.relation.foreign_keys.retain(|key| key.name != name);
         self.relation.indexes.retain(|index| !(index.constraint && index.name == name));
         known
     }
@@ -191,7 +205,7 @@ impl Session {
         }
         crate::ttl::Ttl::of(&draft.relation.columns, &draft.relation.options)?;
         if draft.relation != *found || draft.rewrites {
-            draft.relation.sql = definition(&draft.relation);
+            draft.relation.sql = definition(&draft.relation, &self.core.catalog());
             match draft.rewrites {
                 true => self.write_anew(&found, &mut draft).await?,
                 false => self.redefine(&found, &draft).await?,
@@ -341,6 +355,7 @@ impl Session {
     fn set_type(&self, draft: &mut Draft, at: usize, sql_type: &str, using: Option<String>) -> Result<()> {
         crate::sql::types::field(&draft.relation.columns[at].name, sql_type, true)?;
         refuse_other_type(&draft.relation, &draft.relation.columns[at].name)?;
+        self.refuse_type_of_key(draft, at)?;
         let Origin::Kept(from) = draft.origins[at] else {
             return Err(Error::unsupported("changing the type of a column twice, or of one that is added"));
         };
@@ -420,6 +435,8 @@ fn rename_constraint(relation: &mut Relation, name: &str, new_name: &str) -> Res
         relation.primary_key_name = Some(new_name.to_string());
     }
     relation.checks.iter_mut().filter(|check| check.name == name).for_each(|check| check.name = new_name.to_string());
+    let keys = relation.foreign_keys.iter_mut().filter(|key| key.name == name);
+    keys.for_each(|key| key.name = new_name.to_string());
     let indexes = relation.indexes.iter_mut().filter(|index| index.constraint && index.name == name);
     indexes.for_each(|index| index.name = new_name.to_string());
     Ok(())

@@ -36,6 +36,8 @@ mod patience;
 mod plans;
 mod portions;
 pub mod query;
+mod references;
+mod referential;
 mod rejected;
 mod replace;
 mod returning;
@@ -416,8 +418,8 @@ impl Session {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")
             }
-            Insert(_) | Update(_) | Delete(_) | Merge(_) | ChangeWith(_) | Truncate { .. } => {
-                self.change(&statement.kind, plans, parameters).await
+            Insert(_) | Update(_) | Delete(_) | Merge(_) | ChangeWith(_) | Truncate { .. } | TruncateCascade { .. } => {
+                self.change_and_follow(&statement.kind, plans, parameters).await
             }
             Copy(copy) => match copy.direction {
                 CopyDirection::FromStdin => self.copy_in(copy),
@@ -647,7 +649,7 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         ChangeWith(with) => {
             with.parts.iter().map(|part| &part.kind).chain([with.main.as_ref()]).find_map(writes_tag)?
         }
-        Truncate { .. } => "TRUNCATE TABLE",
+        Truncate { .. } | TruncateCascade { .. } => "TRUNCATE TABLE",
         Copy(c) if c.direction == CopyDirection::FromStdin => "COPY FROM",
         _ => return None,
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use crate::catalog::{IdentityKind, RelationKind};
+use crate::catalog::{IdentityKind, OnReferenced, ReferenceTiming, RelationKind};
 use crate::error::Error;
 
 /// A name as written, folded: `schema.name` or `name`.
@@ -246,6 +246,11 @@ pub enum StatementKind {
     },
     /// CHECKPOINT: writes one, and deletes what need not be kept.
     Checkpoint,
+    /// TRUNCATE … CASCADE
+    TruncateCascade {
+        names: Vec<Name>,
+        restart: bool,
+    },
     Listen(String),
     /// `None` is *.
     Unlisten(Option<String>),
@@ -309,6 +314,18 @@ pub enum ConstraintKind {
     Unique(Vec<String>),
     /// The condition as SQL.
     Check(String),
+    ForeignKey(ForeignKeyDefinition),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForeignKeyDefinition {
+    pub columns: Vec<String>,
+    pub table: Name,
+    /// Empty: the primary key.
+    pub referenced: Vec<String>,
+    pub on_delete: OnReferenced,
+    pub on_update: OnReferenced,
+    pub timing: ReferenceTiming,
 }
 
 /// A part of ALTER TABLE.

@@ -20,6 +20,7 @@ mod frame;
 mod identity;
 mod locking;
 mod merge;
+mod references;
 mod select_into;
 mod sequence;
 mod session;
