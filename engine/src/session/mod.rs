@@ -30,6 +30,7 @@ mod lookup;
 mod merge;
 mod numbers;
 mod on_conflict;
+pub mod origins;
 mod own_batches;
 mod past;
 mod patience;
@@ -342,10 +343,10 @@ impl Session {
         let done = |tag: &str| Ok(Outcome::Done(tag.to_string()));
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
-            Query(query) => self.select(query, plans, parameters).await,
+            Query(query) => Ok(with_origins(self.select(query, plans, parameters).await?, plans)),
             QueryLocking { query, of } => {
                 self.note_read(query, of, parameters).await?;
-                self.select(query, plans, parameters).await
+                Ok(with_origins(self.select(query, plans, parameters).await?, plans))
             }
             QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
@@ -494,7 +495,9 @@ impl Session {
                 }
                 Ok(Outcome::Done(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }.into()))
             }
-            DeclareCursor { name, hold, statement } => self.declare(name, *hold, statement, parameters).await,
+            DeclareCursor { name, hold, scroll, statement } => {
+                self.declare(name, *hold, *scroll, statement, parameters).await
+            }
             Fetch { cursor, count, is_move } => self.fetch(cursor, *count, *is_move).await,
             CloseCursor(name) => self.close_cursor(name.as_deref()),
             DiscardAll => {
@@ -624,6 +627,16 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Rows that say which tables' columns theirs are.
+fn with_origins(outcome: Outcome, plans: &Plans) -> Outcome {
+    match outcome {
+        Outcome::Rows { schema, rows, tag } => {
+            Outcome::Rows { schema: origins::with_origins(schema, &plans.origins()), rows, tag }
+        }
+        other => other,
     }
 }
 

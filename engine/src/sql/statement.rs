@@ -218,6 +218,8 @@ pub enum StatementKind {
     DeclareCursor {
         name: String,
         hold: bool,
+        /// SCROLL, NO SCROLL or neither.
+        scroll: Option<bool>,
         statement: Box<Statement>,
     },
     Fetch {
@@ -680,6 +682,9 @@ pub struct Subscribe {
 pub enum FetchCount {
     Rows(u64),
     All,
-    /// FETCH BACKWARD, ABSOLUTE, PRIOR …: not supported on forward-only cursors.
-    Backward,
+    Back(u64),
+    BackAll,
+    /// The row of this number, from 1; counted from the last one where it is negative.
+    Absolute(i64),
+    Relative(i64),
 }

@@ -301,7 +301,11 @@ fn sessions() {
          fetch all in c => count: All
          fetch c => count: Rows(1)
          move backward 5 in c => count: Backward, is_move: true
-         fetch -1 from c => count: Backward
+         fetch -1 from c => count: Back(1)
+         fetch last c => count: Absolute(-1)
+         fetch backward -3 in c => count: Rows(3)
+         move backward all in c => count: BackAll
+         fetch relative -2 from c => count: Relative(-2)
          close all => CloseCursor(None)
          listen x => Listen(\"x\")
          unlisten * => Unlisten(None)
