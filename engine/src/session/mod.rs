@@ -178,6 +178,7 @@ pub struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave_temporary();
+        self.settling.leave();
         self.core.sessions.lock().expect("no panic while held").remove(&self.pid);
     }
 }

@@ -206,11 +206,19 @@ impl Settling {
     }
 }
 
-impl Drop for Settling {
-    fn drop(&mut self) {
+impl Settling {
+    /// The session has ended.
+    pub fn leave(&self) {
         self.end(false);
         self.unlock_all();
         self.core.notifications.unlisten(self.pid, None);
+    }
+}
+
+// Rows that are still being made may take a lock after their session has ended.
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
