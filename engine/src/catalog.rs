@@ -347,7 +347,8 @@ impl Relation {
     }
     /// Its unique key over these columns, in any order.
     pub fn unique_key_over(&self, columns: &[usize]) -> Option<UniqueKey> {
-        let same = |key: &UniqueKey| key.columns.len() == columns.len() && key.columns.iter().all(|c| columns.contains(c));
+        let same =
+            |key: &UniqueKey| key.columns.len() == columns.len() && key.columns.iter().all(|c| columns.contains(c));
         self.unique_keys().into_iter().find(same)
     }
     /// What its indexes and sequences are called, in the same space as relations.

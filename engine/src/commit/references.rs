@@ -21,7 +21,11 @@ use crate::state::table::{Checked, Table, columns_of_key};
 
 impl Commit {
     /// Whether changes that have been checked, each for itself, leave no row that refers to nothing.
-    pub(super) fn check_references(&mut self, catalog: &Catalog, changes: &[(RelationId, Option<Checked>)]) -> Result<()> {
+    pub(super) fn check_references(
+        &mut self,
+        catalog: &Catalog,
+        changes: &[(RelationId, Option<Checked>)],
+    ) -> Result<()> {
         let of = |id: RelationId| changes.iter().find(|(changed, _)| *changed == id).and_then(|(_, c)| c.as_ref());
         for (id, change) in changes {
             let (Some(change), Some(relation)) = (change, catalog.get(*id)) else { continue };
@@ -61,7 +65,8 @@ impl Commit {
                     return Err(Error::undefined_relation(format!("#{}", key.references)));
                 };
                 if other.unique_key_over(&key.referenced).is_none() {
-                    let message = format!("cannot drop a key of table {} because other objects depend on it", other.name);
+                    let message =
+                        format!("cannot drop a key of table {} because other objects depend on it", other.name);
                     let detail = format!("constraint {} on table {} depends on it", key.name, relation.name);
                     return Err(Error::new("2BP01", message).detail(detail).hint("Drop the foreign key first."));
                 }
@@ -111,7 +116,13 @@ fn check_there(
         .of_constraint(name))
 }
 
-fn still_referenced(relation: &Relation, child: &Arc<Relation>, key: &ForeignKey, rows: &RecordBatch, row: usize) -> Error {
+fn still_referenced(
+    relation: &Relation,
+    child: &Arc<Relation>,
+    key: &ForeignKey,
+    rows: &RecordBatch,
+    row: usize,
+) -> Error {
     let (name, table, child) = (&key.name, &relation.name, child.as_ref());
     let message = format!(
         "update or delete on table \"{table}\" violates foreign key constraint \"{name}\" on table \"{}\"",

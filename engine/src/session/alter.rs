@@ -83,8 +83,9 @@ impl Draft {
     }
 
     fn drop_column(&mut self, at: usize) {
-        let Relation { id, columns, primary_key, primary_key_name, indexes, checks, foreign_keys, column_comments, .. } =
-            &mut self.relation;
+        let Relation {
+            id, columns, primary_key, primary_key_name, indexes, checks, foreign_keys, column_comments, ..
+        } = &mut self.relation;
         let name = columns.remove(at).name;
         self.origins.remove(at);
         // What is said of the column goes with it.
@@ -94,7 +95,8 @@ impl Draft {
         }
         indexes.retain(|index| !index.columns.contains(&at));
         checks.retain(|check| !names_column(&check.expression, &name));
-        foreign_keys.retain(|key| !key.columns.contains(&at) && !(key.references == *id && key.referenced.contains(&at)));
+        foreign_keys
+            .retain(|key| !key.columns.contains(&at) && !(key.references == *id && key.referenced.contains(&at)));
         self.new_checks.retain(|check| !names_column(&check.expression, &name));
         let shift = |column: &mut usize| *column -= usize::from(*column > at);
         primary_key.iter_mut().for_each(shift);

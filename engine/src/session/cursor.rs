@@ -93,6 +93,9 @@ impl Cursor {
 
     /// Rows by their numbers, from 1: those from `first` on, as many as `count`. All have been read.
     fn rows(&self, first: usize, count: usize) -> Vec<RecordBatch> {
+        if count == 0 {
+            return Vec::new();
+        }
         let mut before = self.passed;
         let mut found = Vec::new();
         let (first, end) = (first - 1, first - 1 + count);

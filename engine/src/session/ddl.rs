@@ -360,7 +360,9 @@ impl Session {
             ..self.new_relation(&d.name, text)?
         };
         if kind == RelationKind::Stream && !d.constraints.is_empty() {
-            return Err(Error::unsupported("UNIQUE, CHECK or a foreign key on a stream").hint("CREATE TABLE has constraints."));
+            return Err(
+                Error::unsupported("UNIQUE, CHECK or a foreign key on a stream").hint("CREATE TABLE has constraints.")
+            );
         }
         if self.core.catalog().find(&relation.schema_name, &relation.name).is_none() {
             self.add_constraints(&mut relation, &d.constraints)?;

@@ -441,9 +441,7 @@ impl Session {
             }
             Savepoint(name) => self.savepoint(name).inspect(|_| self.settling.mark(name)),
             ReleaseSavepoint(name) => self.release_savepoint(name).inspect(|_| self.settling.forget_mark(name)),
-            RollbackToSavepoint(name) => {
-                self.rollback_to_savepoint(name).inspect(|_| self.settling.back_to_mark(name))
-            }
+            RollbackToSavepoint(name) => self.rollback_to_savepoint(name).inspect(|_| self.settling.back_to_mark(name)),
             Listen(channel) => {
                 self.listen(channel);
                 done("LISTEN")

@@ -157,8 +157,7 @@ impl Session {
         // What a view shows is the view's.
         let over_views = !scope.views.lock().expect("no panic while held").is_empty();
         let origins = if over_views { Vec::new() } else { origins(&bound.plan) };
-        let planned =
-            Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, origins, lasting, lookup });
+        let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, origins, lasting, lookup });
         plans.set(Some(planned.clone()));
         Ok(planned)
     }

@@ -54,7 +54,8 @@ impl Session {
             let what = format!("a foreign key of a table that takes the late rows of stream \"{}\"", stream.name);
             return Err(Error::unsupported(what));
         }
-        let columns = key_columns(relation, &definition.columns).map_err(|e| in_foreign_key(e, &definition.columns, relation))?;
+        let columns =
+            key_columns(relation, &definition.columns).map_err(|e| in_foreign_key(e, &definition.columns, relation))?;
         let referenced = match &definition.referenced[..] {
             [] if other.primary_key.is_empty() => {
                 let message = format!("there is no primary key for referenced table \"{}\"", other.name);
@@ -69,7 +70,9 @@ impl Session {
         }
         if other.unique_key_over(&referenced).is_none() {
             let table = &other.name;
-            return invalid(format!("there is no unique constraint matching given keys for referenced table \"{table}\""));
+            return invalid(format!(
+                "there is no unique constraint matching given keys for referenced table \"{table}\""
+            ));
         }
         let named: Vec<&str> = definition.columns.iter().map(String::as_str).collect();
         let name = match name {
@@ -93,7 +96,8 @@ impl Session {
         let sets = |action: OnReferenced| matches!(action, OnReferenced::SetNull | OnReferenced::SetDefault);
         let generated = columns.iter().any(|&column| relation.columns[column].generated.is_some());
         if generated && (sets(definition.on_delete) || definition.on_update.is_action()) {
-            let message = "invalid ON UPDATE or ON DELETE action for foreign key constraint containing generated column";
+            let message =
+                "invalid ON UPDATE or ON DELETE action for foreign key constraint containing generated column";
             return Err(Error::syntax(message));
         }
         Ok(ForeignKey {

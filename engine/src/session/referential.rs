@@ -82,7 +82,8 @@ impl Session {
             }
             StatementKind::Update(update) => {
                 let table = self.existing(&update.table)?;
-                let assigned = |column: &usize| update.assignments.iter().any(|(name, _)| *name == table.columns[*column].name);
+                let assigned =
+                    |column: &usize| update.assignments.iter().any(|(name, _)| *name == table.columns[*column].name);
                 let mut keys = catalog.referring(table.id).map(|(_, key)| key);
                 let changes = keys.any(|key| key.on_update.is_action() && key.referenced.iter().any(assigned));
                 changes.then_some(table.clone())
@@ -136,7 +137,7 @@ impl Session {
                     next
                 }
                 (None, Some((child, key, happened))) => {
-                    let changed = self.set(&child, &key, &happened).await?;
+                    let changed = self.set_referring(&child, &key, &happened).await?;
                     ahead.extend(changed.map(|(old, new)| (child, Happened::Updated(old, new))));
                     continue;
                 }
@@ -160,7 +161,7 @@ impl Session {
     }
 
     /// Gives the rows that refer other keys; returns them before and after.
-    async fn set(
+    async fn set_referring(
         &mut self,
         child: &Arc<Relation>,
         key: &ForeignKey,
@@ -189,7 +190,8 @@ impl Session {
                 values
             }
             _ => {
-                let null = |&column: &usize| arrow::array::new_null_array(old.column(column).data_type(), old.num_rows());
+                let null =
+                    |&column: &usize| arrow::array::new_null_array(old.column(column).data_type(), old.num_rows());
                 key.columns.iter().map(null).collect()
             }
         };
@@ -202,15 +204,23 @@ impl Session {
     }
 
     /// The rows of a table that refer to one of these keys, as they are after what the statement has done so far.
-    async fn rows_referring(&mut self, child: &Arc<Relation>, key: &ForeignKey, keys: &RecordBatch) -> Result<RecordBatch> {
-        let refers = |n: usize, &column: &usize| format!("c.{} = g.{}", quoted(&child.columns[column].name), name_of(n));
+    async fn rows_referring(
+        &mut self,
+        child: &Arc<Relation>,
+        key: &ForeignKey,
+        keys: &RecordBatch,
+    ) -> Result<RecordBatch> {
+        let refers =
+            |n: usize, &column: &usize| format!("c.{} = g.{}", quoted(&child.columns[column].name), name_of(n));
         let refers: Vec<String> = key.columns.iter().enumerate().map(|(n, column)| refers(n, column)).collect();
         let refers = refers.join(" AND ");
-        let text = |of: &str| format!("SELECT c.* FROM {of} AS c WHERE EXISTS (SELECT 1 FROM {GONE} AS g WHERE {refers})");
+        let text =
+            |of: &str| format!("SELECT c.* FROM {of} AS c WHERE EXISTS (SELECT 1 FROM {GONE} AS g WHERE {refers})");
         let schema = child.arrow_schema();
         let shaped = |rows: RecordBatch| {
             let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-            RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options).map_err(Error::internal)
+            RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)
+                .map_err(Error::internal)
         };
         let found = shaped(self.rows_of(&text(&full_name(child)), &[(GONE, keys.clone())], &[]).await?)?;
         let mut all = self.changes_of(child.id).clone();
@@ -241,8 +251,11 @@ impl Session {
         let width = key.columns.len();
         let own: Vec<ArrayRef> = key.columns.iter().map(|&column| rows.column(column).clone()).collect();
         let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..rows.num_rows() as u32));
-        let mut fields: Vec<Field> =
-            own.iter().enumerate().map(|(n, values)| Field::new(name_of(n), values.data_type().clone(), true)).collect();
+        let mut fields: Vec<Field> = own
+            .iter()
+            .enumerate()
+            .map(|(n, values)| Field::new(name_of(n), values.data_type().clone(), true))
+            .collect();
         fields.push(Field::new("at", numbers.data_type().clone(), false));
         let own = own.into_iter().chain([numbers]).collect();
         let own = RecordBatch::try_new(Arc::new(Schema::new(fields)), own).map_err(Error::internal)?;
@@ -274,7 +287,10 @@ impl Session {
             if let Some(other) = others.find(|other| tables.iter().all(|table| table.id != other.id)) {
                 return Err(Error::unsupported("truncating a table referenced in a foreign key constraint")
                     .detail(format!("Table \"{}\" references \"{}\".", other.name, table.name))
-                    .hint(format!("Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.", other.name)));
+                    .hint(format!(
+                        "Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.",
+                        other.name
+                    )));
             }
         }
         Ok(())
@@ -333,9 +349,10 @@ fn name_of(n: usize) -> String {
 /// The columns of a key, named by their places in it.
 fn columns_of(rows: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
     let schema = rows.schema();
-    let fields = columns.iter().enumerate().map(|(n, &column)| {
-        schema.field(column).clone().with_name(name_of(n)).with_nullable(true)
-    });
+    let fields = columns
+        .iter()
+        .enumerate()
+        .map(|(n, &column)| schema.field(column).clone().with_name(name_of(n)).with_nullable(true));
     let values = columns.iter().map(|&column| rows.column(column).clone()).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), values).map_err(Error::internal)
 }

@@ -55,6 +55,7 @@ const SETTINGS: &[Setting] = &[
     fixed("max_identifier_length", "63", false, "Shows the maximum identifier length."),
     fixed("max_index_keys", "32", false, "Shows the maximum number of index keys."),
     s("quote_all_identifiers", "off", "Accepted for compatibility."),
+    s("role", "none", "Accepted for compatibility; each role may do everything."),
     s("row_security", "on", "Accepted for compatibility."),
     r("search_path", "\"$user\", public", "Sets the schema search order for names that are not schema-qualified."),
     fixed("server_encoding", "UTF8", true, "Shows the server's character set encoding."),

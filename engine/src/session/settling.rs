@@ -149,8 +149,7 @@ impl Settling {
 
     pub fn mark(&self, savepoint: &str) {
         let mut unsettled = self.unsettled();
-        let lengths =
-            [unsettled.transaction_locks.len(), unsettled.notifications.len(), unsettled.listening.len()];
+        let lengths = [unsettled.transaction_locks.len(), unsettled.notifications.len(), unsettled.listening.len()];
         unsettled.marks.push((savepoint.to_string(), lengths));
     }
 

@@ -88,7 +88,8 @@ impl Table {
         let schema = relation.arrow_schema();
         let keys = relation.unique_keys();
         let keyed = keys.iter().map(|key| KeyedBy::new(&schema, &key.columns)).collect::<Result<_>>()?;
-        let referring = relation.foreign_keys.iter().map(|key| KeyedBy::new(&schema, &key.columns)).collect::<Result<_>>()?;
+        let referring =
+            relation.foreign_keys.iter().map(|key| KeyedBy::new(&schema, &key.columns)).collect::<Result<_>>()?;
         Ok(Table { rows: Arrangement::new(schema, true), relation, keyed, referring })
     }
 

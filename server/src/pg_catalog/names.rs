@@ -293,7 +293,8 @@ impl Names for CatalogView {
     fn referenced(&self, key: &ForeignKey) -> Option<(Arc<Relation>, Index)> {
         let relation = self.catalog.get(key.references)?.clone();
         let unique = relation.unique_key_over(&key.referenced)?;
-        let index = indexes_of(&relation).into_iter().find(|index| index.is_unique && index.columns == unique.columns)?;
+        let index =
+            indexes_of(&relation).into_iter().find(|index| index.is_unique && index.columns == unique.columns)?;
         Some((relation, index))
     }
 
@@ -395,6 +396,7 @@ pub fn split_name(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             '.' if !quoted => parts.push(String::new()),
             c if quoted => part.push(c),
+            c if c.is_whitespace() => {}
             c => part.extend(c.to_lowercase()),
         }
     }

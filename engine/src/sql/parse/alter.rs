@@ -141,7 +141,7 @@ impl Cursor<'_> {
             Some("restart") => AlterAction::Restart { column, with: None },
             Some(_) => {
                 let here = self.parser.peek_token();
-                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                let data_type = self.data_type()?;
                 let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
                 let using = if self.accept("using") { Some(self.expression()?) } else { None };
                 AlterAction::SetType { column, sql_type, using }

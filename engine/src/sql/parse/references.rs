@@ -10,7 +10,8 @@ impl Cursor<'_> {
     pub fn references(&mut self, columns: Vec<String>) -> Result<ConstraintKind> {
         self.expect("references")?;
         let table = self.name()?;
-        let referenced = if *self.token() == sqlparser::tokenizer::Token::LParen { self.identifiers()? } else { vec![] };
+        let referenced =
+            if *self.token() == sqlparser::tokenizer::Token::LParen { self.identifiers()? } else { vec![] };
         let mut key = ForeignKeyDefinition {
             columns,
             table,

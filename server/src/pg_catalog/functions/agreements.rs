@@ -56,13 +56,14 @@ fn answer(result: millrace_engine::error::Result<Value>) -> Result<Value> {
 
 fn name(c: &Call) -> millrace_engine::error::Result<LockName> {
     let number = |i: usize| {
-        c.int(i).or_else(|| c.text(i)?.trim().parse().ok()).ok_or_else(|| {
-            Error::new("22P02", "an advisory lock is named by one bigint or two integers")
-        })
+        c.int(i)
+            .or_else(|| c.text(i)?.trim().parse().ok())
+            .ok_or_else(|| Error::new("22P02", "an advisory lock is named by one bigint or two integers"))
     };
     let half = |i: usize| {
         let number = number(i)?;
-        i32::try_from(number).map_err(|_| Error::new("22003", format!("value \"{number}\" is out of range for type integer")))
+        i32::try_from(number)
+            .map_err(|_| Error::new("22003", format!("value \"{number}\" is out of range for type integer")))
     };
     match c.arguments.len() {
         1 => Ok(LockName::Whole(number(0)?)),
