@@ -22,7 +22,7 @@ use super::generated::{refuse_dependent, refuse_other_type};
 use crate::catalog::{Check, Column, Identity, IdentityKind, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::conditions::{names_column, renamed};
-use crate::sql::statement::{AlterAction, Constraint, ConstraintKind, CreateRelation, Name};
+use crate::sql::statement::{AlterAction, Constraint, ConstraintKind, CreateRelation, IdentityDefinition, Name};
 
 /// So often it is done again because rows or definitions have changed meanwhile.
 const TRIES_MAX: usize = 50;
@@ -272,6 +272,10 @@ impl Session {
                 Err(Error::undefined_object(message))
             }
             AlterAction::RenameConstraint { name, new_name } => rename_constraint(&mut draft.relation, name, new_name),
+            AlterAction::AddIdentity { column, identity } => {
+                let at = draft.column(column)?;
+                self.add_identity(draft, at, identity)
+            }
             AlterAction::Restart { column, with } => {
                 let at = draft.column(column)?;
                 let Some(sequence) = draft.relation.columns[at].identity.clone() else {
@@ -332,6 +336,31 @@ impl Session {
         let known = draft.relation.checks.len();
         self.add_constraints(&mut draft.relation, constraints)?;
         draft.new_checks.extend_from_slice(&draft.relation.checks[known..]);
+        Ok(())
+    }
+
+    /// The column counts its rows from now on; those that there are keep their numbers.
+    fn add_identity(&self, draft: &mut Draft, at: usize, identity: &IdentityDefinition) -> Result<()> {
+        let (table, column) = (&draft.relation.name, &draft.relation.columns[at]);
+        let refused = |why: &str| {
+            let message = format!("column \"{}\" of relation \"{table}\" {why}", column.name);
+            Err(Error::new("55000", message))
+        };
+        if column.identity.is_some() {
+            return refused("is already an identity column");
+        }
+        if column.default.is_some() || column.generated.is_some() {
+            return refused("already has a default value");
+        }
+        if column.nullable {
+            return refused("must be declared NOT NULL before identity can be added");
+        }
+        let others: Vec<String> = draft.relation.sequences().map(|sequence| sequence.name.clone()).collect();
+        let schema = &draft.relation.schema_name;
+        let sequence = self.new_sequence(identity, &column.sql_type, schema, table, &column.name, &others)?;
+        draft.next_numbers.insert(sequence.id, i128::from(sequence.start));
+        draft.relation.columns[at].identity = Some(sequence);
+        draft.change_columns();
         Ok(())
     }
 

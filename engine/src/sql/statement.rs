@@ -370,6 +370,11 @@ pub enum AlterAction {
         new_name: String,
     },
     /// RESTART [WITH n] of a column that counts its rows.
+    /// ALTER COLUMN … ADD GENERATED … AS IDENTITY
+    AddIdentity {
+        column: String,
+        identity: IdentityDefinition,
+    },
     Restart {
         column: String,
         with: Option<i64>,

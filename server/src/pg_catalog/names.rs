@@ -29,6 +29,7 @@ pub const BOOTSTRAP_ROLE: &str = "millrace";
 pub const BOOTSTRAP_ROLE_OID: u32 = 10;
 pub const DATABASE: u32 = 5;
 pub const PG_CLASS: u32 = 1259;
+pub const PG_ATTRDEF: u32 = 2604;
 pub const PG_REWRITE: u32 = 2618;
 pub const PG_CONSTRAINT: u32 = 2606;
 pub const PG_NAMESPACE: u32 = 2615;

@@ -171,6 +171,8 @@ fn views_and_sinks() {
          alter table only t add constraint p primary key (a) => AddConstraint(Constraint { name: Some(\"p\"), kind: PrimaryKey([\"a\"])
          alter table t alter a type bigint using a * 2 => SetType { column: \"a\", sql_type: \"bigint\", using: Some(
          alter table t rename a to b => RenameColumn { column: \"a\", new_name: \"b\" }
+         alter schema public owner to x => NoOp { tag: \"ALTER SCHEMA\" }
+         alter table only t alter column a add generated always as identity (sequence name s.q start with 5) => AddIdentity { column: \"a\"
          alter table t alter column a drop not null => SetNotNull { column: \"a\", not_null: false }
          comment on column s.t.c is 'x' => Comment { name: Name { schema: Some(\"s\"), name: \"t\" }, column: Some(\"c\"), text: Some(\"x\") }
          comment on materialized view v is null => text: None",

@@ -148,7 +148,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(
         declared("pg_class"),
         "oid relname relnamespace relowner relam relfilenode reltuples relpages relhasindex relpersistence relkind relnatts \
-         relchecks relhasrules relispopulated relreplident",
+         relchecks relhasrules relispopulated relreplident relhastriggers",
     );
     for r in view.user_relations() {
         let kind = relkind(r.kind).expect("user_relations gives those that have one");
@@ -171,6 +171,8 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             (kind != "r").into(),
             true.into(),
             (if kind == "v" { "n" } else { "d" }).into(),
+            // There are none, but pg_dump looks for foreign keys only where there are.
+            (!r.foreign_keys.is_empty() || view.catalog.referring(r.id).next().is_some()).into(),
         ]);
     }
     for index in all_indexes(view) {
@@ -191,6 +193,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             false.into(),
             true.into(),
             "n".into(),
+            false.into(),
         ]);
     }
     for Sequence { identity, relation, .. } in view.sequences() {
@@ -211,6 +214,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             false.into(),
             true.into(),
             "n".into(),
+            false.into(),
         ]);
     }
     rows.finish()
@@ -382,7 +386,8 @@ pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
 }
 
 /// A view's rule depends on the relations that its query names; it belongs to the view; an index and
-/// its constraint belong to their table, a sequence to its column.
+/// its constraint belong to their table, a sequence to its column, a default to its column, and it depends on the sequence that
+/// it takes numbers of.
 pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_depend"), "classid objid objsubid refclassid refobjid refobjsubid deptype");
     for Sequence { identity, relation, column } in view.user_relations().flat_map(sequences_of) {
@@ -395,6 +400,20 @@ pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
         let at = view.catalog.get(table).and_then(|t| t.columns.iter().position(|known| known.name == column));
         let (class, at) = (|| Value::from(PG_CLASS), at.map_or(0, |at| at as i64 + 1));
         rows.add([class(), r.id.into(), 0.into(), class(), table.into(), at.into(), "a".into()]);
+    }
+    for r in view.user_relations() {
+        for (i, column) in r.columns.iter().enumerate() {
+            let Some(default) = view.default_of(column) else { continue };
+            let (oid, place) = (default_oid(r.id, i + 1), i as i64 + 1);
+            let of = |on: u32, place: i64, kind: &str| -> [Value; 7] {
+                [PG_ATTRDEF.into(), oid.into(), 0.into(), PG_CLASS.into(), on.into(), place.into(), kind.into()]
+            };
+            rows.add(of(r.id, place, "a"));
+            let named = default.split_once("nextval('").and_then(|(_, rest)| rest.split_once('\''));
+            if let Some(sequence) = named.and_then(|(name, _)| view.find_relation(name)) {
+                rows.add(of(sequence, 0, "n"));
+            }
+        }
     }
     let mut add = |class: u32, object: u32, on_class: u32, on: u32, kind: &str| {
         rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])
