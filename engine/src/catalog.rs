@@ -172,6 +172,9 @@ pub struct Relation {
     /// What is so of each of its rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// Rows of others that its rows refer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_keys: Vec<ForeignKey>,
     /// The statement that made it, as written.
     pub sql: String,
     /// The query of a view, materialized view or sink.
@@ -233,6 +236,58 @@ pub struct Check {
     pub expression: String,
 }
 
+/// A FOREIGN KEY: each row that has no NULL in `columns` has a row of the other table with the same values in `referenced`, which
+/// are a unique key there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    pub id: RelationId,
+    pub name: String,
+    /// Indices into the relation's columns.
+    pub columns: Vec<usize>,
+    /// The other table; it may be the same one.
+    pub references: RelationId,
+    /// Indices into its columns, as many.
+    pub referenced: Vec<usize>,
+    pub on_delete: OnReferenced,
+    pub on_update: OnReferenced,
+    pub timing: ReferenceTiming,
+}
+
+/// What becomes of rows when the row that they refer to goes, or gets another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnReferenced {
+    NoAction,
+    Restrict,
+    Cascade,
+    SetNull,
+    SetDefault,
+}
+
+impl OnReferenced {
+    /// It changes the rows that refer.
+    pub fn is_action(self) -> bool {
+        !matches!(self, OnReferenced::NoAction | OnReferenced::Restrict)
+    }
+    pub fn words(self) -> &'static str {
+        match self {
+            OnReferenced::NoAction => "NO ACTION",
+            OnReferenced::Restrict => "RESTRICT",
+            OnReferenced::Cascade => "CASCADE",
+            OnReferenced::SetNull => "SET NULL",
+            OnReferenced::SetDefault => "SET DEFAULT",
+        }
+    }
+}
+
+/// As it was declared: whatever it says, a foreign key is checked when changes are committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ReferenceTiming {
+    Immediate,
+    Deferrable,
+    /// INITIALLY DEFERRED
+    Deferred,
+}
+
 /// Columns whose values no two rows share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UniqueKey {
@@ -290,6 +345,12 @@ impl Relation {
         }
         keys
     }
+    /// Its unique key over these columns, in any order.
+    pub fn unique_key_over(&self, columns: &[usize]) -> Option<UniqueKey> {
+        let same =
+            |key: &UniqueKey| key.columns.len() == columns.len() && key.columns.iter().all(|c| columns.contains(c));
+        self.unique_keys().into_iter().find(same)
+    }
     /// What its indexes and sequences are called, in the same space as relations.
     pub fn names_beside(&self) -> Vec<String> {
         let indexes = self.indexes.iter().map(|index| index.name.clone());
@@ -301,6 +362,7 @@ impl Relation {
     pub fn has_constraint(&self, name: &str) -> bool {
         !self.primary_key.is_empty() && self.primary_key_name() == name
             || self.checks.iter().any(|check| check.name == name)
+            || self.foreign_keys.iter().any(|key| key.name == name)
             || self.indexes.iter().any(|index| index.constraint && index.name == name)
     }
     /// The sequences of its columns.
@@ -376,6 +438,11 @@ impl Catalog {
     /// Relations whose query names `id`, directly.
     pub fn dependants(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values().filter(move |r| r.depends_on.contains(&id) && r.kind != RelationKind::Arrangement)
+    }
+    /// The foreign keys that refer to a table, with the tables that have them.
+    pub fn referring(&self, table: RelationId) -> impl Iterator<Item = (&Arc<Relation>, &ForeignKey)> {
+        let keys = self.relations.values().flat_map(|r| r.foreign_keys.iter().map(move |key| (r, key)));
+        keys.filter(move |(_, key)| key.references == table)
     }
     /// The arrangements of the rows of a table or view.
     pub fn arrangements_of(&self, table: RelationId) -> impl Iterator<Item = &Arc<Relation>> {

@@ -6,6 +6,7 @@
 //! puts them at a definite place between two epochs.
 
 mod definitions;
+mod references;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};

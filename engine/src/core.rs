@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::mpsc;
 
+use crate::advisory::AdvisoryLocks;
 use crate::backup::Backups;
 use crate::catalog::{Catalog, RelationId};
 use crate::commit::Request;
@@ -14,6 +15,7 @@ use crate::dataflow::status::ViewStatus;
 use crate::dataflow::worker::Progress;
 use crate::error::{Error, Result};
 use crate::memory::QueryMemory;
+use crate::notifications::Notifications;
 use crate::past::Past;
 use crate::row_locks::RowLocks;
 use crate::sequences::Sequences;
@@ -58,6 +60,10 @@ pub struct Core {
     pub backups: Backups,
     /// Sessions that are open, by process id: user, database.
     pub sessions: Mutex<BTreeMap<i32, (String, String)>>,
+    /// Locks that sessions hold by agreement.
+    pub advisory: AdvisoryLocks,
+    /// What sessions tell one another.
+    pub notifications: Notifications,
     /// Subscriptions under way.
     pub subscriptions: Arc<Subscriptions>,
     /// Who waits for what.
@@ -101,6 +107,8 @@ impl Core {
             past: Past::default(),
             backups: Backups::default(),
             sessions: Mutex::default(),
+            advisory: AdvisoryLocks::default(),
+            notifications: Notifications::default(),
             subscriptions: Arc::default(),
             waits: Waits::default(),
             next_pid: AtomicI32::new(1),

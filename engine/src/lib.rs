@@ -13,6 +13,7 @@
 //! 9. A closed epoch is visible to snapshots, subscriptions and sinks.
 //! 10. Checkpoints make state durable; recovery loads the newest and replays the log after it.
 
+pub mod advisory;
 pub mod allocator;
 mod backup;
 mod blocking;
@@ -29,6 +30,7 @@ pub mod delta;
 pub mod engine;
 pub mod error;
 mod memory;
+pub mod notifications;
 mod operators;
 mod past;
 mod plan;

@@ -39,7 +39,7 @@ impl RowEncoder {
 
     pub fn describe(&self, out: &mut Vec<u8>) {
         let columns = self.schema.fields().iter().zip(&self.types).zip(&self.binary);
-        wire::put_row_description(out, columns.map(|((field, ty), is_binary)| (field.name().as_str(), ty, *is_binary)));
+        wire::put_row_description(out, columns.map(|((field, ty), is_binary)| (field.as_ref(), ty, *is_binary)));
     }
 
     /// How many of the batch's next rows make a piece.

@@ -195,6 +195,91 @@ async fn errors_say_what_they_are_about() {
     running.server.shutdown().await.unwrap();
 }
 
+/// Another session's notifications come while this one does nothing; within a transaction they wait for its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_come_by_themselves() {
+    let running = common::start(|_| ()).await;
+    let address = running.server.pg_addr;
+    let options = format!("host={} port={} user=me dbname=millrace", address.ip(), address.port());
+    let (listener, mut connection) = tokio_postgres::connect(&options, NoTls).await.unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notification(n) = message {
+                let _ = tell.send((n.channel().to_string(), n.payload().to_string()));
+            }
+        }
+    });
+    let other = connect(&running).await;
+    let sent = |payload: &str| ("jobs".to_string(), payload.to_string());
+    let mut soon = async || tokio::time::timeout(Duration::from_secs(20), told.recv()).await.unwrap().unwrap();
+    listener.batch_execute("LISTEN jobs").await.unwrap();
+    other.execute("SELECT pg_notify($1, $2)", &[&"jobs", &"1"]).await.unwrap();
+    assert_eq!(soon().await, sent("1"));
+    other.batch_execute("BEGIN; NOTIFY jobs, '2'; NOTIFY other, 'x'; ROLLBACK; NOTIFY jobs, '3'").await.unwrap();
+    assert_eq!(soon().await, sent("3"));
+    listener.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    other.batch_execute("NOTIFY jobs, '4'").await.unwrap();
+    listener.batch_execute("NOTIFY jobs, '5'; COMMIT").await.unwrap();
+    assert_eq!((soon().await, soon().await), (sent("4"), sent("5")));
+    running.server.shutdown().await.unwrap();
+}
+
+/// More sessions wait for a lock than there are threads, and the one that has it can still give it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_for_an_advisory_lock_holds_nobody_up() {
+    let running = common::start(|_| ()).await;
+    let first = connect(&running).await;
+    first.execute("SELECT pg_advisory_lock($1)", &[&7i64]).await.unwrap();
+    let mut waiters = Vec::new();
+    for _ in 0..8 {
+        let waiter = connect(&running).await;
+        waiters.push(tokio::spawn(async move {
+            waiter.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(7); COMMIT").await.unwrap();
+        }));
+    }
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while first.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 8 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // One that is cancelled waits no more, and the others still do.
+    let impatient = connect(&running).await;
+    let cancel = impatient.cancel_token();
+    let cancelled = tokio::spawn(async move { impatient.batch_execute("SELECT pg_advisory_lock(7)").await });
+    while first.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 9 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cancel.cancel_query(NoTls).await.unwrap();
+    assert_eq!(cancelled.await.unwrap().unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
+    // It goes with its session.
+    drop(first);
+    for waiter in waiters {
+        tokio::time::timeout(Duration::from_secs(20), waiter).await.unwrap().unwrap();
+    }
+    running.server.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_say_whose_they_are() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    client.batch_execute("CREATE TABLE t (id int, v text); CREATE VIEW w AS SELECT v FROM t").await.unwrap();
+    let oid: u32 = client.query_one("SELECT 't'::regclass::oid", &[]).await.unwrap().get(0);
+    for (query, expected) in [
+        ("SELECT v, id + 1, id AS x FROM t", vec![Some(2), None, Some(1)]),
+        ("SELECT q.v, count(*) FROM (SELECT * FROM t ORDER BY id LIMIT 3) q GROUP BY q.v", vec![Some(2), None]),
+        ("SELECT a.id, b.v FROM t a LEFT JOIN t b ON a.id = b.id", vec![Some(1), Some(2)]),
+        ("SELECT v FROM t UNION SELECT v FROM t", vec![None]),
+        ("SELECT v FROM w", vec![None]),
+    ] {
+        let statement = client.prepare(query).await.unwrap();
+        let columns: Vec<_> = statement.columns().iter().map(|c| (c.table_oid(), c.column_id())).collect();
+        let expected: Vec<_> = expected.into_iter().map(|column| (column.map(|_| oid), column)).collect();
+        assert_eq!(columns, expected, "{query}");
+    }
+    running.server.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_connect() {
     let running = common::start(|options| options.max_connections = Some(2)).await;

@@ -112,6 +112,11 @@ fn show(tag: u8, mut body: &[u8]) -> String {
                 .collect();
             write!(line, " {}", values.join(",")).unwrap();
         }
+        // Process ids differ.
+        b'A' => {
+            int(body, 4);
+            write!(line, " {} {}", string(body), string(body)).unwrap()
+        }
         b'C' => write!(line, " {}", string(body)).unwrap(),
         b'S' => write!(line, " {}={}", string(body), string(body)).unwrap(),
         b'Z' => write!(line, " {}", body[0] as char).unwrap(),

@@ -202,7 +202,11 @@ pub async fn number(database: &Database, text: &str) -> u64 {
 /// Runs a text of one or more statements; the answer is the last one's.
 pub async fn run(session: &mut Session, sql: &str) -> Result<Answer, SqlError> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, run_all(session, sql)).await {
-        Ok(result) => result,
+        Ok(result) => {
+            // As the server says when it has answered.
+            session.settle();
+            result
+        }
         Err(_) => Err(SqlError { code: "HANGS".into(), message: format!("no answer within {STATEMENT_TIMEOUT:?}") }),
     }
 }

@@ -87,6 +87,9 @@ impl Commit {
             let checked = table.check(&deltas)?;
             filled.push((id, table.change(checked, header.epoch)));
         }
+        if changes.iter().any(|change| matches!(change, CatalogChange::Put(_) | CatalogChange::Drop(_))) {
+            self.check_foreign_keys(&before, &after, &mut made)?;
+        }
         let entry = LogEntry { header, changes: filled, positions: vec![], catalog: changes.clone() };
         for (id, mut table) in made {
             table.publish(entry.header.epoch);
@@ -96,7 +99,7 @@ impl Commit {
         self.versions.extend(versions);
         let epoch = self.commit(entry)?;
         for (relation, keyed) in changed {
-            self.tables.get_mut(&relation.id).expect("seen just now").become_relation(relation, keyed);
+            self.tables.get_mut(&relation.id).expect("seen just now").become_relation(relation, keyed)?;
         }
         let after = Arc::new(after);
         // Plans are good as long as the catalog is the same one: numbers that are reserved change nothing in it.

@@ -99,6 +99,7 @@ impl Commit {
                 (None, None) => (id, None),
             });
         }
+        self.check_references(catalog, &checked)?;
         let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
         for (id, checked) in checked {
             let deltas = match (checked, self.tables.get_mut(&id)) {

@@ -22,7 +22,7 @@ use super::generated::{refuse_dependent, refuse_other_type};
 use crate::catalog::{Check, Column, Identity, IdentityKind, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::conditions::{names_column, renamed};
-use crate::sql::statement::{AlterAction, Constraint, ConstraintKind, CreateRelation, Name};
+use crate::sql::statement::{AlterAction, Constraint, ConstraintKind, CreateRelation, IdentityDefinition, Name};
 
 /// So often it is done again because rows or definitions have changed meanwhile.
 const TRIES_MAX: usize = 50;
@@ -65,6 +65,15 @@ impl Draft {
         self.rewrites = true;
     }
 
+    /// For each column the one that it was before.
+    pub fn came_from(&self) -> Vec<Option<usize>> {
+        let from = |origin: &Origin| match origin {
+            Origin::Kept(from) | Origin::Changed(from, _) => Some(*from),
+            Origin::New => None,
+        };
+        self.origins.iter().map(from).collect()
+    }
+
     fn column(&self, name: &str) -> Result<usize> {
         let missing = || {
             let table = &self.relation.name;
@@ -74,8 +83,9 @@ impl Draft {
     }
 
     fn drop_column(&mut self, at: usize) {
-        let Relation { columns, primary_key, primary_key_name, indexes, checks, column_comments, .. } =
-            &mut self.relation;
+        let Relation {
+            id, columns, primary_key, primary_key_name, indexes, checks, foreign_keys, column_comments, ..
+        } = &mut self.relation;
         let name = columns.remove(at).name;
         self.origins.remove(at);
         // What is said of the column goes with it.
@@ -85,10 +95,15 @@ impl Draft {
         }
         indexes.retain(|index| !index.columns.contains(&at));
         checks.retain(|check| !names_column(&check.expression, &name));
+        foreign_keys
+            .retain(|key| !key.columns.contains(&at) && !(key.references == *id && key.referenced.contains(&at)));
         self.new_checks.retain(|check| !names_column(&check.expression, &name));
         let shift = |column: &mut usize| *column -= usize::from(*column > at);
         primary_key.iter_mut().for_each(shift);
         indexes.iter_mut().for_each(|index| index.columns.iter_mut().for_each(shift));
+        foreign_keys.iter_mut().for_each(|key| key.columns.iter_mut().for_each(shift));
+        let own = foreign_keys.iter_mut().filter(|key| key.references == *id);
+        own.for_each(|key| key.referenced.iter_mut().for_each(shift));
         let comments = std::mem::take(column_comments).into_iter().filter(|(column, _)| *column != at);
         *column_comments = comments.map(|(column, text)| (column - usize::from(column > at), text)).collect();
         self.change_columns();
@@ -134,6 +149,7 @@ impl Draft {
         }
         self.relation.checks.retain(|check| check.name != name);
         self.new_checks.retain(|check| check.name != name);
+        self.relation.foreign_keys.retain(|key| key.name != name);
         self.relation.indexes.retain(|index| !(index.constraint && index.name == name));
         known
     }
@@ -191,7 +207,7 @@ impl Session {
         }
         crate::ttl::Ttl::of(&draft.relation.columns, &draft.relation.options)?;
         if draft.relation != *found || draft.rewrites {
-            draft.relation.sql = definition(&draft.relation);
+            draft.relation.sql = definition(&draft.relation, &self.core.catalog());
             match draft.rewrites {
                 true => self.write_anew(&found, &mut draft).await?,
                 false => self.redefine(&found, &draft).await?,
@@ -256,6 +272,10 @@ impl Session {
                 Err(Error::undefined_object(message))
             }
             AlterAction::RenameConstraint { name, new_name } => rename_constraint(&mut draft.relation, name, new_name),
+            AlterAction::AddIdentity { column, identity } => {
+                let at = draft.column(column)?;
+                self.add_identity(draft, at, identity)
+            }
             AlterAction::Restart { column, with } => {
                 let at = draft.column(column)?;
                 let Some(sequence) = draft.relation.columns[at].identity.clone() else {
@@ -319,6 +339,31 @@ impl Session {
         Ok(())
     }
 
+    /// The column counts its rows from now on; those that there are keep their numbers.
+    fn add_identity(&self, draft: &mut Draft, at: usize, identity: &IdentityDefinition) -> Result<()> {
+        let (table, column) = (&draft.relation.name, &draft.relation.columns[at]);
+        let refused = |why: &str| {
+            let message = format!("column \"{}\" of relation \"{table}\" {why}", column.name);
+            Err(Error::new("55000", message))
+        };
+        if column.identity.is_some() {
+            return refused("is already an identity column");
+        }
+        if column.default.is_some() || column.generated.is_some() {
+            return refused("already has a default value");
+        }
+        if column.nullable {
+            return refused("must be declared NOT NULL before identity can be added");
+        }
+        let others: Vec<String> = draft.relation.sequences().map(|sequence| sequence.name.clone()).collect();
+        let schema = &draft.relation.schema_name;
+        let sequence = self.new_sequence(identity, &column.sql_type, schema, table, &column.name, &others)?;
+        draft.next_numbers.insert(sequence.id, i128::from(sequence.start));
+        draft.relation.columns[at].identity = Some(sequence);
+        draft.change_columns();
+        Ok(())
+    }
+
     fn set_default(&mut self, draft: &mut Draft, at: usize, default: Option<&str>) -> Result<()> {
         let column = &draft.relation.columns[at];
         refuse_identity(&draft.relation, column)?;
@@ -341,6 +386,7 @@ impl Session {
     fn set_type(&self, draft: &mut Draft, at: usize, sql_type: &str, using: Option<String>) -> Result<()> {
         crate::sql::types::field(&draft.relation.columns[at].name, sql_type, true)?;
         refuse_other_type(&draft.relation, &draft.relation.columns[at].name)?;
+        self.refuse_type_of_key(draft, at)?;
         let Origin::Kept(from) = draft.origins[at] else {
             return Err(Error::unsupported("changing the type of a column twice, or of one that is added"));
         };
@@ -420,6 +466,8 @@ fn rename_constraint(relation: &mut Relation, name: &str, new_name: &str) -> Res
         relation.primary_key_name = Some(new_name.to_string());
     }
     relation.checks.iter_mut().filter(|check| check.name == name).for_each(|check| check.name = new_name.to_string());
+    let keys = relation.foreign_keys.iter_mut().filter(|key| key.name == name);
+    keys.for_each(|key| key.name = new_name.to_string());
     let indexes = relation.indexes.iter_mut().filter(|index| index.constraint && index.name == name);
     indexes.for_each(|index| index.name = new_name.to_string());
     Ok(())

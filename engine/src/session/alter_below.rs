@@ -74,7 +74,8 @@ impl Session {
             .iter()
             .map(|c| Column { identity: None, default: None, generated: None, ..c.clone() })
             .collect();
-        let hidden = Relation { schema_name: WAITING.into(), columns, ..new.clone() };
+        // What its rows refer to is checked when it has its place.
+        let hidden = Relation { schema_name: WAITING.into(), columns, foreign_keys: Vec::new(), ..new.clone() };
         let (old, at) = (found.clone(), core.clone());
         let edit: CatalogEdit = Box::new(move |catalog| {
             check_unchanged(&at, catalog, &old, epoch)?;
@@ -92,6 +93,7 @@ impl Session {
         let (old, at, made) = (found.clone(), core.clone(), Arc::new(new.clone()));
         let own: Vec<RelationId> = making.iter().map(Making::id).collect();
         let numbers = std::mem::take(&mut draft.next_numbers);
+        let came_from = draft.came_from();
         let edit = move |catalog: &Catalog| {
             check_unchanged(&at, catalog, &old, epoch)?;
             check_names(catalog, &old, &new)?;
@@ -108,7 +110,7 @@ impl Session {
             // Dependants go first.
             let gone = dependants.iter().rev().filter(|d| d.plan.is_some()).map(|d| d.old.id);
             let mut changes: Vec<CatalogChange> = gone.map(CatalogChange::Drop).collect();
-            changes.extend(taken_place(&at, catalog, &old, new, numbers));
+            changes.extend(taken_place(&at, catalog, &old, new, &came_from, numbers)?);
             changes.extend(dependants.into_iter().map(|d| CatalogChange::Put(Box::new(d.new))));
             Ok(changes)
         };

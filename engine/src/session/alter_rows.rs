@@ -66,6 +66,7 @@ impl Session {
         }
         let (core, old, new) = (self.core.clone(), found.clone(), draft.relation.clone());
         let numbers = std::mem::take(&mut draft.next_numbers);
+        let came_from = draft.came_from();
         let made = Arc::new(new.clone());
         let edit = move |catalog: &Catalog| {
             check_unchanged(&core, catalog, &old, epoch)?;
@@ -80,7 +81,7 @@ impl Session {
             if !catalog.dependants(old.id).all(|d| known(d.id)) || !views.iter().all(|(before, _)| same(before)) {
                 return Err(changed_meanwhile(&old));
             }
-            let mut changes = taken_place(&core, catalog, &old, new, numbers);
+            let mut changes = taken_place(&core, catalog, &old, new, &came_from, numbers)?;
             changes.extend(views.into_iter().map(|(_, view)| CatalogChange::Put(Box::new(view))));
             Ok(changes)
         };
@@ -232,14 +233,16 @@ pub(super) fn check_names(catalog: &Catalog, old: &Relation, new: &Relation) -> 
     }
 }
 
-/// The altered table takes the place of the old one, with the sequences of both.
+/// The altered table takes the place of the old one, with the sequences of both, and for those that refer to it. `came_from`: for
+/// each of its columns the one of the old table that it was.
 pub(super) fn taken_place(
     core: &crate::core::Core,
     catalog: &Catalog,
     old: &Relation,
-    new: Relation,
+    mut new: Relation,
+    came_from: &[Option<usize>],
     numbers: BTreeMap<RelationId, i128>,
-) -> Vec<CatalogChange> {
+) -> Result<Vec<CatalogChange>> {
     let mut changes = forgotten_sequences(old, &new);
     for (sequence, next) in numbers {
         let mark = core.sequences.set(sequence, next);
@@ -250,9 +253,10 @@ pub(super) fn taken_place(
         moved.set_owned_by(sequence.owned_by().map(|(_, column)| (new.id, column)));
         changes.push(CatalogChange::Put(Box::new(moved)));
     }
+    changes.extend(super::references::following(catalog, old, &mut new, came_from)?);
     changes.push(CatalogChange::Drop(old.id));
     changes.push(CatalogChange::Put(Box::new(new)));
-    changes
+    Ok(changes)
 }
 
 /// Sequences of columns that are no more.

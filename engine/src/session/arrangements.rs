@@ -119,6 +119,7 @@ fn relation(id: RelationId, table: &Relation, key: &[usize]) -> Relation {
         primary_key_name: None,
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
         sql: String::new(),
         query: None,
         options: Default::default(),

@@ -198,12 +198,19 @@ impl Session {
     /// Adds constraints, as they were declared, to a relation.
     pub(super) fn add_constraints(&self, relation: &mut Relation, constraints: &[Constraint]) -> Result<()> {
         let catalog = self.core.catalog();
-        for Constraint { name, kind } in constraints {
+        // A foreign key may be to a key of the same table.
+        let (references, others): (Vec<_>, Vec<_>) =
+            constraints.iter().partition(|constraint| matches!(constraint.kind, ConstraintKind::ForeignKey(_)));
+        for Constraint { name, kind } in others.into_iter().chain(references) {
             if let Some(name) = name.as_ref().filter(|name| relation.has_constraint(name)) {
                 let message = format!("constraint \"{name}\" for relation \"{}\" already exists", relation.name);
                 return Err(Error::new("42710", message));
             }
             match kind {
+                ConstraintKind::ForeignKey(key) => {
+                    let key = self.foreign_key(relation, name.as_deref(), key)?;
+                    relation.foreign_keys.push(key);
+                }
                 ConstraintKind::PrimaryKey(_) => unreachable!("a part of the relation itself"),
                 ConstraintKind::Unique(columns) => {
                     let columns = key_columns(relation, columns)?;
@@ -266,7 +273,7 @@ pub(super) fn changes(expr: &Expr, relation: &Relation) -> Result<bool> {
 }
 
 /// The name itself, or with the first number that makes it free.
-fn free(plain: String, taken: impl Fn(&str) -> bool) -> String {
+pub(super) fn free(plain: String, taken: impl Fn(&str) -> bool) -> String {
     let numbered = (1..).map(|n| format!("{plain}{n}"));
     let mut names = std::iter::once(plain.clone()).chain(numbered);
     names.find(|name| !taken(name)).expect("numbers do not end")

@@ -153,6 +153,7 @@ impl Session {
             primary_key_name: None,
             indexes: vec![],
             checks: vec![],
+            foreign_keys: vec![],
             sql: text.to_string(),
             query: None,
             options: Options::new(),
@@ -234,6 +235,8 @@ impl Session {
             // A sequence that is a relation of its own.
             let own = relation.columns.iter_mut().filter_map(|column| column.identity.as_mut()).find(|s| s.id == 0);
             own.into_iter().for_each(|sequence| sequence.id = relation.id);
+            let own = relation.foreign_keys.iter_mut().filter(|key| key.references == 0);
+            own.for_each(|key| key.references = relation.id);
         }
         let made = Arc::new(relation.clone());
         let replaced = existing.map(|e| e.id);
@@ -357,7 +360,9 @@ impl Session {
             ..self.new_relation(&d.name, text)?
         };
         if kind == RelationKind::Stream && !d.constraints.is_empty() {
-            return Err(Error::unsupported("UNIQUE or CHECK on a stream").hint("CREATE TABLE has constraints."));
+            return Err(
+                Error::unsupported("UNIQUE, CHECK or a foreign key on a stream").hint("CREATE TABLE has constraints.")
+            );
         }
         if self.core.catalog().find(&relation.schema_name, &relation.name).is_none() {
             self.add_constraints(&mut relation, &d.constraints)?;
@@ -413,6 +418,7 @@ impl Session {
                 return refuse("its rows have versions");
             }
             RelationKind::Table if !target.primary_key.is_empty() => return refuse("it has a primary key"),
+            RelationKind::Table if !target.foreign_keys.is_empty() => return refuse("it has a foreign key"),
             _ if target.columns.iter().any(|c| c.generated.is_some()) => return refuse("it has generated columns"),
             RelationKind::Stream | RelationKind::Table => {}
             other => return refuse(&format!("it is a {}", other.word())),

@@ -1,10 +1,11 @@
 //! A table as the statement that makes it: what SHOW CREATE gives once it has been altered.
 
 use super::dml::quoted;
-use crate::catalog::{IdentityKind, Relation};
+use super::references::spelled;
+use crate::catalog::{Catalog, IdentityKind, Relation};
 
 /// The statement that makes a table as it is.
-pub(super) fn definition(relation: &Relation) -> String {
+pub(super) fn definition(relation: &Relation, catalog: &Catalog) -> String {
     let list = |columns: &[usize]| {
         let names = columns.iter().map(|&column| shown(&relation.columns[column].name));
         names.collect::<Vec<_>>().join(", ")
@@ -48,6 +49,9 @@ pub(super) fn definition(relation: &Relation) -> String {
     for check in &relation.checks {
         parts.push(format!("CONSTRAINT {} CHECK ({})", shown(&check.name), check.expression));
     }
+    for key in &relation.foreign_keys {
+        parts.extend(spelled(relation, key, catalog));
+    }
     let schema =
         if relation.schema_name == "public" { String::new() } else { format!("{}.", shown(&relation.schema_name)) };
     let mut text = format!("CREATE TABLE {schema}{} ({})", shown(&relation.name), parts.join(", "));
@@ -60,7 +64,7 @@ pub(super) fn definition(relation: &Relation) -> String {
 }
 
 /// A name as it needs to be written.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
         && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
         && !crate::sql::parse::is_reserved_word(name);

@@ -1,5 +1,6 @@
 //! DROP, of relations and schemas: with CASCADE all that depends on them goes too, in one epoch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Session;
@@ -106,6 +107,15 @@ impl Session {
                     .detail(detail)
                     .hint("Use DROP ... CASCADE to drop the dependent objects too."));
             }
+            let without_key = super::references::left_without(catalog, &gone);
+            if let (Some((relation, key)), false) = (without_key.first(), cascade) {
+                let name = catalog.get(key.references).map_or("?", |r| r.name.as_str());
+                let detail = format!("constraint {} on table {} depends on table {name}", key.name, relation.name);
+                let message = format!("cannot drop table {name} because other objects depend on it");
+                return Err(Error::new("2BP01", message)
+                    .detail(detail)
+                    .hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
             for (_, reads) in core.creating.lock().expect("no panic while held").iter() {
                 if reads.iter().any(|id| gone.contains(id)) {
                     return Err(Error::new("55006", "a materialized view that reads it is being created"));
@@ -128,7 +138,14 @@ impl Session {
             });
             changes.extend(forgotten);
             changes.extend(schemas.into_iter().map(|name| CatalogChange::DropSchema { name }));
-            changes.extend(without_default.into_iter().map(|(relation, ..)| CatalogChange::Put(Box::new(relation))));
+            // One of them may have lost both.
+            let mut left: BTreeMap<RelationId, Relation> =
+                without_default.into_iter().map(|(relation, ..)| (relation.id, relation)).collect();
+            for (relation, key) in &without_key {
+                let left = left.entry(relation.id).or_insert_with(|| relation.clone());
+                left.foreign_keys.retain(|other| other.id != key.id);
+            }
+            changes.extend(left.into_values().map(|relation| CatalogChange::Put(Box::new(relation))));
             let asked: Vec<RelationId> = wanted.iter().chain(&silent).copied().collect();
             let _ = tell.send((names, asked));
             Ok(changes)

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use super::Session;
 use super::numbers::{SharedSeen, next_after, next_numbers, set_next};
 use super::settings::Settings;
+use super::settling::Settling;
+use crate::advisory::{ListedLock, LockMode, LockName};
 use crate::blocking::wait_for;
 use crate::catalog::{Identity, RelationId};
 use crate::core::Core;
@@ -23,6 +25,7 @@ pub struct SessionLive {
     settings: Settings,
     asked: AskedSettings,
     seen: SharedSeen,
+    settling: Arc<Settling>,
     sizes: Mutex<HashMap<RelationId, Option<RelationSize>>>,
 }
 
@@ -46,6 +49,7 @@ impl SessionLive {
             settings: session.settings.clone(),
             asked: session.asked_settings.clone(),
             seen: session.seen_numbers.clone(),
+            settling: session.settling.clone(),
             sizes: Mutex::default(),
         }
     }
@@ -103,6 +107,35 @@ impl Live for SessionLive {
 
     fn last_number(&self, sequence: &Identity) -> Option<i64> {
         self.core.sequences.last(sequence)
+    }
+
+    fn lock(&self, name: LockName, mode: LockMode, transaction: bool) -> Result<()> {
+        let until = self.settings.lock_timeout().map(|timeout| std::time::Instant::now() + timeout);
+        self.settling.lock(name, mode, transaction, until)
+    }
+
+    fn try_lock(&self, name: LockName, mode: LockMode, transaction: bool) -> Result<bool> {
+        Ok(self.settling.try_lock(name, mode, transaction))
+    }
+
+    fn unlock(&self, name: LockName, mode: LockMode) -> Result<bool> {
+        Ok(self.settling.unlock(name, mode))
+    }
+
+    fn unlock_all(&self) {
+        self.settling.unlock_all();
+    }
+
+    fn locks(&self) -> Vec<ListedLock> {
+        self.core.advisory.list()
+    }
+
+    fn notify(&self, channel: &str, payload: &str) -> Result<()> {
+        self.settling.notify(channel, payload)
+    }
+
+    fn listening(&self) -> Vec<String> {
+        self.settling.mailbox().channels()
     }
 }
 

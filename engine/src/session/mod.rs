@@ -31,17 +31,21 @@ mod lookup;
 mod merge;
 mod numbers;
 mod on_conflict;
+pub mod origins;
 mod own_batches;
 mod past;
 mod patience;
 mod plans;
 mod portions;
 pub mod query;
+mod references;
+mod referential;
 mod rejected;
 mod replace;
 mod returning;
 mod sequence;
 mod settings;
+mod settling;
 mod shielded;
 mod show;
 mod subscribe;
@@ -76,6 +80,7 @@ use plans::Plans;
 pub use plans::Room;
 use query::Argument;
 use settings::Settings;
+use settling::Settling;
 use transaction::Transaction;
 
 use crate::catalog::{Catalog, RelationKind};
@@ -165,6 +170,8 @@ pub struct Session {
     conditions: constraints::Conditions,
     /// The numbers that sequences gave it last.
     seen_numbers: numbers::SharedSeen,
+    /// Advisory locks, LISTEN and NOTIFY.
+    settling: Arc<Settling>,
     /// It has made a temporary table.
     has_temporary: bool,
     /// Of a statement of several parts what those before gave and changed.
@@ -176,6 +183,7 @@ pub struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave_temporary();
+        self.settling.leave();
         self.core.sessions.lock().expect("no panic while held").remove(&self.pid);
     }
 }
@@ -191,6 +199,7 @@ impl Session {
         let pid = core.next_pid.fetch_add(1, Ordering::Relaxed);
         let named = (user.to_string(), database.to_string());
         core.sessions.lock().expect("no panic while held").insert(pid, named);
+        let settling = Arc::new(Settling::new(core.clone(), pid));
         let mut settings = Settings::default();
         settings.set_fixed("session_authorization", user);
         Session {
@@ -212,6 +221,7 @@ impl Session {
             asked_settings: Default::default(),
             conditions: Default::default(),
             seen_numbers: Default::default(),
+            settling,
             has_temporary: false,
             one_statement: None,
             contention: Contention::default(),
@@ -302,6 +312,7 @@ impl Session {
             return Err(Error::new("08P01", message));
         }
         self.apply_asked_settings()?;
+        self.settle();
         self.begin_statement(deadline);
         let (cancel, bounds) = (self.cancel.clone(), self.bounds());
         let statement = prepared.statement.clone();
@@ -343,10 +354,10 @@ impl Session {
         let done = |tag: &str| Ok(Outcome::Done(tag.to_string()));
         match &statement.kind {
             Empty => Ok(Outcome::Empty),
-            Query(query) => self.select(query, plans, parameters).await,
+            Query(query) => Ok(with_origins(self.select(query, plans, parameters).await?, plans)),
             QueryLocking { query, locking } => {
                 self.lock_read(query, locking, parameters).await?;
-                self.select(query, plans, parameters).await
+                Ok(with_origins(self.select(query, plans, parameters).await?, plans))
             }
             QueryAsOf { query, at } => self.select_as_of(query, at, parameters).await,
             CreateStream(d) => {
@@ -419,19 +430,40 @@ impl Session {
                 self.comment(name, column.as_deref(), text.as_deref()).await?;
                 done("COMMENT")
             }
-            Insert(_) | Update(_) | Delete(_) | Merge(_) | ChangeWith(_) | Truncate { .. } => {
-                self.change(&statement.kind, plans, parameters).await
+            Insert(_) | Update(_) | Delete(_) | Merge(_) | ChangeWith(_) | Truncate { .. } | TruncateCascade { .. } => {
+                self.change_and_follow(&statement.kind, plans, parameters).await
             }
             Copy(copy) => match copy.direction {
                 CopyDirection::FromStdin => self.copy_in(copy),
                 CopyDirection::ToStdout => self.copy_out(copy).await,
             },
             Begin { read_only, isolation } => self.begin(*read_only, isolation.as_deref()),
-            Commit => self.commit().await,
-            Rollback => self.rollback(),
-            Savepoint(name) => self.savepoint(name),
-            ReleaseSavepoint(name) => self.release_savepoint(name),
-            RollbackToSavepoint(name) => self.rollback_to_savepoint(name),
+            Commit => {
+                let ended = self.commit().await;
+                // Of one that has failed it says ROLLBACK.
+                self.settling.end(matches!(&ended, Ok(Outcome::Done(tag)) if tag == "COMMIT"));
+                ended
+            }
+            Rollback => {
+                let ended = self.rollback();
+                self.settling.end(false);
+                ended
+            }
+            Savepoint(name) => self.savepoint(name).inspect(|_| self.settling.mark(name)),
+            ReleaseSavepoint(name) => self.release_savepoint(name).inspect(|_| self.settling.forget_mark(name)),
+            RollbackToSavepoint(name) => self.rollback_to_savepoint(name).inspect(|_| self.settling.back_to_mark(name)),
+            Listen(channel) => {
+                self.listen(channel);
+                done("LISTEN")
+            }
+            Unlisten(channel) => {
+                self.unlisten(channel.as_deref());
+                done("UNLISTEN")
+            }
+            Notify { channel, payload } => {
+                self.settling.notify(channel, payload)?;
+                done("NOTIFY")
+            }
             Set { local, assignments } => {
                 self.set(*local, assignments)?;
                 done("SET")
@@ -472,7 +504,9 @@ impl Session {
                 }
                 Ok(Outcome::Done(if name.is_none() { "DEALLOCATE ALL" } else { "DEALLOCATE" }.into()))
             }
-            DeclareCursor { name, hold, statement } => self.declare(name, *hold, statement, parameters).await,
+            DeclareCursor { name, hold, scroll, statement } => {
+                self.declare(name, *hold, *scroll, statement, parameters).await
+            }
             Fetch { cursor, count, is_move } => self.fetch(cursor, *count, *is_move).await,
             CloseCursor(name) => self.close_cursor(name.as_deref()),
             DiscardAll => {
@@ -482,6 +516,8 @@ impl Session {
                 self.settings.reset_all();
                 self.prepared.clear();
                 self.cursors.clear();
+                self.unlisten(None);
+                self.settling.unlock_all();
                 *self.seen_numbers.lock().expect("no panic while held") = Default::default();
                 self.drop_temporary().await?;
                 done("DISCARD ALL")
@@ -538,14 +574,15 @@ impl Session {
     /// The server calls this when a stream that `execute` returned has failed, so that an open
     /// transaction becomes failed.
     pub fn note_failure(&mut self) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.failed = true;
+        match &mut self.transaction {
+            Some(transaction) => transaction.failed = true,
+            None => self.settling.fail(),
         }
     }
 
     /// Messages since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        self.notices.drain(..).collect()
+        self.notices.drain(..).chain(self.settling.take_notices()).collect()
     }
 
     fn notice(&mut self, severity: &'static str, code: &'static str, message: String) {
@@ -612,6 +649,16 @@ impl Session {
     }
 }
 
+/// Rows that say which tables' columns theirs are.
+fn with_origins(outcome: Outcome, plans: &Plans) -> Outcome {
+    match outcome {
+        Outcome::Rows { schema, rows, tag } => {
+            Outcome::Rows { schema: origins::with_origins(schema, &plans.origins()), rows, tag }
+        }
+        other => other,
+    }
+}
+
 /// The statement's name in messages, when it changes something.
 fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
     use StatementKind::*;
@@ -634,7 +681,7 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         ChangeWith(with) => {
             with.parts.iter().map(|part| &part.kind).chain([with.main.as_ref()]).find_map(writes_tag)?
         }
-        Truncate { .. } => "TRUNCATE TABLE",
+        Truncate { .. } | TruncateCascade { .. } => "TRUNCATE TABLE",
         Copy(c) if c.direction == CopyDirection::FromStdin => "COPY FROM",
         _ => return None,
     })

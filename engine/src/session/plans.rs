@@ -26,6 +26,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast;
 
 use super::lookup::{Lookup, may_be_lookup};
+use super::origins::{Origin, origins};
 use super::query::{Argument, bind_query, fields_of, relations_of, with_parameters};
 use super::{RowStream, Session};
 use crate::catalog::Catalog;
@@ -53,6 +54,7 @@ pub struct Planned {
     pub plan: LogicalPlan,
     /// Of its columns.
     pub names: Vec<String>,
+    pub origins: Vec<Option<Origin>>,
     /// Good for later executions too.
     lasting: bool,
     /// Found out when it first runs.
@@ -95,6 +97,10 @@ impl Plans {
     fn set(&self, planned: Option<Arc<Planned>>) {
         *self.0.lock().expect("no panic while held") = planned;
     }
+    /// Which tables' columns its columns are.
+    pub fn origins(&self) -> Vec<Option<Origin>> {
+        self.get().map(|planned| planned.origins.clone()).unwrap_or_default()
+    }
     /// Another execution begins.
     pub fn keep_lasting(&self) {
         self.0.lock().expect("no panic while held").take_if(|planned| !planned.lasting);
@@ -111,6 +117,11 @@ impl Session {
     /// For rows that a client has begun to take and may leave, as long as that is held. Error: 53200.
     pub fn room_for_rows(&self) -> Result<Room> {
         self.room("rows that have not been taken", OPEN_ROWS_BYTES)
+    }
+
+    /// For what grows, and lasts longer than a statement.
+    pub(super) fn kept_reservation(&self, what: &str) -> MemoryReservation {
+        MemoryConsumer::new(what).register(&self.kept)
     }
 
     fn room(&self, what: &str, bytes: usize) -> Result<MemoryReservation> {
@@ -143,7 +154,10 @@ impl Session {
         let state = if lasting { shared } else { Arc::new(state) };
         let key = Key { catalog, settings: self.settings.version, parameters: parameters.to_vec() };
         let lookup = OnceLock::new();
-        let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, lasting, lookup });
+        // What a view shows is the view's.
+        let over_views = !scope.views.lock().expect("no panic while held").is_empty();
+        let origins = if over_views { Vec::new() } else { origins(&bound.plan) };
+        let planned = Arc::new(Planned { key, state, plan: bound.plan, names: bound.names, origins, lasting, lookup });
         plans.set(Some(planned.clone()));
         Ok(planned)
     }

@@ -334,6 +334,10 @@ impl Session {
     }
 
     pub(super) async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
+        // What reads nothing fixes no moment: BEGIN; SELECT pg_advisory_xact_lock(1); and then what others have left.
+        if relations.is_empty() {
+            return Ok(Arc::new(Snapshot { epoch: 0, relations: HashMap::new() }));
+        }
         let (core, waiter) = (self.core.clone(), self.waiter());
         let awaited = relations.iter().find(|relation| relation.kind == RelationKind::MaterializedView);
         let awaited = awaited.map(|relation| relation.id);

@@ -53,14 +53,11 @@ const SETTINGS: &[Setting] = &[
     s("lc_monetary", "C", "Sets the locale for formatting monetary amounts."),
     s("lc_numeric", "C", "Sets the locale for formatting numbers."),
     s("lc_time", "C", "Sets the locale for formatting date and time values."),
-    s(
-        "lock_timeout",
-        "0",
-        "So long a statement waits for a row that another transaction has changed or locked; 0 is no end.",
-    ),
+    s("lock_timeout", "0", "So long a statement waits for a row or an advisory lock that others have; 0 is no end."),
     fixed("max_identifier_length", "63", false, "Shows the maximum identifier length."),
     fixed("max_index_keys", "32", false, "Shows the maximum number of index keys."),
     s("quote_all_identifiers", "off", "Accepted for compatibility."),
+    s("role", "none", "Accepted for compatibility; each role may do everything."),
     s("row_security", "on", "Accepted for compatibility."),
     r("search_path", "\"$user\", public", "Sets the schema search order for names that are not schema-qualified."),
     fixed("server_encoding", "UTF8", true, "Shows the server's character set encoding."),
@@ -193,7 +190,7 @@ impl Settings {
         self.timeout("statement_timeout")
     }
 
-    /// How long a statement waits for a row that another transaction has.
+    /// How long a statement waits for a lock that others have.
     pub fn lock_timeout(&self) -> Option<Duration> {
         self.timeout("lock_timeout")
     }

@@ -356,7 +356,7 @@ impl Session {
         let (parameters, columns) = match kind {
             Query(query) | QueryLocking { query, .. } | QueryAsOf { query, .. } => {
                 let (parameters, columns) = bound(query)?;
-                (parameters, Some(columns))
+                (parameters, Some(super::origins::with_origins(columns, &plans.origins())))
             }
             Insert(insert) => {
                 let parameters = match self.insert_query(insert)? {

@@ -612,6 +612,7 @@ fn is_json_row(value: &Expr) -> bool {
 
 /// Subscripts of arrays and of jsonb; of a field it is left as it is.
 pub fn respell_access(root: Box<Expr>, chain: Vec<AccessExpr>) -> Expr {
+    let (root, chain) = super::table_access::with_table(root, chain);
     let subscripts: Option<Vec<&Subscript>> = chain
         .iter()
         .map(|access| match access {

@@ -75,6 +75,7 @@ mod string_agg;
 mod subqueries;
 pub mod system;
 pub mod system_time;
+mod table_access;
 mod table_names;
 #[cfg(test)]
 mod tests;

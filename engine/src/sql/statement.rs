@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast;
 
-use crate::catalog::{IdentityKind, RelationKind};
+use crate::catalog::{IdentityKind, OnReferenced, ReferenceTiming, RelationKind};
 use crate::error::Error;
 
 /// A name as written, folded: `schema.name` or `name`.
@@ -246,6 +246,8 @@ pub enum StatementKind {
     DeclareCursor {
         name: String,
         hold: bool,
+        /// SCROLL, NO SCROLL or neither.
+        scroll: Option<bool>,
         statement: Box<Statement>,
     },
     Fetch {
@@ -274,8 +276,19 @@ pub enum StatementKind {
     },
     /// CHECKPOINT: writes one, and deletes what need not be kept.
     Checkpoint,
-    /// Accepted and answered with its tag, without effect: LISTEN, UNLISTEN, NOTIFY, VACUUM, ANALYZE,
-    /// LOCK TABLE.
+    /// TRUNCATE … CASCADE
+    TruncateCascade {
+        names: Vec<Name>,
+        restart: bool,
+    },
+    Listen(String),
+    /// `None` is *.
+    Unlisten(Option<String>),
+    Notify {
+        channel: String,
+        payload: String,
+    },
+    /// Accepted and answered with its tag, without effect: VACUUM, ANALYZE, LOCK TABLE.
     NoOp {
         tag: &'static str,
     },
@@ -331,6 +344,18 @@ pub enum ConstraintKind {
     Unique(Vec<String>),
     /// The condition as SQL.
     Check(String),
+    ForeignKey(ForeignKeyDefinition),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForeignKeyDefinition {
+    pub columns: Vec<String>,
+    pub table: Name,
+    /// Empty: the primary key.
+    pub referenced: Vec<String>,
+    pub on_delete: OnReferenced,
+    pub on_update: OnReferenced,
+    pub timing: ReferenceTiming,
 }
 
 /// A part of ALTER TABLE.
@@ -373,6 +398,11 @@ pub enum AlterAction {
         new_name: String,
     },
     /// RESTART [WITH n] of a column that counts its rows.
+    /// ALTER COLUMN … ADD GENERATED … AS IDENTITY
+    AddIdentity {
+        column: String,
+        identity: IdentityDefinition,
+    },
     Restart {
         column: String,
         with: Option<i64>,
@@ -697,6 +727,9 @@ pub struct Subscribe {
 pub enum FetchCount {
     Rows(u64),
     All,
-    /// FETCH BACKWARD, ABSOLUTE, PRIOR …: not supported on forward-only cursors.
-    Backward,
+    Back(u64),
+    BackAll,
+    /// The row of this number, from 1; counted from the last one where it is negative.
+    Absolute(i64),
+    Relative(i64),
 }

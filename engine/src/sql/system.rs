@@ -10,6 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
+use crate::advisory::{ListedLock, LockMode, LockName};
 use crate::catalog::{Catalog, Identity, RelationId};
 use crate::error::{Error, Result};
 
@@ -60,6 +61,31 @@ pub trait Live: Send + Sync {
     /// The number that the sequence gave last, to anyone.
     fn last_number(&self, _sequence: &Identity) -> Option<i64> {
         None
+    }
+    /// Takes an advisory lock, of the session or the transaction; blocks the thread until it has it.
+    fn lock(&self, _name: LockName, _mode: LockMode, _transaction: bool) -> Result<()> {
+        Err(Error::unsupported("advisory locks here"))
+    }
+    /// Takes it if it is free; whether it did.
+    fn try_lock(&self, _name: LockName, _mode: LockMode, _transaction: bool) -> Result<bool> {
+        Err(Error::unsupported("advisory locks here"))
+    }
+    /// Whether the session held it.
+    fn unlock(&self, _name: LockName, _mode: LockMode) -> Result<bool> {
+        Err(Error::unsupported("advisory locks here"))
+    }
+    fn unlock_all(&self) {}
+    /// All advisory locks of all sessions.
+    fn locks(&self) -> Vec<ListedLock> {
+        Vec::new()
+    }
+    /// pg_notify(channel, payload)
+    fn notify(&self, _channel: &str, _payload: &str) -> Result<()> {
+        Err(Error::unsupported("pg_notify() here"))
+    }
+    /// The channels that the session listens to.
+    fn listening(&self) -> Vec<String> {
+        Vec::new()
     }
     /// pg_cancel_backend(pid), with `terminate` pg_terminate_backend(pid): whether there is such a session.
     fn signal(&self, _pid: i32, _terminate: bool) -> Result<bool> {

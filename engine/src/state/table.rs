@@ -3,6 +3,8 @@
 //! A change is checked first, whole: every row that it retracts is there (else 40001: someone was faster),
 //! every key that it inserts is free (else 23505). Then it is applied, and cannot fail. A key with a NULL in it is no one's.
 
+pub mod references;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -21,8 +23,8 @@ use crate::time::Epoch;
 
 /// A change that fits the table as it stands.
 pub struct Checked {
-    plus: RecordBatch,
-    minus: RecordBatch,
+    pub plus: RecordBatch,
+    pub minus: RecordBatch,
 }
 
 impl Checked {
@@ -32,7 +34,7 @@ impl Checked {
     }
 }
 
-/// Where the rows are, by columns whose values no two of them share.
+/// Where the rows are, by the values of some columns.
 pub struct KeyedBy {
     columns: Vec<usize>,
     index: KeyIndex,
@@ -77,6 +79,8 @@ pub struct Table {
     rows: Arrangement,
     /// As [`Relation::unique_keys`] has them.
     keyed: Vec<KeyedBy>,
+    /// By what they refer to, for each foreign key.
+    referring: Vec<KeyedBy>,
 }
 
 impl Table {
@@ -84,7 +88,9 @@ impl Table {
         let schema = relation.arrow_schema();
         let keys = relation.unique_keys();
         let keyed = keys.iter().map(|key| KeyedBy::new(&schema, &key.columns)).collect::<Result<_>>()?;
-        Ok(Table { rows: Arrangement::new(schema, true), relation, keyed })
+        let referring =
+            relation.foreign_keys.iter().map(|key| KeyedBy::new(&schema, &key.columns)).collect::<Result<_>>()?;
+        Ok(Table { rows: Arrangement::new(schema, true), relation, keyed, referring })
     }
 
     /// What [`Self::become_relation`] needs: the rows by the unique keys that `relation` has more than now. 23505 where
@@ -107,7 +113,16 @@ impl Table {
     }
 
     /// It has other keys from now on: those of before that `relation` still has, and `new`.
-    pub fn become_relation(&mut self, relation: Arc<Relation>, new: Vec<KeyedBy>) {
+    pub fn become_relation(&mut self, relation: Arc<Relation>, new: Vec<KeyedBy>) -> Result<()> {
+        if self.relation.foreign_keys != relation.foreign_keys {
+            let mut referring = Vec::new();
+            for key in &relation.foreign_keys {
+                let mut keyed = KeyedBy::new(self.rows.schema(), &key.columns)?;
+                self.index(&mut keyed);
+                referring.push(keyed);
+            }
+            self.referring = referring;
+        }
         let mut all: Vec<KeyedBy> = std::mem::take(&mut self.keyed).into_iter().chain(new).collect();
         let take = |key: UniqueKey| {
             let at = all.iter().position(|keyed| keyed.columns == key.columns);
@@ -115,6 +130,7 @@ impl Table {
         };
         self.keyed = relation.unique_keys().into_iter().map(take).collect();
         self.relation = relation;
+        Ok(())
     }
 
     /// A row whose key another live row has too.
@@ -221,14 +237,14 @@ impl Table {
         if minus.num_rows() > 0 {
             let positions: Vec<u32> =
                 self.rows.retract(minus, epoch).into_iter().map(|p| p.expect("checked before")).collect();
-            for keyed in &mut self.keyed {
+            for keyed in self.keyed.iter_mut().chain(&mut self.referring) {
                 let keys = keyed.keys(minus);
                 keyed.index.remove(&keys, &positions);
             }
         }
         if plus.num_rows() > 0 {
             self.rows.append(plus);
-            for keyed in &mut self.keyed {
+            for keyed in self.keyed.iter_mut().chain(&mut self.referring) {
                 let keys = keyed.keys(plus);
                 keyed.index.append(&keys);
             }
@@ -263,11 +279,12 @@ impl Table {
     }
 
     fn reindex(&mut self) {
-        for mut keyed in std::mem::take(&mut self.keyed) {
+        let (mut keyed, mut referring) = (std::mem::take(&mut self.keyed), std::mem::take(&mut self.referring));
+        for keyed in keyed.iter_mut().chain(&mut referring) {
             keyed.index = keyed.index.empty();
-            self.index(&mut keyed);
-            self.keyed.push(keyed);
+            self.index(keyed);
         }
+        (self.keyed, self.referring) = (keyed, referring);
     }
 
     /// Fills an empty index.
@@ -311,7 +328,7 @@ pub fn duplicate_key(relation: &Relation, key: usize, rows: &RecordBatch, row: u
 }
 
 /// `(a, b)=(1, x)`
-fn columns_of_key(relation: &Relation, columns: &[usize], rows: &RecordBatch, row: usize) -> String {
+pub fn columns_of_key(relation: &Relation, columns: &[usize], rows: &RecordBatch, row: usize) -> String {
     let names: Vec<&str> = columns.iter().map(|&k| relation.columns[k].name.as_str()).collect();
     let value = |&k: &usize| arrow::util::display::array_value_to_string(rows.column(k), row).unwrap_or_default();
     let values: Vec<String> = columns.iter().map(value).collect();

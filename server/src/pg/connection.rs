@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
+use millrace_engine::notifications::Mailbox;
 use millrace_engine::session::{Session, TransactionStatus};
 use millrace_engine::sql::statement::{Statement, StatementKind};
 use millrace_engine::sql::text::{Style, Zone};
@@ -28,6 +29,8 @@ use super::wire::{self, Message};
 pub struct Connection {
     pub(super) io: Io,
     pub(super) session: Session,
+    /// What other sessions have sent to this one.
+    mailbox: Arc<Mailbox>,
     pub(super) registration: Registration,
     /// Of the extended protocol, by name; the empty name is the unnamed one.
     pub(super) statements: HashMap<String, Prepared>,
@@ -74,6 +77,7 @@ pub async fn serve_connection(socket: TcpStream, shared: Arc<Shared>) {
         Ok(Ok(Some(Started { session, registration }))) => {
             let mut connection = Connection {
                 io,
+                mailbox: session.mailbox(),
                 session,
                 registration,
                 statements: HashMap::new(),
@@ -130,17 +134,29 @@ impl Connection {
                 _ = running.terminated() => {
                     return End::Fatal(Error::new("57P01", "terminating connection due to administrator command"));
                 }
-                message = self.io.message() => message,
+                message = self.io.message() => Some(message),
+                // Between transactions they are sent as they come.
+                _ = self.mailbox.filled(), if self.is_idle() => None,
                 error = after(silent) => return End::Fatal(error),
             };
             let result = match message {
-                Ok(message) => self.handle(message).await,
-                Err(end) => Err(end),
+                Some(Ok(message)) => self.handle(message).await,
+                Some(Err(end)) => Err(end),
+                None => {
+                    self.put_notifications();
+                    Ok(())
+                }
             };
             if let Err(end) = result {
                 return end;
             }
         }
+    }
+
+    /// Neither within a transaction nor within a series of messages that a Sync is to end.
+    fn is_idle(&self) -> bool {
+        let idle = self.session.transaction_status() == TransactionStatus::Idle;
+        idle && !self.in_pipeline && !self.skipping
     }
 
     /// Answers one message. What is answered is sent when the client's next message has not come yet.
@@ -211,6 +227,12 @@ impl Connection {
         }
     }
 
+    fn put_notifications(&mut self) {
+        for notification in self.mailbox.take() {
+            wire::put_notification(&mut self.io.out, &notification);
+        }
+    }
+
     fn report_settings(&mut self) {
         for (name, value) in self.session.take_reported_settings() {
             wire::put_parameter_status(&mut self.io.out, &name, &value);
@@ -219,12 +241,14 @@ impl Connection {
 
     /// The end of a cycle: the client may send the next query.
     pub(super) fn ready(&mut self) {
+        self.session.settle();
         self.put_notices();
         self.report_settings();
         let status = self.session.transaction_status();
         // Portals live as long as their transaction.
         if status == TransactionStatus::Idle {
             self.portals.clear();
+            self.put_notifications();
         }
         wire::put_ready(&mut self.io.out, status);
     }

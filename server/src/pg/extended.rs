@@ -8,12 +8,15 @@
 //! Statements live until closed or replaced; portals until their transaction ends. Executes before one Sync are
 //! one implicit transaction; one alone, its Sync right behind it, needs none made for it.
 
+use std::ops::ControlFlow;
+
 use arrow::datatypes::SchemaRef;
 use millrace_engine::session::{self, Outcome, Room, TransactionStatus};
-use millrace_engine::sql::statement::StatementKind;
+use millrace_engine::sql::statement::{Statement, StatementKind};
 use millrace_engine::sql::text::PgType;
 use millrace_engine::sql::text::parameter::{Parameter, Value};
 use millrace_engine::{Error, Result};
+use sqlparser::ast;
 
 use super::connection::{Connection, Failure, supervise};
 use super::io::End;
@@ -69,8 +72,10 @@ impl Connection {
         }
         let prepared = match statements.pop() {
             None => Prepared { statement: None, parameters: Vec::new() },
-            Some(statement) => {
+            Some(mut statement) => {
                 self.check_not_failed(&statement)?;
+                leave_out_void(&mut statement, &types);
+                let types: Vec<u32> = types.iter().map(|oid| if *oid == VOID { 0 } else { *oid }).collect();
                 let given = types.iter().map(|oid| Parameter::declared(*oid)).collect::<Result<Vec<_>>>()?;
                 let before = Places::in_text(query).before(&statement);
                 let (running, deadline) = (self.registration.running.clone(), self.deadline());
@@ -292,6 +297,41 @@ impl Connection {
         }
         self.ready();
         Ok(())
+    }
+}
+
+const VOID: u32 = 2278;
+
+/// `{? = call f(?)}` of JDBC: what a function gives is a parameter of type void, and no argument of the function.
+fn leave_out_void(statement: &mut Statement, types: &[u32]) {
+    let StatementKind::Query(query) = &mut statement.kind else { return };
+    if !types.contains(&VOID) {
+        return;
+    }
+    let is_void = |argument: &ast::FunctionArg| {
+        let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Value(value))) = argument else {
+            return false;
+        };
+        let ast::Value::Placeholder(name) = &value.value else { return false };
+        let number: Option<usize> = name.strip_prefix('$').and_then(|number| number.parse().ok());
+        number.and_then(|number| types.get(number.checked_sub(1)?)) == Some(&VOID)
+    };
+    let _ = ast::visit_expressions_mut(query.as_mut(), |expr| {
+        if let ast::Expr::Function(function) = expr
+            && let ast::FunctionArguments::List(list) = &mut function.args
+        {
+            list.args.retain(|argument| !is_void(argument));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    if let ast::SetExpr::Select(select) = query.body.as_mut() {
+        for from in &mut select.from {
+            if let ast::TableFactor::Table { args: Some(called), .. } = &mut from.relation {
+                called.args.retain(|argument| !is_void(argument));
+            } else if let ast::TableFactor::Function { args, .. } = &mut from.relation {
+                args.retain(|argument| !is_void(argument));
+            }
+        }
     }
 }
 

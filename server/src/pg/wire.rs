@@ -9,9 +9,12 @@
 //! rows straight from the columns' bytes.
 //! (Source: PostgreSQL 15 documentation, 55.7 Message Formats.)
 
+use arrow::datatypes::Field;
 use bytes::{Buf, Bytes, BytesMut};
 use millrace_engine::Error;
 use millrace_engine::error::Result;
+use millrace_engine::notifications::Notification;
+use millrace_engine::session::origins::origin_of;
 use millrace_engine::session::{Notice, TransactionStatus};
 use millrace_engine::sql::text::PgType;
 
@@ -325,6 +328,14 @@ pub fn put_error(out: &mut Vec<u8>, severity: &str, error: &Error) {
     });
 }
 
+pub fn put_notification(out: &mut Vec<u8>, notification: &Notification) {
+    put(out, b'A', |o| {
+        o.extend_from_slice(&notification.pid.to_be_bytes());
+        put_string(o, &notification.channel);
+        put_string(o, &notification.payload);
+    });
+}
+
 pub fn put_notice(out: &mut Vec<u8>, notice: &Notice) {
     put(out, b'N', |o| {
         put_report(o, notice.severity, notice.code, &notice.message);
@@ -346,14 +357,18 @@ pub fn put_parameter_description(out: &mut Vec<u8>, oids: impl ExactSizeIterator
     });
 }
 
-/// `columns`: name, type, binary or not.
-pub fn put_row_description<'a>(out: &mut Vec<u8>, columns: impl ExactSizeIterator<Item = (&'a str, &'a PgType, bool)>) {
+/// `columns`: field, type, binary or not.
+pub fn put_row_description<'a>(
+    out: &mut Vec<u8>,
+    columns: impl ExactSizeIterator<Item = (&'a Field, &'a PgType, bool)>,
+) {
     put(out, b'T', |o| {
         o.extend_from_slice(&(columns.len() as u16).to_be_bytes());
-        for (name, ty, is_binary) in columns {
-            put_string(o, name);
-            // No table and no column of one: results are expressions here.
-            o.extend_from_slice(&[0; 6]);
+        for (field, ty, is_binary) in columns {
+            put_string(o, field.name());
+            let (relation, column) = origin_of(field).unwrap_or_default();
+            o.extend_from_slice(&relation.to_be_bytes());
+            o.extend_from_slice(&column.to_be_bytes());
             o.extend_from_slice(&ty.oid.to_be_bytes());
             o.extend_from_slice(&ty.length().to_be_bytes());
             o.extend_from_slice(&ty.modifier.to_be_bytes());

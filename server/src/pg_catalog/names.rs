@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millrace_engine::catalog::{Column, Identity, IdentityKind, Relation, RelationKind};
+use millrace_engine::catalog::{Column, ForeignKey, Identity, IdentityKind, Relation, RelationKind};
 use millrace_engine::sql::conditions::columns_named;
 use millrace_engine::sql::keywords::quote_ident;
 
@@ -29,6 +29,7 @@ pub const BOOTSTRAP_ROLE: &str = "millrace";
 pub const BOOTSTRAP_ROLE_OID: u32 = 10;
 pub const DATABASE: u32 = 5;
 pub const PG_CLASS: u32 = 1259;
+pub const PG_ATTRDEF: u32 = 2604;
 pub const PG_REWRITE: u32 = 2618;
 pub const PG_CONSTRAINT: u32 = 2606;
 pub const PG_NAMESPACE: u32 = 2615;
@@ -101,13 +102,13 @@ pub fn indexes_of(relation: &Arc<Relation>) -> Vec<Index> {
     primary.into_iter().chain(others).collect()
 }
 
-/// A primary key, UNIQUE or CHECK.
+/// A primary key, UNIQUE, CHECK or foreign key.
 #[derive(Clone)]
 pub struct Constraint {
     pub oid: u32,
     pub name: String,
     pub relation: Arc<Relation>,
-    /// pg_constraint.contype: `p`, `u`, `c`.
+    /// pg_constraint.contype: `p`, `u`, `c`, `f`.
     pub kind: &'static str,
     /// Those that it is on, or speaks of.
     pub columns: Vec<usize>,
@@ -115,6 +116,7 @@ pub struct Constraint {
     pub index: u32,
     /// Of a CHECK.
     pub expression: Option<String>,
+    pub foreign_key: Option<ForeignKey>,
 }
 
 impl Constraint {
@@ -123,6 +125,7 @@ impl Constraint {
         match self.kind {
             "p" => "PRIMARY KEY",
             "u" => "UNIQUE",
+            "f" => "FOREIGN KEY",
             _ => "CHECK",
         }
     }
@@ -138,6 +141,7 @@ pub fn constraints_of(relation: &Arc<Relation>) -> Vec<Constraint> {
         columns: columns.to_vec(),
         index,
         expression: None,
+        foreign_key: None,
     };
     let key = &relation.primary_key;
     let primary =
@@ -152,8 +156,13 @@ pub fn constraints_of(relation: &Arc<Relation>) -> Vec<Constraint> {
         columns: columns_named(relation, &check.expression),
         index: 0,
         expression: Some(check.expression.clone()),
+        foreign_key: None,
     });
-    primary.into_iter().chain(unique).chain(checks).collect()
+    let keys = relation.foreign_keys.iter().map(|key| Constraint {
+        foreign_key: Some(key.clone()),
+        ..of_index("f", key.id, 0, key.name.clone(), &key.columns)
+    });
+    primary.into_iter().chain(unique).chain(checks).chain(keys).collect()
 }
 
 /// The sequence of a column that counts its rows.
@@ -216,6 +225,8 @@ pub trait Names {
     /// The default of a column as SQL text: of a serial column `nextval('accounts_id_seq'::regclass)`.
     fn default_of(&self, column: &Column) -> Option<String>;
     fn constraint(&self, oid: u32) -> Option<Constraint>;
+    /// The table that a foreign key refers to, and its unique key there.
+    fn referenced(&self, key: &ForeignKey) -> Option<(Arc<Relation>, Index)>;
     fn find_in(&self, schema_name: &str, name: &str) -> Option<u32>;
     /// pg_catalog first unless the path names it, then the path.
     fn search_schemas(&self) -> impl Iterator<Item = &str>;
@@ -278,6 +289,14 @@ impl Names for CatalogView {
         (oid & TAG == CONSTRAINT)
             .then(|| self.user_relations().flat_map(constraints_of).find(|c| c.oid == oid))
             .flatten()
+    }
+
+    fn referenced(&self, key: &ForeignKey) -> Option<(Arc<Relation>, Index)> {
+        let relation = self.catalog.get(key.references)?.clone();
+        let unique = relation.unique_key_over(&key.referenced)?;
+        let index =
+            indexes_of(&relation).into_iter().find(|index| index.is_unique && index.columns == unique.columns)?;
+        Some((relation, index))
     }
 
     fn find_in(&self, schema_name: &str, name: &str) -> Option<u32> {
@@ -378,6 +397,7 @@ pub fn split_name(text: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             '.' if !quoted => parts.push(String::new()),
             c if quoted => part.push(c),
+            c if c.is_whitespace() => {}
             c => part.extend(c.to_lowercase()),
         }
     }

@@ -49,6 +49,7 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
         primary_key_name: None,
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: vec![],
         sql: String::new(),
         query: None,
         options: BTreeMap::new(),

@@ -209,7 +209,7 @@ pub fn carrier(typname: &str) -> (DataType, Option<String>) {
                 let (data_type, meaning) = carrier(element);
                 (list(data_type), meaning.map(|m| format!("{m}[]")))
             }
-            None if matches!(typname, "name" | "json" | "jsonb") => named(DataType::Utf8),
+            None if matches!(typname, "name" | "json" | "jsonb" | "void") => named(DataType::Utf8),
             // pg_node_tree, aclitem, inet, pg_lsn, numeric …: shown as text.
             None => (DataType::Utf8, None),
         },

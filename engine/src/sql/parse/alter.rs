@@ -1,6 +1,7 @@
 //! ALTER: RENAME, RESUME, and what changes the columns and constraints of a table.
 
 use super::cursor::Cursor;
+use super::identity::Generated;
 use crate::catalog::RelationKind;
 use crate::error::{Error, Result};
 use crate::sql::statement::{AlterAction, CreateRelation, Name, SequenceOptions, StatementKind};
@@ -9,6 +10,14 @@ use crate::sql::types::sql_type_from_ast;
 impl Cursor<'_> {
     pub fn alter(&mut self) -> Result<StatementKind> {
         self.expect("alter")?;
+        if self.accept("schema") {
+            self.identifier()?;
+            if self.accept("owner to") {
+                self.word()?;
+                return Ok(StatementKind::NoOp { tag: "ALTER SCHEMA" });
+            }
+            return Err(self.error_here(Error::unsupported("ALTER SCHEMA")));
+        }
         let Some(kind) = self.relation_kind() else { return self.unsupported_object("ALTER") };
         let if_exists = self.if_exists();
         let _ = self.accept("only");
@@ -128,12 +137,17 @@ impl Cursor<'_> {
             "type",
             "restart with",
             "restart",
+            "add generated",
         ];
         Ok(match self.accept_one(&actions) {
             Some("set default") => {
                 let default = Some(self.expression()?.to_string());
                 AlterAction::SetDefault { column, default }
             }
+            Some("add generated") => match self.generated()? {
+                Generated::Identity(identity) => AlterAction::AddIdentity { column, identity },
+                Generated::Expression(_) => return self.unexpected(),
+            },
             Some("drop default") => AlterAction::SetDefault { column, default: None },
             Some("set not null") => AlterAction::SetNotNull { column, not_null: true },
             Some("drop not null") => AlterAction::SetNotNull { column, not_null: false },
@@ -141,7 +155,7 @@ impl Cursor<'_> {
             Some("restart") => AlterAction::Restart { column, with: None },
             Some(_) => {
                 let here = self.parser.peek_token();
-                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                let data_type = self.data_type()?;
                 let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
                 let using = if self.accept("using") { Some(self.expression()?) } else { None };
                 AlterAction::SetType { column, sql_type, using }

@@ -1,4 +1,4 @@
-//! PRIMARY KEY, UNIQUE and CHECK, of a column and of the table; what is refused by name.
+//! PRIMARY KEY, UNIQUE, CHECK and FOREIGN KEY, of a column and of the table; what is refused by name.
 
 use sqlparser::tokenizer::Token;
 
@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::sql::statement::{Constraint, ConstraintKind, CreateRelation};
 
 impl Cursor<'_> {
-    /// `[CONSTRAINT name] PRIMARY KEY (a, b) | UNIQUE (a, b) | CHECK (condition)`, if it comes next.
+    /// `[CONSTRAINT name] PRIMARY KEY (a, b) | UNIQUE (a, b) | CHECK (condition) | FOREIGN KEY (a, b) REFERENCES t`, if it comes
+    /// next.
     pub fn table_constraint(&mut self) -> Result<Option<Constraint>> {
         let name = if self.accept("constraint") { Some(self.identifier()?) } else { None };
         let parenthesis = |c: &Self, n: usize| c.parser.peek_nth_token_ref(n).token == Token::LParen;
@@ -19,16 +20,20 @@ impl Cursor<'_> {
             ConstraintKind::Unique(self.identifiers()?)
         } else if self.sees("check") && parenthesis(self, 1) {
             self.check()?
+        } else if self.accept("foreign key") {
+            let columns = self.identifiers()?;
+            return Ok(Some(Constraint { name, kind: self.references(columns)? }));
         } else {
-            let exclude = self.sees("exclude") && (parenthesis(self, 1) || self.sees("exclude using"));
-            self.refuse_constraint(exclude)?;
+            if self.sees("exclude") && (parenthesis(self, 1) || self.sees("exclude using")) {
+                return Err(self.error_here(Error::unsupported("an EXCLUDE constraint")));
+            }
             return if name.is_some() { self.unexpected() } else { Ok(None) };
         };
         self.constraint_attributes()?;
         Ok(Some(Constraint { name, kind }))
     }
 
-    /// `PRIMARY KEY | UNIQUE | CHECK (condition)` after a column's type, if it comes next.
+    /// `PRIMARY KEY | UNIQUE | CHECK (condition) | REFERENCES t` after a column's type, if it comes next.
     pub fn column_constraint(&mut self, name: Option<String>, column: &str) -> Result<Option<Constraint>> {
         let own = || vec![column.to_string()];
         let kind = if self.accept("primary key") {
@@ -38,8 +43,9 @@ impl Cursor<'_> {
             ConstraintKind::Unique(own())
         } else if self.sees("check") {
             self.check()?
+        } else if self.sees("references") {
+            return Ok(Some(Constraint { name, kind: self.references(own())? }));
         } else {
-            self.refuse_constraint(false)?;
             return Ok(None);
         };
         self.constraint_attributes()?;
@@ -73,21 +79,6 @@ impl Cursor<'_> {
             }
         }
         while self.accept("not deferrable") || self.accept("initially immediate") {}
-        Ok(())
-    }
-
-    fn refuse_constraint(&self, exclude: bool) -> Result<()> {
-        if exclude {
-            return Err(self.error_here(Error::unsupported("an EXCLUDE constraint")));
-        }
-        if self.sees("foreign key") || self.sees("references") {
-            let refused = Error::unsupported("a foreign key").detail(
-                "A commit checks the rows of each table by themselves: a row that refers to another table would not be \
-                 held against what is deleted there at the same time.",
-            );
-            let hint = "Leave it out; a view can show rows that refer to nothing: LEFT JOIN … WHERE … IS NULL.";
-            return Err(self.error_here(refused.hint(hint)));
-        }
         Ok(())
     }
 

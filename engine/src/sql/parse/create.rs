@@ -215,6 +215,19 @@ impl Cursor<'_> {
         self.column(relation)
     }
 
+    /// A type; `int ARRAY` and `int ARRAY[3]` are `int[]`.
+    pub fn data_type(&mut self) -> Result<ast::DataType> {
+        let element = self.sqlparser(|p| p.parse_data_type())?;
+        if !self.accept("array") {
+            return Ok(element);
+        }
+        if self.accept_token(&Token::LBracket) {
+            self.unsigned()?;
+            self.expect_token(&Token::RBracket)?;
+        }
+        Ok(ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(element), None)))
+    }
+
     pub fn column(&mut self, relation: &mut CreateRelation) -> Result<()> {
         let name = self.identifier()?;
         if !matches!(self.token(), Token::Word(_)) {
@@ -225,7 +238,7 @@ impl Cursor<'_> {
         let sql_type = match serial {
             Some(sql_type) => sql_type.to_string(),
             None => {
-                let data_type = self.sqlparser(|p| p.parse_data_type())?;
+                let data_type = self.data_type()?;
                 sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?
             }
         };

@@ -202,7 +202,9 @@ impl Cursor<'_> {
             c.name()
         })?;
         let restart = self.accept_one(&["continue identity", "restart identity"]) == Some("restart identity");
-        self.cascade();
-        Ok(StatementKind::Truncate { names, restart })
+        Ok(match self.cascade() {
+            true => StatementKind::TruncateCascade { names, restart },
+            false => StatementKind::Truncate { names, restart },
+        })
     }
 }

@@ -20,6 +20,7 @@ mod frame;
 mod identity;
 mod locking;
 mod merge;
+mod references;
 mod select_into;
 mod sequence;
 mod session;
@@ -201,9 +202,7 @@ impl Cursor<'_> {
             "declare" => self.declare(),
             "fetch" | "move" => self.fetch(),
             "close" => self.close(),
-            "listen" => self.no_op("LISTEN"),
-            "unlisten" => self.no_op("UNLISTEN"),
-            "notify" => self.no_op("NOTIFY"),
+            "listen" | "unlisten" | "notify" => self.listen_or_notify(),
             "vacuum" => self.no_op("VACUUM"),
             "analyze" | "analyse" => self.no_op("ANALYZE"),
             "backup" => {

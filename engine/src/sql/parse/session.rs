@@ -321,16 +321,20 @@ impl Cursor<'_> {
     pub fn declare(&mut self) -> Result<StatementKind> {
         self.expect("declare")?;
         let name = self.identifier()?;
+        let mut scroll = None;
         while let Some(option) = self.accept_one(&["binary", "insensitive", "asensitive", "no scroll", "scroll"]) {
-            if option == "binary" {
-                return Err(Error::unsupported("BINARY CURSOR"));
+            match option {
+                "binary" => return Err(Error::unsupported("BINARY CURSOR")),
+                "scroll" => scroll = Some(true),
+                "no scroll" => scroll = Some(false),
+                _ => {}
             }
         }
         self.expect("cursor")?;
         let hold = self.accept("with hold");
         let _ = self.accept("without hold");
         self.expect("for")?;
-        Ok(StatementKind::DeclareCursor { name, hold, statement: Box::new(self.row_statement()?) })
+        Ok(StatementKind::DeclareCursor { name, hold, scroll, statement: Box::new(self.row_statement()?) })
     }
 
     pub fn fetch(&mut self) -> Result<StatementKind> {
@@ -342,18 +346,22 @@ impl Cursor<'_> {
             self.accept_one(&["next", "prior", "first", "last", "absolute", "relative", "forward", "backward", "all"]);
         let count = match word {
             Some("next") => FetchCount::Rows(1),
+            Some("prior") => FetchCount::Back(1),
+            Some("first") => FetchCount::Absolute(1),
+            Some("last") => FetchCount::Absolute(-1),
             Some("all") => FetchCount::All,
-            Some("forward") | None => self.fetch_count()?.unwrap_or(FetchCount::Rows(1)),
-            Some("relative") => match self.fetch_count()? {
-                // RELATIVE 1 is NEXT; farther would skip rows.
-                Some(FetchCount::Rows(1)) => FetchCount::Rows(1),
-                _ => FetchCount::Backward,
-            },
-            Some("backward") | Some("absolute") => {
-                self.fetch_count()?;
-                FetchCount::Backward
+            Some("absolute") => FetchCount::Absolute(self.signed()?),
+            Some("relative") => FetchCount::Relative(self.signed()?),
+            Some("backward") if self.accept("all") => FetchCount::BackAll,
+            _ if self.accept("all") => FetchCount::All,
+            direction => {
+                let counted = *self.token() == Token::Minus || matches!(self.token(), Token::Number(..));
+                let count = if counted { self.signed()? } else { 1 };
+                match (direction == Some("backward")) == (count < 0) {
+                    true => FetchCount::Rows(count.unsigned_abs()),
+                    false => FetchCount::Back(count.unsigned_abs()),
+                }
             }
-            Some(_) => FetchCount::Backward,
         };
         let _ = self.accept("from") || self.accept("in");
         let cursor = self.identifier()?;
@@ -363,18 +371,11 @@ impl Cursor<'_> {
         Ok(StatementKind::Fetch { cursor, count, is_move })
     }
 
-    fn fetch_count(&mut self) -> Result<Option<FetchCount>> {
-        if self.accept("all") {
-            return Ok(Some(FetchCount::All));
-        }
-        if self.accept_token(&Token::Minus) {
-            self.unsigned()?;
-            return Ok(Some(FetchCount::Backward));
-        }
-        match self.token() {
-            Token::Number(..) => Ok(Some(FetchCount::Rows(self.unsigned()?))),
-            _ => Ok(None),
-        }
+    fn signed(&mut self) -> Result<i64> {
+        let negative = self.accept_token(&Token::Minus);
+        let _ = !negative && self.accept_token(&Token::Plus);
+        let number = i64::try_from(self.unsigned()?).unwrap_or(i64::MAX);
+        Ok(if negative { -number } else { number })
     }
 
     pub fn close(&mut self) -> Result<StatementKind> {
@@ -587,7 +588,21 @@ impl Cursor<'_> {
         }
     }
 
-    /// What LISTEN, NOTIFY and others name, read and left.
+    pub fn listen_or_notify(&mut self) -> Result<StatementKind> {
+        if self.accept("listen") {
+            return Ok(StatementKind::Listen(self.identifier()?));
+        }
+        if self.accept("unlisten") {
+            let all = self.accept_token(&Token::Mul);
+            return Ok(StatementKind::Unlisten(if all { None } else { Some(self.identifier()?) }));
+        }
+        self.expect("notify")?;
+        let channel = self.identifier()?;
+        let payload = if self.accept_token(&Token::Comma) { self.string()? } else { String::new() };
+        Ok(StatementKind::Notify { channel, payload })
+    }
+
+    /// What VACUUM and others name, read and left.
     pub fn no_op(&mut self, tag: &'static str) -> Result<StatementKind> {
         self.parser_to_end();
         Ok(StatementKind::NoOp { tag })

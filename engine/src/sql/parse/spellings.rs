@@ -9,6 +9,7 @@
 //!   FOR NO KEY UPDATE OF a, b            FOR UPDATE OF a FOR UPDATE OF b: nothing is locked in any of these ways
 //!   'one' <line feed> 'text'             'onetext'
 //!   interval(2) '1.234 s'                '1.234 s'::interval(2): sqlparser forgets the number
+//!   a OPERATOR(pg_catalog.=) ANY (b)     a = ANY (b)
 //!   pg_catalog.floor(x)                  pg_catalog."floor"(x): sqlparser's own syntax is for names without a schema
 //! ```
 
@@ -35,6 +36,14 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     let special = SPECIAL.iter().any(|word| is(n, word)) && tokens.get(n + 1) == Some(&&Token::LParen);
     if special && n >= 2 && *tokens[n - 1] == Token::Period && is(n - 2, "pg_catalog") {
         return vec![(n, 1, vec![Token::make_word(&unquoted(tokens[n]).to_lowercase(), Some('"'))])];
+    }
+    if is(n, "operator")
+        && let Some([Token::LParen, schema, Token::Period, operator, Token::RParen]) =
+            tokens.get(n + 1..n + 6).map(|next| [next[0], next[1], next[2], next[3], next[4]])
+        && unquoted(schema).eq_ignore_ascii_case("pg_catalog")
+        && ["any", "all", "some"].iter().any(|word| is(n + 6, word))
+    {
+        return vec![(n, 6, vec![operator.clone(), Token::Whitespace(Whitespace::Space)])];
     }
     let named = matches!(tokens.get(n + 1), Some(Token::Word(_)));
     if is(n, "only") && named && (before(&["from", "join", "update", "table", "truncate"]) || after_comma(tokens, n)) {

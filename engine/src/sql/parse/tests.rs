@@ -115,16 +115,18 @@ fn tables() {
          alter table t reset (autovacuum_enabled, toast.autovacuum_enabled) => NoOp
          create index i on t (a) with (fillfactor = 70) => CreateIndex { unique: false
          create unique index i on t (a) => CreateIndex { unique: true
-         create index i on t using btree (a varchar_pattern_ops desc, b) => columns: [\"a\", \"b\"]",
+         create index i on t using btree (a varchar_pattern_ops desc, b) => columns: [\"a\", \"b\"]
+         create table t (a int references u (b) on update cascade on delete set null deferrable initially deferred not null) => referenced: [\"b\"], on_delete: SetNull, on_update: Cascade, timing: Deferred
+         create table t (a int, b int, constraint f foreign key (a, b) references s.u deferrable) => columns: [\"a\", \"b\"], table: Name { schema: Some(\"s\"), name: \"u\" }, referenced: [], on_delete: NoAction, on_update: NoAction, timing: Deferrable",
     );
     check_errors(
         "create table t (a int, a int) => 42701 column \"a\" specified
-         create table t (a int references u) => 0A000 a foreign key is not
+         create table t (a int references u match full) => 0A000 MATCH FULL
          create table t with (history = '1 day') as select 1 => 22023 unrecognized parameter \"history\"
          alter table t set (nosuch = 1) => 22023 unrecognized parameter \"nosuch\"
          create table t (a int unique deferrable) => 0A000 a constraint that is DEFERRABLE
          create table t (a int, unique nulls not distinct (a)) => 0A000 NULLS NOT DISTINCT
-         create table t (a int, foreign key (a) references u) => 0A000 a foreign key
+         create table t (a int, foreign key (a) references u on delete nothing) => 42601 syntax error
          create table t (a int primary key, b int primary key) => 42P16 multiple primary keys
          create table t (a int, primary key (c)) => 42703 column \"c\" named in key does not exist
          create table t (a nosuch) => 42704 type \"nosuch\" does not exist
@@ -169,6 +171,8 @@ fn views_and_sinks() {
          alter table only t add constraint p primary key (a) => AddConstraint(Constraint { name: Some(\"p\"), kind: PrimaryKey([\"a\"])
          alter table t alter a type bigint using a * 2 => SetType { column: \"a\", sql_type: \"bigint\", using: Some(
          alter table t rename a to b => RenameColumn { column: \"a\", new_name: \"b\" }
+         alter schema public owner to x => NoOp { tag: \"ALTER SCHEMA\" }
+         alter table only t alter column a add generated always as identity (sequence name s.q start with 5) => AddIdentity { column: \"a\"
          alter table t alter column a drop not null => SetNotNull { column: \"a\", not_null: false }
          comment on column s.t.c is 'x' => Comment { name: Name { schema: Some(\"s\"), name: \"t\" }, column: Some(\"c\"), text: Some(\"x\") }
          comment on materialized view v is null => text: None",
@@ -176,7 +180,7 @@ fn views_and_sinks() {
     check_errors(
         "create materialized view v as select 1 with no data => 0A000 WITH NO DATA
          alter table t set schema s => 0A000 ALTER TABLE … SET SCHEMA is not supported
-         alter table t add constraint f foreign key (a) references u => 0A000 a foreign key
+         alter table t add constraint f foreign key (a) references u not valid => 0A000 a foreign key that is NOT VALID
          alter table t alter column a drop expression => 0A000 ALTER TABLE … ALTER COLUMN … DROP EXPRESSION
          drop table => 42601 syntax error at end
          select 1 emit final => 0A000 EMIT ON WINDOW CLOSE in a SELECT",
@@ -299,10 +303,15 @@ fn sessions() {
          fetch all in c => count: All
          fetch c => count: Rows(1)
          move backward 5 in c => count: Backward, is_move: true
-         fetch -1 from c => count: Backward
+         fetch -1 from c => count: Back(1)
+         fetch last c => count: Absolute(-1)
+         fetch backward -3 in c => count: Rows(3)
+         move backward all in c => count: BackAll
+         fetch relative -2 from c => count: Relative(-2)
          close all => CloseCursor(None)
-         listen x => NoOp { tag: \"LISTEN\" }
-         unlisten * => NoOp { tag: \"UNLISTEN\" }
+         listen x => Listen(\"x\")
+         unlisten * => Unlisten(None)
+         notify x, 'it''s' => Notify { channel: \"x\", payload: \"it's\" }
          vacuum analyze t => NoOp { tag: \"VACUUM\" }
          lock table t in share mode => NoOp { tag: \"LOCK TABLE\" }
          explain select 1 => Explain(Explain { stage: Default, analyze: false, json: false

@@ -6,7 +6,7 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Identity, IdentityKind, Relation, RelationKind};
+use millrace_engine::catalog::{Identity, IdentityKind, ReferenceTiming, Relation, RelationKind};
 
 use super::objects;
 use super::sequences;
@@ -92,8 +92,8 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                     r.schema_name.as_str().into(),
                     r.name.as_str().into(),
                     constraint.kind_in_full().into(),
-                    "NO".into(),
-                    "NO".into(),
+                    yes_or_no(timing_of(&constraint) >= ReferenceTiming::Deferrable),
+                    yes_or_no(timing_of(&constraint) == ReferenceTiming::Deferred),
                     "YES".into(),
                     if constraint.kind == "u" { "YES".into() } else { Value::Null },
                 ]);
@@ -104,27 +104,37 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             let ordered = relation.name == "key_column_usage";
             let mut rows = make(&format!(
                 "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name column_name {}",
-                if ordered { "ordinal_position" } else { "" }
+                if ordered { "ordinal_position position_in_unique_constraint" } else { "" }
             ));
             for constraint in constraints().filter(|c| !ordered || c.kind != "c") {
-                let r = &constraint.relation;
-                for (i, column) in constraint.columns.iter().enumerate() {
+                let referenced = constraint.foreign_key.as_ref().and_then(|key| Some((key, view.referenced(key)?)));
+                // The other view has what a foreign key refers to.
+                let (r, columns) = match &referenced {
+                    Some((key, (other, _))) if !ordered => (other, &key.referenced),
+                    _ => (&constraint.relation, &constraint.columns),
+                };
+                let of = constraint.relation.schema_name.as_str();
+                for (i, column) in columns.iter().enumerate() {
                     let schema = || Value::from(r.schema_name.as_str());
+                    let in_unique = referenced.as_ref().and_then(|(key, (_, index))| {
+                        index.columns.iter().position(|c| *c == key.referenced[i]).map(|at| at as i64 + 1)
+                    });
                     let column = Value::from(r.columns[*column].name.as_str());
                     let (name, key) = (Value::from(r.name.as_str()), Value::from(constraint.name.as_str()));
                     if ordered {
                         rows.add([
                             database(),
-                            schema(),
+                            of.into(),
                             key,
                             database(),
                             schema(),
                             name,
                             column,
                             (i as i64 + 1).into(),
+                            in_unique.into(),
                         ]);
                     } else {
-                        rows.add([database(), schema(), key, database(), schema(), name, column]);
+                        rows.add([database(), of.into(), key, database(), schema(), name, column]);
                     }
                 }
             }
@@ -133,9 +143,32 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
         "constraint_table_usage" => {
             let mut rows =
                 make("table_catalog table_schema table_name constraint_catalog constraint_schema constraint_name");
-            for Constraint { relation: r, name, .. } in constraints() {
-                let schema = || Value::from(r.schema_name.as_str());
-                rows.add([database(), schema(), r.name.as_str().into(), database(), schema(), name.into()]);
+            for Constraint { relation: r, name, foreign_key: key, .. } in constraints().filter(|c| c.kind != "c") {
+                let other = key.and_then(|key| view.referenced(&key)).map_or_else(|| r.clone(), |(other, _)| other);
+                let (schema, of) = (Value::from(other.schema_name.as_str()), Value::from(r.schema_name.as_str()));
+                rows.add([database(), schema, other.name.as_str().into(), database(), of, name.into()]);
+            }
+            rows
+        }
+        "referential_constraints" => {
+            let mut rows = make(
+                "constraint_catalog constraint_schema constraint_name unique_constraint_catalog unique_constraint_schema \
+                 unique_constraint_name match_option update_rule delete_rule",
+            );
+            for Constraint { relation: r, name, foreign_key: key, .. } in constraints() {
+                let Some(key) = key else { continue };
+                let Some((other, index)) = view.referenced(&key) else { continue };
+                rows.add([
+                    database(),
+                    r.schema_name.as_str().into(),
+                    name.into(),
+                    database(),
+                    other.schema_name.as_str().into(),
+                    index.name.into(),
+                    "NONE".into(),
+                    key.on_update.words().into(),
+                    key.on_delete.words().into(),
+                ]);
             }
             rows
         }
@@ -208,6 +241,10 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
         _ => return Ok(None),
     };
     rows.finish().map(Some)
+}
+
+fn timing_of(constraint: &Constraint) -> ReferenceTiming {
+    constraint.foreign_key.as_ref().map_or(ReferenceTiming::Immediate, |key| key.timing)
 }
 
 fn writable(relation: &Relation) -> bool {

@@ -67,6 +67,7 @@ pub fn rows(relation: &'static SystemRelation, view: &Arc<CatalogView>) -> Resul
         "pg_user" | "pg_shadow" => one(server::users(relation, view)),
         "pg_settings" => one(server::settings(view)),
         "pg_stat_activity" => one(server::activity(view)),
+        "pg_locks" => one(server::locks(view)),
         "pg_stat_ssl" | "pg_stat_gssapi" => one(server::encryption(relation, view)),
         _ => Ok(Vec::new()),
     }

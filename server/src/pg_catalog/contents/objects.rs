@@ -14,7 +14,9 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Column, IdentityKind, Relation, RelationKind};
+use millrace_engine::catalog::{
+    Column, ForeignKey, IdentityKind, OnReferenced, ReferenceTiming, Relation, RelationKind,
+};
 
 use super::declared;
 use super::statics::{OPERATOR_CLASSES, add_attribute, attribute_rows};
@@ -62,15 +64,49 @@ pub fn definition(relation: &Relation) -> Option<String> {
         .then(|| format!(" {};", query.trim().trim_end_matches(';').trim_end()))
 }
 
-/// `PRIMARY KEY (order_id, line)`, `CHECK ((price > 0))`; `pretty` with no more parentheses than needed.
-pub fn constraint_definition(constraint: &Constraint, pretty: bool) -> String {
+/// `PRIMARY KEY (order_id, line)`, `CHECK ((price > 0))`, `FOREIGN KEY (order_id) REFERENCES orders(id) ON DELETE CASCADE`;
+/// `pretty` with no more parentheses than needed.
+pub fn constraint_definition(constraint: &Constraint, view: &CatalogView, pretty: bool) -> String {
     match &constraint.expression {
         Some(expression) if pretty => format!("CHECK ({expression})"),
         Some(expression) => format!("CHECK (({expression}))"),
         None => {
             let columns = names_of(&constraint.relation, &constraint.columns);
-            format!("{} ({columns})", constraint.kind_in_full())
+            let mut text = format!("{} ({columns})", constraint.kind_in_full());
+            if let Some(key) = &constraint.foreign_key {
+                text.push_str(&reference_definition(key, view));
+            }
+            text
         }
+    }
+}
+
+/// ` REFERENCES orders(id) ON UPDATE CASCADE DEFERRABLE`
+fn reference_definition(key: &ForeignKey, view: &CatalogView) -> String {
+    let Some(to) = view.catalog.get(key.references) else { return String::new() };
+    let name = view.print_relation(to.id).unwrap_or_default();
+    let mut text = format!(" REFERENCES {name}({})", names_of(to, &key.referenced));
+    for (event, action) in [("UPDATE", key.on_update), ("DELETE", key.on_delete)] {
+        if action != OnReferenced::NoAction {
+            text.push_str(&format!(" ON {event} {}", action.words()));
+        }
+    }
+    text.push_str(match key.timing {
+        ReferenceTiming::Immediate => "",
+        ReferenceTiming::Deferrable => " DEFERRABLE",
+        ReferenceTiming::Deferred => " DEFERRABLE INITIALLY DEFERRED",
+    });
+    text
+}
+
+/// pg_constraint.confupdtype and confdeltype
+fn action_letter(action: OnReferenced) -> &'static str {
+    match action {
+        OnReferenced::NoAction => "a",
+        OnReferenced::Restrict => "r",
+        OnReferenced::Cascade => "c",
+        OnReferenced::SetNull => "n",
+        OnReferenced::SetDefault => "d",
     }
 }
 
@@ -112,7 +148,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(
         declared("pg_class"),
         "oid relname relnamespace relowner relam relfilenode reltuples relpages relhasindex relpersistence relkind relnatts \
-         relchecks relhasrules relispopulated relreplident",
+         relchecks relhasrules relispopulated relreplident relhastriggers",
     );
     for r in view.user_relations() {
         let kind = relkind(r.kind).expect("user_relations gives those that have one");
@@ -135,6 +171,8 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             (kind != "r").into(),
             true.into(),
             (if kind == "v" { "n" } else { "d" }).into(),
+            // There are none, but pg_dump looks for foreign keys only where there are.
+            (!r.foreign_keys.is_empty() || view.catalog.referring(r.id).next().is_some()).into(),
         ]);
     }
     for index in all_indexes(view) {
@@ -155,6 +193,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             false.into(),
             true.into(),
             "n".into(),
+            false.into(),
         ]);
     }
     for Sequence { identity, relation, .. } in view.sequences() {
@@ -175,6 +214,7 @@ pub fn classes(view: &CatalogView) -> Result<RecordBatch> {
             false.into(),
             true.into(),
             "n".into(),
+            false.into(),
         ]);
     }
     rows.finish()
@@ -250,25 +290,34 @@ pub fn indexes(view: &CatalogView) -> Result<RecordBatch> {
 pub fn constraints(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(
         declared("pg_constraint"),
-        "oid conname connamespace contype convalidated conrelid conindid confupdtype confdeltype confmatchtype conislocal \
-         connoinherit conkey conbin",
+        "oid conname connamespace contype condeferrable condeferred convalidated conrelid conindid confrelid confupdtype \
+         confdeltype confmatchtype conislocal connoinherit conkey confkey conbin",
     );
     for constraint in all_constraints(view) {
-        let Constraint { oid, name, relation, kind, columns, index, expression } = constraint;
+        let Constraint { oid, name, relation, kind, columns, index, expression, foreign_key: key } = constraint;
+        let index = match &key {
+            Some(key) => view.referenced(key).map_or(0, |(_, index)| index.oid),
+            None => index,
+        };
+        let timing = key.as_ref().map_or(ReferenceTiming::Immediate, |key| key.timing);
         rows.add([
             oid.into(),
             name.into(),
             schema_oid(view, &relation),
             kind.into(),
+            (timing >= ReferenceTiming::Deferrable).into(),
+            (timing == ReferenceTiming::Deferred).into(),
             true.into(),
             relation.id.into(),
             index.into(),
-            " ".into(),
-            " ".into(),
-            " ".into(),
+            key.as_ref().map_or(0, |key| key.references).into(),
+            key.as_ref().map_or(" ", |key| action_letter(key.on_update)).into(),
+            key.as_ref().map_or(" ", |key| action_letter(key.on_delete)).into(),
+            (if key.is_some() { "s" } else { " " }).into(),
             true.into(),
             (kind != "c").into(),
             positions(&columns),
+            key.map(|key| positions(&key.referenced)).unwrap_or(Value::Null),
             expression.into(),
         ]);
     }
@@ -337,7 +386,8 @@ pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
 }
 
 /// A view's rule depends on the relations that its query names; it belongs to the view; an index and
-/// its constraint belong to their table, a sequence to its column.
+/// its constraint belong to their table, a sequence to its column, a default to its column, and it depends on the sequence that
+/// it takes numbers of.
 pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows = Rows::new(declared("pg_depend"), "classid objid objsubid refclassid refobjid refobjsubid deptype");
     for Sequence { identity, relation, column } in view.user_relations().flat_map(sequences_of) {
@@ -350,6 +400,20 @@ pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
         let at = view.catalog.get(table).and_then(|t| t.columns.iter().position(|known| known.name == column));
         let (class, at) = (|| Value::from(PG_CLASS), at.map_or(0, |at| at as i64 + 1));
         rows.add([class(), r.id.into(), 0.into(), class(), table.into(), at.into(), "a".into()]);
+    }
+    for r in view.user_relations() {
+        for (i, column) in r.columns.iter().enumerate() {
+            let Some(default) = view.default_of(column) else { continue };
+            let (oid, place) = (default_oid(r.id, i + 1), i as i64 + 1);
+            let of = |on: u32, place: i64, kind: &str| -> [Value; 7] {
+                [PG_ATTRDEF.into(), oid.into(), 0.into(), PG_CLASS.into(), on.into(), place.into(), kind.into()]
+            };
+            rows.add(of(r.id, place, "a"));
+            let named = default.split_once("nextval('").and_then(|(_, rest)| rest.split_once('\''));
+            if let Some(sequence) = named.and_then(|(name, _)| view.find_relation(name)) {
+                rows.add(of(sequence, 0, "n"));
+            }
+        }
     }
     let mut add = |class: u32, object: u32, on_class: u32, on: u32, kind: &str| {
         rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])
@@ -366,6 +430,9 @@ pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
             add(PG_CONSTRAINT, constraint.oid, PG_CLASS, r.id, "a");
             if constraint.index != 0 {
                 add(PG_CLASS, constraint.index, PG_CONSTRAINT, constraint.oid, "i");
+            }
+            if let Some((_, index)) = constraint.foreign_key.as_ref().and_then(|key| view.referenced(key)) {
+                add(PG_CONSTRAINT, constraint.oid, PG_CLASS, index.oid, "n");
             }
         }
         if let Some(schema) = view.schema_oid(&r.schema_name) {

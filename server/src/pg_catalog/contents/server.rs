@@ -5,6 +5,7 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
+use millrace_engine::advisory::LockName;
 
 use super::declared;
 use crate::pg_catalog::CatalogView;
@@ -108,6 +109,34 @@ pub fn settings(view: &CatalogView) -> Result<RecordBatch> {
             "default".into(),
             value.as_str().into(),
             value.as_str().into(),
+            false.into(),
+        ]);
+    }
+    rows.finish()
+}
+
+/// Advisory locks: no others are held by what a client could name.
+pub fn locks(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(
+        declared("pg_locks"),
+        "locktype database classid objid objsubid virtualtransaction pid mode granted fastpath",
+    );
+    for lock in view.live.locks() {
+        // As PostgreSQL shows them: the halves of one number, or the two numbers; all without sign.
+        let (class, object, kind) = match lock.name {
+            LockName::Whole(number) => ((number >> 32) as u32, number as u32, 1),
+            LockName::Pair(class, object) => (class as u32, object as u32, 2),
+        };
+        rows.add([
+            "advisory".into(),
+            DATABASE.into(),
+            class.into(),
+            object.into(),
+            kind.into(),
+            format!("{}/0", lock.pid).into(),
+            lock.pid.into(),
+            lock.mode.word().into(),
+            lock.is_granted.into(),
             false.into(),
         ]);
     }

@@ -6,6 +6,7 @@
 //!
 //! A `strict` function gives NULL when an argument is NULL, without being called.
 
+mod agreements;
 mod arrays;
 mod casts;
 mod objects;
@@ -131,6 +132,7 @@ pub const fn rows(
 
 fn declarations() -> impl Iterator<Item = &'static Declaration> {
     [
+        agreements::FUNCTIONS,
         session::FUNCTIONS,
         objects::FUNCTIONS,
         privileges::FUNCTIONS,

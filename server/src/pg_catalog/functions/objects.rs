@@ -68,7 +68,7 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_get_constraintdef", 1..=2, "text", |c| {
         let pretty = c.arguments.get(1) == Some(&Value::Bool(true));
         let constraint = c.oid(0).and_then(|oid| c.view.constraint(oid));
-        Ok(constraint.map(|constraint| constraint_definition(&constraint, pretty)).into())
+        Ok(constraint.map(|constraint| constraint_definition(&constraint, c.view, pretty)).into())
     }),
     // Expressions are kept as the SQL text that they were written as.
     strict("pg_get_expr", 2..=3, "text", |c| Ok(c.arguments[0].clone())),

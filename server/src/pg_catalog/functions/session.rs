@@ -87,11 +87,8 @@ pub const FUNCTIONS: &[Declaration] = &[
         };
         Ok(words.into_iter().map(row).collect::<Vec<_>>().into())
     }),
-    rows("pg_listening_channels", 0..=0, "pg_listening_channels:text", |_| Ok(Value::List(Vec::new()))),
     strict("pg_cancel_backend", 1..=1, "bool", |c| signal(c, false)),
     strict("pg_terminate_backend", 1..=2, "bool", |c| signal(c, true)),
-    // There are no advisory locks, so there are none to release.
-    strict("pg_advisory_unlock_all", 0..=0, "void", |_| Ok(Value::Null)),
     strict("pg_encoding_to_char", 1..=1, "name", |c| Ok(encoding_name(c.int(0)).into())),
     strict("pg_char_to_encoding", 1..=1, "int4", |c| {
         let utf8 = c.text(0).is_some_and(|t| t.eq_ignore_ascii_case("utf8") || t.eq_ignore_ascii_case("utf-8"));

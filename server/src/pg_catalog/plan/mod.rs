@@ -203,6 +203,10 @@ fn parameter_field(function: &str, i: usize, arguments: &[Option<FieldRef>]) -> 
             };
             return Some(Arc::new(Field::new("", DataType::List(Arc::new(item)), true)));
         }
+        (f, 0 | 1) if f.contains("_advisory_") => match arguments.len() {
+            1 => "int8",
+            _ => "int4",
+        },
         ("oid" | "xid" | "name" | "oid_array" | "name_array" | "char_array", 0) => match function {
             "oid_array" => "_oid",
             "name_array" => "_name",

@@ -247,7 +247,12 @@ fn function_call(function: &mut Function, of_system: bool) -> Result<Option<Expr
         _ => {}
     }
     if returns_set(&name) {
-        return Ok(Some(call("unnest", vec![Expr::Function(function.clone())])));
+        let rows = call("unnest", vec![Expr::Function(function.clone())]);
+        // Rows of one column are its values.
+        return Ok(Some(match functions::find(&name).and_then(functions::row_columns).as_deref() {
+            Some([column]) => call("get_field", vec![rows, text(column)]),
+            _ => rows,
+        }));
     }
     Ok(None)
 }

@@ -71,6 +71,7 @@ pub(super) fn relation(id: RelationId, name: &str) -> Relation {
         primary_key_name: None,
         indexes: Vec::new(),
         checks: Vec::new(),
+        foreign_keys: Vec::new(),
         sql: format!("CREATE STREAM {name} ()"),
         query: None,
         options: Default::default(),
