@@ -134,6 +134,20 @@ impl Session {
         self.check_current(relation, old).await
     }
 
+    /// Rows that go or change because of what they refer to. Some may be what the statement itself has made of them, so COMMIT
+    /// alone looks whether they are still there.
+    pub(super) fn lock_followed(&mut self, relation: &Relation, rows: &RecordBatch) -> Result<()> {
+        let alone = self.is_alone();
+        if alone && self.core.row_locks.is_free(relation.id) {
+            return Ok(());
+        }
+        let keys: Vec<u64> = lock_keys(relation, rows)?.into_iter().map(|(_, key)| key).collect();
+        match alone {
+            true => self.wait_unless_free(relation, &keys, Mode::Exclusive),
+            false => self.lock_keys(relation, &keys, Mode::Exclusive),
+        }
+    }
+
     /// Outside of a transaction: fails where one has one of these rows.
     pub(super) fn wait_unless_free(&mut self, relation: &Relation, keys: &[u64], mode: Mode) -> Result<()> {
         let blocker = self.core.row_locks.blocker(relation.id, keys, None, mode, &self.contention.ignored);

@@ -32,7 +32,7 @@ use crate::state::arrangement::take;
 use crate::waits::Reason;
 
 /// So often a statement is run before it fails because others were faster.
-const TRIES_MAX: usize = 100;
+pub(super) const TRIES_MAX: usize = 100;
 
 /// A quoted identifier.
 pub(super) fn quoted(name: &str) -> String {

@@ -336,7 +336,7 @@ impl Session {
     pub(super) async fn snapshot(&mut self, relations: &[Arc<Relation>]) -> Result<Arc<Snapshot>> {
         // What reads nothing fixes no moment: BEGIN; SELECT pg_advisory_xact_lock(1); and then what others have left.
         if relations.is_empty() {
-            return Ok(Arc::new(Snapshot { epoch: 0, relations: HashMap::new() }));
+            return Ok(Arc::new(Snapshot::new(0, HashMap::new())));
         }
         let (core, waiter) = (self.core.clone(), self.waiter());
         let awaited = relations.iter().find(|relation| relation.kind == RelationKind::MaterializedView);

@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt
 use arrow::compute::{filter_record_batch, kernels::cmp::distinct, or};
 use arrow::datatypes::{Field, Schema};
 
-use super::dml::{full_name, quoted};
+use super::dml::{TRIES_MAX, full_name, quoted};
 use super::plans::Plans;
 use super::query::Argument;
 use super::{Outcome, Session};
@@ -27,8 +27,6 @@ use crate::error::{Error, Result};
 use crate::sql::statement::{Name, StatementKind};
 use crate::state::arrangement::take;
 
-/// So often a statement of its own is run before it fails because others were faster.
-const TRIES_MAX: usize = 100;
 /// Foreign keys that lead on and on, over rows that refer to themselves with other keys.
 const STEPS_MAX: usize = 10_000;
 
@@ -62,11 +60,18 @@ impl Session {
         let mut tries = 0;
         while let Some(table) = self.followed(kind) {
             let before = self.core.catalog();
-            tries += 1;
-            match self.change_following(kind, plans, parameters, &table).await {
-                Err(error) if error.code == "40001" && self.transaction.is_none() && tries < TRIES_MAX => {}
-                Err(error) if self.is_replaced(&before, &error) && tries < TRIES_MAX => {}
+            let error = match self.change_following(kind, plans, parameters, &table).await {
+                Err(error) => error,
                 done => return done,
+            };
+            tries += usize::from(!self.contention.is_blocked());
+            if tries > TRIES_MAX {
+                return Err(error);
+            }
+            if error.code == "40001" {
+                self.after_conflict(error).await?;
+            } else if !self.is_replaced(&before, &error) {
+                return Err(error);
             }
         }
         self.change(kind, plans, parameters).await
@@ -149,6 +154,7 @@ impl Session {
                     (Happened::Deleted(gone), OnReferenced::Cascade) => {
                         let rows = self.rows_referring(child, key, &columns_of(gone, &key.referenced)?).await?;
                         if rows.num_rows() > 0 {
+                            self.lock_followed(child, &rows)?;
                             self.changes_of(child.id).push(Delta::retractions(rows.clone()));
                             ahead.push_back((child.clone(), Happened::Deleted(rows)));
                         }
@@ -179,6 +185,7 @@ impl Session {
         if old.num_rows() == 0 {
             return Ok(None);
         }
+        self.lock_followed(child, &old)?;
         let mut columns = old.columns().to_vec();
         let assigned = match action {
             OnReferenced::Cascade => self.new_keys(child, key, &old, &keys).await?,
