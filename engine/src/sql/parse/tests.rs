@@ -210,7 +210,7 @@ fn dml() {
          delete from only t as y => alias: Some(\"y\")
          insert into t values (1) on conflict on constraint k do nothing => constraint: Some(\"k\")
          insert into t (a) overriding system value values (1) => overriding: Some(System)
-         truncate table a, b restart identity cascade => Truncate { names: [Name
+         truncate table a, b restart identity cascade => TruncateCascade { names: [Name
          values (1), (2) => Query
          table t => Query",
     );
@@ -302,7 +302,7 @@ fn sessions() {
          fetch forward 100 from c => Fetch { cursor: \"c\", count: Rows(100), is_move: false }
          fetch all in c => count: All
          fetch c => count: Rows(1)
-         move backward 5 in c => count: Backward, is_move: true
+         move backward 5 in c => count: Back(5), is_move: true
          fetch -1 from c => count: Back(1)
          fetch last c => count: Absolute(-1)
          fetch backward -3 in c => count: Rows(3)
