@@ -105,7 +105,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "memory",
             "operators",
             "plan",
-            "priority",
             "sequences",
             "serve",
             "session",

@@ -76,10 +76,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Problem> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    // They serve clients, who should not wait for a processor behind those that compute.
-    runtime.thread_stack_size(STACK_BYTES).on_thread_start(millrace_engine::priority::prompt);
-    let runtime = runtime.enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
     let runtime = runtime.map_err(|e| Problem::Other(format!("cannot start threads: {e}")))?;
     match cli.command {
         Command::Serve { config, options } => {
