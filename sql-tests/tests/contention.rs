@@ -20,14 +20,21 @@ where
     }
 }
 
-fn with(work: impl AsyncFnOnce(Database, Session)) {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).thread_stack_size(16 << 20).enable_all().build();
-    runtime.expect("threads can be started").block_on(async {
-        let database = Database::create(2).expect("it opens");
-        let session = database.session();
-        work(database, session).await;
-    });
+/// Runs on a thread of its own, whose stack is as large as a server's.
+fn with(work: impl AsyncFnOnce(Database, Session) + Send + 'static) {
+    let run = move || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).thread_stack_size(16 << 20).enable_all().build();
+        runtime.expect("threads can be started").block_on(async {
+            let database = Database::create(2).expect("it opens");
+            let session = database.session();
+            work(database, session).await;
+        });
+    };
+    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(run).expect("threads can be started");
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 const CLIENTS: u64 = 4;
