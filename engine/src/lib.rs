@@ -34,7 +34,7 @@ pub mod notifications;
 mod operators;
 mod past;
 mod plan;
-mod priority;
+pub mod priority;
 mod row_locks;
 mod sequences;
 mod serve;

@@ -42,7 +42,6 @@ mod like;
 mod limits;
 mod literal_casts;
 pub mod literals;
-pub mod locking;
 pub mod log;
 pub mod moments;
 mod named_casts;
