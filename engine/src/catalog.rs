@@ -61,6 +61,10 @@ pub struct Column {
     /// GENERATED ALWAYS AS (…) STORED: the SQL text of what it is, of the row's other columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated: Option<String>,
+    /// Of a column that a stream got later: what the rows logged before have there, as `Store` writes it
+    /// (`state/store/shapes.rs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
 }
 
 /// How a column that counts its rows was declared.

@@ -178,7 +178,6 @@ impl Engine {
         runtime.spawn(finish_start(core.clone(), commit.restored.clone(), commit.header.epoch));
         std::thread::Builder::new().name("millrace-commit".into()).spawn(move || {
             let _abort = AbortOnPanic;
-            crate::priority::prompt();
             commit.run(receiver)
         })?;
         if let Err(error) = crate::session::temporary::clear_all(&core) {

@@ -34,7 +34,7 @@ pub mod notifications;
 mod operators;
 mod past;
 mod plan;
-pub mod priority;
+mod priority;
 mod row_locks;
 mod sequences;
 mod serve;

@@ -61,6 +61,10 @@ enum Command {
 /// Only what is used of it takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
+/// Threads beyond one a processor. Statements compute on these threads, some for tens of milliseconds at a time: the
+/// system shares the processors fairly among threads, a thread among its tasks only when they pause.
+const SPARE_THREADS: usize = 2;
+
 fn main() -> ExitCode {
     if let Some(instructions) = processor::missing() {
         eprintln!("millrace: this build needs a processor with {instructions}; README.md says how to build without");
@@ -76,7 +80,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Problem> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores + SPARE_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|e| Problem::Other(format!("cannot start threads: {e}")))?;
     match cli.command {
         Command::Serve { config, options } => {

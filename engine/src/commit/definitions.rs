@@ -101,6 +101,11 @@ impl Commit {
         for (relation, keyed) in changed {
             self.tables.get_mut(&relation.id).expect("seen just now").become_relation(relation, keyed)?;
         }
+        for change in &changes {
+            if let CatalogChange::Put(relation) = change {
+                self.core.store.note_shape(relation)?;
+            }
+        }
         let after = Arc::new(after);
         // Plans are good as long as the catalog is the same one: numbers that are reserved change nothing in it.
         if !changes.iter().all(|change| matches!(change, CatalogChange::Meta { .. })) {

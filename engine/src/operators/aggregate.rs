@@ -56,10 +56,8 @@ use crate::state::durable::Durable;
 use crate::state::key_table::KeyTable;
 use crate::time::{EpochHeader, TimeBound};
 
-/// Output batches have about this many rows.
+/// Output batches have about this many rows. After each others may run: it costs what follows it a millisecond or two.
 const OUTPUT_ROWS: usize = 8192;
-/// After this many rows others may run.
-const OUTPUT_ROWS_PER_STEP: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AggregateFunction {
@@ -272,7 +270,7 @@ impl Operator for Aggregate {
             }
         }
         let mut rows = 0;
-        while rows < OUTPUT_ROWS_PER_STEP {
+        while rows < OUTPUT_ROWS {
             if let Some(old) = self.touched.old.pop_front() {
                 self.emit(&old.ids, Some(&old), out);
                 rows += old.ids.len();

@@ -51,7 +51,7 @@ use crate::state::spill::{Spillable, StateVec};
 use crate::time::{EpochHeader, TimeBound};
 
 /// Pairs looked at between two chances for others to run.
-const OUTPUT_ROWS_MAX: usize = 65536;
+const OUTPUT_ROWS_MAX: usize = 16384;
 const PAIRS_PER_BATCH: usize = 8192;
 /// Insertions that wait for the end of their epoch.
 const WAITING_ROWS_MAX: usize = 65536;

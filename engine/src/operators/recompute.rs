@@ -52,7 +52,7 @@ const ROWS_FEW: usize = 1 << 10;
 /// Rows of one key that are more than that are not looked at by the worker itself.
 const ROWS_ASIDE: usize = 1 << 16;
 /// Rows that are taken in, or found, between two chances for others to run.
-const ROWS_PER_STEP: usize = 1 << 16;
+const ROWS_PER_STEP: usize = 1 << 14;
 /// How many times its rows a run of Q takes: beside them they are put in order, and are part of two answers.
 const COPIES_PER_RUN: usize = 4;
 /// As for the threads of the process; only what is used of it takes memory.

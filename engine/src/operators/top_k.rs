@@ -54,7 +54,7 @@ use crate::time::{EpochHeader, TimeBound};
 /// Output batches have about this many rows.
 const OUTPUT_ROWS: usize = 8192;
 /// Rows that are output between two chances for others to run.
-const ROWS_PER_STEP: usize = 8 * OUTPUT_ROWS;
+const ROWS_PER_STEP: usize = 2 * OUTPUT_ROWS;
 /// No row.
 const NONE: u32 = u32::MAX;
 /// Entries beyond what the bound needs, as a part of the partition, and at least.

@@ -34,6 +34,8 @@ const OFFSET: &str = "_offset";
 const EPOCH: &str = "_epoch";
 const TIME: &str = "_time";
 const ZONE: &str = "+00:00";
+/// How many columns that makes.
+const ADDED: usize = 3;
 
 pub struct LogTable {
     relation: Arc<Relation>,
@@ -186,7 +188,7 @@ impl Rows {
         }
         let mut columns = rows.columns().to_vec();
         let time = of_row().map(|epoch| times.get(&epoch).copied()).collect::<TimestampMicrosecondArray>();
-        let added: [ArrayRef; 3] = [
+        let added: [ArrayRef; ADDED] = [
             Arc::new(offsets.collect::<Int64Array>()),
             Arc::new(of_row().map(|epoch| epoch as i64).collect::<Int64Array>()),
             Arc::new(time.with_timezone(ZONE)),
@@ -204,7 +206,8 @@ impl PartitionStream for Rows {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let Rows { id, schema, store, log, timed } = self;
         let (schema, store, timed, kept) = (schema.clone(), store.clone(), *timed, log.kept.clone());
-        let batches = store.stream_rows(*id, log.after, log.through, None).with_places();
+        let columns = (0..schema.fields().len() - ADDED).collect();
+        let batches = store.stream_rows(*id, log.after, log.through, Some(columns)).with_places();
         let batches = batches.map(move |batch| {
             // Until the last one has been read.
             let _kept = &kept;

@@ -15,9 +15,12 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::catalog::RelationId;
 use crate::delta::Delta;
+use crate::delta::consolidate::consolidate;
 use crate::delta::keys::KeyEncoder;
 use crate::error::Result;
+use crate::state::arrangement::Pin;
 use crate::state::segment_index::Wanted;
+use crate::time::Epoch;
 
 /// More keys, or conditions, of a relation are taken for all of it.
 const KEYS_MAX: usize = 10_000;
@@ -99,6 +102,18 @@ impl Reads {
 
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// Whether one of the changes of a relation, since its epoch that is pinned, may be.
+    pub fn may_see_since(&self, relation: RelationId, pin: &Pin, through: Epoch) -> Result<bool> {
+        let changes = pin.changes(through);
+        let changes = if changes.iter().any(|delta| delta.weights.is_some()) { consolidate(&changes) } else { changes };
+        for change in &changes {
+            if self.may_see(relation, change)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a change of a relation may be one of what was read.

@@ -98,7 +98,7 @@ impl Subscription {
                 RelationKind::Stream => {
                     let kept = core.store.pin_log(self.relation.id, Epoch::MAX)?;
                     let after = kept.as_ref().map_or(0, |(after, _)| *after);
-                    let rows = core.store.stream_rows(self.relation.id, after, seen, None).following();
+                    let rows = core.store.stream_rows(self.relation.id, after, seen, Some(self.columns())).following();
                     rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
                 }
                 _ => self.line.with_pins(|pins| {
@@ -124,7 +124,7 @@ impl Subscription {
         self.check(core)?;
         let changes = match self.relation.kind {
             RelationKind::Stream => {
-                let rows = core.store.stream_rows(self.relation.id, seen, target, None).following();
+                let rows = core.store.stream_rows(self.relation.id, seen, target, Some(self.columns())).following();
                 rows.map(|r| r.map(Delta::inserts)).collect::<Result<Vec<_>>>()?
             }
             _ => {
@@ -138,6 +138,11 @@ impl Subscription {
         };
         self.line.advance(target);
         Ok((target, changes))
+    }
+
+    /// Not those that a stream has got since.
+    fn columns(&self) -> Vec<usize> {
+        (0..self.relation.columns.len()).collect()
     }
 
     fn check(&self, core: &Core) -> Result<()> {

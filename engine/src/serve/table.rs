@@ -16,7 +16,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 
 use super::snapshot::{Scan, Snapshot};
-use crate::catalog::Relation;
+use crate::catalog::{Relation, RelationKind};
+use crate::delta::Delta;
 use crate::state::segment_index::Wanted;
 use crate::state::store::Store;
 
@@ -182,9 +183,22 @@ pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
         ),
         Scan::Log(log) => {
             let kept = log.kept.clone();
-            let rows = store.stream_rows(relation.id, log.after, log.through, None).from_offset(log.first);
+            // Not what the stream has got since.
+            let columns = (0..relation.columns.len()).collect();
+            let rows = store.stream_rows(relation.id, log.after, log.through, Some(columns)).from_offset(log.first);
             Box::new(rows.inspect(move |_| _ = &kept))
         }
-        Scan::WithOwn(base, own) => own.over(self::scan(base, relation, store)),
+        Scan::WithOwn(base, own) => {
+            let rows = own.over(self::scan(base, relation, store));
+            if relation.kind != RelationKind::Stream {
+                return rows;
+            }
+            // The transaction's own rows may be from before the stream got a column.
+            let (store, id, columns) = (store.clone(), relation.id, relation.columns.len());
+            Box::new(rows.map(move |rows| match rows {
+                Ok(rows) if rows.num_columns() < columns => Ok(store.widened(id, Delta::inserts(rows))?.rows),
+                rows => rows,
+            }))
+        }
     }
 }

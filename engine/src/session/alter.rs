@@ -52,7 +52,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn new(relation: &Relation) -> Draft {
+    pub(super) fn new(relation: &Relation) -> Draft {
         let origins = (0..relation.columns.len()).map(Origin::Kept).collect();
         let relation = relation.clone();
         let (new_checks, restarts) = (Vec::new(), Vec::new());
@@ -187,12 +187,8 @@ impl Session {
             }
             return Err(Error::undefined_relation(name));
         };
-        if found.kind == RelationKind::Stream {
-            return Err(Error::unsupported("changing the columns or constraints of a stream").hint(
-                "Its log keeps rows as they came. Make another stream, or a view that shows this one as it is to be.",
-            ));
-        }
-        if found.kind != kind || kind != RelationKind::Table {
+        let is_stream = found.kind == RelationKind::Stream;
+        if !is_stream && (found.kind != kind || kind != RelationKind::Table) {
             return Err(Error::new("42809", format!("\"{}\" is not a table", found.name)));
         }
         let pending = |t: &super::Transaction| t.writes.changes.contains_key(&found.id);
@@ -200,6 +196,9 @@ impl Session {
             let message =
                 format!("cannot ALTER TABLE \"{}\" because this transaction has changed its rows", found.name);
             return Err(Error::new("55006", message).hint("Definitions take effect at once: commit first."));
+        }
+        if is_stream {
+            return self.alter_stream(&found, actions).await;
         }
         let mut draft = Draft::new(&found);
         for action in actions {
@@ -220,7 +219,7 @@ impl Session {
         Ok(())
     }
 
-    fn apply(&mut self, draft: &mut Draft, action: &AlterAction) -> Result<()> {
+    pub(super) fn apply(&mut self, draft: &mut Draft, action: &AlterAction) -> Result<()> {
         match action {
             AlterAction::AddColumn { definition, if_not_exists } => self.add_column(draft, definition, *if_not_exists),
             AlterAction::DropColumn { column, if_exists } => match draft.column(column) {
@@ -312,6 +311,7 @@ impl Session {
             default: new.default.clone(),
             identity: new.identity.as_ref().map(sequence).transpose()?,
             generated: new.generated.clone(),
+            absent: None,
         };
         crate::sql::types::field(&column.name, &column.sql_type, column.nullable)?;
         if let Some(default) = &column.default {

@@ -72,7 +72,7 @@ impl Session {
         let columns = new
             .columns
             .iter()
-            .map(|c| Column { identity: None, default: None, generated: None, ..c.clone() })
+            .map(|c| Column { identity: None, default: None, generated: None, absent: None, ..c.clone() })
             .collect();
         // What its rows refer to is checked when it has its place.
         let hidden = Relation { schema_name: WAITING.into(), columns, foreign_keys: Vec::new(), ..new.clone() };

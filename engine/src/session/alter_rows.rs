@@ -134,7 +134,7 @@ impl Session {
 
     /// The views over a table, before and as they are over the altered one: each must still show the same columns. That it
     /// would with another column of the same name is not enough, so it must with those alone that stay.
-    fn views_over(
+    pub(super) fn views_over(
         &self,
         catalog: &Catalog,
         old: &Arc<Relation>,
@@ -142,9 +142,10 @@ impl Session {
     ) -> Result<Vec<(Arc<Relation>, Relation)>> {
         let new = &draft.relation;
         let above = super::replace::all_dependants(catalog, old.id);
-        let depends = |d: &Arc<Relation>| format!("{} {} depends on table {}", d.kind.word(), d.name, old.name);
+        let kind = old.kind.word();
+        let depends = |d: &Arc<Relation>| format!("{} {} depends on {kind} {}", d.kind.word(), d.name, old.name);
         let refused = |names: Vec<String>, why: String| {
-            let message = format!("cannot alter table {} because other objects depend on it", old.name);
+            let message = format!("cannot alter {kind} {} because other objects depend on it", old.name);
             Error::new("2BP01", message).detail(names.join("\n")).hint(why)
         };
         let kept: Vec<String> = above.iter().filter(|d| d.kind == RelationKind::Sink).map(depends).collect();
@@ -209,7 +210,8 @@ fn joins_naturally(view: &Relation) -> bool {
 }
 
 pub(super) fn changed_meanwhile(relation: &Relation) -> Error {
-    Error::new("40001", format!("table \"{}\" changed while it was being altered", relation.name))
+    let (kind, name) = (relation.kind.word(), &relation.name);
+    Error::new("40001", format!("{kind} \"{name}\" changed while it was being altered"))
 }
 
 /// Neither the definition nor, after `epoch`, the rows have changed.

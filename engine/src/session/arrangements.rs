@@ -107,7 +107,7 @@ pub(super) fn suspended(core: &Arc<Core>, view: &Relation) -> Vec<(Arc<Relation>
 }
 
 fn relation(id: RelationId, table: &Relation, key: &[usize]) -> Relation {
-    let plain = |c: &Column| Column { default: None, identity: None, generated: None, ..c.clone() };
+    let plain = |c: &Column| Column { default: None, identity: None, generated: None, absent: None, ..c.clone() };
     let names: Vec<&str> = key.iter().map(|&c| table.columns[c].name.as_str()).collect();
     Relation {
         id,

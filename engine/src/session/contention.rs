@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::row_locks::{Blocker, Holder, Mode};
 use crate::serve::own::Own;
 use crate::serve::snapshot::Snapshot;
-use crate::state::arrangement::{Pin, row_hashes, take};
+use crate::state::arrangement::{row_hashes, take};
 use crate::waits::Reason;
 
 /// How long a statement waits for one transaction, without lock_timeout.
@@ -266,7 +266,7 @@ impl Session {
                 let pin = transaction.pins.iter().find(|pin| Arc::ptr_eq(pin.reader(), &reader));
                 // Made anew meanwhile.
                 let Some(pin) = pin else { return Ok(false) };
-                if sees_changes(&transaction.reads, relation.id, pin, snapshot.epoch)? {
+                if transaction.reads.may_see_since(relation.id, pin, snapshot.epoch)? {
                     return Ok(false);
                 }
             }
@@ -282,19 +282,3 @@ impl Session {
 
 /// Plain INSERTs of more rows lock none: a load is not a place to meet.
 const INSERTED_MAX: usize = 1000;
-
-fn sees_changes(
-    reads: &crate::serve::reads::Reads,
-    relation: RelationId,
-    pin: &Pin,
-    through: crate::time::Epoch,
-) -> Result<bool> {
-    let changes = pin.changes(through);
-    let changes = if changes.iter().any(|delta| delta.weights.is_some()) { consolidate(&changes) } else { changes };
-    for change in &changes {
-        if reads.may_see(relation, change)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}

@@ -238,7 +238,7 @@ impl Session {
             let own = relation.foreign_keys.iter_mut().filter(|key| key.references == 0);
             own.for_each(|key| key.references = relation.id);
         }
-        let made = Arc::new(relation.clone());
+        let (made, known) = (Arc::new(relation.clone()), catalog.clone());
         let replaced = existing.map(|e| e.id);
         let rows = if rows.is_empty() { Vec::new() } else { vec![(made.id, rows)] };
         self.edit_with(rows, move |catalog| {
@@ -257,6 +257,7 @@ impl Session {
                     return Err(Error::undefined_relation(format!("#{id}")));
                 }
             }
+            super::alter_stream::check_columns(&known, catalog, &relation.depends_on)?;
             Ok(vec![CatalogChange::Put(Box::new(relation))])
         })
         .await?;
@@ -276,6 +277,7 @@ impl Session {
                 default: c.default.clone(),
                 identity: None,
                 generated: c.generated.clone(),
+                absent: None,
             })
             .collect();
         crate::connectors::check_options(kind, &d.options)?;
@@ -488,7 +490,7 @@ impl Session {
             columns: input
                 .columns
                 .iter()
-                .map(|c| Column { identity: None, default: None, generated: None, ..c.clone() })
+                .map(|c| Column { identity: None, default: None, generated: None, absent: None, ..c.clone() })
                 .collect(),
             options: options.clone(),
             depends_on: vec![input.id],

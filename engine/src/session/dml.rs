@@ -16,6 +16,7 @@ use datafusion::datasource::MemTable;
 use sqlparser::ast;
 
 use super::defaults::{check_assigned, check_generated, defaulted_cells, is_default, without_defaults, without_given};
+use super::on_conflict::has_subqueries;
 use super::plans::Plans;
 use super::query::{Argument, bind_query, fields_of, with_parameters};
 use super::returning::with_rows;
@@ -213,7 +214,7 @@ impl Session {
                 let (old, new) = self.resolve_conflicts(&relation, alias, rows, on_conflict, parameters).await?;
                 if let (Some(mut reads), Some(transaction)) = (reads, &self.transaction) {
                     // Of the table itself it has looked at rows that are its own from here on.
-                    if !on_conflict.asks() {
+                    if !has_subqueries(on_conflict) {
                         transaction.forget_reads();
                     }
                     transaction.reading().append(&mut reads);

@@ -18,7 +18,7 @@ use super::query::{Argument, bind_query, fields_of};
 use crate::catalog::{Relation, RelationKind};
 use crate::error::{Error, Result};
 use crate::row_locks::Mode;
-use crate::sql::statement::{Locking, LockingSubquery, WhenLocked};
+use crate::sql::locking::{Locking, LockingSubquery, WhenLocked};
 use crate::state::arrangement::take;
 use crate::waits::Reason;
 

@@ -6,6 +6,7 @@
 mod alter;
 mod alter_below;
 mod alter_rows;
+mod alter_stream;
 mod analyze;
 pub mod arrangements;
 mod backup;

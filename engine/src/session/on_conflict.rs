@@ -1,5 +1,6 @@
 //! INSERT … ON CONFLICT: rows whose key is taken are left out, or change the row that has it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
@@ -128,6 +129,16 @@ impl Session {
         let bound = bind_query(&state, &scope, &query, &known)?;
         crate::sql::bind::parameters_known(&bound.plan, &known)
     }
+}
+
+/// Whether what it assigns has subqueries.
+pub(super) fn has_subqueries(on_conflict: &OnConflict) -> bool {
+    let asks = |expr: &ast::Expr| match expr {
+        ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let has = |expr: &ast::Expr| ast::visit_expressions(expr, asks).is_break();
+    on_conflict.assignments.iter().map(|(_, value)| value).chain(&on_conflict.filter).any(has)
 }
 
 /// The unique keys that ON CONFLICT speaks of; none where the table has none, and nothing can conflict.

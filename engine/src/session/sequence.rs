@@ -38,8 +38,15 @@ impl Session {
             ..IdentityDefinition::of(IdentityKind::Serial)
         };
         let identity = Some(sequence_of(&definition, &sql_type, 0, name.name.clone()).map_err(for_sequence)?);
-        let column =
-            Column { name: COLUMN.into(), sql_type, nullable: false, default: None, identity, generated: None };
+        let column = Column {
+            name: COLUMN.into(),
+            sql_type,
+            nullable: false,
+            default: None,
+            identity,
+            generated: None,
+            absent: None,
+        };
         let mut relation =
             Relation { kind: RelationKind::Sequence, columns: vec![column], ..self.new_relation(name, text)? };
         self.set_owner(&mut relation, options)?;

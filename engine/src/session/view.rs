@@ -197,6 +197,7 @@ impl Session {
                 return Err(Error::new("42809", format!("\"{}\" is not a materialized view", existing.name)));
             }
         }
+        let known = self.core.catalog();
         let mut defined = self.define_view(&d)?;
         if let Some(old) = existing {
             return self.replace_view(old, defined).await;
@@ -231,6 +232,7 @@ impl Session {
                         .detail("It was dropped while the view was being made."));
                 }
             }
+            super::alter_stream::check_columns(&known, catalog, &relation.depends_on)?;
             Ok(arrangements.into_iter().chain([relation]).map(|r| CatalogChange::Put(Box::new(r))).collect())
         };
         self.decide(|reply| Request::Catalog { edit: Box::new(edit), rows: vec![], reply }).await?;
@@ -421,7 +423,15 @@ pub fn columns_of_fields(fields: &Fields, names: &[String]) -> Result<Vec<Column
         if crate::sql::types::field(name, &sql_type, true).is_err() {
             return Err(Error::new("42P16", format!("column \"{name}\" has pseudo-type {sql_type}")));
         }
-        Ok(Column { name: name.clone(), sql_type, nullable: true, default: None, identity: None, generated: None })
+        Ok(Column {
+            name: name.clone(),
+            sql_type,
+            nullable: true,
+            default: None,
+            identity: None,
+            generated: None,
+            absent: None,
+        })
     };
     fields.iter().zip(names).map(column).collect()
 }

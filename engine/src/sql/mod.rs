@@ -42,6 +42,7 @@ mod like;
 mod limits;
 mod literal_casts;
 pub mod literals;
+pub mod locking;
 pub mod log;
 pub mod moments;
 mod named_casts;

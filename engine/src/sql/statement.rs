@@ -2,12 +2,12 @@
 //! sqlparser already models. `parse.rs` makes these; `session.rs` runs them.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use sqlparser::ast;
 
 use crate::catalog::{IdentityKind, OnReferenced, ReferenceTiming, RelationKind};
 use crate::error::Error;
+use crate::sql::locking::{Locking, LockingSubquery};
 
 /// A name as written, folded: `schema.name` or `name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,32 +74,6 @@ fn position_at(text: &str, start: (u64, u64), (line, column): (u64, u64)) -> Opt
 }
 
 pub type Options = BTreeMap<String, String>;
-
-/// A query within a statement, without its own FOR UPDATE.
-#[derive(Debug, Clone)]
-pub struct LockingSubquery {
-    pub query: ast::Query,
-    pub locking: Locking,
-}
-
-/// FOR UPDATE or one of its kin.
-#[derive(Debug, Clone)]
-pub struct Locking {
-    /// The names after OF; empty means all tables in FROM.
-    pub of: Vec<String>,
-    pub shared: bool,
-    pub when_locked: WhenLocked,
-}
-
-/// What becomes of a row that another transaction has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenLocked {
-    Wait,
-    /// NOWAIT
-    Fail,
-    /// SKIP LOCKED
-    Skip,
-}
 
 #[derive(Debug, Clone)]
 pub enum StatementKind {
@@ -513,18 +487,6 @@ pub struct Insert {
     pub source: Option<Box<ast::Query>>,
     pub on_conflict: Option<OnConflict>,
     pub returning: Option<Vec<ast::SelectItem>>,
-}
-
-impl OnConflict {
-    /// Whether it has subqueries.
-    pub fn asks(&self) -> bool {
-        let asks = |expr: &ast::Expr| match expr {
-            ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        };
-        let has = |expr: &ast::Expr| ast::visit_expressions(expr, asks).is_break();
-        self.assignments.iter().map(|(_, value)| value).chain(&self.filter).any(has)
-    }
 }
 
 #[derive(Debug, Clone)]

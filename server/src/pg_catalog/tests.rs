@@ -36,7 +36,15 @@ fn relation(id: u32, schema: &str, name: &str, kind: RelationKind, columns: &str
             let (c, default) = c.split_once(" default ").map_or((c, None), |(c, d)| (c, Some(d.to_string())));
             let (c, nullable) = c.strip_suffix(" not null").map_or((c, true), |c| (c, false));
             let (name, sql_type) = c.split_once(' ').expect("name and type");
-            Column { name: name.into(), sql_type: sql_type.into(), nullable, default, identity: None, generated: None }
+            Column {
+                name: name.into(),
+                sql_type: sql_type.into(),
+                nullable,
+                default,
+                identity: None,
+                generated: None,
+                absent: None,
+            }
         })
         .collect();
     Relation {

@@ -47,6 +47,7 @@ pub(super) fn default_columns(given: &Options) -> Result<Vec<Column>> {
         default: None,
         identity: None,
         generated: None,
+        absent: None,
     });
     Ok(columns.collect())
 }

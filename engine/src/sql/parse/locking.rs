@@ -6,7 +6,8 @@ use sqlparser::ast::{self, VisitMut, VisitorMut};
 
 use super::cursor::fold;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Locking, LockingSubquery, StatementKind, WhenLocked};
+use crate::sql::locking::{Locking, LockingSubquery, WhenLocked};
+use crate::sql::statement::StatementKind;
 
 /// Of the statement's own query. In views and cursors the clause is refused when they are bound.
 pub fn apart(kind: StatementKind) -> Result<StatementKind> {

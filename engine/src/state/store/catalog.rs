@@ -108,6 +108,7 @@ impl Inner {
             let id = u32_at(name, 0);
             let relation: Relation =
                 serde_json::from_slice(body?).map_err(|e| damaged(format!("relation {id} in the catalog"), e))?;
+            self.shapes.note(&relation)?;
             catalog.relations.insert(id, Arc::new(relation));
             Ok(())
         })?;

@@ -26,6 +26,7 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use super::frame::{Frame, Reader, put_varint, put_zigzag};
 use super::packed::{self, Rows};
 use super::schemas::{Schemas, StoredSchema};
+use super::shapes::{Shape, Widening};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 
@@ -167,16 +168,40 @@ pub(super) struct Collector {
     /// `None` until the first packed chunk; not every schema has the packed form.
     rows: Option<Rows>,
     weights: Option<Vec<i64>>,
+    /// The stream has columns that these chunks lack.
+    widening: Option<Widening>,
 }
 
 impl Collector {
+    /// As [`Self::new`], of a relation that may have more columns now than the chunks.
+    pub fn of(
+        schemas: &Schemas,
+        shape: Option<&Arc<Shape>>,
+        schema_id: u32,
+        projection: Option<Vec<usize>>,
+    ) -> Result<Collector> {
+        let columns = schemas.get(schema_id)?.schema.fields().len();
+        let widening = match shape {
+            None => None,
+            Some(shape) => shape.widening(columns, projection.as_deref())?,
+        };
+        let projection = match (&widening, projection) {
+            (Some(widening), _) => Some(widening.read()),
+            // All of them are read more simply.
+            (None, Some(wanted)) => Some(wanted).filter(|wanted| !wanted.iter().copied().eq(0..columns)),
+            (None, None) => None,
+        };
+        Ok(Collector { widening, ..Collector::new(schemas, schema_id, projection)? })
+    }
+
+    /// Chunks as they were written. `projection` picks columns by index.
     pub fn new(schemas: &Schemas, schema_id: u32, projection: Option<Vec<usize>>) -> Result<Collector> {
         let stored = schemas.get(schema_id)?;
         let output = match &projection {
             None => stored.schema.clone(),
             Some(columns) => Arc::new(stored.schema.project(columns).map_err(Error::internal)?),
         };
-        Ok(Collector { stored, projection, output, rows: None, weights: None })
+        Ok(Collector { stored, projection, output, rows: None, weights: None, widening: None })
     }
 
     pub fn schema_id(&self) -> u32 {
@@ -223,7 +248,14 @@ impl Collector {
     pub fn take(&mut self) -> Result<Delta> {
         let rows = self.rows.take().expect("rows were added");
         let weights = self.weights.take().map(Int64Array::from);
-        Ok(Delta::new(rows.finish(self.output.clone())?, weights))
+        self.widened(Delta::new(rows.finish(self.output.clone())?, weights))
+    }
+
+    fn widened(&self, delta: Delta) -> Result<Delta> {
+        match &self.widening {
+            None => Ok(delta),
+            Some(widening) => widening.widen(&delta),
+        }
     }
 
     /// One chunk alone; nothing must have been added before.
@@ -258,7 +290,7 @@ impl Collector {
         let options = RecordBatchOptions::new().with_row_count(Some(chunk.rows));
         let rows = RecordBatch::try_new_with_options(self.output.clone(), columns, &options)
             .map_err(|e| Error::corrupt(format!("a stored chunk does not fit its schema: {e}")))?;
-        Ok(Delta::new(rows, weights))
+        self.widened(Delta::new(rows, weights))
     }
 }
 

@@ -63,7 +63,8 @@ impl Store {
         let checkpoint = super::checkpoint::CheckpointState::load(&db)?;
         directory.check_acknowledged(log.last_epoch())?;
         let (sync, reserve_bytes, open) = (false, 0, tokio::sync::watch::Sender::new(()));
-        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync, reserve_bytes, open };
+        let shapes = super::shapes::Shapes::default();
+        let inner = Inner { db, schemas, shapes, log, catalog, checkpoint, directory, sync, reserve_bytes, open };
         Ok(Store { inner: std::sync::Arc::new(inner) })
     }
 

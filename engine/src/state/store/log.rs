@@ -357,6 +357,7 @@ impl Inner {
         self.log.tail.write().expect("no panic under this lock").ends.remove(&relation);
         self.log.gone.write().expect("no panic under this lock").remove(&relation);
         self.log.deleted.write().expect("no panic under this lock").remove(&relation);
+        self.shapes.forget(relation);
         Ok(())
     }
 

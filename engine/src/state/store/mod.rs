@@ -30,6 +30,7 @@ mod replay;
 mod rocks;
 mod scan;
 mod schemas;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub use log::{Gone, LogEntry};
 pub use moment::{Incoming, Moment, MomentFile};
 pub use readers::LogPin;
 pub use scan::Place;
+pub use shapes::absent_text;
 
 use tokio::sync::watch;
 
@@ -84,6 +86,7 @@ struct Inner {
     // Fields are dropped in order: RocksDB first, then the directory.
     db: Db,
     schemas: schemas::Schemas,
+    shapes: shapes::Shapes,
     log: log::LogState,
     catalog: catalog::CatalogState,
     checkpoint: checkpoint::CheckpointState,
@@ -136,7 +139,8 @@ impl Store {
         let catalog = catalog::CatalogState::load(&db)?;
         let checkpoint = checkpoint::CheckpointState::load(&db)?;
         let (sync, open) = (options.sync, watch::Sender::new(()));
-        let inner = Inner { db, schemas, log, catalog, checkpoint, directory, sync, reserve_bytes, open };
+        let shapes = shapes::Shapes::default();
+        let inner = Inner { db, schemas, shapes, log, catalog, checkpoint, directory, sync, reserve_bytes, open };
         inner.directory.check_acknowledged(inner.log.last_epoch())?;
         if !options.sync {
             tracing::warn!("writes are not synced: what is acknowledged may be lost when the machine loses power");

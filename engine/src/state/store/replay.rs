@@ -96,10 +96,11 @@ impl Replay {
     ) -> Result<()> {
         let (lower, upper) = log_range(relation, after, through);
         let mut reader: Option<Collector> = None;
+        let shape = self.inner.shape(relation);
         self.inner.db.scan(Family::Log, &lower, &upper, |key, value| {
             let head = ChunkHead::read(frame::open(key, value, || name_chunk(key))?)?;
             if reader.as_ref().is_none_or(|r| r.schema_id() != head.schema_id) {
-                reader = Some(Collector::new(&self.inner.schemas, head.schema_id, None)?);
+                reader = Some(Collector::of(&self.inner.schemas, shape.as_ref(), head.schema_id, None)?);
             }
             let delta = reader.as_mut().expect("made above").decode(&head).map_err(at_chunk(key))?;
             found.entry((parse_log_key(key).1, relation)).or_default().push(delta);

@@ -30,7 +30,7 @@ const GATHER_BYTES: usize = 4 << 20;
 impl Store {
     /// The rows of a stream that the epochs after `after` through `through` appended: all of them, but for those that
     /// have been taken out as superseded, or an error (55000) when some have been trimmed. `projection` picks columns by index. Batches have the schema under
-    /// which they were written.
+    /// which they were written; of a stream that has got columns since, all that it has now (`shapes.rs`).
     pub fn stream_rows(
         &self,
         relation: RelationId,
@@ -216,7 +216,8 @@ impl Deltas {
             }
             let fits = collector.as_ref().is_some_and(|c| c.schema_id() == chunk.schema_id);
             if !fits {
-                let next = Collector::new(&inner.schemas, chunk.schema_id, projection.clone())?;
+                let shape = inner.shape(relation);
+                let next = Collector::of(&inner.schemas, shape.as_ref(), chunk.schema_id, projection.clone())?;
                 if let Some(mut full) = collector.replace(next).filter(|c| !c.is_empty()) {
                     ready.push_back(full.take()?);
                     places.push_back(std::mem::take(&mut gathered));
