@@ -158,6 +158,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("session", "state::versions::VersionColumns", "CREATE STREAM says what is wrong with its options"),
     ("session", "state::key_table::KeyTable", "rows of one key: ON CONFLICT, UPDATE … FROM, a transaction's own keys"),
     ("session", "state::table::duplicate_key", "one message for a key that is taken, wherever it is found out"),
+    ("session", "state::table::references", "keys that refer to others, as COMMIT looks at them"),
 ];
 
 /// A dependency and the only folder that may name it.

@@ -8,6 +8,7 @@ use sqlparser::ast;
 
 use crate::catalog::{IdentityKind, OnReferenced, ReferenceTiming, RelationKind};
 use crate::error::Error;
+use crate::sql::enums::TypeChange;
 
 /// A name as written, folded: `schema.name` or `name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,6 +270,15 @@ pub enum StatementKind {
         if_exists: bool,
         options: SequenceOptions,
     },
+    /// REFRESH MATERIALIZED VIEW, which is always up to date.
+    Refresh(Name),
+    /// SET CONSTRAINTS; no names are ALL.
+    SetConstraints {
+        names: Vec<Name>,
+        deferred: bool,
+    },
+    /// CREATE TYPE, ALTER TYPE.
+    Type(TypeChange),
     /// BACKUP TO 'directory' | 'url' [KEEP n]
     Backup {
         to: String,

@@ -178,8 +178,7 @@ fn views_and_sinks() {
          comment on materialized view v is null => text: None",
     );
     check_errors(
-        "create materialized view v as select 1 with no data => 0A000 WITH NO DATA
-         alter table t set schema s => 0A000 ALTER TABLE … SET SCHEMA is not supported
+        "alter table t set schema s => 0A000 ALTER TABLE … SET SCHEMA is not supported
          alter table t add constraint f foreign key (a) references u not valid => 0A000 a foreign key that is NOT VALID
          alter table t alter column a drop expression => 0A000 ALTER TABLE … ALTER COLUMN … DROP EXPRESSION
          drop table => 42601 syntax error at end
