@@ -27,12 +27,14 @@ pub enum RelationKind {
     Sink,
     /// Gives numbers; its one column says which, see [`Identity`].
     Sequence,
+    /// A list of labels: CREATE TYPE … AS ENUM (see [`crate::sql::enums`]); holds no rows.
+    Type,
     /// The rows of a table or view by some of its columns, for the joins of several views; no user names it.
     Arrangement,
 }
 
 impl RelationKind {
-    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`, `sequence`, `arrangement`.
+    /// As in messages and command tags: `stream`, `table`, `view`, `materialized view`, `sink`, `sequence`, `type`, `arrangement`.
     pub fn word(self) -> &'static str {
         match self {
             RelationKind::Stream => "stream",
@@ -41,6 +43,7 @@ impl RelationKind {
             RelationKind::MaterializedView => "materialized view",
             RelationKind::Sink => "sink",
             RelationKind::Sequence => "sequence",
+            RelationKind::Type => "type",
             RelationKind::Arrangement => "arrangement",
         }
     }

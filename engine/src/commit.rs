@@ -6,7 +6,7 @@
 //! puts them at a definite place between two epochs.
 
 mod definitions;
-mod references;
+pub(crate) mod references;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,8 @@ const CHECKPOINT_ROOM_BYTES: u64 = 64 << 20;
 pub const REQUESTS_MAX: usize = 1024;
 /// While a view looks at the time, it passes this often.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub use references::Question;
 
 pub type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -90,6 +92,11 @@ pub enum Request {
         relation: RelationId,
         rows: Vec<(usize, RecordBatch)>,
         reply: Reply<()>,
+    },
+    /// What its foreign keys are to be checked against.
+    Keys {
+        questions: Vec<Question>,
+        reply: Reply<Vec<Vec<bool>>>,
     },
     /// Fails with 40001 unless the table has all of these rows.
     CheckThere {
@@ -269,6 +276,10 @@ impl Commit {
                     None => Err(Error::undefined_relation(format!("#{relation}"))),
                 };
                 let _ = reply.send(result);
+            }
+            Request::Keys { questions, reply } => {
+                let answers = questions.into_iter().map(|question| self.answer(question)).collect();
+                let _ = reply.send(answers);
             }
             Request::CheckThere { relation, rows, reply } => {
                 let _ = reply.send(match self.tables.contains_key(&relation) {

@@ -51,6 +51,8 @@ pub struct Core {
     altering: Mutex<BTreeSet<RelationId>>,
     /// Rows that open transactions have changed or locked.
     pub row_locks: RowLocks,
+    /// Held by a SERIALIZABLE transaction while it looks whether what it has read is still so, and commits.
+    pub serializable: tokio::sync::Mutex<()>,
     failure: RwLock<Option<Error>>,
     /// Numbers for columns that count their rows.
     pub sequences: Sequences,
@@ -86,6 +88,7 @@ impl Core {
         test_clock: Option<Arc<AtomicI64>>,
         memory: QueryMemory,
     ) -> Self {
+        crate::sql::enums::know(&catalog);
         Core {
             store,
             catalog: RwLock::new(Arc::new(catalog)),
@@ -102,6 +105,7 @@ impl Core {
             locks: Mutex::default(),
             altering: Mutex::default(),
             row_locks: RowLocks::default(),
+            serializable: tokio::sync::Mutex::default(),
             failure: RwLock::new(None),
             sequences: Sequences::default(),
             past: Past::default(),
@@ -122,6 +126,7 @@ impl Core {
         self.catalog.read().expect("no panic while held").clone()
     }
     pub fn set_catalog(&self, catalog: Arc<Catalog>) {
+        crate::sql::enums::know(&catalog);
         *self.catalog.write().expect("no panic while held") = catalog;
     }
     pub fn table(&self, id: RelationId) -> Option<Arc<Shared>> {

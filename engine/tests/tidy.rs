@@ -139,8 +139,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("serve", "core::Core", "a snapshot needs the last committed epoch and the readers of tables and views"),
     ("serve", "subscriptions::Listed", "subscriptions are listed, and ended when they are too slow"),
     ("serve", "dataflow::status::ViewStatus", "how far a view is, for subscriptions"),
-    ("connectors", "sql::statement::CopyFormat", "COPY's options as parsed"),
-    ("connectors", "sql::statement::OnError", "COPY's options as parsed"),
+    ("connectors", "sql::copy::CopyFormat", "COPY's options as parsed"),
+    ("connectors", "sql::copy::OnError", "COPY's options as parsed"),
     ("connectors", "sql::text", "values in Postgres' text and binary forms"),
     ("connectors", "sql::types", "made-up values obey char(n) and varchar(n)"),
     ("session", "state::spill", "mr_memory shows where state is"),
@@ -149,6 +149,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("session", "dataflow::view::ViewOptions", "how a view is kept, as its definition says"),
     ("session", "dataflow::batch::run", "VERIFY's answer where rows were set aside"),
     ("session", "state::store::CatalogChange", "definitions are changes of the stored catalog"),
+    ("session", "state::store::absent_text", "what earlier rows have in a new column"),
     ("session", "state::arrangement::take", "rows by number"),
     ("session", "state::arrangement::row_hashes", "a row without a key is locked by all that it has"),
     ("session", "state::arrangement::Shared", "mr_arrangements shows it"),
@@ -156,6 +157,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("session", "state::versions::VersionColumns", "CREATE STREAM says what is wrong with its options"),
     ("session", "state::key_table::KeyTable", "rows of one key: ON CONFLICT, UPDATE … FROM, a transaction's own keys"),
     ("session", "state::table::duplicate_key", "one message for a key that is taken, wherever it is found out"),
+    ("session", "state::table::references", "keys that refer to others, as COMMIT looks at them"),
 ];
 
 /// A dependency and the only folder that may name it.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::{SinkExt, TryStreamExt, pin_mut};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{FromSqlOwned, ToSql};
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, FromSqlOwned, IsNull, Kind, ToSql, Type};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 async fn connect(running: &common::Running) -> Client {
@@ -47,6 +48,49 @@ async fn values_in_binary_both_ways() {
     check_value(&client, "bytea", vec![0u8, 255]).await;
     check_value(&client, "bigint[]", vec![1i64, -1]).await;
     check_value(&client, "text[]", vec![Some("a,b".to_string()), None]).await;
+    running.server.shutdown().await.unwrap();
+}
+
+#[derive(Debug, PartialEq)]
+struct Mood(String);
+
+impl ToSql for Mood {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+    fn accepts(sql_type: &Type) -> bool {
+        matches!(sql_type.kind(), Kind::Enum(labels) if *labels == ["sad", "ok", "happy"])
+    }
+    tokio_postgres::types::to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Mood {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Mood(std::str::from_utf8(raw)?.to_string()))
+    }
+    fn accepts(sql_type: &Type) -> bool {
+        <Mood as ToSql>::accepts(sql_type)
+    }
+}
+
+/// The driver asks pg_type and pg_enum what the type is, and what its arrays are of.
+#[tokio::test(flavor = "multi_thread")]
+async fn enums_have_types_of_their_own() {
+    let running = common::start(|_| ()).await;
+    let client = connect(&running).await;
+    client.batch_execute("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')").await.unwrap();
+    client.batch_execute("CREATE TABLE t (id int, m mood, ms mood[])").await.unwrap();
+    let of = |text: &str| Mood(text.to_string());
+    let insert = client.prepare("INSERT INTO t VALUES ($1, $2, $3)").await.unwrap();
+    client.execute(&insert, &[&1, &of("sad"), &vec![of("ok"), of("happy")]]).await.unwrap();
+    client.execute(&insert, &[&2, &of("happy"), &None::<Vec<Mood>>]).await.unwrap();
+    let error = client.execute(&insert, &[&3, &of("angry"), &None::<Vec<Mood>>]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INVALID_TEXT_REPRESENTATION));
+    let row = client.query_one("SELECT m, ms FROM t WHERE m < $1", &[&of("ok")]).await.unwrap();
+    assert_eq!((row.get(0), row.get(1)), (of("sad"), vec![of("ok"), of("happy")]));
+    let row = client.query_one("SELECT max(m) FROM t WHERE m = ANY ($1)", &[&vec![of("sad"), of("happy")]]).await;
+    assert_eq!(row.unwrap().get::<_, Mood>(0), of("happy"));
     running.server.shutdown().await.unwrap();
 }
 

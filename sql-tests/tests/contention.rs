@@ -267,3 +267,63 @@ fn nobody_waits_for_ever() {
         assert_eq!(must(&mut other, "SELECT v FROM t WHERE id = 1").await, "10");
     });
 }
+
+#[test]
+fn a_plain_insert_waits_for_a_transaction_that_has_its_key() {
+    with(async |database, mut first| {
+        must(&mut first, "CREATE TABLE t (id int PRIMARY KEY, n int)").await;
+        for (end, answer) in [("COMMIT", Err("23505".to_string())), ("ROLLBACK", Ok(String::new()))] {
+            must(&mut first, "DELETE FROM t").await;
+            must(&mut first, "BEGIN").await;
+            must(&mut first, "INSERT INTO t VALUES (1, 1)").await;
+            let mut second = database.session();
+            let began = Instant::now();
+            let waiting = tokio::spawn(async move {
+                let other = tell(&mut second, "INSERT INTO t VALUES (2, 2)").await;
+                assert_eq!(other, Ok(String::new()), "another key is nobody's");
+                (tell(&mut second, "INSERT INTO t VALUES (1, 2)").await, began.elapsed())
+            });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            must(&mut first, end).await;
+            let (inserted, after) = waiting.await.expect("no panic");
+            assert_eq!(inserted, answer, "after {end}");
+            assert!(after >= Duration::from_millis(300), "it has waited {after:?}");
+        }
+    });
+}
+
+/// Each of two reads what the other writes: one of them must fail, or both have decided on what was no longer so.
+#[test]
+fn serializable_transactions_do_not_skew_what_they_write() {
+    with(async |database, mut session| {
+        must(&mut session, "CREATE TABLE doctors (name text PRIMARY KEY, on_call boolean)").await;
+        must(&mut session, "CREATE TABLE other (n int)").await;
+        for (level, second_ends) in [("SERIALIZABLE", Err("40001".to_string())), ("REPEATABLE READ", Ok(String::new()))]
+        {
+            must(&mut session, "DELETE FROM doctors").await;
+            must(&mut session, "INSERT INTO doctors VALUES ('ada', true), ('bob', true)").await;
+            let (mut a, mut b) = (database.session(), database.session());
+            for session in [&mut a, &mut b] {
+                must(session, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+                assert_eq!(must(session, "SELECT count(*) FROM doctors WHERE on_call").await, "2");
+            }
+            must(&mut a, "UPDATE doctors SET on_call = false WHERE name = 'ada'").await;
+            must(&mut b, "UPDATE doctors SET on_call = false WHERE name = 'bob'").await;
+            must(&mut a, "COMMIT").await;
+            assert_eq!(tell(&mut b, "COMMIT").await, second_ends, "{level}");
+        }
+        // What others do elsewhere, and who only reads, stands in nobody's way.
+        must(&mut session, "SET default_transaction_isolation = 'serializable'").await;
+        must(&mut session, "BEGIN").await;
+        assert_eq!(must(&mut session, "SHOW transaction_isolation").await, "serializable");
+        must(&mut session, "SELECT * FROM doctors WHERE name = 'ada'").await;
+        must(&mut session, "INSERT INTO other VALUES (1)").await;
+        let mut beside = database.session();
+        must(&mut beside, "UPDATE doctors SET on_call = true WHERE name = 'bob'").await;
+        must(&mut session, "COMMIT").await;
+        must(&mut session, "BEGIN").await;
+        must(&mut session, "SELECT * FROM doctors").await;
+        must(&mut beside, "DELETE FROM doctors").await;
+        must(&mut session, "COMMIT").await;
+    });
+}

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 
 use super::Commit;
 use crate::catalog::{Catalog, ForeignKey, Relation, RelationId, RelationKind};
@@ -19,7 +19,27 @@ use crate::error::{Error, Result};
 use crate::state::table::references::{any_null, columns_of};
 use crate::state::table::{Checked, Table, columns_of_key};
 
+/// Of keys, as tables have been committed.
+pub enum Question {
+    /// Whether a row has each of these, values of `columns`.
+    There { table: RelationId, columns: Vec<usize>, keys: Vec<ArrayRef> },
+    /// Whether more rows than so many refer to each of them.
+    Referred { child: RelationId, key: ForeignKey, keys: Vec<ArrayRef>, gone: Vec<u32> },
+}
+
 impl Commit {
+    pub(super) fn answer(&mut self, question: Question) -> Result<Vec<bool>> {
+        let missing = |id: RelationId| Error::undefined_relation(format!("#{id}"));
+        match question {
+            Question::There { table, columns, keys } => {
+                self.tables.get_mut(&table).ok_or_else(|| missing(table))?.has_keys(&columns, &keys, None)
+            }
+            Question::Referred { child, key, keys, gone } => {
+                self.tables.get_mut(&child).ok_or_else(|| missing(child))?.refers_more(&key, &keys, gone)
+            }
+        }
+    }
+
     /// Whether changes that have been checked, each for itself, leave no row that refers to nothing.
     pub(super) fn check_references(
         &mut self,
@@ -107,16 +127,26 @@ fn check_there(
     let null = any_null(&keys, rows.num_rows());
     let there = table.has_keys(&key.referenced, &keys, change)?;
     let Some(row) = (0..rows.num_rows()).find(|&row| !null[row] && !there[row]) else { return Ok(()) };
+    Err(not_present(catalog, relation, key, rows, row))
+}
+
+pub(crate) fn not_present(
+    catalog: &Catalog,
+    relation: &Relation,
+    key: &ForeignKey,
+    rows: &RecordBatch,
+    row: usize,
+) -> Error {
     let (name, other) = (&key.name, catalog.get(key.references).map_or("?", |r| r.name.as_str()));
     let message = format!("insert or update on table \"{}\" violates foreign key constraint \"{name}\"", relation.name);
     let columns = columns_of_key(relation, &key.columns, rows, row);
-    Err(Error::new("23503", message)
+    Error::new("23503", message)
         .detail(format!("Key {columns} is not present in table \"{other}\"."))
         .of_table(&relation.schema_name, &relation.name)
-        .of_constraint(name))
+        .of_constraint(name)
 }
 
-fn still_referenced(
+pub(crate) fn still_referenced(
     relation: &Relation,
     child: &Arc<Relation>,
     key: &ForeignKey,

@@ -158,8 +158,14 @@ impl Snapshot {
                     waited.push((relation.clone(), status));
                     readers
                 }
-                RelationKind::View | RelationKind::Sink | RelationKind::Sequence | RelationKind::Arrangement => {
-                    unreachable!("views are inlined, sinks and sequences hold no rows, arrangements have no name")
+                RelationKind::View
+                | RelationKind::Sink
+                | RelationKind::Sequence
+                | RelationKind::Type
+                | RelationKind::Arrangement => {
+                    unreachable!(
+                        "views are inlined, sinks, sequences and types hold no rows, arrangements have no name"
+                    )
                 }
             };
             let mut own = Vec::new();

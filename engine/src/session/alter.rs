@@ -306,7 +306,7 @@ impl Session {
         let sequence = |of| self.new_sequence(of, &new.sql_type, schema, table, &new.name, &others);
         let mut column = Column {
             name: new.name.clone(),
-            sql_type: new.sql_type.clone(),
+            sql_type: self.type_found(&new.sql_type)?,
             nullable: new.nullable,
             default: new.default.clone(),
             identity: new.identity.as_ref().map(sequence).transpose()?,
@@ -384,6 +384,7 @@ impl Session {
     }
 
     fn set_type(&self, draft: &mut Draft, at: usize, sql_type: &str, using: Option<String>) -> Result<()> {
+        let sql_type = &*self.type_found(sql_type)?;
         crate::sql::types::field(&draft.relation.columns[at].name, sql_type, true)?;
         refuse_other_type(&draft.relation, &draft.relation.columns[at].name)?;
         self.refuse_type_of_key(draft, at)?;

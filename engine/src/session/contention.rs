@@ -21,16 +21,23 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch};
 
 use super::Session;
+use super::transaction::Transaction;
 use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::commit::Request;
+use crate::core::Core;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::delta::keys::KeyEncoder;
 use crate::error::{Error, Result};
 use crate::row_locks::{Blocker, Holder, Mode};
 use crate::serve::own::Own;
+<<<<<<< HEAD
 use crate::serve::snapshot::Snapshot;
 use crate::state::arrangement::{row_hashes, take};
+=======
+use crate::serve::snapshot::{Pins, Snapshot};
+use crate::state::arrangement::{row_hashes, take};
+>>>>>>> h2
 use crate::waits::Reason;
 
 /// How long a statement waits for one transaction, without lock_timeout.
@@ -158,13 +165,20 @@ impl Session {
         Err(in_the_way())
     }
 
-    /// The keys of rows that a transaction inserts, so that another one that inserts the same waits for it.
+    /// The keys of rows that are inserted: whoever inserts one that an open transaction has waits for that.
     pub(super) fn lock_inserted(&mut self, relation: &Relation, rows: &RecordBatch) -> Result<()> {
-        if self.is_alone() || rows.num_rows() > INSERTED_MAX || relation.unique_keys().is_empty() {
+        let alone = self.is_alone();
+        if rows.num_rows() > INSERTED_MAX
+            || relation.unique_keys().is_empty()
+            || alone && self.core.row_locks.is_free(relation.id)
+        {
             return Ok(());
         }
         let keys: Vec<u64> = lock_keys(relation, rows)?.into_iter().map(|(_, key)| key).collect();
-        self.lock_keys(relation, &keys, Mode::Exclusive)
+        match alone {
+            true => self.wait_unless_free(relation, &keys, Mode::Exclusive),
+            false => self.lock_keys(relation, &keys, Mode::Exclusive),
+        }
     }
 
     /// Locks rows for the transaction.
@@ -239,17 +253,32 @@ impl Session {
         let core = self.core.clone();
         let Some(transaction) = &mut self.transaction else { return Ok(true) };
         transaction.forget_reads();
-        let Some(before) = transaction.epoch else { return Ok(true) };
+        let Some(now) = transaction.reads_now(&core).await? else { return Ok(false) };
+        transaction.leave_snapshot();
+        if let Some((snapshot, pins)) = now {
+            transaction.epoch = Some(snapshot.epoch);
+            transaction.known = core.catalog().relations.keys().copied().collect();
+            transaction.pictures = snapshot.relations;
+            transaction.pins = pins;
+        }
+        Ok(true)
+    }
+}
+
+impl Transaction {
+    /// What its settled statements have read, as of now; `None` where that is another than they have read. Nothing is as of now
+    /// where they have read nothing.
+    async fn reads_now(&self, core: &Arc<Core>) -> Result<Option<Option<(Snapshot, Pins)>>> {
+        let Some(before) = self.epoch else { return Ok(Some(None)) };
         let catalog = core.catalog();
-        let ids: Vec<RelationId> = transaction.reads.relations().collect();
+        let ids: Vec<RelationId> = self.reads.relations().collect();
         let Some(relations) = ids.iter().map(|id| catalog.get(*id).cloned()).collect::<Option<Vec<_>>>() else {
-            return Ok(false);
+            return Ok(None);
         };
         if relations.is_empty() {
-            transaction.leave_snapshot();
-            return Ok(true);
+            return Ok(Some(None));
         }
-        let (snapshot, pins) = Snapshot::take_and_pin(&core, &relations).await?;
+        let (snapshot, pins) = Snapshot::take_and_pin(core, &relations).await?;
         for relation in &relations {
             let readers = match relation.kind {
                 RelationKind::Table => core.table(relation.id).into_iter().collect(),
@@ -257,26 +286,39 @@ impl Session {
                 _ => {
                     let mut rows = core.store.stream_rows(relation.id, before, snapshot.epoch, None).following();
                     if rows.next().is_some() {
-                        return Ok(false);
+                        return Ok(None);
                     }
                     continue;
                 }
             };
             for reader in readers {
-                let pin = transaction.pins.iter().find(|pin| Arc::ptr_eq(pin.reader(), &reader));
+                let pin = self.pins.iter().find(|pin| Arc::ptr_eq(pin.reader(), &reader));
                 // Made anew meanwhile.
-                let Some(pin) = pin else { return Ok(false) };
-                if transaction.reads.may_see_since(relation.id, pin, snapshot.epoch)? {
-                    return Ok(false);
+                let Some(pin) = pin else { return Ok(None) };
+                if self.reads.may_see_since(relation.id, pin, snapshot.epoch)? {
+                    return Ok(None);
                 }
             }
         }
-        transaction.leave_snapshot();
-        transaction.epoch = Some(snapshot.epoch);
-        transaction.known = catalog.relations.keys().copied().collect();
-        transaction.pictures = snapshot.relations;
-        transaction.pins = pins;
-        Ok(true)
+        Ok(Some(Some((snapshot, pins))))
+    }
+
+    /// Before a SERIALIZABLE transaction is committed: 40001 where others have changed what it has read. Then it is as if all of
+    /// it had happened now, after all that has been committed. The lock that comes back is held until it has been committed, so
+    /// that no two look before either has written.
+    pub(super) async fn check_serializable<'a>(
+        &mut self,
+        core: &'a Arc<Core>,
+    ) -> Result<tokio::sync::MutexGuard<'a, ()>> {
+        let alone = core.serializable.lock().await;
+        self.settle_reads();
+        match self.reads_now(core).await? {
+            Some(_) => Ok(alone),
+            None => {
+                let message = "could not serialize access due to read/write dependencies among transactions";
+                Err(Error::new("40001", message).hint("The transaction might succeed if retried."))
+            }
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::catalog::{Relation, RelationKind};
 use crate::connectors::copy::{Aside, CopyDecoder, CopyEncoder};
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
-use crate::sql::statement::{Copy, CopyFormat, CopySource, ForceQuote, Name, OnError};
+use crate::sql::copy::{Copy, CopyFormat, CopySource, ForceQuote, OnError};
+use crate::sql::statement::Name;
 use crate::sql::text::{Style, Zone};
 
 /// A COPY FROM is one epoch, so all of it is in memory until it is committed: so much of rows, as columns, at most.

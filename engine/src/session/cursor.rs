@@ -334,7 +334,7 @@ impl Session {
         }
         let given = types
             .iter()
-            .map(|t| crate::sql::types::field("", t, true).map(|f| Some(Arc::new(f))))
+            .map(|t| crate::sql::types::field("", &self.type_found(t)?, true).map(|f| Some(Arc::new(f))))
             .collect::<Result<Vec<_>>>()?;
         let held = Some(self.room_for(statement)?);
         let plans = Plans::default();

@@ -266,7 +266,7 @@ impl Session {
 
     pub(super) async fn create_base(&mut self, kind: RelationKind, d: &CreateRelation, text: &str) -> Result<()> {
         let placed = self.placed(&d.name, d.temporary).await?;
-        let d = &CreateRelation { name: placed, ..d.clone() };
+        let d = &self.with_types_found(CreateRelation { name: placed, ..d.clone() })?;
         let mut columns: Vec<Column> = d
             .columns
             .iter()
@@ -473,7 +473,7 @@ impl Session {
         };
         let input = self.relation(from)?;
         super::temporary::refuse_temporary(&input)?;
-        if matches!(input.kind, RelationKind::View | RelationKind::Sink | RelationKind::Sequence) {
+        if matches!(input.kind, RelationKind::View | RelationKind::Sink | RelationKind::Sequence | RelationKind::Type) {
             return Err(Error::new(
                 "42809",
                 format!(
@@ -535,6 +535,7 @@ impl Session {
                 changed.query = Some(with_new_name(text, found, &new_name)?);
                 changes.push(CatalogChange::Put(Box::new(changed)));
             }
+            super::types::check_renamed(catalog, found)?;
             let mut renamed = (**found).clone();
             if found.kind == RelationKind::Sequence {
                 let others = super::sequence::with_sequence_renamed(catalog, found, &new_name)?;

@@ -18,7 +18,7 @@ pub(super) fn definition(relation: &Relation, catalog: &Catalog) -> String {
             (true, "bigint") => format!("{name} bigserial"),
             (true, "smallint") => format!("{name} smallserial"),
             (true, _) => format!("{name} serial"),
-            (false, sql_type) => format!("{name} {sql_type}"),
+            (false, sql_type) => format!("{name} {}", crate::sql::enums::shown(sql_type)),
         };
         if !column.nullable && !serial {
             part.push_str(" NOT NULL");

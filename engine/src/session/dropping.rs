@@ -35,7 +35,7 @@ impl Session {
                     self.notice("NOTICE", "00000", format!("{} \"{name}\" does not exist, skipping", kind.word()));
                 }
                 None => {
-                    let code = "42P01";
+                    let code = if kind == RelationKind::Type { "42704" } else { "42P01" };
                     return Err(Error::new(code, format!("{} \"{name}\" does not exist", kind.word())));
                 }
                 Some(found) if found.kind != kind => {
@@ -78,7 +78,8 @@ impl Session {
                 let owned: Vec<RelationId> = owned.filter(|id| !gone.contains(id)).collect();
                 silent.extend(&owned);
                 gone.extend(owned);
-                for dependant in catalog.dependants(id) {
+                let users = catalog.get(id).map(|gone| super::types::users(catalog, gone)).unwrap_or_default();
+                for dependant in catalog.dependants(id).chain(users) {
                     if gone.contains(&dependant.id) {
                         continue;
                     }
@@ -92,6 +93,7 @@ impl Session {
                         .detail(format!("{} {} depends on {word} {name}", dependant.kind.word(), dependant.name))
                         .hint("Use DROP ... CASCADE to drop the dependent objects too."));
                     }
+                    super::types::refuse_to_drop_with(catalog.get(id), dependant)?;
                     gone.push(dependant.id);
                 }
             }

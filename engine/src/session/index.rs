@@ -26,7 +26,11 @@ impl Session {
                 return Err(Error::unsupported("an index on a stream")
                     .hint("A stream is read from its log; a materialized view of it can have an index."));
             }
-            RelationKind::View | RelationKind::Sink | RelationKind::Sequence | RelationKind::Arrangement => {
+            RelationKind::View
+            | RelationKind::Sink
+            | RelationKind::Sequence
+            | RelationKind::Type
+            | RelationKind::Arrangement => {
                 let message = format!("cannot create index on relation \"{}\"", relation.name);
                 return Err(Error::new("42809", message)
                     .detail(format!("This operation is not supported for {}s.", relation.kind.word())));

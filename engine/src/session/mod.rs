@@ -25,6 +25,7 @@ mod dml;
 mod dropping;
 mod event_time;
 mod generated;
+mod immediate;
 mod index;
 mod live;
 mod locking;
@@ -54,6 +55,7 @@ mod system_state;
 mod system_tables;
 pub(crate) mod temporary;
 mod transaction;
+mod types;
 pub mod view;
 
 use std::borrow::Cow;
@@ -90,7 +92,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::serve::table::SnapshotSlot;
 use crate::sql::bounds::Bounds;
-use crate::sql::statement::{CopyDirection, CopyFormat, Statement, StatementKind};
+use crate::sql::copy::{CopyDirection, CopyFormat};
+use crate::sql::statement::{Statement, StatementKind};
 use crate::sql::system::CatalogView;
 use crate::waits::Waiter;
 
@@ -422,6 +425,9 @@ impl Session {
                 self.alter_sequence(name, options, *if_exists).await?;
                 done("ALTER SEQUENCE")
             }
+            SetConstraints { names, deferred } => self.set_constraints(names, *deferred).await,
+            Refresh(name) => self.refresh(name),
+            Type(change) => self.change_type(change, text).await,
             Resume(name) => {
                 self.resume(name).await?;
                 done("ALTER MATERIALIZED VIEW")
@@ -672,6 +678,7 @@ fn writes_tag(kind: &StatementKind) -> Option<&'static str> {
         CreateSchema { .. } => "CREATE SCHEMA",
         CreateIndex { .. } => "CREATE INDEX",
         CreateSequence { .. } => "CREATE SEQUENCE",
+        Type(change) => change.tag(),
         DropSchema { .. } | DropIndex { .. } | Drop { .. } => "DROP",
         Rename { .. } | AlterTable { .. } | AlterSequence { .. } => "ALTER",
         Comment { .. } => "COMMENT",

@@ -27,6 +27,7 @@ use crate::serve::table::{RelationTable, SnapshotSlot};
 use crate::sql::bind::{self, Relations, error_from};
 use crate::sql::bounds;
 use crate::sql::context::{self, Settings as BindSettings};
+use crate::sql::enums;
 use crate::sql::functions::joined_within_bounds;
 use crate::sql::system::{CatalogView, SystemCatalog};
 use crate::waits::Reason;
@@ -144,7 +145,7 @@ impl Relations for Scope {
             let relation = self.find(schema, stream).ok_or_else(|| Error::undefined_relation(stream))?;
             return self.log_of(relation).map(Some);
         }
-        if let Some(relation) = self.find(schema, name) {
+        if let Some(relation) = self.find(schema, name).filter(|relation| relation.kind != RelationKind::Type) {
             return self.provider(relation).map(Some);
         }
         if let Some(table) = super::system_tables::table(&self.core, schema, name) {
@@ -206,6 +207,9 @@ pub fn bind_query(
     parameters: &[Option<FieldRef>],
 ) -> Result<Bound> {
     let mut query = query.clone();
+    if scope.catalog.relations.values().any(|relation| relation.kind == RelationKind::Type) {
+        enums::name_types(&mut query, &|schema, name| scope.find(schema, name));
+    }
     let system = match &scope.system {
         Some((system, view)) if system.rewrite(&mut query, view)? => Some((system, view)),
         _ => None,

@@ -23,7 +23,8 @@ use crate::catalog::{Relation, RelationKind};
 use crate::connectors::copy::{Aside, CopyDecoder, Rejected};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Copy, CopyFormat, CopySource, Name, StatementKind};
+use crate::sql::copy::{Copy, CopyFormat, CopySource};
+use crate::sql::statement::{Name, StatementKind};
 use crate::state::arrangement::take;
 
 /// The columns: where the row was, what is wrong with it, and how it came: as text or, where it is none in UTF-8, as

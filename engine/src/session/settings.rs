@@ -36,7 +36,7 @@ const SETTINGS: &[Setting] = &[
     s("default_table_access_method", "heap", "Accepted for compatibility."),
     s("default_tablespace", "", "Accepted for compatibility."),
     s("default_transaction_deferrable", "off", "Accepted for compatibility."),
-    s("default_transaction_isolation", "read committed", "Accepted; every transaction reads one snapshot."),
+    s("default_transaction_isolation", "read committed", "The isolation level of transactions that name none."),
     r("default_transaction_read_only", "off", "Sets the default read-only status of new transactions."),
     s("extra_float_digits", "1", "Sets the number of digits displayed for floating-point values."),
     s("geqo", "on", "Accepted for compatibility."),

@@ -23,7 +23,8 @@ use crate::serve::snapshot::{Scan, Snapshot};
 use crate::sql::bind::{self, error_from};
 use crate::sql::bounds::planning_future;
 use crate::sql::context::Settings as BindSettings;
-use crate::sql::statement::{CopyDirection, Explain, ExplainStage, Name, Show, Statement, StatementKind};
+use crate::sql::copy::CopyDirection;
+use crate::sql::statement::{Explain, ExplainStage, Name, Show, Statement, StatementKind};
 use crate::sql::system_time::reads_arrival;
 use crate::time::EpochHeader;
 

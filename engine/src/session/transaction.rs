@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use arrow::array::ArrayRef;
 use datafusion::execution::memory_pool::MemoryReservation;
 
+use super::immediate::Timings;
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationId};
 use crate::commit::{Reply, Request, Writes};
@@ -45,6 +47,8 @@ pub(super) struct Transaction {
     pub locks: Option<Locks>,
     /// What its statements have read, but for the last one.
     pub reads: Reads,
+    /// When its foreign keys are checked.
+    pub timings: Timings,
     /// What the last one has read so far.
     pub noted: Arc<Mutex<Reads>>,
     /// The changes among them, as far as statements have seen them.
@@ -76,6 +80,21 @@ impl Transaction {
         self.reads.append(&mut noted.lock().expect("no panic while held"));
     }
 
+    /// The unique keys of a table in its writes.
+    pub fn own_keys(&mut self, relation: &Relation) -> Result<&mut Vec<OwnKeys>> {
+        let keys = relation.unique_keys();
+        let same = |own: &Vec<OwnKeys>| own.iter().map(|o| &o.columns).eq(keys.iter().map(|key| &key.columns));
+        if !self.keys.get(&relation.id).is_some_and(same) {
+            let own = keys.iter().map(|key| OwnKeys::new(relation, &key.columns));
+            let mut own = own.collect::<Result<Vec<_>>>()?;
+            for delta in self.writes.changes.get(&relation.id).into_iter().flatten() {
+                own.iter_mut().for_each(|own| drop(own.add(delta)));
+            }
+            self.keys.insert(relation.id, own);
+        }
+        Ok(self.keys.get_mut(&relation.id).expect("just made"))
+    }
+
     /// What the last statement has read, it reads anew.
     pub fn forget_reads(&self) {
         self.reading().clear();
@@ -94,22 +113,35 @@ impl Transaction {
     }
 }
 
-/// How often each value of a unique key stands in a transaction's own changes, retractions counted off.
-struct OwnKeys {
+/// How often each value of a key stands in a transaction's own changes, retractions counted off.
+pub(super) struct OwnKeys {
     columns: Vec<usize>,
     table: KeyTable,
     net: Vec<i64>,
 }
 
 impl OwnKeys {
-    fn new(relation: &Relation, columns: &[usize]) -> Result<Self> {
+    pub fn new(relation: &Relation, columns: &[usize]) -> Result<Self> {
         let schema = relation.arrow_schema();
         let types: Vec<_> = columns.iter().map(|&c| schema.field(c).data_type().clone()).collect();
         Ok(OwnKeys { columns: columns.to_vec(), table: KeyTable::new(&types)?, net: Vec::new() })
     }
 
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// Of keys that come from another table.
+    pub fn net_of(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<i64>> {
+        let encoder = self.table.encoder();
+        let encoded = encoder.encode_rows(&super::immediate::of_types(keys, encoder.types())?, rows);
+        let mut ids = Vec::new();
+        self.table.find(&encoded, &mut ids);
+        Ok(ids.iter().map(|&id| self.net.get(id as usize).copied().unwrap_or(0)).collect())
+    }
+
     /// Counts a change in; returns the ids of its rows' keys, none of keys with a NULL, which no other row can have.
-    fn add(&mut self, delta: &Delta) -> Vec<Option<u32>> {
+    pub fn add(&mut self, delta: &Delta) -> Vec<Option<u32>> {
         let columns: Vec<_> = self.columns.iter().map(|&c| delta.rows.column(c).clone()).collect();
         let mut ids = Vec::new();
         let keys = self.table.encoder().encode_rows(&columns, delta.len());
@@ -154,7 +186,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whatever isolation is asked for, a transaction reads one snapshot; SHOW gives back the level's name.
+    /// Whatever isolation is asked for, a transaction reads one snapshot; SERIALIZABLE is checked at COMMIT besides.
     pub(super) fn begin(&mut self, read_only: bool, isolation: Option<&str>) -> Result<Outcome> {
         let read_only = read_only || self.settings.value("default_transaction_read_only") == "on";
         match &mut self.transaction {
@@ -169,7 +201,9 @@ impl Session {
                     Some(Transaction { read_only, now_us: Some(self.core.clock_us()), ..Transaction::default() })
             }
         }
-        if let Some(level) = isolation {
+        let usual = self.settings.value("default_transaction_isolation").to_string();
+        let usual = Some(usual).filter(|level| isolation.is_none() && level != "read committed");
+        if let Some(level) = isolation.or(usual.as_deref()) {
             self.set(true, &[("transaction_isolation".to_string(), Some(level.to_string()))])?;
         }
         Ok(Outcome::Done("BEGIN".into()))
@@ -190,7 +224,13 @@ impl Session {
                 let restarted = std::mem::take(&mut t.restarted);
                 // Until all has been written.
                 let _locks = t.locks.take();
-                self.restore_settings(t, true);
+                let core = self.core.clone();
+                let alone = match self.settings.value("transaction_isolation") {
+                    "serializable" if !writes.changes.is_empty() => Some(t.check_serializable(&core).await),
+                    _ => None,
+                };
+                self.restore_settings(t, alone.as_ref().is_none_or(Result::is_ok));
+                let _alone = alone.transpose()?;
                 if !writes.changes.is_empty() {
                     self.decide(|reply| Request::Write { writes, reply }).await?;
                 }
@@ -308,10 +348,10 @@ impl Session {
                 self.check_keys(*relation, deltas).await?;
             }
             let transaction = self.transaction.as_mut().expect("just seen");
-            for (relation, deltas) in changes {
-                transaction.writes.changes.entry(relation).or_default().extend(deltas);
+            for (relation, deltas) in &changes {
+                transaction.writes.changes.entry(*relation).or_default().extend(deltas.iter().cloned());
             }
-            return Ok(());
+            return self.check_references(&changes).await;
         }
         let writes = Writes { changes, ..Writes::default() };
         self.decide(|reply| Request::Write { writes, reply }).await.map(|_| ())
@@ -335,22 +375,12 @@ impl Session {
     async fn check_keys(&mut self, id: RelationId, deltas: &[Delta]) -> Result<()> {
         let catalog = self.core.catalog();
         let Some(relation) = catalog.get(id) else { return Ok(()) };
-        let keys = relation.unique_keys();
-        if keys.is_empty() {
+        if relation.unique_keys().is_empty() {
             return Ok(());
         }
         let transaction = self.transaction.as_mut().expect("only in a transaction");
-        let same = |own: &Vec<OwnKeys>| own.iter().map(|o| &o.columns).eq(keys.iter().map(|key| &key.columns));
-        if !transaction.keys.get(&id).is_some_and(same) {
-            let own = keys.iter().map(|key| OwnKeys::new(relation, &key.columns));
-            let mut own = own.collect::<Result<Vec<_>>>()?;
-            for delta in transaction.writes.changes.get(&id).into_iter().flatten() {
-                own.iter_mut().for_each(|own| drop(own.add(delta)));
-            }
-            transaction.keys.insert(id, own);
-        }
         let mut inserted = Vec::new();
-        let own = transaction.keys.get_mut(&id).expect("just made");
+        let own = transaction.own_keys(relation)?;
         let mut twice = None;
         for (n, own) in own.iter_mut().enumerate() {
             let ids: Vec<_> = deltas.iter().map(|delta| own.add(delta)).collect();

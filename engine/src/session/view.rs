@@ -9,10 +9,10 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
-use super::Session;
 use super::arrangements::{self, Arrangements, NewArrangement};
 use super::dml::quoted;
 use super::query::{Scope, bind_query, bind_text, rename, session_state};
+use super::{Outcome, Session};
 use crate::catalog::{Column, Relation, RelationId, RelationKind};
 use crate::commit::Request;
 use crate::core::Core;
@@ -296,6 +296,15 @@ async fn fill(core: &Arc<Core>, id: RelationId, plan: Arc<Plan>, options: ViewOp
 }
 
 impl Session {
+    /// A view that is maintained has nothing to be refreshed.
+    pub(super) fn refresh(&self, name: &Name) -> Result<Outcome> {
+        let relation = self.relation(name)?;
+        if relation.kind != RelationKind::MaterializedView {
+            return Err(Error::new("42809", format!("\"{}\" is not a materialized view", relation.name)));
+        }
+        Ok(Outcome::Done("REFRESH MATERIALIZED VIEW".into()))
+    }
+
     /// Fills a suspended view anew. It goes on when the statement is cancelled.
     pub(super) async fn resume(&mut self, name: &Name) -> Result<()> {
         let relation = self.relation(name)?;

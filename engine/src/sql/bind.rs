@@ -34,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::sql::bounds;
 use crate::sql::cheap_first::cheap_first;
 use crate::sql::context::PostgresTypes;
+use crate::sql::enums;
 use crate::sql::item_names::plain_name;
 use crate::sql::joins::Shown;
 use crate::sql::lateral_scopes;
@@ -382,6 +383,7 @@ fn parameter(wanted: &Field) -> Result<FieldRef> {
         Some(("character", rest)) if rest.ends_with("[]") => "text[]".to_string(),
         Some(("character", _)) => "text".to_string(),
         Some(("numeric", _)) if !matches!(wanted.data_type(), DataType::Decimal128(p, 0..=10) if *p <= 28) => sql_type,
+        Some((enums::WORD, _)) => sql_type,
         Some((name, rest)) => format!("{name}{}", rest.split_once(')').map_or("", |(_, after)| after)),
         None => sql_type,
     };

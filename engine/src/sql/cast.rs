@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::sql::functions::cast_array;
 use crate::sql::text::read::read;
 use crate::sql::text::{PgType, Style, precision};
-use crate::sql::types::{TYPE_KEY, is_padded, moment_digits_of, plain_type, sql_type_of};
+use crate::sql::types::{TYPE_KEY, is_padded, is_read, moment_digits_of, plain_type, sql_type_of};
 
 /// What Postgres says of a value that has a type of its own, a text, where a column is of another: 42804. A literal in
 /// quotes has none, and is read.
@@ -72,7 +72,7 @@ pub fn assign(values: &ArrayRef, given: &Field, field: &Field, style: &Style) ->
             None => Ok(values.clone()),
         };
     }
-    let own_form = declared.is_some_and(|tag| matches!(tag.as_str(), "uuid" | "json" | "jsonb"));
+    let own_form = declared.is_some_and(|tag| is_read(tag));
     if !assignable(from, to) || own_form && *from != DataType::Null {
         return Err(mismatch(given, field));
     }

@@ -42,7 +42,7 @@ use crate::sql::functions::{array_repeat, sum, without_padding};
 use crate::sql::repeated;
 use crate::sql::system_time;
 use crate::sql::types::{
-    TYPE_KEY, character_length_of, is_padded, moment_digits_of, sql_type_of, sql_type_of_arrow, with_sql_type,
+    TYPE_KEY, character_length_of, is_padded, is_read, moment_digits_of, sql_type_of, sql_type_of_arrow, with_sql_type,
 };
 use crate::sql::window_subqueries::below_windows;
 
@@ -333,7 +333,7 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
         // A type of text that Arrow does not tell: a literal is read as it.
         let types = inputs.iter().filter(|i| !matches!(literal_of(i, column), Some(ScalarValue::Utf8(_))));
         let mut types = types.map(|input| sql_type_of(input.schema().field(column)));
-        let told = types.find(|t| matches!(t.as_str(), "uuid" | "json" | "jsonb"));
+        let told = types.find(|t| is_read(t));
         for (input, casts) in inputs.iter().zip(&mut casts) {
             casts[column] = match literal_of(input, column) {
                 Some(ScalarValue::Utf8(Some(_))) if told.is_some() => {

@@ -7,6 +7,8 @@ use sqlparser::ast;
 
 use crate::catalog::{IdentityKind, OnReferenced, ReferenceTiming, RelationKind};
 use crate::error::Error;
+use crate::sql::copy::Copy;
+use crate::sql::enums::TypeChange;
 use crate::sql::locking::{Locking, LockingSubquery};
 
 /// A name as written, folded: `schema.name` or `name`.
@@ -243,6 +245,15 @@ pub enum StatementKind {
         if_exists: bool,
         options: SequenceOptions,
     },
+    /// REFRESH MATERIALIZED VIEW, which is always up to date.
+    Refresh(Name),
+    /// SET CONSTRAINTS; no names are ALL.
+    SetConstraints {
+        names: Vec<Name>,
+        deferred: bool,
+    },
+    /// CREATE TYPE, ALTER TYPE.
+    Type(TypeChange),
     /// BACKUP TO 'directory' | 'url' [KEEP n]
     Backup {
         to: String,
@@ -578,68 +589,6 @@ pub struct WithPart {
     /// A query, or what changes rows.
     pub kind: StatementKind,
     pub text: String,
-}
-
-#[derive(Debug, Clone)]
-pub struct Copy {
-    pub source: CopySource,
-    pub direction: CopyDirection,
-    pub format: CopyFormat,
-    /// ENCODING LATIN1 rather than UTF-8.
-    pub latin1: bool,
-    pub force_quote: ForceQuote,
-    pub on_error: OnError,
-}
-
-/// What COPY FROM does with a row that it cannot read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// Nothing is written.
-    #[default]
-    Stop,
-    /// A row with a value that its column cannot have is left out; of more than `limit` nothing is written.
-    Ignore { limit: Option<u64> },
-    /// The row is kept as it came, with what is wrong with it, until REPLAY can read it.
-    SetAside { limit: Option<u64> },
-}
-
-impl OnError {
-    pub fn limit(self) -> Option<u64> {
-        match self {
-            OnError::Stop => None,
-            OnError::Ignore { limit } | OnError::SetAside { limit } => limit,
-        }
-    }
-}
-
-/// The columns whose values stand in quotes in any case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForceQuote {
-    Columns(Vec<String>),
-    All,
-}
-
-#[derive(Debug, Clone)]
-pub enum CopySource {
-    Relation {
-        name: Name,
-        columns: Vec<String>,
-    },
-    /// COPY (query | SUBSCRIBE …) TO.
-    Statement(Box<Statement>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyDirection {
-    FromStdin,
-    ToStdout,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyFormat {
-    Text { delimiter: u8, null: String, header: bool },
-    Csv { delimiter: u8, null: String, header: bool, quote: u8, escape: u8 },
-    Binary,
 }
 
 #[derive(Debug, Clone)]

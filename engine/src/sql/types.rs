@@ -14,6 +14,7 @@
 //!   timestamptz             timestamp with time zone       Timestamp(us, "+00:00")
 //!   time(3)                 time(3) without time zone      Time64(us)                time(3) without time zone
 //!   uuid[]                  uuid[]                         List(Utf8)                uuid[]
+//!   mood (see enums.rs)     mr_enum(16390,17330…)          Utf8                      mr_enum(16390,17330…)
 //! ```
 //!
 //! `normalise` and `sql_type_of` answer canonical spellings; `sql_type_of(field(_, t, _)) == normalise(t)`. Limits:
@@ -27,6 +28,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::dialect::{DIALECT, allow_attempts};
+use super::enums;
 use crate::error::{Error, Result};
 
 /// Metadata key on an Arrow field that names the SQL type when Arrow's is ambiguous.
@@ -52,6 +54,11 @@ pub fn field(name: &str, sql_type: &str, nullable: bool) -> Result<Field> {
 
 /// Postgres' canonical spelling.
 pub fn normalise(sql_type: &str) -> Result<String> {
+    sql_type_from_ast(&parse_type(sql_type)?)
+}
+
+/// A type's text, in sqlparser's form.
+pub fn parse_type(sql_type: &str) -> Result<ast::DataType> {
     allow_attempts(0);
     let bad = || Error::syntax(format!("invalid type name \"{sql_type}\""));
     let mut parser = Parser::new(&DIALECT).try_with_sql(sql_type).map_err(|_| bad())?;
@@ -59,7 +66,7 @@ pub fn normalise(sql_type: &str) -> Result<String> {
     if parser.peek_token().token != Token::EOF {
         return Err(bad());
     }
-    sql_type_from_ast(&data_type)
+    Ok(data_type)
 }
 
 /// The Arrow field for a type in sqlparser's form.
@@ -127,6 +134,9 @@ fn custom(name: &ast::ObjectName, modifiers: &[String]) -> Result<String> {
     };
     let quoted = ident.quote_style.is_some();
     let word = if quoted { ident.value.clone() } else { ident.value.to_lowercase() };
+    if schema.is_none() && word == enums::WORD && modifiers.len() == 2 {
+        return Ok(format!("{word}({})", modifiers.join(",")));
+    }
     if schema.is_some_and(|s| !s.value.eq_ignore_ascii_case("pg_catalog")) {
         return Err(undefined(&name.to_string()));
     }
@@ -289,6 +299,7 @@ fn arrow_type(canonical: &str) -> Result<(DataType, bool)> {
         "timestamp with time zone" => (DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())), true),
         "interval" => (DataType::Interval(IntervalUnit::MonthDayNano), true),
         "uuid" | "json" | "jsonb" | "\"char\"" | "character varying" | "bpchar" => (DataType::Utf8, false),
+        _ if enums::is_enum(canonical) => (DataType::Utf8, false),
         _ if canonical.starts_with("character varying(") || canonical.starts_with("character(") => {
             (DataType::Utf8, false)
         }
@@ -318,6 +329,9 @@ pub fn moment_digits_of(canonical: &str) -> Option<u32> {
 
 /// A type without its length or digits.
 pub fn plain_type(canonical: &str) -> String {
+    if canonical.starts_with(enums::WORD) {
+        return enums::shown(canonical);
+    }
     match (canonical.split_once('('), canonical.rsplit_once(')')) {
         (Some((before, _)), Some((_, after))) => format!("{before}{after}"),
         _ => canonical.to_string(),
@@ -328,6 +342,11 @@ pub fn plain_type(canonical: &str) -> String {
 /// are kept without them.
 pub fn is_padded(canonical: &str) -> bool {
     canonical.starts_with("character(") || canonical == "bpchar"
+}
+
+/// Whether values of a type are kept as texts that are read by rules of their own: uuid, json, jsonb, enums.
+pub fn is_read(canonical: &str) -> bool {
+    matches!(canonical, "uuid" | "json" | "jsonb") || enums::is_enum(canonical)
 }
 
 /// The length of `character varying(n)` and `character(n)`, in characters.

@@ -7,7 +7,7 @@ use millrace_engine::Error;
 use millrace_engine::connectors::copy::CopyRows;
 use millrace_engine::error::Result;
 use millrace_engine::session::{ByteStream, CopyIn};
-use millrace_engine::sql::statement::CopyFormat;
+use millrace_engine::sql::copy::CopyFormat;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Failure, cancel_error, supervise, timeout_error, until};

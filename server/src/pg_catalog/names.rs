@@ -70,7 +70,7 @@ pub fn relkind(kind: RelationKind) -> Option<&'static str> {
         RelationKind::View => Some("v"),
         RelationKind::MaterializedView => Some("m"),
         // A sequence is listed by the number of what it counts.
-        RelationKind::Sink | RelationKind::Sequence | RelationKind::Arrangement => None,
+        RelationKind::Sink | RelationKind::Sequence | RelationKind::Type | RelationKind::Arrangement => None,
     }
 }
 
@@ -281,7 +281,10 @@ impl Names for CatalogView {
                 let name = self.print_relation(sequence.id)?.replace('\'', "''");
                 Some(format!("nextval('{name}'::regclass)"))
             }
-            _ => column.generated.as_ref().map(|of| format!("({of})")).or_else(|| column.default.clone()),
+            _ => {
+                let text = column.generated.as_ref().map(|of| format!("({of})")).or_else(|| column.default.clone());
+                text.map(|text| super::enums::with_schemas_of_types(self, &text))
+            }
         }
     }
 

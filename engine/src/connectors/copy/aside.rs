@@ -8,7 +8,7 @@
 //! ```
 
 use crate::error::{Error, Result};
-use crate::sql::statement::OnError;
+use crate::sql::copy::OnError;
 
 /// One row.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::BINARY_HEADER;
 use super::aside::Aside;
 use super::split::{Bad, Cell, Rows, Splitter};
 use crate::error::{Error, Result};
-use crate::sql::statement::CopyFormat;
+use crate::sql::copy::CopyFormat;
 use crate::sql::text::{CellError, PgType, Style, binary, first_by_row, read};
 
 /// A batch is read when it has so many rows …

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::BINARY_HEADER;
 use crate::error::{Error, Result};
-use crate::sql::statement::CopyFormat;
+use crate::sql::copy::CopyFormat;
 use crate::sql::text::{Cells, PgType, Style, binary, write};
 
 pub struct CopyEncoder {

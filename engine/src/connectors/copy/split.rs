@@ -9,7 +9,7 @@
 //! quotes. A line `\.` ends the data.
 
 use crate::error::Error;
-use crate::sql::statement::CopyFormat;
+use crate::sql::copy::CopyFormat;
 
 /// Where a cell lies in `bytes`; `None` is NULL.
 pub type Cell = Option<(usize, usize)>;

@@ -7,7 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::{Aside, CopyDecoder, CopyEncoder, CopyRows};
 use crate::error::{Error, Result};
-use crate::sql::statement::{CopyFormat, OnError};
+use crate::sql::copy::{CopyFormat, OnError};
 use crate::sql::text::{Style, value_to_text};
 use crate::sql::types;
 

@@ -23,7 +23,7 @@ use arrow::datatypes::*;
 use crate::connectors::options::{self, Options};
 use crate::connectors::random::Random;
 use crate::error::{Error, Result};
-use crate::sql::types::{TYPE_KEY, sql_type_of_arrow};
+use crate::sql::types::{TYPE_KEY, is_read, sql_type_of_arrow};
 
 pub const PROPERTIES: &[&str] =
     &["kind", "start", "step", "end", "min", "max", "max_past", "length", "choices", "null_ratio"];
@@ -215,6 +215,7 @@ impl Given {
             DataType::Binary => Ok(Kind::Bytes { length: self.length(10)? }),
             DataType::Utf8 if tag == "uuid" => Ok(Kind::Uuid),
             DataType::Utf8 if tag == "json" || tag == "jsonb" => Ok(Kind::Json),
+            DataType::Utf8 if is_read(tag) => Err(Error::unsupported("a datagen column of an enum")),
             DataType::Utf8 => self.text(tag),
             DataType::List(item) => {
                 let length = self.length(3)?;

@@ -3,6 +3,7 @@
 //! Beside what the table says, anything becomes text of any kind and text becomes anything, arrays become arrays where their
 //! elements do, and a type becomes itself.
 
+use crate::sql::enums;
 use crate::sql::types::plain_type;
 
 /// From a type, into which others.
@@ -29,7 +30,11 @@ const TEXTS: &[&str] = &["text", "character varying", "character", "bpchar", "na
 
 /// Whether a cast that is written out exists. Of types that the table does not know, such as those of the catalogs, it does.
 pub fn exists(from: &str, to: &str) -> bool {
-    let (from, to) = (plain_type(from), plain_type(to));
+    let of_enum = |sql_type: &str| enums::is_enum(sql_type);
+    if of_enum(from) || of_enum(to) {
+        return from == to || is_text(&plain_type(from)) || is_text(&plain_type(to));
+    }
+    let (from, to) = (spelt(from), spelt(to));
     let element = |t: &str| t.strip_suffix("[]").map(|t| t.trim_end_matches("[]").to_string());
     match (element(&from), element(&to)) {
         (Some(from), Some(to)) => return exists(&from, &to),
@@ -48,6 +53,11 @@ pub fn exists(from: &str, to: &str) -> bool {
 pub fn listed() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let all = CASTS.iter().flat_map(|(from, into)| into.iter().map(|to| (*from, *to)));
     all.filter(|(from, to)| from != to).map(|(from, to)| (from, to, context(from, to)))
+}
+
+/// A type without its length; an enum stays as it is, for that is how others are told from it.
+fn spelt(sql_type: &str) -> String {
+    if enums::is_enum(sql_type.trim_end_matches("[]")) { sql_type.to_string() } else { plain_type(sql_type) }
 }
 
 fn context(from: &str, to: &str) -> &'static str {

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::sql::interval::DAY_US;
 use crate::sql::text::{self, Cells, PgType, Style, Zone};
 use crate::sql::types::{
-    TYPE_KEY, character_length_of, is_padded, moment_digits_of, plain_type, sql_type_of, sql_type_of_arrow,
+    TYPE_KEY, character_length_of, is_padded, is_read, moment_digits_of, plain_type, sql_type_of, sql_type_of_arrow,
     with_sql_type,
 };
 
@@ -396,7 +396,7 @@ impl CastFunction {
             return Ok(Arc::new(texts.iter().map(|text| text.map(cut)).collect::<StringArray>()));
         }
         match sql_type.as_str() {
-            "uuid" | "json" | "jsonb" => read(&self.to, texts, style),
+            own if is_read(own) => read(&self.to, texts, style),
             _ if padded => Ok(Arc::new(texts.iter().map(|text| text.map(trimmed)).collect::<StringArray>())),
             _ => Ok(Arc::new(texts.clone())),
         }

@@ -16,6 +16,7 @@ mod framed;
 mod intervals;
 mod joined;
 mod json;
+mod labels;
 mod length;
 mod lenient;
 mod math;
@@ -98,6 +99,7 @@ pub fn register(state: &mut SessionState) {
     scalars.extend(windows::all().into_iter().map(ScalarUDF::from));
     scalars.extend(dates::all().into_iter().map(ScalarUDF::from));
     scalars.extend(bins::all().map(ScalarUDF::from));
+    scalars.extend(labels::all().map(ScalarUDF::from));
     scalars.extend(length::all().into_iter().map(ScalarUDF::from));
     scalars.extend(math::all().into_iter().map(ScalarUDF::from));
     scalars.extend(declared::all().into_iter().map(ScalarUDF::from));

@@ -14,7 +14,7 @@ use super::{bytes, declared, tags};
 use crate::error::Error;
 use crate::sql::bounds::check_in_plan;
 use crate::sql::common::{Kind, common_type, kind};
-use crate::sql::types::is_padded;
+use crate::sql::types::{is_padded, is_read};
 
 /// Planned before those of arithmetic.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl ExprPlanner for Operators {
                 }
                 // One of them must be a text.
                 let other = |field: &Field, sql_type: &str, expr: &Expr| {
-                    let told = matches!(sql_type, "uuid" | "json" | "jsonb") && !is_literal(expr);
+                    let told = is_read(sql_type) && !is_literal(expr);
                     told || !matches!(kind(field.data_type()), Some(Kind::Text) | None)
                 };
                 if other(&a, &a_type, &left) && other(&b, &b_type, &right) {

@@ -22,7 +22,8 @@ use datafusion::logical_expr::{
 };
 
 use super::json::{self, JSONB_ARRAY_KEYS, JSONB_KEY};
-use super::{declared, intervals};
+use super::{declared, intervals, labels};
+use crate::sql::enums;
 use crate::sql::types::sql_type_of;
 
 /// Puts the key in the place of an expression that needs one; whether it did.
@@ -32,6 +33,10 @@ pub fn take(expr: &mut Expr, schema: &DFSchema) -> Result<bool> {
     *expr = match field.data_type() {
         DataType::Interval(_) => intervals::span(of(expr)),
         DataType::Utf8 if sql_type_of(&field) == "jsonb" => declared::named(JSONB_KEY)?.call(vec![of(expr)]),
+        DataType::Utf8 if enums::is_enum(&sql_type_of(&field)) => labels::rank(&sql_type_of(&field), of(expr)),
+        DataType::List(_) if enums::is_enum(sql_type_of(&field).trim_end_matches("[]")) => {
+            array_key(labels::ranks(sql_type_of(&field).trim_end_matches("[]"), of(expr)))
+        }
         DataType::List(_) if sql_type_of(&field) == "jsonb[]" => {
             array_key(declared::named(JSONB_ARRAY_KEYS)?.call(vec![of(expr)]))
         }
@@ -150,6 +155,9 @@ pub fn of_items(items: &ArrayRef, array: &Field) -> Result<Option<ArrayRef>> {
         DataType::Interval(_) => Some(intervals::spans(items)?),
         DataType::List(_) => Some(Arc::new(keys(items)?)),
         DataType::Utf8 if sql_type_of(array) == "jsonb[]" => Some(json::order_keys(items)?),
+        DataType::Utf8 if enums::is_enum(sql_type_of(array).trim_end_matches("[]")) => {
+            Some(labels::ranks_of(items, sql_type_of(array).trim_end_matches("[]"))?)
+        }
         _ => None,
     })
 }

@@ -27,7 +27,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::json::{JSONB_ARRAY_KEYS, JSONB_KEY};
-use super::{bytes, casts, declared, intervals, order_key, tags};
+use super::{bytes, casts, declared, intervals, labels, order_key, tags};
 use crate::error::Error;
 use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding};
 use crate::sql::text::Style;
@@ -51,9 +51,22 @@ impl AnalyzerRule for Unite {
             let plan = keys_of_join(distinct_on(plan, &schema)?)?;
             let sorts = matches!(plan, LogicalPlan::Sort(_));
             let shows = matches!(plan, LogicalPlan::Projection(_));
+            let unnest = match &plan {
+                LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+                    LogicalPlan::Unnest(unnest) => Some(unnest.clone()),
+                    _ => None,
+                },
+                _ => None,
+            };
             let plan = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let mut united = expression(expr, &schema)?;
+                let items = match &unnest {
+                    Some(unnest) => labels::with_items(expr, unnest)?,
+                    None => Transformed::no(expr),
+                };
+                told |= items.transformed;
+                let mut united = expression(items.data, &schema)?;
+                united.transformed |= items.transformed;
                 if sorts && order_key::take(&mut united.data, &schema)? {
                     return Ok(Transformed::yes(united.data));
                 }
@@ -63,7 +76,10 @@ impl AnalyzerRule for Unite {
                 }
                 Ok(united.update_data(|expr| name.restore(expr)))
             })?;
-            if plan.transformed { plan.map_data(|plan| plan.recompute_schema()) } else { Ok(plan) }
+            let plan = if plan.transformed { plan.map_data(|plan| plan.recompute_schema())? } else { plan };
+            let Some(labelled) = labels::extremes(&plan.data, &schema)? else { return Ok(plan) };
+            told = true;
+            Ok(Transformed::yes(labelled))
         })
         .map(|plan| plan.data)
     }
@@ -128,7 +144,7 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             *escape = None;
             return Ok(Transformed::yes(expr));
         }
-        let mut expr = comparisons_of_arrays(expr, schema)?;
+        let mut expr = labels::best_of(comparisons_of_arrays(expr, schema)?, schema)?;
         let mixed = match &mut expr {
             // `ts + '1 day'` is no sum of two timestamps.
             Expr::Between(Between { expr, low, high, .. })
@@ -146,12 +162,14 @@ pub fn expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 true
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                (compares(op) && by_key(vec![left.as_mut(), right.as_mut()], schema)?)
+                (orders(op) && labels::by_rank(vec![left.as_mut(), right.as_mut()], schema, &op.to_string())?)
+                    || (compares(op) && by_key(vec![left.as_mut(), right.as_mut()], schema)?)
                     || unite_numbers(vec![left.as_mut(), right.as_mut()], schema)
                     || (compares(op) && unite(vec![left.as_mut(), right.as_mut()], schema, Place::Operator(op))?)
             }
             Expr::Between(Between { expr, low, high, .. }) => {
-                by_key(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema)?
+                labels::by_rank(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema, ">=")?
+                    || by_key(vec![expr.as_mut(), low.as_mut(), high.as_mut()], schema)?
                     || unite(
                         vec![expr.as_mut(), low.as_mut(), high.as_mut()],
                         schema,
@@ -415,6 +433,10 @@ pub fn compares(operator: &Operator) -> bool {
     matches!(operator, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
 }
 
+fn orders(operator: &Operator) -> bool {
+    matches!(operator, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+}
+
 fn is_float(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Float32 | DataType::Float64)
 }
@@ -494,7 +516,7 @@ fn unite(mut exprs: Vec<&mut Expr>, schema: &DFSchema, place: Place) -> Result<b
 fn read_literals(exprs: &mut [&mut Expr], schema: &DFSchema) -> Result<bool> {
     let told = |e: &Expr| e.to_field(schema).ok().map(|(_, field)| sql_type_of(&field));
     let typed = exprs.iter().filter(|e| literal_text(e).is_none()).filter_map(|e| told(e));
-    let Some(sql_type) = typed.into_iter().find(|t| matches!(t.as_str(), "uuid" | "json" | "jsonb")) else {
+    let Some(sql_type) = typed.into_iter().find(|t| types::is_read(t)) else {
         return Ok(false);
     };
     let field = with_sql_type(Field::new("", DataType::Utf8, true), &sql_type);

@@ -4,8 +4,8 @@ use super::cursor::Cursor;
 use super::identity::Generated;
 use crate::catalog::RelationKind;
 use crate::error::{Error, Result};
+use crate::sql::enums;
 use crate::sql::statement::{AlterAction, CreateRelation, Name, SequenceOptions, StatementKind};
-use crate::sql::types::sql_type_from_ast;
 
 impl Cursor<'_> {
     pub fn alter(&mut self) -> Result<StatementKind> {
@@ -29,6 +29,11 @@ impl Cursor<'_> {
             }
             return Ok(StatementKind::AlterSequence { name, if_exists, options });
         }
+        if kind == RelationKind::Type
+            && let Some(change) = self.alter_type(&name)?
+        {
+            return Ok(StatementKind::Type(change));
+        }
         if self.accept("rename to") {
             return Ok(StatementKind::Rename { kind, name, new_name: self.identifier()?, if_exists });
         }
@@ -37,7 +42,8 @@ impl Cursor<'_> {
         }
         if self.accept("owner to") {
             self.word()?;
-            return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
+            let tag = if kind == RelationKind::Type { "ALTER TYPE" } else { "ALTER TABLE" };
+            return Ok(StatementKind::NoOp { tag });
         }
         if self.set_or_reset_storage()? {
             return Ok(StatementKind::NoOp { tag: "ALTER TABLE" });
@@ -156,7 +162,7 @@ impl Cursor<'_> {
             Some(_) => {
                 let here = self.parser.peek_token();
                 let data_type = self.data_type()?;
-                let sql_type = sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?;
+                let sql_type = enums::spelling(&data_type).map_err(|e| self.source.at(e, &here))?;
                 let using = if self.accept("using") { Some(self.expression()?) } else { None };
                 AlterAction::SetType { column, sql_type, using }
             }

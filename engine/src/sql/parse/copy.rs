@@ -5,7 +5,8 @@ use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Copy, CopyDirection, CopyFormat, CopySource, ForceQuote, OnError, StatementKind};
+use crate::sql::copy::{Copy, CopyDirection, CopyFormat, CopySource, ForceQuote, OnError};
+use crate::sql::statement::StatementKind;
 
 /// Options as given; what is missing depends on the format.
 #[derive(Default)]

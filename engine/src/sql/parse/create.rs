@@ -9,11 +9,11 @@ use super::identity::Generated;
 use crate::catalog::{IdentityKind, RelationKind};
 use crate::error::{Error, Result};
 use crate::sql::dialect::DIALECT;
+use crate::sql::enums;
 use crate::sql::statement::{
     ColumnDefinition, CreateRelation, CreateTableAs, Emit, IdentityDefinition, LateRowsDefinition, Name, Options,
     SinkInput, StatementKind, WatermarkDefinition,
 };
-use crate::sql::types::sql_type_from_ast;
 
 impl Cursor<'_> {
     pub fn create(&mut self) -> Result<StatementKind> {
@@ -55,6 +55,10 @@ impl Cursor<'_> {
                 return Err(self.error_here(Error::unsupported("CREATE TEMPORARY SEQUENCE")));
             }
             return self.create_sequence();
+        }
+        if self.accept("type") {
+            plain(self, "TYPE")?;
+            return self.create_type();
         }
         if self.accept("sink") {
             plain(self, "SINK")?;
@@ -154,18 +158,8 @@ impl Cursor<'_> {
         self.expect("as")?;
         let query = self.query()?;
         let no_data = self.accept("with no data");
-        if !no_data {
-            self.with_data()?;
-        }
+        let _ = no_data || self.accept("with data");
         Ok(StatementKind::CreateTableAs(CreateTableAs { name, if_not_exists, columns, query, temporary, no_data }))
-    }
-
-    fn with_data(&mut self) -> Result<()> {
-        if self.sees("with no data") {
-            return Err(self.error_here(Error::unsupported("WITH NO DATA")));
-        }
-        let _ = self.accept("with data");
-        Ok(())
     }
 
     /// `(column, …, PRIMARY KEY (…), WATERMARK FOR …)`.
@@ -239,7 +233,7 @@ impl Cursor<'_> {
             Some(sql_type) => sql_type.to_string(),
             None => {
                 let data_type = self.data_type()?;
-                sql_type_from_ast(&data_type).map_err(|e| self.source.at(e, &here))?
+                enums::spelling(&data_type).map_err(|e| self.source.at(e, &here))?
             }
         };
         let identity = serial.map(|_| IdentityDefinition::of(IdentityKind::Serial));
@@ -378,7 +372,8 @@ impl Cursor<'_> {
         let options = self.with_options_beside_storage()?;
         self.expect("as")?;
         let query = self.query()?;
-        self.with_data()?;
+        // It is always up to date: there is nothing to fill it with later.
+        let _ = self.accept("with no data") || self.accept("with data");
         let emit = self.emit()?.unwrap_or(Emit::Changes);
         Ok(StatementKind::CreateMaterializedView { name, or_replace, if_not_exists, columns, query, options, emit })
     }
@@ -413,13 +408,15 @@ impl Cursor<'_> {
     }
 
     pub fn relation_kind(&mut self) -> Option<RelationKind> {
-        let word = self.accept_one(&["materialized view", "stream", "source", "table", "view", "sink", "sequence"])?;
+        let word =
+            self.accept_one(&["materialized view", "stream", "source", "table", "view", "sink", "sequence", "type"])?;
         Some(match word {
             "materialized view" => RelationKind::MaterializedView,
             "stream" | "source" => RelationKind::Stream,
             "table" => RelationKind::Table,
             "view" => RelationKind::View,
             "sequence" => RelationKind::Sequence,
+            "type" => RelationKind::Type,
             _ => RelationKind::Sink,
         })
     }

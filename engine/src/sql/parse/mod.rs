@@ -28,6 +28,7 @@ mod source;
 mod spellings;
 #[cfg(test)]
 mod tests;
+mod types;
 mod unicode_names;
 mod written;
 
@@ -216,8 +217,9 @@ impl Cursor<'_> {
                 Ok(StatementKind::Checkpoint)
             }
             "lock" => self.no_op("LOCK TABLE"),
-            "grant" | "revoke" | "do" | "call" | "reindex" | "cluster" | "refresh" | "import" | "security"
-            | "reassign" | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),
+            "refresh" => self.refresh(),
+            "grant" | "revoke" | "do" | "call" | "reindex" | "cluster" | "import" | "security" | "reassign"
+            | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),
             _ => self.unexpected(),
         }
     }

@@ -118,8 +118,11 @@ impl Cursor<'_> {
             return Ok(StatementKind::Set { local: false, assignments: self.transaction_modes()? });
         }
         if self.accept("constraints") {
-            self.parser_to_end();
-            return Ok(StatementKind::NoOp { tag: "SET CONSTRAINTS" });
+            let names = if self.accept("all") { Vec::new() } else { self.comma_separated(Self::name)? };
+            return match self.accept_one(&["deferred", "immediate"]) {
+                Some(word) => Ok(StatementKind::SetConstraints { names, deferred: word == "deferred" }),
+                None => self.unexpected(),
+            };
         }
         if self.accept("transaction") {
             if self.sees("snapshot") {
@@ -279,7 +282,7 @@ impl Cursor<'_> {
             self.parenthesised(|c| {
                 c.comma_separated(|c| {
                     let data_type = c.sqlparser(|p| p.parse_data_type())?;
-                    crate::sql::types::sql_type_from_ast(&data_type)
+                    crate::sql::enums::spelling(&data_type)
                 })
             })?
         } else {
@@ -600,6 +603,15 @@ impl Cursor<'_> {
         let channel = self.identifier()?;
         let payload = if self.accept_token(&Token::Comma) { self.string()? } else { String::new() };
         Ok(StatementKind::Notify { channel, payload })
+    }
+
+    /// REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH [NO] DATA]
+    pub fn refresh(&mut self) -> Result<StatementKind> {
+        self.expect("refresh materialized view")?;
+        let _ = self.accept("concurrently");
+        let name = self.name()?;
+        let _ = self.accept("with no data") || self.accept("with data");
+        Ok(StatementKind::Refresh(name))
     }
 
     /// What VACUUM and others name, read and left.

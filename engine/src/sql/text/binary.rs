@@ -48,7 +48,7 @@ pub fn write(ty: &PgType, array: &ArrayRef, out: &mut Cells) -> Result<()> {
         Rule::Float4 => each::<Float32Type>(array, out, |v, o| o.extend_from_slice(&v.to_be_bytes())),
         Rule::Float8 => each::<Float64Type>(array, out, |v, o| o.extend_from_slice(&v.to_be_bytes())),
         Rule::Numeric { trim } => write_numeric(array, *trim, out),
-        Rule::Text(_) | Rule::Json => write_texts(array, out),
+        Rule::Text(_) | Rule::Json | Rule::Enum(_) => write_texts(array, out),
         Rule::Jsonb => {
             let array = array.as_string::<i32>();
             for row in 0..array.len() {
@@ -377,6 +377,11 @@ pub fn read(ty: &PgType, storage: &DataType, cells: &[Option<&[u8]>]) -> Result<
         Rule::RegName => read_texts(cells, |b: &[u8], out| {
             number::write_u64(whole(b, Input::u32)? as u64, out);
             Ok(())
+        })?,
+        Rule::Enum(of) => read_texts(cells, |b: &[u8], out| {
+            let text = utf8(b)?;
+            of.check(text)?;
+            copy_text(text, out)
         })?,
         Rule::Json => read_texts(cells, |b: &[u8], out| {
             let text = utf8(b)?;

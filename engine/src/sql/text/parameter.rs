@@ -15,7 +15,7 @@ use datafusion::common::ScalarValue;
 use super::pg_type::{PgType, name_of_oid};
 use super::{Style, binary, read};
 use crate::error::{Error, Result};
-use crate::sql::types;
+use crate::sql::{enums, types};
 
 /// The value of a parameter, as [`crate::session::Session::execute`] takes it.
 pub type Value = ScalarValue;
@@ -41,7 +41,7 @@ impl Parameter {
 
     fn of_oid(oid: u32) -> Result<(PgType, Field)> {
         let no_such = || Error::undefined_object(format!("type with OID {oid} does not exist"));
-        let name = name_of_oid(oid).ok_or_else(no_such)?;
+        let name = name_of_oid(oid).or_else(|| enums::canonical_of_oid(oid)).ok_or_else(no_such)?;
         // A length is not part of a parameter's type: `character` alone would mean one character.
         let name = if name == "character" { "text".to_string() } else { name };
         let field = types::field("parameter", &name, true)?;

@@ -12,8 +12,11 @@
 //! The name under [`TYPE_KEY`] decides where it says something; otherwise Arrow's type does. Arrow types
 //! that Postgres has not become the next larger one (UInt32 is bigint, UInt64 numeric).
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, IntervalUnit};
 
+use crate::sql::enums::{self, EnumType};
 use crate::sql::types::TYPE_KEY;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +48,8 @@ pub enum Rule {
     Json,
     Jsonb,
     Uuid,
+    /// A text that is one of the labels.
+    Enum(Arc<EnumType>),
     Bytea,
     Date,
     Time,
@@ -209,12 +214,16 @@ impl PgType {
             // Arrays of arrays have the type of their innermost element's array.
             let oid = match &element.rule {
                 Rule::Array(_) => element.oid,
+                Rule::Enum(of) => of.array,
                 _ => array_oid(element.oid).unwrap_or(1009),
             };
             return PgType { oid, modifier: element.modifier, rule: Rule::Array(Box::new(element)) };
         }
         let implied = Self::implied(storage);
         let Some(sql_type) = sql_type else { return implied };
+        if let (Some(of), Rule::Text(_)) = (enums::of(sql_type), &implied.rule) {
+            return PgType::simple(of.id, Rule::Enum(of));
+        }
         let (name, arguments) = split_modifier(sql_type);
         let Some(oid) = oid_of_name(&name) else { return implied };
         let text = implied.rule == Rule::Text(Length::Any);
@@ -310,13 +319,16 @@ impl PgType {
 
     /// pg_type.typlen.
     pub fn length(&self) -> i16 {
-        TYPES.iter().find(|t| t.1 == self.oid).map_or(-1, |t| t.3)
+        const OF_ENUMS: i16 = 4;
+        let varying = if matches!(self.rule, Rule::Enum(_)) { OF_ENUMS } else { -1 };
+        TYPES.iter().find(|t| t.1 == self.oid).map_or(varying, |t| t.3)
     }
 
     /// As in messages: `integer`, `character varying(5)`, `integer[]`.
     pub fn name(&self) -> String {
         match &self.rule {
             Rule::Array(element) => format!("{}[]", element.name()),
+            Rule::Enum(of) => of.name.clone(),
             Rule::Text(Length::AtMost(n)) => format!("character varying({n})"),
             Rule::Text(Length::Padded(n)) => format!("character({n})"),
             _ => name_of_oid(self.oid).unwrap_or_else(|| "text".into()),

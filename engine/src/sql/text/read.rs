@@ -49,6 +49,10 @@ pub fn read(ty: &PgType, storage: &DataType, cells: &[Option<&str>], style: &Sty
             copy_text(t, out)
         })?,
         Rule::Jsonb => read_texts(cells, |t, out| json::write_jsonb(t, out))?,
+        Rule::Enum(of) => read_texts(cells, |t, out| {
+            of.check(t)?;
+            copy_text(t, out)
+        })?,
         Rule::Uuid => read_uuids(storage, cells)?,
         Rule::Bytea => read_bytea(cells)?,
         Rule::Date => Arc::new(primitive::<Date32Type, _>(cells, |t| datetime::parse_date(t, style))?),

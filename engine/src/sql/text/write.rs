@@ -45,7 +45,7 @@ pub fn write(ty: &PgType, array: &ArrayRef, style: &Style, out: &mut Cells) {
             }
             ref other => unreachable!("numeric is a decimal in canonical form, not {other}"),
         },
-        Rule::Text(_) | Rule::RegName | Rule::Json | Rule::Jsonb => write_texts(array, out),
+        Rule::Text(_) | Rule::RegName | Rule::Json | Rule::Jsonb | Rule::Enum(_) => write_texts(array, out),
         Rule::Uuid => match array.data_type() {
             DataType::FixedSizeBinary(_) => {
                 let array = array.as_fixed_size_binary();
@@ -186,7 +186,7 @@ pub(super) fn canonical(ty: &PgType, array: &ArrayRef) -> ArrayRef {
         (Rule::Numeric { .. }, RunEndEncoded(_, v)) => v.data_type().clone(),
         (Rule::Numeric { .. }, _) => Decimal128(20, 0),
         (Rule::Uuid, FixedSizeBinary(_)) => array.data_type().clone(),
-        (Rule::Text(_) | Rule::RegName | Rule::Json | Rule::Jsonb | Rule::Uuid, _) => Utf8,
+        (Rule::Text(_) | Rule::RegName | Rule::Json | Rule::Jsonb | Rule::Uuid | Rule::Enum(_), _) => Utf8,
         (Rule::Bytea, _) => Binary,
         (Rule::Date, _) => Date32,
         (Rule::Time, _) => Time64(TimeUnit::Microsecond),

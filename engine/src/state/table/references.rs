@@ -94,16 +94,26 @@ impl Table {
     /// Whether a row that was there before `change`, and is there after it, refers to each of these keys.
     pub fn refers(&mut self, key: &ForeignKey, keys: &[ArrayRef], change: Option<&Checked>) -> Result<Vec<bool>> {
         let rows = keys.first().map_or(0, |key| key.len());
-        let at = self.relation.foreign_keys.iter().position(|own| own.id == key.id);
-        let Some(keyed) = at.and_then(|at| self.referring.get_mut(at)) else {
-            return Err(Error::internal("a foreign key without an index"));
-        };
-        let encoded = keyed.encoded(keys, rows)?;
-        let heads = keyed.index.heads(&encoded);
+        let keyed = self.referring_by(key)?;
         let gone = match change {
-            Some(change) => Counted::of(&keyed.types(), &keyed.keys(&change.minus))?.count(&encoded),
+            Some(change) => Counted::of(&keyed.types(), &keyed.keys(&change.minus))?.count(&keyed.encoded(keys, rows)?),
             None => vec![0; rows],
         };
+        self.refers_more(key, keys, gone)
+    }
+
+    fn referring_by(&mut self, key: &ForeignKey) -> Result<&mut KeyedBy> {
+        let at = self.relation.foreign_keys.iter().position(|own| own.id == key.id);
+        let keyed = at.and_then(|at| self.referring.get_mut(at));
+        keyed.ok_or_else(|| Error::internal("a foreign key without an index"))
+    }
+
+    /// Whether more rows than so many refer to each of these keys.
+    pub fn refers_more(&mut self, key: &ForeignKey, keys: &[ArrayRef], gone: Vec<u32>) -> Result<Vec<bool>> {
+        let rows = keys.first().map_or(0, |key| key.len());
+        let keyed = self.referring_by(key)?;
+        let encoded = keyed.encoded(keys, rows)?;
+        let heads = keyed.index.heads(&encoded);
         // More of them than go.
         let stays = |(head, mut gone): (u32, u32)| {
             let mut position = head;

@@ -12,6 +12,7 @@ use super::objects;
 use super::sequences;
 use super::views::owner;
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::enums;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE, Constraint, Names, constraints_of};
 use crate::pg_catalog::relations::{RELATIONS, Rows, SystemRelation};
 use crate::pg_catalog::types::Type;
@@ -64,7 +65,7 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                     database(),
                     r.schema_name.as_str().into(),
                     r.name.as_str().into(),
-                    objects::definition(r).into(),
+                    objects::definition(r, view).into(),
                     "NONE".into(),
                     no(),
                     no(),
@@ -275,6 +276,7 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
                    null: bool,
                    updatable: bool| {
         let measures = measures(type_, typmod);
+        let udt_schema = enums::schema_of(view, type_.oid);
         let of_identity = |of: fn(&Identity) -> i64| Value::from(identity.map(|s| of(s).to_string()));
         let [length, octets, precision, radix, scale, datetime] = measures.map(Value::from);
         rows.add([
@@ -293,7 +295,7 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
             scale,
             datetime,
             view.database.as_str().into(),
-            "pg_catalog".into(),
+            udt_schema.as_str().into(),
             type_.name.into(),
             (position + 1).to_string().into(),
             "NO".into(),
@@ -331,7 +333,12 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
 
 /// `ARRAY` for arrays, as the standard says.
 fn data_type(type_: &Type) -> &'static str {
-    if type_.name.starts_with('_') || type_.name.ends_with("vector") { "ARRAY" } else { type_.display }
+    match type_.category() {
+        "A" => "ARRAY",
+        "E" => "USER-DEFINED",
+        _ if type_.name.ends_with("vector") => "ARRAY",
+        _ => type_.display,
+    }
 }
 
 /// Length in characters and in octets, precision and its radix, scale, precision of a time.

@@ -19,9 +19,10 @@ pub use objects::{constraint_definition, definition, description, index_definiti
 pub use server::UTF8;
 #[cfg(test)]
 pub use statics::OPERATORS;
-pub use statics::{function, function_name, function_oid};
+pub use statics::{add_type, function, function_name, function_oid, type_rows};
 
 use super::CatalogView;
+use super::enums;
 use super::relations::{SystemRelation, find};
 
 /// All rows of `relation` as `view` sees it.
@@ -33,7 +34,8 @@ pub fn rows(relation: &'static SystemRelation, view: &Arc<CatalogView>) -> Resul
     match relation.name {
         "pg_class" => Ok(vec![statics::classes().clone(), objects::classes(view)?]),
         "pg_attribute" => Ok(vec![statics::attributes().clone(), objects::attributes(view)?]),
-        "pg_type" => Ok(vec![statics::types().clone()]),
+        "pg_type" => Ok(vec![statics::types().clone(), enums::types(view)?]),
+        "pg_enum" => one(enums::labels(view)),
         "pg_proc" => Ok(vec![statics::functions().clone()]),
         "pg_operator" => Ok(vec![statics::operators().clone()]),
         "pg_aggregate" => Ok(vec![statics::aggregates().clone()]),

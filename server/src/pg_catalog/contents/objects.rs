@@ -21,14 +21,19 @@ use millrace_engine::catalog::{
 use super::declared;
 use super::statics::{OPERATOR_CLASSES, add_attribute, attribute_rows};
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::enums;
 use crate::pg_catalog::names::*;
 use crate::pg_catalog::relations::Rows;
 use crate::pg_catalog::types::{self, Type};
 use crate::pg_catalog::value::Value;
 use millrace_engine::sql::keywords::quote_ident;
+use millrace_engine::sql::qualified::with_schemas;
 
 /// A column's type; text for what Postgres has no type for (a composite).
 pub fn type_of(column: &Column) -> (&'static Type, i32) {
+    if let Some(of) = enums::of_column(&column.sql_type) {
+        return (of, -1);
+    }
     types::parse(&column.sql_type).or_else(|| types::parse("text")).expect("text is a type")
 }
 
@@ -57,17 +62,28 @@ pub fn not_null(relation: &Relation, column: usize) -> bool {
     !relation.columns[column].nullable || relation.primary_key.contains(&column)
 }
 
-/// The query of a view or materialized view, as pg_get_viewdef gives it.
-pub fn definition(relation: &Relation) -> Option<String> {
-    let query = relation.query.as_ref()?;
+/// The query of a view or materialized view, as pg_get_viewdef gives it: what the session does not find by its name alone is
+/// named with its schema.
+pub fn definition(relation: &Relation, view: &CatalogView) -> Option<String> {
+    let query = relation.query.as_ref().filter(|_| has_definition(relation))?;
+    let schema_of = |name: &str| {
+        let found = relation.names_in().iter().find_map(|schema| view.catalog.find(schema, name).cloned())?;
+        let visible = view.is_visible(found.id) || enums::is_visible(view, found.id);
+        (!visible).then(|| quote_ident(&found.schema_name))
+    };
+    let query = with_schemas(query, &schema_of).unwrap_or_else(|_| query.clone());
+    Some(format!(" {};", query.trim().trim_end_matches(';').trim_end()))
+}
+
+fn has_definition(relation: &Relation) -> bool {
     matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
-        .then(|| format!(" {};", query.trim().trim_end_matches(';').trim_end()))
 }
 
 /// `PRIMARY KEY (order_id, line)`, `CHECK ((price > 0))`, `FOREIGN KEY (order_id) REFERENCES orders(id) ON DELETE CASCADE`;
 /// `pretty` with no more parentheses than needed.
 pub fn constraint_definition(constraint: &Constraint, view: &CatalogView, pretty: bool) -> String {
-    match &constraint.expression {
+    let expression = constraint.expression.as_ref().map(|text| enums::with_schemas_of_types(view, text));
+    match &expression {
         Some(expression) if pretty => format!("CHECK ({expression})"),
         Some(expression) => format!("CHECK (({expression}))"),
         None => {
@@ -369,7 +385,7 @@ pub fn rules(view: &CatalogView) -> Result<RecordBatch> {
     let mut rows =
         Rows::new(declared("pg_rewrite"), "oid rulename ev_class ev_type ev_enabled is_instead ev_qual ev_action");
     for r in view.user_relations() {
-        if let Some(text) = definition(r) {
+        if let Some(text) = definition(r, view) {
             rows.add([
                 rule_oid(r.id).into(),
                 "_RETURN".into(),
@@ -419,7 +435,7 @@ pub fn dependencies(view: &CatalogView) -> Result<RecordBatch> {
         rows.add([class.into(), object.into(), 0.into(), on_class.into(), on.into(), 0.into(), kind.into()])
     };
     for r in view.user_relations() {
-        if definition(r).is_some() {
+        if has_definition(r) {
             add(PG_REWRITE, rule_oid(r.id), PG_CLASS, r.id, "i");
             add(PG_REWRITE, rule_oid(r.id), PG_CLASS, r.id, "n");
             for on in &r.depends_on {

@@ -10,7 +10,7 @@ use datafusion::common::Result;
 use super::declared;
 use crate::pg_catalog::names::{BOOTSTRAP_ROLE_OID, INFORMATION_SCHEMA, PG_CATALOG};
 use crate::pg_catalog::relations::{RELATIONS, Rows};
-use crate::pg_catalog::types::{self, TYPES};
+use crate::pg_catalog::types::{self, TYPES, Type};
 use crate::pg_catalog::value::Value;
 
 const CHECKED: &str = "rows fit the declarations that they are tested against";
@@ -94,46 +94,54 @@ pub fn functions() -> &'static RecordBatch {
 
 pub fn types() -> &'static RecordBatch {
     static ROWS: LazyLock<RecordBatch> = LazyLock::new(|| {
-        let mut rows = Rows::new(
-            declared("pg_type"),
-            "oid typname typnamespace typowner typlen typbyval typtype typcategory typispreferred typisdefined typdelim \
-             typsubscript typelem typarray typinput typoutput typreceive typsend typmodin typmodout typalign typstorage \
-             typtypmod typcollation",
-        );
+        let mut rows = type_rows();
         for t in &TYPES.all {
-            let f: Vec<u32> =
-                t.functions().map(|n| function_oid(n).expect("functions.txt has every type's functions")).collect();
-            let flag = |i: usize| Value::Bool(t.attributes[i] == "t");
-            rows.add([
-                t.oid.into(),
-                t.name.into(),
-                PG_CATALOG.into(),
-                BOOTSTRAP_ROLE_OID.into(),
-                t.length().into(),
-                t.by_value().into(),
-                t.kind().into(),
-                t.category().into(),
-                flag(4),
-                true.into(),
-                t.attributes[5].into(),
-                f[0].into(),
-                t.element.into(),
-                t.array.into(),
-                f[1].into(),
-                f[2].into(),
-                f[3].into(),
-                f[4].into(),
-                f[5].into(),
-                f[6].into(),
-                t.alignment().into(),
-                t.storage().into(),
-                (-1).into(),
-                t.collation().into(),
-            ]);
+            add_type(&mut rows, t, PG_CATALOG, BOOTSTRAP_ROLE_OID);
         }
         rows.finish().expect(CHECKED)
     });
     &ROWS
+}
+
+pub fn type_rows() -> Rows {
+    Rows::new(
+        declared("pg_type"),
+        "oid typname typnamespace typowner typlen typbyval typtype typcategory typispreferred typisdefined typdelim \
+         typsubscript typelem typarray typinput typoutput typreceive typsend typmodin typmodout typalign typstorage \
+         typtypmod typcollation",
+    )
+}
+
+pub fn add_type(rows: &mut Rows, t: &Type, namespace: u32, owner: u32) {
+    let f: Vec<u32> =
+        t.functions().map(|n| function_oid(n).expect("functions.txt has every type's functions")).collect();
+    let flag = |i: usize| Value::Bool(t.attributes[i] == "t");
+    rows.add([
+        t.oid.into(),
+        t.name.into(),
+        namespace.into(),
+        owner.into(),
+        t.length().into(),
+        t.by_value().into(),
+        t.kind().into(),
+        t.category().into(),
+        flag(4),
+        true.into(),
+        t.attributes[5].into(),
+        f[0].into(),
+        t.element.into(),
+        t.array.into(),
+        f[1].into(),
+        f[2].into(),
+        f[3].into(),
+        f[4].into(),
+        f[5].into(),
+        f[6].into(),
+        t.alignment().into(),
+        t.storage().into(),
+        (-1).into(),
+        t.collation().into(),
+    ]);
 }
 
 pub fn classes() -> &'static RecordBatch {

@@ -50,7 +50,7 @@ pub fn views(view: &CatalogView) -> Result<RecordBatch> {
             r.schema_name.as_str().into(),
             r.name.as_str().into(),
             owner(r).into(),
-            objects::definition(r).into(),
+            objects::definition(r, view).into(),
         ]);
     }
     for r in RELATIONS.all.iter().filter(|r| r.kind == "v") {
@@ -69,7 +69,7 @@ pub fn materialized_views(view: &CatalogView) -> Result<RecordBatch> {
             owner(r).into(),
             (!indexes_of(r).is_empty()).into(),
             true.into(),
-            objects::definition(r).into(),
+            objects::definition(r, view).into(),
         ]);
     }
     rows.finish()

@@ -92,6 +92,11 @@ pub const FUNCTIONS: &[Declaration] = &[
         strict: true,
         volatile: false,
         body: |c| {
+            // A name is an array of bytes that begins at 0: `typname[0] = '_'`.
+            if let Value::Text(name) = &c.arguments[0] {
+                let at = c.int(1).and_then(|i| usize::try_from(i).ok());
+                return Ok(at.and_then(|at| name.chars().nth(at)).map(String::from).into());
+            }
             let index = c.int(1).and_then(|i| usize::try_from(i - c.lower_bound(0)).ok());
             Ok(index.zip(c.list(0)).and_then(|(i, l)| l.get(i)).cloned().unwrap_or(Value::Null))
         },

@@ -12,9 +12,9 @@ use super::arrays::parse_array;
 use super::{Call, Declaration, called_on_null, failed, meaning, strict};
 use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::contents::{function_name, function_oid};
+use crate::pg_catalog::enums;
 use crate::pg_catalog::names::Names;
 use crate::pg_catalog::names::split_name;
-use crate::pg_catalog::types;
 use crate::pg_catalog::value::Value;
 use millrace_engine::sql::keywords::quote_ident;
 
@@ -134,7 +134,7 @@ fn look_up(view: &CatalogView, kind: &str, text: Option<&str>) -> Option<u32> {
     let last = || split_name(text).pop().unwrap_or_default();
     match kind {
         "regclass" => view.find_relation(text),
-        "regtype" => types::parse(text).map(|(t, _)| t.oid),
+        "regtype" => enums::parse(view, text),
         "regnamespace" => view.schema_oid(&last()),
         "regrole" => view.roles().contains(&last()).then(|| crate::pg_catalog::names::role_oid(&last())),
         "regproc" => function_oid(text.split('(').next().unwrap_or(text).trim_start_matches("pg_catalog.")),
@@ -152,7 +152,7 @@ fn print(view: &CatalogView, kind: &str, oid: u32) -> String {
     }
     let name = match kind {
         "regclass" => view.print_relation(oid),
-        "regtype" => types::by_oid(oid).map(|_| types::format(oid, -1)),
+        "regtype" => Some(enums::format(view, oid, -1)).filter(|name| name != "???"),
         "regnamespace" => view.schema_name(oid).map(|n| quote_ident(&n)),
         "regrole" => view.role_name(oid).map(|n| quote_ident(&n)),
         "regproc" | "regprocedure" => function_name(oid).map(str::to_string),

@@ -214,6 +214,8 @@ impl Bound {
 fn element_of(field: &Field) -> DataType {
     match field.data_type() {
         DataType::List(e) | DataType::LargeList(e) | DataType::FixedSizeList(e, _) => e.data_type().clone(),
+        // A name's letter.
+        DataType::Utf8 | DataType::Utf8View => DataType::Utf8,
         _ => DataType::Null,
     }
 }

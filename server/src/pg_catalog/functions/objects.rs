@@ -7,6 +7,7 @@ use super::{Call, Declaration, called_on_null, rows, strict};
 use crate::pg_catalog::contents::{
     constraint_definition, definition, description, function, function_name, index_definition,
 };
+use crate::pg_catalog::enums;
 use crate::pg_catalog::names::*;
 use crate::pg_catalog::types;
 use crate::pg_catalog::value::Value;
@@ -14,7 +15,9 @@ use millrace_engine::sql::keywords::quote_ident;
 
 pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_table_is_visible", 1..=1, "bool", |c| Ok(c.oid(0).is_some_and(|oid| c.view.is_visible(oid)).into())),
-    strict("pg_type_is_visible", 1..=1, "bool", |c| Ok(c.oid(0).and_then(types::by_oid).is_some().into())),
+    strict("pg_type_is_visible", 1..=1, "bool", |c| {
+        Ok(c.oid(0).is_some_and(|oid| types::by_oid(oid).is_some() || enums::is_visible(c.view, oid)).into())
+    }),
     strict("pg_function_is_visible", 1..=1, "bool", |c| Ok(c.oid(0).and_then(function_name).is_some().into())),
     strict("pg_operator_is_visible", 1..=1, "bool", built_in),
     strict("pg_opclass_is_visible", 1..=1, "bool", built_in),
@@ -28,7 +31,7 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_statistics_obj_is_visible", 1..=1, "bool", built_in),
     called_on_null("format_type", 2..=2, "text", |c| {
         let typmod = c.int(1).and_then(|m| i32::try_from(m).ok()).unwrap_or(-1);
-        Ok(c.oid(0).map(|oid| types::format(oid, typmod)).into())
+        Ok(c.oid(0).map(|oid| enums::format(c.view, oid, typmod)).into())
     }),
     strict("pg_get_userbyid", 1..=1, "name", |c| {
         let oid = c.oid(0).unwrap_or_default();
@@ -39,14 +42,15 @@ pub const FUNCTIONS: &[Declaration] = &[
             Value::Text(name) => c.view.find_relation(name),
             other => other.oid(),
         };
-        Ok(oid.and_then(|oid| c.view.catalog.get(oid)).and_then(|r| definition(r)).into())
+        Ok(oid.and_then(|oid| c.view.catalog.get(oid)).and_then(|r| definition(r, c.view)).into())
     }),
     strict("pg_get_ruledef", 1..=2, "text", |c| {
         let view = c.view.user_relations().find(|r| Some(rule_oid(r.id)) == c.oid(0));
         Ok(view
             .and_then(|r| {
                 let name = format!("{}.{}", quote_ident(&r.schema_name), quote_ident(&r.name));
-                definition(r).map(|d| format!("CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {name} DO INSTEAD {d}"))
+                definition(r, c.view)
+                    .map(|d| format!("CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {name} DO INSTEAD {d}"))
             })
             .into())
     }),

@@ -29,10 +29,41 @@ use super::{CatalogView, functions, types};
 pub fn finish(plan: LogicalPlan, view: &Arc<CatalogView>) -> Result<LogicalPlan> {
     let context = Context { functions: functions::bind(view).into_iter().map(|f| (f.name().to_string(), f)).collect() };
     let plan = plan.transform_up_with_subqueries(|node| {
-        let node = context.types(node)?;
+        let node = context.types(oids_together(node)?)?;
         node.transform_data(|node| dependent::replace(node, &context))
     })?;
     context.print_output(plan.data)
+}
+
+/// An oid and a reg* value together are an oid.
+fn oids_together(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Union(mut union) = node else { return Ok(node) };
+    let meaning = |input: &LogicalPlan, at: usize| functions::meaning(input.schema().field(at)).map(str::to_string);
+    let mixed: Vec<usize> = (0..union.schema.fields().len())
+        .filter(|&at| {
+            let all: Vec<_> = union.inputs.iter().map(|input| meaning(input, at)).collect();
+            let reg = |of: &Option<String>| of.as_deref().is_some_and(functions::is_reg);
+            all.iter().any(reg) && all.iter().any(|of| *of != all[0])
+        })
+        .collect();
+    if mixed.is_empty() {
+        return Ok(LogicalPlan::Union(union));
+    }
+    for input in &mut union.inputs {
+        let columns = input.schema().iter().enumerate().map(|(at, (qualifier, field))| {
+            let column = Expr::Column(Column::from((qualifier, field)));
+            match reg(field).filter(|_| mixed.contains(&at)) {
+                Some(_) => {
+                    let metadata = FieldMetadata::from(HashMap::from([(TYPE_KEY.to_string(), "oid".to_string())]));
+                    column.alias_qualified_with_metadata(qualifier.cloned(), field.name(), Some(metadata))
+                }
+                None => column,
+            }
+        });
+        let columns = columns.collect::<Vec<_>>();
+        *input = Arc::new(LogicalPlanBuilder::new(input.as_ref().clone()).project(columns)?.build()?);
+    }
+    LogicalPlan::Union(union).recompute_schema()
 }
 
 struct Context {

@@ -118,7 +118,10 @@ fn derived(
         },
         _ => return Ok(None),
     };
-    if ordinality && name != "unnest" {
+    if ordinality && name == "pg_partition_ancestors" {
+        // Nothing has another one than itself.
+        columns.push(("CAST(1 AS bigint)".into(), "ordinality".into()));
+    } else if ordinality && name != "unnest" {
         return Err(Error::unsupported(format!("{name} WITH ORDINALITY")));
     }
     let single = columns.len() == 1;
