@@ -313,12 +313,21 @@ impl Session {
         finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
     ) -> Result<(SchemaRef, RowStream)> {
         self.slot.set(Some(snapshot));
+        let told: Vec<FieldRef> = plan.schema().fields().iter().cloned().collect();
         let planned = physical_plan(state, plan, self.transaction.is_some(), finish).await;
         self.slot.set(None);
         let physical = patience::interruptible(planned?, &self.cancel, &self.bounds())?;
         let is_slow = patience::is_slow(&physical);
         let fields = physical.schema();
-        let fields = fields.fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n));
+        // A constant that a column has become does not say what its SQL type was.
+        let named = |(i, (field, name)): (usize, (&FieldRef, &String))| {
+            let field = field.as_ref().clone().with_name(name);
+            match told.get(i).filter(|told| told.data_type() == field.data_type()) {
+                Some(told) => field.with_metadata(told.metadata().clone()),
+                None => field,
+            }
+        };
+        let fields = fields.fields().iter().zip(names).enumerate().map(named);
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let context = context::task_context(state, self.environment.clone());
         let rows = execute_stream(physical, context).map_err(error_from)?;

@@ -541,8 +541,8 @@ impl Unnesting {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Unnested> {
-        if matches!(&aggregate.group_expr[..], [Expr::GroupingSet(_)]) {
-            return Err(refused("GROUPING SETS"));
+        if let [Expr::GroupingSet(sets)] = &aggregate.group_expr[..] {
+            return self.unnest(&crate::sql::grouping_sets::each_set(aggregate, sets)?);
         }
         let (input, outer) = self.unnest(&aggregate.input)?;
         let exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().zip(aggregate.schema.iter());
