@@ -301,24 +301,26 @@ fn all_digits(inputs: &[LogicalPlan], column: usize, wanted: &DataType, changes:
     }
 }
 
-/// Of varchar and text the type is text, of varchar of several lengths, or beside a literal, varchar of any.
+/// Of varchar and text the type is the first one's, of varchar of several lengths, or beside a literal, varchar of any.
 fn one_type_of_text(inputs: &[LogicalPlan], column: usize, changes: &mut [Vec<Option<Change>>]) {
-    let is_literal = |input: &LogicalPlan| matches!(literal_of(input, column), Some(ScalarValue::Utf8(_)));
-    let types: Vec<Option<String>> =
-        inputs.iter().map(|input| (!is_literal(input)).then(|| sql_type_of(input.schema().field(column)))).collect();
+    let has_type = |input: &LogicalPlan| {
+        *input.schema().field(column).data_type() != DataType::Null
+            && !matches!(literal_of(input, column), Some(ScalarValue::Utf8(_)))
+    };
+    let types: Vec<Option<String>> = inputs
+        .iter()
+        .map(|input| has_type(input).then(|| sql_type_of(input.schema().field(column))))
+        .collect();
     let known = || types.iter().flatten().map(String::as_str);
-    let is_varchar = |t: &str| t == "varchar" || t.starts_with("character varying");
+    let is_varchar = |t: &str| t.starts_with("character varying");
     if !known().any(is_varchar) || !known().all(|t| is_varchar(t) || t == "text") {
         return;
     }
-    let wanted = match known().find(|t| *t == "text") {
-        Some(text) => text,
-        None => "character varying",
-    };
     let first = known().next().unwrap_or_default();
     if types.iter().all(|t| t.as_deref() == Some(first)) {
         return;
     }
+    let wanted = if is_varchar(first) { "character varying" } else { "text" };
     for (own, changes) in types.iter().zip(changes) {
         if own.as_deref() != Some(wanted) {
             let field = Field::new("", DataType::Utf8, true);
