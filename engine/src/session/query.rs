@@ -29,6 +29,7 @@ use crate::sql::bounds;
 use crate::sql::context::{self, Settings as BindSettings};
 use crate::sql::functions::joined_within_bounds;
 use crate::sql::system::{CatalogView, SystemCatalog};
+use crate::sql::types::TYPE_KEY;
 use crate::waits::Reason;
 
 /// The relations that a statement's names mean.
@@ -322,7 +323,9 @@ impl Session {
         // A constant that a column has become does not say what its SQL type was.
         let named = |(i, (field, name)): (usize, (&FieldRef, &String))| {
             let field = field.as_ref().clone().with_name(name);
-            match told.get(i).filter(|told| told.data_type() == field.data_type()) {
+            // Of a numeric it has the digits that are shown.
+            let lost = !field.metadata().contains_key(TYPE_KEY) && !field.data_type().is_decimal();
+            match told.get(i).filter(|told| lost && told.data_type() == field.data_type()) {
                 Some(told) => field.with_metadata(told.metadata().clone()),
                 None => field,
             }

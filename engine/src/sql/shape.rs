@@ -307,10 +307,8 @@ fn one_type_of_text(inputs: &[LogicalPlan], column: usize, changes: &mut [Vec<Op
         *input.schema().field(column).data_type() != DataType::Null
             && !matches!(literal_of(input, column), Some(ScalarValue::Utf8(_)))
     };
-    let types: Vec<Option<String>> = inputs
-        .iter()
-        .map(|input| has_type(input).then(|| sql_type_of(input.schema().field(column))))
-        .collect();
+    let types: Vec<Option<String>> =
+        inputs.iter().map(|input| has_type(input).then(|| sql_type_of(input.schema().field(column)))).collect();
     let known = || types.iter().flatten().map(String::as_str);
     let is_varchar = |t: &str| t.starts_with("character varying");
     if !known().any(is_varchar) || !known().all(|t| is_varchar(t) || t == "text") {
