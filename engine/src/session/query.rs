@@ -45,6 +45,8 @@ pub struct Scope {
     pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
+    /// The view whose query is bound: a name of its own WITH in it, as in that of a recursive view, is not the view's.
+    pub within: Option<RelationId>,
     /// Views bound so far, so that each is bound once however often it is named.
     pub views: Arc<Mutex<HashMap<RelationId, LogicalPlan>>>,
     /// Of the statement that runs.
@@ -93,6 +95,7 @@ impl Scope {
                     silent: HashSet::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
+                    within: Some(relation.id),
                     views: self.views.clone(),
                     cancel: self.cancel.clone(),
                 };
@@ -145,7 +148,7 @@ impl Relations for Scope {
             let relation = self.find(schema, stream).ok_or_else(|| Error::undefined_relation(stream))?;
             return self.log_of(relation).map(Some);
         }
-        if let Some(relation) = self.find(schema, name) {
+        if let Some(relation) = self.find(schema, name).filter(|relation| self.within != Some(relation.id)) {
             return self.provider(relation).map(Some);
         }
         if let Some(table) = super::system_tables::table(&self.core, schema, name) {
@@ -261,6 +264,7 @@ impl Session {
             silent: self.one_statement.as_ref().map(|one| one.silent.clone()).unwrap_or_default(),
             system,
             depth: 0,
+            within: None,
             views: Arc::default(),
             cancel: self.cancel.clone(),
         }
