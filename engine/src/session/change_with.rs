@@ -179,7 +179,7 @@ impl Session {
         }
         let mut writers: HashMap<RelationId, Vec<Changes>> = HashMap::new();
         for (name, changes) in kinds(change).filter_map(target) {
-            let before = writers.entry(self.relation(name)?.id).or_default();
+            let before = writers.entry(self.changed_table(name)?).or_default();
             let collides = |other: &Changes| match (other, changes) {
                 (Changes::Looking, _) | (_, Changes::Looking) => true,
                 (other, changes) => *other == Changes::Rows && changes == Changes::Rows,
@@ -193,8 +193,15 @@ impl Session {
         Ok(())
     }
 
+    fn changed_table(&self, name: &Name) -> Result<RelationId> {
+        match self.target_table(name) {
+            Some(table) => Ok(table.id),
+            None => Ok(self.target(name, "change")?.table.id),
+        }
+    }
+
     fn targets(&self, change: &ChangeWith) -> Result<BTreeSet<RelationId>> {
-        kinds(change).filter_map(target).map(|(name, _)| Ok(self.relation(name)?.id)).collect()
+        kinds(change).filter_map(target).map(|(name, _)| self.changed_table(name)).collect()
     }
 }
 

@@ -31,13 +31,8 @@ use crate::delta::keys::KeyEncoder;
 use crate::error::{Error, Result};
 use crate::row_locks::{Blocker, Holder, Mode};
 use crate::serve::own::Own;
-<<<<<<< HEAD
-use crate::serve::snapshot::Snapshot;
-use crate::state::arrangement::{row_hashes, take};
-=======
 use crate::serve::snapshot::{Pins, Snapshot};
 use crate::state::arrangement::{row_hashes, take};
->>>>>>> h2
 use crate::waits::Reason;
 
 /// How long a statement waits for one transaction, without lock_timeout.

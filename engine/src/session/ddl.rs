@@ -7,6 +7,7 @@ use sqlparser::ast;
 
 use super::Session;
 use super::query::{Scope, bind_query, session_state};
+use super::through_view::CHECK_OPTION;
 use super::view::{column_names, columns_of};
 use crate::catalog::{Catalog, Column, LateRows, Relation, RelationId, RelationKind, Watermark};
 use crate::commit::{CatalogEdit, Request};
@@ -440,6 +441,7 @@ impl Session {
         name: &Name,
         columns: &[String],
         query: &ast::Query,
+        check: Option<&str>,
         text: &str,
         or_replace: bool,
         if_not_exists: bool,
@@ -453,8 +455,12 @@ impl Session {
             columns: columns_of(&bound.plan, &names)?,
             query: Some(stored_text(&scope, query)?),
             depends_on: dependencies(&scope, query)?,
+            options: check.map(|check| (CHECK_OPTION.to_string(), check.to_string())).into_iter().collect(),
             ..self.new_relation(name, text)?
         };
+        if check.is_some() {
+            self.check_updatable(&relation)?;
+        }
         self.create(relation, if_not_exists, or_replace).await.map(|_| ())
     }
 

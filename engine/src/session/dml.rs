@@ -20,6 +20,7 @@ use super::on_conflict::has_subqueries;
 use super::plans::Plans;
 use super::query::{Argument, bind_query, fields_of, with_parameters};
 use super::returning::with_rows;
+use super::through_view::{Target, Through, base};
 use super::{Outcome, Session};
 use crate::catalog::{Catalog, Column, Relation, RelationKind};
 use crate::delta::Delta;
@@ -166,12 +167,13 @@ impl Session {
     }
 
     async fn insert(&mut self, insert: &Insert, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
-        let relation = self.writable(&insert.table, "insert into")?;
+        let target = self.target(&insert.table, "insert into")?;
+        let relation = target.table.clone();
         if relation.kind == RelationKind::Stream && insert.on_conflict.is_some() {
             return Err(Error::new("42809", "ON CONFLICT needs a table with a key"));
         }
         self.await_altered(&relation).await?;
-        let named = named_columns(&relation, &insert.columns)?;
+        let named = target.named(&insert.columns, "insert into")?;
         let rows = match &insert.source {
             None => {
                 let options = RecordBatchOptions::new().with_row_count(Some(1));
@@ -201,8 +203,9 @@ impl Session {
                 self.conform(&relation, &named[..width], given, &defaulted).await?
             }
         };
+        self.check_option(target.through.as_ref(), &rows).await?;
         let mut held = None;
-        let (new, deltas) = match &insert.on_conflict {
+        let (new, deltas) = match &target.on_conflict(insert.on_conflict.as_ref())? {
             None => {
                 self.lock_inserted(&relation, &rows)?;
                 (rows.clone(), vec![Delta::inserts(rows)])
@@ -223,9 +226,10 @@ impl Session {
                 (new.clone(), vec![Delta::retractions(old), Delta::inserts(new)])
             }
         };
+        let new = self.as_returned(&target, &insert.returning, new).await?;
         let answer = self
             .answer(
-                &relation,
+                target.shown(),
                 insert.alias.as_deref(),
                 "INSERT 0",
                 new,
@@ -242,9 +246,9 @@ impl Session {
     /// The query that an INSERT runs, for describing its parameters.
     pub(super) fn insert_query(&self, insert: &Insert) -> Result<Option<ast::Query>> {
         let Some(source) = &insert.source else { return Ok(None) };
-        let relation = self.relation(&insert.table)?;
-        let named = named_columns(&relation, &insert.columns)?;
-        typed_cells(&relation, &named, without_defaults(source)).map(Some)
+        let target = self.target(&insert.table, "insert into")?;
+        let named = target.named(&insert.columns, "insert into")?;
+        typed_cells(&target.table, &named, without_defaults(source)).map(Some)
     }
 
     /// Used by COPY: rows of these columns, decoded.
@@ -287,9 +291,10 @@ impl Session {
     }
 
     async fn update(&mut self, update: &Update, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
-        let relation = self.writable(&update.table, "update")?;
+        let target = self.target(&update.table, "update")?;
+        let relation = target.table.clone();
         let _held = self.hold(&relation).await;
-        let query = || self.update_query(update, &relation).map(Cow::Owned);
+        let query = || self.update_query(update, &target).map(Cow::Owned);
         let planned = self.planned(plans, &fields_of(parameters), query)?;
         let found = self.rows_of_planned(&planned, parameters).await?;
         let found = self.first_per_key(&relation, found, !update.from.is_empty())?;
@@ -299,7 +304,9 @@ impl Session {
         let old = RecordBatch::try_new_with_options(schema.clone(), found.columns()[..width].to_vec(), &options)
             .map_err(Error::internal)?;
         self.lock_rows(&relation, &old, None).await?;
-        let new = self.assigned(&relation, &old, &update.assignments, &found, width).await?;
+        let assignments = target.assignments(&update.assignments)?;
+        let new = self.assigned(&relation, &old, &assignments, &found, width).await?;
+        self.check_option(target.through.as_ref(), &new).await?;
         let deltas = vec![Delta::retractions(old), Delta::inserts(new.clone())];
         let others = match &update.returning {
             Some(_) => self.others(&update.with, &update.from)?,
@@ -307,8 +314,9 @@ impl Session {
         };
         let others = with_rows(others, &found, width + update.assignments.len())?;
         let returning = update.returning.as_deref();
+        let new = self.as_returned(&target, &update.returning, new).await?;
         let answer =
-            self.answer(&relation, update.alias.as_deref(), "UPDATE", new, returning, others, parameters).await?;
+            self.answer(target.shown(), update.alias.as_deref(), "UPDATE", new, returning, others, parameters).await?;
         self.write(relation.id, deltas).await?;
         Ok(answer)
     }
@@ -340,23 +348,24 @@ impl Session {
     }
 
     /// The old rows and, after them, the assigned values.
-    pub(super) fn update_query(&self, update: &Update, relation: &Relation) -> Result<ast::Query> {
-        let values = assigned_values(relation, &update.assignments)?.into_iter().enumerate();
+    pub(super) fn update_query(&self, update: &Update, target: &Target) -> Result<ast::Query> {
+        let assignments = target.assignments(&update.assignments)?;
+        let values = assigned_values(&target.table, &assignments)?.into_iter().enumerate();
         let named = |(i, expr)| ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::new(format!("__new_{i}")) };
         let mut values: Vec<_> = values.map(named).collect();
         values.extend(self.shown(&update.returning, &update.with, &update.from)?);
-        let query = rows_query(relation, update.alias.as_deref(), values, &update.from, update.filter.as_ref())?;
+        let query = target_query(target, update.alias.as_deref(), values, &update.from, update.filter.as_ref())?;
         Ok(ast::Query { with: update.with.clone(), ..query })
     }
 
-    pub(super) fn delete_query(&self, delete: &Delete, relation: &Relation) -> Result<ast::Query> {
+    pub(super) fn delete_query(&self, delete: &Delete, target: &Target) -> Result<ast::Query> {
         let values = self.shown(&delete.returning, &delete.with, &delete.using)?;
-        let query = rows_query(relation, delete.alias.as_deref(), values, &delete.using, delete.filter.as_ref())?;
+        let query = target_query(target, delete.alias.as_deref(), values, &delete.using, delete.filter.as_ref())?;
         Ok(ast::Query { with: delete.with.clone(), ..query })
     }
 
     /// UPDATE … FROM and DELETE … USING may find a row several times: the first counts. Rows of a table without a key
-    /// are told apart by the number that [`rows_query`] gives them in the last column, which is taken off.
+    /// are told apart by the number that [`target_query`] gives them in the last column, which is taken off.
     fn first_per_key(&self, relation: &Relation, mut found: RecordBatch, joined: bool) -> Result<RecordBatch> {
         if !joined {
             return Ok(found);
@@ -379,9 +388,10 @@ impl Session {
     }
 
     async fn delete(&mut self, delete: &Delete, plans: &Plans, parameters: &[Argument]) -> Result<Outcome> {
-        let relation = self.writable(&delete.table, "delete from")?;
+        let target = self.target(&delete.table, "delete from")?;
+        let relation = target.table.clone();
         let _held = self.hold(&relation).await;
-        let query = || self.delete_query(delete, &relation).map(Cow::Owned);
+        let query = || self.delete_query(delete, &target).map(Cow::Owned);
         let planned = self.planned(plans, &fields_of(parameters), query)?;
         let found = self.rows_of_planned(&planned, parameters).await?;
         let found = self.first_per_key(&relation, found, !delete.using.is_empty())?;
@@ -398,8 +408,9 @@ impl Session {
         };
         let others = with_rows(others, &found, width)?;
         let returning = delete.returning.as_deref();
+        let old = self.as_returned(&target, &delete.returning, old).await?;
         let answer =
-            self.answer(&relation, delete.alias.as_deref(), "DELETE", old, returning, others, parameters).await?;
+            self.answer(target.shown(), delete.alias.as_deref(), "DELETE", old, returning, others, parameters).await?;
         self.write(relation.id, deltas).await?;
         Ok(answer)
     }
@@ -423,7 +434,8 @@ impl Session {
         });
         let sequences: Vec<_> = sequences.collect();
         for (id, relation) in relations {
-            let query = rows_query(&relation, None, Vec::new(), &[], None)?;
+            let target = Target { table: relation.clone(), through: None };
+            let query = target_query(&target, None, Vec::new(), &[], None)?;
             let found = self.rows_of_query(&query, &[], &[]).await?;
             let options = RecordBatchOptions::new().with_row_count(Some(found.num_rows()));
             let old = RecordBatch::try_new_with_options(relation.arrow_schema(), found.columns().to_vec(), &options)
@@ -447,22 +459,30 @@ pub(super) fn with_parts(text: &str, change: impl FnOnce(&mut ast::Select)) -> R
     Ok(query)
 }
 
-/// The rows of a table that match, whole, and after their columns `values`. Joined to others, rows of a table without a
+/// The rows of a table that match, whole, and after their columns `values`; through a view they are found in what that shows. Joined to others, rows of a table without a
 /// key get a number of their own, in one column more.
-fn rows_query(
-    relation: &Relation,
+fn target_query(
+    target: &Target,
     alias: Option<&str>,
     values: Vec<ast::SelectItem>,
     others: &[ast::TableWithJoins],
     filter: Option<&ast::Expr>,
 ) -> Result<ast::Query> {
-    let name = alias.unwrap_or(&relation.name);
+    let relation = &target.table;
+    let name = alias.unwrap_or(&target.shown().name);
     let alias = quoted(name);
-    let columns: Vec<String> = relation.columns.iter().map(|c| format!("{alias}.{}", quoted(&c.name))).collect();
+    let own = |(i, column): (usize, &Column)| match &target.through {
+        Some(_) => base(i),
+        None => column.name.clone(),
+    };
+    let own = relation.columns.iter().enumerate().map(own);
+    let columns: Vec<String> = own.map(|name| format!("{alias}.{}", quoted(&name))).collect();
     let numbered = !others.is_empty() && relation.primary_key.is_empty();
+    let source = target.through.as_ref().map_or_else(|| full_name(relation), Through::source);
     let source = match numbered {
-        true => format!("(SELECT *, row_number() OVER () AS __row FROM {})", full_name(relation)),
-        false => full_name(relation),
+        // What is in parentheses needs a name.
+        true => format!("(SELECT *, row_number() OVER () AS __row FROM {source} AS found)"),
+        false => source,
     };
     let text = format!("SELECT {} FROM {source} AS {alias}", columns.join(", "));
     with_parts(&text, |select| {

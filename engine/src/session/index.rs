@@ -1,13 +1,31 @@
 //! CREATE INDEX and DROP INDEX: which columns look-ups go by (`serve/lookup.rs`), and joins of views that are made later
 //! (`arrangements.rs`). Segments index themselves when they are read, so an index costs nothing until it is used. A UNIQUE one is also kept where commits are checked
 //! (`state/table.rs`).
+//!
+//! An index on expressions or with a condition finds rows by the columns that its expressions are of, of all rows:
+//!
+//! ```text
+//!   CREATE INDEX ON t (a, lower(s)) WHERE b > 0   ──►   CREATE INDEX ON t (a, s)
+//! ```
+
+use sqlparser::ast;
 
 use super::Session;
+use super::constraints::changes;
 use super::ddl::already_exists;
-use crate::catalog::{Index, RelationId, RelationKind};
+use crate::catalog::{Index, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
+use crate::sql::conditions::columns_named;
 use crate::sql::statement::Name;
 use crate::state::store::CatalogChange;
+
+/// What an index is by, as it was written.
+pub(super) struct By<'a> {
+    pub(super) columns: &'a [String],
+    pub(super) included: &'a [String],
+    pub(super) computed: &'a [ast::Expr],
+    pub(super) condition: Option<&'a ast::Expr>,
+}
 
 impl Session {
     pub(super) async fn create_index(
@@ -15,8 +33,7 @@ impl Session {
         unique: bool,
         name: Option<&str>,
         on: &Name,
-        columns: &[String],
-        included: &[String],
+        by: By<'_>,
         if_not_exists: bool,
     ) -> Result<()> {
         let relation = self.relation(on)?;
@@ -40,8 +57,13 @@ impl Session {
             let found = relation.columns.iter().position(|column| column.name == *name);
             found.ok_or_else(|| Error::new("42703", format!("column \"{name}\" does not exist")))
         };
-        included.iter().try_for_each(|name| at(name).map(|_| ()))?;
-        let columns: Vec<usize> = columns.iter().map(at).collect::<Result<_>>()?;
+        by.included.iter().try_for_each(|name| at(name).map(|_| ()))?;
+        let mut columns: Vec<usize> = by.columns.iter().map(at).collect::<Result<_>>()?;
+        for column in self.columns_of_expressions(&relation, &by)? {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
         let catalog = self.core.catalog();
         if unique && relation.kind != RelationKind::Table {
             return Err(Error::unsupported(format!("a unique index on a {}", relation.kind.word()))
@@ -52,6 +74,11 @@ impl Session {
             return Ok(());
         }
         let name = self.index_name(&catalog, &relation, name, &columns, "idx")?;
+        if !by.computed.is_empty() || by.condition.is_some() {
+            let what = if by.computed.is_empty() { "a condition" } else { "expressions" };
+            let message = format!("index \"{name}\" with {what} finds rows by its columns alone");
+            self.notice("NOTICE", "00000", message);
+        }
         let index = Index { id: self.core.store.next_id()?, name, columns, unique, constraint: false };
         self.edit(move |catalog| {
             let Some(found) = catalog.get(relation.id) else { return Err(Error::undefined_relation(&relation.name)) };
@@ -63,6 +90,29 @@ impl Session {
             Ok(vec![CatalogChange::Put(Box::new(changed))])
         })
         .await
+    }
+
+    /// Those that the expressions of an index are of. Errors: 42703, 42P17 and others of expressions that it cannot have.
+    fn columns_of_expressions(&self, relation: &Relation, by: &By<'_>) -> Result<Vec<usize>> {
+        let check = |expr: &ast::Expr, what: &str| {
+            let text = expr.to_string();
+            let (_, bound) = self.bound_on_row(relation, &text)?;
+            match changes(&bound, relation)? {
+                true => Err(Error::new("42P17", format!("functions in index {what} must be marked IMMUTABLE"))),
+                false => Ok(columns_named(relation, &text)),
+            }
+        };
+        if let Some(condition) = by.condition {
+            check(condition, "predicate")?;
+        }
+        let mut columns = Vec::new();
+        for expr in by.computed {
+            columns.extend(check(expr, "expression")?);
+        }
+        if by.columns.is_empty() && columns.is_empty() {
+            return Err(Error::unsupported("an index on no column"));
+        }
+        Ok(columns)
     }
 
     pub(super) async fn drop_indexes(&mut self, names: &[Name], if_exists: bool) -> Result<()> {

@@ -54,6 +54,7 @@ mod subscribe;
 mod system_state;
 mod system_tables;
 pub(crate) mod temporary;
+mod through_view;
 mod transaction;
 mod types;
 pub mod view;
@@ -376,8 +377,8 @@ impl Session {
                 let rows = self.create_table_as(definition, text).await?;
                 Ok(Outcome::Done(rows.map_or("CREATE TABLE AS".into(), |n| format!("SELECT {n}"))))
             }
-            CreateView { name, or_replace, if_not_exists, columns, query } => {
-                self.create_view(name, columns, query, text, *or_replace, *if_not_exists).await?;
+            CreateView { name, or_replace, if_not_exists, columns, query, check } => {
+                self.create_view(name, columns, query, *check, text, *or_replace, *if_not_exists).await?;
                 done("CREATE VIEW")
             }
             CreateMaterializedView { name, or_replace, if_not_exists, columns, query, options, emit } => {
@@ -393,8 +394,9 @@ impl Session {
                 self.create_schema(name, *if_not_exists).await?;
                 done("CREATE SCHEMA")
             }
-            CreateIndex { unique, name, on, columns, included, if_not_exists } => {
-                self.create_index(*unique, name.as_deref(), on, columns, included, *if_not_exists).await?;
+            CreateIndex { unique, name, on, columns, included, computed, condition, if_not_exists } => {
+                let by = index::By { columns, included, computed, condition: condition.as_ref() };
+                self.create_index(*unique, name.as_deref(), on, by, *if_not_exists).await?;
                 done("CREATE INDEX")
             }
             DropIndex { names, if_exists } => {

@@ -117,8 +117,10 @@ impl Session {
         insert: &Insert,
         known: Vec<Option<FieldRef>>,
     ) -> Result<Vec<Option<FieldRef>>> {
-        let relation = self.relation(&insert.table)?;
-        let Some(on_conflict) = insert.on_conflict.as_ref() else { return Ok(known) };
+        let target = self.target(&insert.table, "insert into")?;
+        let on_conflict = target.on_conflict(insert.on_conflict.as_ref())?;
+        let Some(on_conflict) = &on_conflict else { return Ok(known) };
+        let relation = target.table;
         let keys = arbiters(&relation, on_conflict)?;
         let Some(key) = keys.first() else { return Ok(known) };
         let alias = insert.alias.as_deref().unwrap_or(&relation.name);

@@ -30,6 +30,7 @@ use crate::sql::context::{self, Settings as BindSettings};
 use crate::sql::enums;
 use crate::sql::functions::joined_within_bounds;
 use crate::sql::system::{CatalogView, SystemCatalog};
+use crate::sql::types::TYPE_KEY;
 use crate::waits::Reason;
 
 /// The relations that a statement's names mean.
@@ -45,6 +46,8 @@ pub struct Scope {
     pub system: Option<(Arc<dyn SystemCatalog>, Arc<CatalogView>)>,
     /// How deep views are nested so far.
     pub depth: usize,
+    /// The view whose query is bound: a name of its own WITH in it, as in that of a recursive view, is not the view's.
+    pub within: Option<RelationId>,
     /// Views bound so far, so that each is bound once however often it is named.
     pub views: Arc<Mutex<HashMap<RelationId, LogicalPlan>>>,
     /// Of the statement that runs.
@@ -93,6 +96,7 @@ impl Scope {
                     silent: HashSet::new(),
                     system: self.system.clone(),
                     depth: self.depth + 1,
+                    within: Some(relation.id),
                     views: self.views.clone(),
                     cancel: self.cancel.clone(),
                 };
@@ -145,7 +149,9 @@ impl Relations for Scope {
             let relation = self.find(schema, stream).ok_or_else(|| Error::undefined_relation(stream))?;
             return self.log_of(relation).map(Some);
         }
-        if let Some(relation) = self.find(schema, name).filter(|relation| relation.kind != RelationKind::Type) {
+        let readable =
+            |relation: &Arc<Relation>| relation.kind != RelationKind::Type && self.within != Some(relation.id);
+        if let Some(relation) = self.find(schema, name).filter(readable) {
             return self.provider(relation).map(Some);
         }
         if let Some(table) = super::system_tables::table(&self.core, schema, name) {
@@ -264,6 +270,7 @@ impl Session {
             silent: self.one_statement.as_ref().map(|one| one.silent.clone()).unwrap_or_default(),
             system,
             depth: 0,
+            within: None,
             views: Arc::default(),
             cancel: self.cancel.clone(),
         }
@@ -317,12 +324,23 @@ impl Session {
         finish: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
     ) -> Result<(SchemaRef, RowStream)> {
         self.slot.set(Some(snapshot));
+        let told: Vec<FieldRef> = plan.schema().fields().iter().cloned().collect();
         let planned = physical_plan(state, plan, self.transaction.is_some(), finish).await;
         self.slot.set(None);
         let physical = patience::interruptible(planned?, &self.cancel, &self.bounds())?;
         let is_slow = patience::is_slow(&physical);
         let fields = physical.schema();
-        let fields = fields.fields().iter().zip(names).map(|(f, n)| f.as_ref().clone().with_name(n));
+        // A constant that a column has become does not say what its SQL type was.
+        let named = |(i, (field, name)): (usize, (&FieldRef, &String))| {
+            let field = field.as_ref().clone().with_name(name);
+            // Of a numeric it has the digits that are shown.
+            let lost = !field.metadata().contains_key(TYPE_KEY) && !field.data_type().is_decimal();
+            match told.get(i).filter(|told| lost && told.data_type() == field.data_type()) {
+                Some(told) => field.with_metadata(told.metadata().clone()),
+                None => field,
+            }
+        };
+        let fields = fields.fields().iter().zip(names).enumerate().map(named);
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let context = context::task_context(state, self.environment.clone());
         let rows = execute_stream(physical, context).map_err(error_from)?;

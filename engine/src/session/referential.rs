@@ -82,13 +82,14 @@ impl Session {
         let catalog = self.core.catalog();
         match kind {
             StatementKind::Delete(delete) => {
-                let table = self.existing(&delete.table)?;
+                let table = self.target_table(&delete.table)?;
                 catalog.referring(table.id).any(|(_, key)| key.on_delete.is_action()).then_some(table)
             }
             StatementKind::Update(update) => {
-                let table = self.existing(&update.table)?;
+                let table = self.target_table(&update.table)?;
+                let assignments = self.target(&update.table, "update").ok()?.assignments(&update.assignments).ok()?;
                 let assigned =
-                    |column: &usize| update.assignments.iter().any(|(name, _)| *name == table.columns[*column].name);
+                    |column: &usize| assignments.iter().any(|(name, _)| *name == table.columns[*column].name);
                 let mut keys = catalog.referring(table.id).map(|(_, key)| key);
                 let changes = keys.any(|key| key.on_update.is_action() && key.referenced.iter().any(assigned));
                 changes.then_some(table.clone())

@@ -24,6 +24,11 @@ const fn fixed(name: &'static str, default: &'static str, reported: bool, descri
     Setting { name, default, reported, read_only: true, description }
 }
 
+/// What Postgres' planner asks: there it changes plans, and no answer.
+const fn planner(name: &'static str, default: &'static str) -> Setting {
+    s(name, default, "Accepted for compatibility; it is Postgres' planner's.")
+}
+
 /// `lower case` names; spelled for reports as in [`reported_name`].
 const SETTINGS: &[Setting] = &[
     r("application_name", "", "Sets the application name to be reported in statistics and logs."),
@@ -32,14 +37,45 @@ const SETTINGS: &[Setting] = &[
     r("client_encoding", "UTF8", "Sets the client's character set encoding."),
     s("client_min_messages", "notice", "Sets the message levels that are sent to the client."),
     s("compute_query_id", "auto", "Accepted for compatibility."),
+    planner("constraint_exclusion", "partition"),
+    planner("cpu_index_tuple_cost", "0.005"),
+    planner("cpu_operator_cost", "0.0025"),
+    planner("cpu_tuple_cost", "0.01"),
+    planner("cursor_tuple_fraction", "0.1"),
     r("datestyle", "ISO, MDY", "Sets the display format for date and time values."),
+    planner("default_statistics_target", "100"),
     s("default_table_access_method", "heap", "Accepted for compatibility."),
     s("default_tablespace", "", "Accepted for compatibility."),
     s("default_transaction_deferrable", "off", "Accepted for compatibility."),
     s("default_transaction_isolation", "read committed", "The isolation level of transactions that name none."),
     r("default_transaction_read_only", "off", "Sets the default read-only status of new transactions."),
+    planner("effective_cache_size", "4GB"),
+    planner("enable_async_append", "on"),
+    planner("enable_bitmapscan", "on"),
+    planner("enable_gathermerge", "on"),
+    planner("enable_hashagg", "on"),
+    planner("enable_hashjoin", "on"),
+    planner("enable_incremental_sort", "on"),
+    planner("enable_indexonlyscan", "on"),
+    planner("enable_indexscan", "on"),
+    planner("enable_material", "on"),
+    planner("enable_memoize", "on"),
+    planner("enable_mergejoin", "on"),
+    planner("enable_nestloop", "on"),
+    planner("enable_parallel_append", "on"),
+    planner("enable_parallel_hash", "on"),
+    planner("enable_partition_pruning", "on"),
+    planner("enable_partitionwise_aggregate", "off"),
+    planner("enable_partitionwise_join", "off"),
+    planner("enable_seqscan", "on"),
+    planner("enable_sort", "on"),
+    planner("enable_tidscan", "on"),
     s("extra_float_digits", "1", "Sets the number of digits displayed for floating-point values."),
+    planner("force_parallel_mode", "off"),
+    planner("from_collapse_limit", "8"),
     s("geqo", "on", "Accepted for compatibility."),
+    planner("geqo_threshold", "12"),
+    planner("hash_mem_multiplier", "2"),
     s("idle_in_transaction_session_timeout", "0", "So long a client may be silent within a transaction; 0 is no end."),
     s("idle_session_timeout", "0", "So long a client may be silent outside of transactions; 0 is no end."),
     fixed("in_hot_standby", "off", true, "Whether hot standby is active."),
@@ -47,6 +83,8 @@ const SETTINGS: &[Setting] = &[
     r("intervalstyle", "postgres", "Sets the display format for interval values."),
     fixed("is_superuser", "on", true, "Whether the current user is a superuser."),
     s("jit", "off", "Accepted for compatibility."),
+    planner("jit_above_cost", "100000"),
+    planner("join_collapse_limit", "8"),
     s("lc_collate", "C", "Shows the collation order locale."),
     s("lc_ctype", "C", "Shows the character classification locale."),
     s("lc_messages", "C", "Sets the language in which messages are displayed."),
@@ -54,12 +92,24 @@ const SETTINGS: &[Setting] = &[
     s("lc_numeric", "C", "Sets the locale for formatting numbers."),
     s("lc_time", "C", "Sets the locale for formatting date and time values."),
     s("lock_timeout", "0", "So long a statement waits for a row or an advisory lock that others have; 0 is no end."),
+    planner("maintenance_work_mem", "64MB"),
     fixed("max_identifier_length", "63", false, "Shows the maximum identifier length."),
     fixed("max_index_keys", "32", false, "Shows the maximum number of index keys."),
+    planner("max_parallel_maintenance_workers", "2"),
+    planner("max_parallel_workers", "8"),
+    planner("max_parallel_workers_per_gather", "2"),
+    planner("min_parallel_index_scan_size", "512kB"),
+    planner("min_parallel_table_scan_size", "8MB"),
+    planner("parallel_leader_participation", "on"),
+    planner("parallel_setup_cost", "1000"),
+    planner("parallel_tuple_cost", "0.1"),
+    planner("plan_cache_mode", "auto"),
     s("quote_all_identifiers", "off", "Accepted for compatibility."),
+    planner("random_page_cost", "4"),
     s("role", "none", "Accepted for compatibility; each role may do everything."),
     s("row_security", "on", "Accepted for compatibility."),
     r("search_path", "\"$user\", public", "Sets the schema search order for names that are not schema-qualified."),
+    planner("seq_page_cost", "1"),
     fixed("server_encoding", "UTF8", true, "Shows the server's character set encoding."),
     fixed("server_version", "15.0", true, "Shows the server version."),
     fixed("server_version_num", "150000", false, "Shows the server version as an integer."),
@@ -68,6 +118,7 @@ const SETTINGS: &[Setting] = &[
     s("statement_timeout", "0", "Sets the maximum allowed duration of any statement, in milliseconds."),
     s("synchronize_seqscans", "on", "Accepted for compatibility."),
     s("synchronous_commit", "on", "Accepted; the server decides whether writes are synced."),
+    planner("temp_buffers", "8MB"),
     r("timezone", "UTC", "Sets the time zone for displaying and interpreting time stamps."),
     s("transaction_deferrable", "off", "Accepted for compatibility."),
     s("transaction_isolation", "read committed", "The current transaction's isolation level."),
@@ -244,20 +295,16 @@ fn normalised(name: &str, value: &str) -> Result<String> {
             value.to_string()
         }
         // Scripts of pg_dump set what is so already.
-        "standard_conforming_strings" => match value.to_ascii_lowercase().as_str() {
-            "on" | "true" | "yes" | "1" | "t" => "on".into(),
-            "off" | "false" | "no" | "0" | "f" => {
-                return Err(Error::unsupported(format!("standard_conforming_strings \"{value}\"")));
-            }
-            _ => return Err(invalid()),
+        "standard_conforming_strings" => match on_or_off(value).ok_or_else(invalid)? {
+            "off" => return Err(Error::unsupported(format!("standard_conforming_strings \"{value}\""))),
+            on => on.into(),
         },
-        "default_transaction_read_only" | "transaction_read_only" | "row_security" | "jit" => {
-            match value.to_ascii_lowercase().as_str() {
-                "on" | "true" | "yes" | "1" | "t" => "on".into(),
-                "off" | "false" | "no" | "0" | "f" => "off".into(),
-                _ => return Err(invalid()),
-            }
-        }
+        "default_transaction_read_only"
+        | "transaction_read_only"
+        | "row_security"
+        | "jit"
+        | "parallel_leader_participation" => on_or_off(value).ok_or_else(invalid)?.into(),
+        _ if name.starts_with("enable_") => on_or_off(value).ok_or_else(invalid)?.into(),
         "transaction_isolation" | "default_transaction_isolation" => {
             let lower = value.to_ascii_lowercase();
             match lower.as_str() {
@@ -267,6 +314,19 @@ fn normalised(name: &str, value: &str) -> Result<String> {
         }
         _ => value.to_string(),
     })
+}
+
+/// A boolean as Postgres' settings are spelled, in any case and as short as it is clear.
+fn on_or_off(value: &str) -> Option<&'static str> {
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &str| !value.is_empty() && word.starts_with(&value);
+    match value.as_str() {
+        "1" | "on" => Some("on"),
+        "0" | "of" | "off" => Some("off"),
+        _ if begins("true") || begins("yes") => Some("on"),
+        _ if begins("false") || begins("no") => Some("off"),
+        _ => None,
+    }
 }
 
 /// Dates are read month first and shown as ISO has them: another order that was only shown would be another date.

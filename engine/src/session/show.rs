@@ -138,8 +138,8 @@ impl Session {
             }
             StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
                 let query = match &statement.kind {
-                    StatementKind::Update(u) => self.update_query(u, &*self.relation(&u.table)?)?,
-                    StatementKind::Delete(d) => self.delete_query(d, &*self.relation(&d.table)?)?,
+                    StatementKind::Update(u) => self.update_query(u, &self.target(&u.table, "update")?)?,
+                    StatementKind::Delete(d) => self.delete_query(d, &self.target(&d.table, "delete from")?)?,
                     StatementKind::Insert(i) => match self.insert_query(i)? {
                         Some(query) => query,
                         None => return Ok("Insert default values".into()),
@@ -368,12 +368,12 @@ impl Session {
                 (parameters, returning(&insert.table, &insert.alias, &insert.returning, &None, &[])?)
             }
             Update(update) => {
-                let query = self.update_query(update, &*self.relation(&update.table)?)?;
+                let query = self.update_query(update, &self.target(&update.table, "update")?)?;
                 let columns = returning(&update.table, &update.alias, &update.returning, &update.with, &update.from)?;
                 (bound(&query)?.0, columns)
             }
             Delete(delete) => {
-                let query = self.delete_query(delete, &*self.relation(&delete.table)?)?;
+                let query = self.delete_query(delete, &self.target(&delete.table, "delete from")?)?;
                 let columns = returning(&delete.table, &delete.alias, &delete.returning, &delete.with, &delete.using)?;
                 (bound(&query)?.0, columns)
             }

@@ -45,6 +45,7 @@ pub fn plan_query(core: &Arc<Core>, slot: &Arc<SnapshotSlot>, relation: &Relatio
         silent: Default::default(),
         system: None,
         depth: 0,
+        within: None,
         views: Default::default(),
         cancel: Default::default(),
     };

@@ -126,9 +126,27 @@ pub fn keep_order(query: &mut Query) {
         }
         _ => None,
     };
-    if let Some(by) = by {
+    if let Some(by) = by.filter(|by| !hidden_by_items(by, &select.projection)) {
         query.order_by = Some(ast::OrderBy { kind: OrderByKind::Expressions(by), interpolate: None });
     }
+}
+
+/// Whether another item is called as a column of an order is: `SELECT 0 AS a FROM (SELECT a FROM t ORDER BY a) s`. Where that is
+/// not the outermost query, whose items have names of their own, the name would be of both.
+fn hidden_by_items(by: &[OrderByExpr], items: &[SelectItem]) -> bool {
+    let name = |expr: &Expr| match expr {
+        Expr::Identifier(name) => Some(fold(name)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+        _ => None,
+    };
+    let named: Vec<String> = by.iter().filter_map(|by| name(&by.expr)).collect();
+    items.iter().any(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } => {
+            let alias = fold(alias);
+            named.contains(&alias) && name(expr).as_ref() != Some(&alias)
+        }
+        _ => false,
+    })
 }
 
 /// The order where `SELECT *` is of a subquery that is ordered by what it does not show: the columns are named then.

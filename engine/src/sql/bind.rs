@@ -124,6 +124,8 @@ pub fn bind_finishing(
     // What Postgres allows and DataFusion does not is spelt out where binding has failed for want of it, each kind once.
     let spell_out = |query: &ast::Query, error: &Error| match error.code {
         "42703" => spelt_out(query),
+        // `t.*` of a query around it.
+        "42P01" if error.message.starts_with("missing FROM-clause entry") => spelt_out(query),
         "42803" => {
             let mut grouped = query.clone();
             let named = crate::sql::primary_keys::name_columns(&mut grouped, relations);

@@ -610,7 +610,7 @@ fn is_json_row(value: &Expr) -> bool {
     matches!(value, Expr::Function(function) if name_of(function) == "mr_json_row")
 }
 
-/// Subscripts of arrays and of jsonb; of a field it is left as it is.
+/// Subscripts of arrays and of jsonb; fields of rows stay what they are.
 pub fn respell_access(root: Box<Expr>, chain: Vec<AccessExpr>) -> Expr {
     let (root, chain) = super::table_access::with_table(root, chain);
     let subscripts: Option<Vec<&Subscript>> = chain
@@ -620,7 +620,16 @@ pub fn respell_access(root: Box<Expr>, chain: Vec<AccessExpr>) -> Expr {
             AccessExpr::Dot(_) => None,
         })
         .collect();
-    let Some(subscripts) = subscripts else { return Expr::CompoundFieldAccess { root, access_chain: chain } };
+    let Some(subscripts) = subscripts else {
+        // DataFusion wants a field's name in quotes.
+        let field = |access| match access {
+            AccessExpr::Dot(Expr::Identifier(name)) => {
+                AccessExpr::Dot(Expr::Value(ast::Value::SingleQuotedString(fold(&name)).into()))
+            }
+            other => other,
+        };
+        return Expr::CompoundFieldAccess { root, access_chain: chain.into_iter().map(field).collect() };
+    };
     if let [Subscript::Index { index }] = subscripts[..]
         && let Some(group) = group_of_match(&root, index)
     {

@@ -471,6 +471,17 @@ impl Unnesting {
 
     /// The rows of all of them; the outer values get a qualifier, which a union takes off.
     fn united(&mut self, mut inputs: Vec<LogicalPlan>) -> Result<Unnested> {
+        // Under one name each: the optimizer moves what is above by the names of the first one.
+        let names: Vec<String> = inputs[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+        for input in inputs.iter_mut().skip(1) {
+            let columns = input.schema().columns().into_iter().zip(&names);
+            let named = columns.map(|(column, name)| match column.name == *name {
+                true => Expr::Column(column),
+                false => Expr::Column(column).alias(name),
+            });
+            let named = named.collect::<Vec<_>>();
+            *input = LogicalPlanBuilder::from(input.clone()).project(named)?.build()?;
+        }
         let plan = match inputs.len() {
             1 => inputs.remove(0),
             _ => LogicalPlan::Union(Union::try_new_with_loose_types(inputs.into_iter().map(Arc::new).collect())?),
@@ -541,8 +552,8 @@ impl Unnesting {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Unnested> {
-        if matches!(&aggregate.group_expr[..], [Expr::GroupingSet(_)]) {
-            return Err(refused("GROUPING SETS"));
+        if let [Expr::GroupingSet(sets)] = &aggregate.group_expr[..] {
+            return self.unnest(&crate::sql::grouping_sets::each_set(aggregate, sets)?);
         }
         let (input, outer) = self.unnest(&aggregate.input)?;
         let exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().zip(aggregate.schema.iter());

@@ -326,6 +326,14 @@ const TEXTS: &[Rule] = &[
         let found = t.split(" returning ").nth(1).map(|f| sql_types(f.trim())).unwrap_or_default();
         format!("argument of WHERE must be type boolean, not type {found}")
     }),
+    ("Invalid qualifier ", "42P01", |t| {
+        let name = t.split("Invalid qualifier ").nth(1).unwrap_or_default();
+        format!("missing FROM-clause entry for table \"{}\"", name.trim())
+    }),
+    ("trying to unnest on invalid data type", "42883", |t| {
+        let of = t.split("invalid data type ").nth(1).unwrap_or_default();
+        format!("function unnest({}) does not exist", sql_types(of.trim()))
+    }),
     ("specified more than once", "42712", same),
     ("is defined multiple times", "42P20", same),
     ("columns specified, but result has", "42P10", same),

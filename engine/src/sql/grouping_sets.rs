@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::error::DataFusionError;
@@ -53,13 +54,61 @@ pub fn one_set(aggregate: &Aggregate, columns: &[Expr], set: &[Expr], ordinal: u
     let mut exprs = Vec::new();
     for (i, field) in aggregate.schema.fields().iter().enumerate() {
         let expr = match i.cmp(&columns.len()) {
-            std::cmp::Ordering::Less if absent[i] => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
+            // With what the field says of its SQL type.
+            std::cmp::Ordering::Less if absent[i] => {
+                Expr::Literal(ScalarValue::try_from(field.data_type())?, Some(FieldMetadata::from(field.as_ref())))
+            }
             std::cmp::Ordering::Equal => Expr::Literal(id.cast_to(field.data_type())?, None),
             _ => Expr::Column(own.next().expect("a column for each that is not absent")),
         };
         exprs.push(expr.alias(format!("c{i}")));
     }
     Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(part)))
+}
+
+/// The same as a UNION ALL of an aggregate for each set, in a plan that has not been analyzed: `grouping()` is a number of each.
+pub fn each_set(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
+    let columns: Vec<Expr> = sets.distinct_expr().into_iter().cloned().collect();
+    let arguments = |call: &Expr| match call.clone().unalias() {
+        Expr::AggregateFunction(call) if call.func.name() == "grouping" => Some(call.params.args),
+        _ => None,
+    };
+    let width = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+    let mut inputs: Vec<Arc<LogicalPlan>> = Vec::new();
+    for set in sets_of(sets)? {
+        // Another call in the place of each `grouping()`, for the number of columns.
+        let calls = aggregate.aggr_expr.iter().map(|call| match arguments(call) {
+            Some(_) => count(lit(1i64)).alias(call.schema_name().to_string()),
+            None => call.clone(),
+        });
+        let group = aggregate.group_expr.clone();
+        let whole = Aggregate::try_new(aggregate.input.clone(), group, calls.collect())?;
+        let before = inputs.len() as u64;
+        let mut part = one_set(&whole, &columns, &set, before)?;
+        for (i, call) in aggregate.aggr_expr.iter().enumerate() {
+            let Some(arguments) = arguments(call) else { continue };
+            let absent = |bits: i64, argument: &Expr| bits << 1 | i64::from(!set.contains(argument));
+            let bits = ScalarValue::Int64(Some(arguments.iter().fold(0, absent)));
+            let bits = bits.cast_to(aggregate.schema.field(width + i).data_type())?;
+            part.expr[width + i] = Expr::Literal(bits, None).alias(format!("c{}", width + i));
+        }
+        let part = Projection::try_new(part.expr, part.input)?;
+        inputs.push(Arc::new(LogicalPlan::Projection(part)));
+    }
+    let all = match inputs.len() {
+        1 => inputs.remove(0),
+        _ => Arc::new(LogicalPlan::Union(Union::try_new(inputs)?)),
+    };
+    named_as(aggregate, all)
+}
+
+/// The columns of a plan under the names of an aggregate's; a union knows no qualifiers.
+fn named_as(aggregate: &Aggregate, plan: Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    let named = plan.schema().columns().into_iter().zip(aggregate.schema.iter());
+    let named = named
+        .map(|(c, (qualifier, field))| Expr::Column(c).alias_qualified(qualifier.cloned(), field.name()))
+        .collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(named, plan)?))
 }
 
 #[derive(Debug)]
@@ -100,12 +149,7 @@ impl OptimizerRule for EmptyGroupingSet {
             1 => inputs.remove(0),
             _ => Arc::new(LogicalPlan::Union(Union { schema: inputs[0].schema().clone(), inputs })),
         };
-        // A union knows no qualifiers: the names that are asked for above come last.
-        let named = all.schema().columns().into_iter().zip(aggregate.schema.iter());
-        let named = named
-            .map(|(c, (qualifier, field))| Expr::Column(c).alias_qualified(qualifier.cloned(), field.name()))
-            .collect();
-        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(named, all)?)))
+        named_as(aggregate, all).map(Transformed::yes)
     }
 }
 

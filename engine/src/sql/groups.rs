@@ -4,16 +4,96 @@
 //!   GROUP BY (a, b), a               GROUP BY a, b
 //!   CUBE ((a, b), c)                 GROUPING SETS ((a, b, c), (a, b), (c), ())
 //!   SELECT a, … GROUP BY ROLLUP (1)  GROUP BY ROLLUP (a); DISTINCT ON (1) is the same
+//!   DISTINCT ROLLUP (a), ROLLUP (a)  GROUPING SETS ((a), ())
 //! ```
+
+use std::ops::ControlFlow;
 
 use sqlparser::ast::{self, Expr, Function, Select, SelectItem};
 
 use crate::error::{Error, Result};
 use crate::sql::calls;
-use crate::sql::rewrite::whole_number;
+use crate::sql::parse::fold;
+use crate::sql::rewrite::{call, whole_number};
 
 /// A cube of more columns has more sets than anyone wants.
 const CUBE_MAX: usize = 12;
+/// As many sets Postgres allows.
+const SETS_MAX: usize = 4096;
+
+/// What stands first in `GROUP BY DISTINCT …`, as a call (`parse/spellings.rs`).
+pub const DISTINCT_SETS: &str = "mr_distinct_sets";
+
+/// Of `GROUP BY DISTINCT` each of the sets that its items make together, once.
+pub fn distinct_sets(select: &mut Select) {
+    let ast::GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return };
+    let is_marker = |group: &Expr| matches!(group, Expr::Function(f) if f.name.to_string() == DISTINCT_SETS);
+    if !groups.first().is_some_and(is_marker) {
+        return;
+    }
+    groups.remove(0);
+    if !groups.iter().any(is_sets) {
+        return;
+    }
+    let sets_of = |group: &Expr| match group {
+        Expr::Rollup(sets) => rolled_up(sets),
+        Expr::Cube(sets) if sets.len() <= CUBE_MAX => cubed(sets),
+        Expr::GroupingSets(sets) => expanded_sets(sets.clone()),
+        Expr::Tuple(parts) => vec![parts.clone()],
+        other => vec![vec![other.clone()]],
+    };
+    let mut all: Vec<Vec<Expr>> = vec![Vec::new()];
+    for group in groups.iter() {
+        let sets = sets_of(group);
+        if all.len() * sets.len() > SETS_MAX {
+            return;
+        }
+        let with = |before: &Vec<Expr>| sets.iter().map(|set| [&before[..], &set[..]].concat()).collect::<Vec<_>>();
+        all = all.iter().flat_map(with).collect();
+    }
+    let same = |a: &[Expr], b: &[Expr]| a.iter().all(|expr| b.contains(expr)) && b.iter().all(|expr| a.contains(expr));
+    let mut distinct: Vec<Vec<Expr>> = Vec::new();
+    for set in each_once(all) {
+        if !distinct.iter().any(|known| same(known, &set)) {
+            distinct.push(set);
+        }
+    }
+    *groups = vec![Expr::GroupingSets(distinct)];
+}
+
+fn is_sets(group: &Expr) -> bool {
+    matches!(group, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_))
+}
+
+/// Items that are the same expression under several names are several groups among sets, each NULL where it is not in the set:
+/// `SELECT a AS x, a AS y … GROUP BY x, ROLLUP (y)`. To tell them apart later ones are written `coalesce(a)`.
+fn name_apart(select: &mut Select) {
+    let ast::GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
+    if !groups.iter().any(is_sets) {
+        return;
+    }
+    let mut named: Vec<String> = Vec::new();
+    for group in groups {
+        let _ = ast::visit_expressions(group, |expr| {
+            if let Expr::Identifier(name) = expr {
+                named.push(fold(name));
+            }
+            ControlFlow::<()>::Continue(())
+        });
+    }
+    let mut known: Vec<Expr> = Vec::new();
+    for item in &mut select.projection {
+        let SelectItem::ExprWithAlias { expr, alias } = item else { continue };
+        if !named.contains(&fold(alias)) {
+            continue;
+        }
+        if known.contains(expr) {
+            *expr = call("coalesce", vec![expr.clone()]);
+        } else {
+            known.push(expr.clone());
+        }
+    }
+}
 
 /// ROLLUP, CUBE or GROUPING SETS as one of the sets of GROUPING SETS: the sets that it stands for.
 fn nested_sets(set: &[Expr]) -> Option<Vec<Vec<Expr>>> {
@@ -91,13 +171,13 @@ pub fn flatten_groups(select: &mut Select) {
         };
         for part in parts {
             // Sets that repeat are as many groups.
-            let sets = matches!(part, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_));
-            if sets || !flat.contains(&part) {
+            if is_sets(&part) || !flat.contains(&part) {
                 flat.push(part);
             }
         }
     }
     *groups = flat;
+    name_apart(select);
 }
 
 /// Among GROUPING SETS, ROLLUP and CUBE, and in DISTINCT ON, a number is the item of the SELECT list at that place; by itself in GROUP BY

@@ -172,6 +172,7 @@ pub fn name_of_expr(expr: &Expr) -> Option<String> {
         Expr::Trim { .. } => "btrim",
         Expr::AtTimeZone { .. } => "timezone",
         Expr::Tuple(_) => "row",
+        Expr::BinaryOp { op: ast::BinaryOperator::Overlaps, .. } => "overlaps",
         _ => return None,
     };
     Some(name.to_string())

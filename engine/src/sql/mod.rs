@@ -55,7 +55,7 @@ mod order_subqueries;
 pub mod ordered;
 mod ordered_sets;
 mod outer_aggregates;
-mod outside;
+pub mod outside;
 pub mod parse;
 pub mod planner;
 mod primary_keys;

@@ -1,9 +1,13 @@
 //! Numbers in quotes as arguments of functions that are there for several types: of these PostgreSQL prefers double precision.
+//! And booleans in quotes where nothing but a boolean can stand.
 //!
 //! ```text
 //!   sqrt('4')            sqrt('4'::double precision)
 //!   round('2.5', 0)      round('2.5'::numeric, 0), which there is for numeric alone
 //!   '4' ^ '2'            '4'::double precision ^ '2'::double precision
+//!   bool_or('t')         bool_or('t'::boolean)
+//!   NOT 'f', a AND 't'   NOT 'f'::boolean, a AND 't'::boolean
+//!   min(NULL)            min(NULL::text), as of all that has no type
 //! ```
 
 use sqlparser::ast::{self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator};
@@ -14,6 +18,9 @@ use crate::sql::values::quoted_text;
 
 /// Functions of one number.
 const OF_ONE: &[&str] = &["abs", "ceil", "ceiling", "exp", "floor", "ln", "log", "log10", "round", "sign", "sqrt"];
+
+/// Aggregates of booleans.
+const OF_BOOLEANS: &[&str] = &["bool_and", "bool_or", "every"];
 
 /// The same with casts of what is in quotes.
 pub fn settle(expr: Expr) -> Expr {
@@ -27,9 +34,29 @@ pub fn settle(expr: Expr) -> Expr {
         Expr::BinaryOp { left, op: op @ BinaryOperator::PGExp, right } if quoted(&left) && quoted(&right) => {
             Expr::BinaryOp { left: double(left), op, right: double(right) }
         }
+        Expr::UnaryOp { op: op @ UnaryOperator::Not, expr } if quoted(&expr) => {
+            Expr::UnaryOp { op, expr: boolean(expr) }
+        }
+        Expr::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right }
+            if quoted(&left) || quoted(&right) =>
+        {
+            let settled = |side: Box<Expr>| if quoted(&side) { boolean(side) } else { side };
+            Expr::BinaryOp { left: settled(left), op, right: settled(right) }
+        }
         Expr::Function(mut function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
             if let FunctionArguments::List(list) = &mut function.args {
+                if let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = &mut list.args[..] {
+                    let no_type = is_null(argument) && matches!(name.as_str(), "min" | "max");
+                    let to = match OF_BOOLEANS.contains(&name.as_str()) && quoted(argument) {
+                        true => Some(ast::DataType::Boolean),
+                        false => no_type.then_some(ast::DataType::Text),
+                    };
+                    if let Some(to) = to {
+                        let literal = std::mem::replace(argument, Expr::Value(ast::Value::Null.into()));
+                        *argument = cast(literal, to);
+                    }
+                }
                 let to_numeric = name == "round" && list.args.len() == 2;
                 let all = match list.args.len() {
                     1 => OF_ONE.contains(&name.as_str()),
@@ -59,6 +86,14 @@ pub fn settle(expr: Expr) -> Expr {
 
 fn is_quoted(argument: &FunctionArg) -> bool {
     matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) if quoted_text(argument).is_some())
+}
+
+fn is_null(argument: &Expr) -> bool {
+    matches!(argument, Expr::Value(value) if value.value == ast::Value::Null)
+}
+
+fn boolean(text: Box<Expr>) -> Box<Expr> {
+    Box::new(cast(*text, ast::DataType::Boolean))
 }
 
 fn double(text: Box<Expr>) -> Box<Expr> {

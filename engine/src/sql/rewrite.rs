@@ -19,9 +19,10 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::array_literals::{any_of, cast_items, each, filled, is_empty_literal, literal_items, quoted_items};
-use crate::sql::groups::{flatten_groups, resolve_positions};
+use crate::sql::groups::{distinct_sets, flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
 use crate::sql::join_conditions::{check_condition, each_join, mark_as_of, settle_condition};
+use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::small_literals::{type_literal, type_literals_within, type_values, without_exponent};
@@ -120,6 +121,7 @@ impl VisitorMut for Rewriter {
             }
         }
         select.from.iter_mut().try_for_each(|from| each_join(from, &mut mark_as_of))?;
+        distinct_sets(select);
         if let Err(error) = hypothetical::check(select)
             .and_then(|()| grouped::grouping_of_all(select))
             .and_then(|()| grouped::derive(select))
@@ -134,6 +136,12 @@ impl VisitorMut for Rewriter {
         }
         select.selection.iter_mut().try_for_each(subqueries::row_conditions)?;
         select.selection.iter_mut().chain(&mut select.having).try_for_each(subqueries::keep_conditions)?;
+        if let Some(having) = &mut select.having {
+            visit_outside_mut(having, |expr| match expr {
+                Expr::Function(call) if is_aggregate(call) => spell_out_subqueries(expr),
+                _ => ControlFlow::Continue(()),
+            })?;
+        }
         select.from.iter_mut().try_for_each(|from| each_join(from, &mut check_condition))?;
         flatten_groups(select);
         counted_rows::mark(select);
@@ -162,7 +170,9 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Box<Error>> {
-        if let TableFactor::Derived { lateral: true, subquery, .. } = factor {
+        if let TableFactor::Derived { lateral, subquery, .. } = factor
+            && (*lateral || matches!(subquery.body.as_ref(), SetExpr::SetOperation { .. }))
+        {
             name_columns(&mut subquery.body);
         }
         match log::rewrite(factor) {

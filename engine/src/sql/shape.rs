@@ -301,6 +301,32 @@ fn all_digits(inputs: &[LogicalPlan], column: usize, wanted: &DataType, changes:
     }
 }
 
+/// Of varchar and text the type is the first one's, of varchar of several lengths, or beside a literal, varchar of any.
+fn one_type_of_text(inputs: &[LogicalPlan], column: usize, changes: &mut [Vec<Option<Change>>]) {
+    let has_type = |input: &LogicalPlan| {
+        *input.schema().field(column).data_type() != DataType::Null
+            && !matches!(literal_of(input, column), Some(ScalarValue::Utf8(_)))
+    };
+    let types: Vec<Option<String>> =
+        inputs.iter().map(|input| has_type(input).then(|| sql_type_of(input.schema().field(column)))).collect();
+    let known = || types.iter().flatten().map(String::as_str);
+    let is_varchar = |t: &str| t.starts_with("character varying");
+    if !known().any(is_varchar) || !known().all(|t| is_varchar(t) || t == "text") {
+        return;
+    }
+    let first = known().next().unwrap_or_default();
+    if types.iter().all(|t| t.as_deref() == Some(first)) {
+        return;
+    }
+    let wanted = if is_varchar(first) { "character varying" } else { "text" };
+    for (own, changes) in types.iter().zip(changes) {
+        if own.as_deref() != Some(wanted) {
+            let field = Field::new("", DataType::Utf8, true);
+            changes[column] = Some(Change::Cast(with_sql_type(field, wanted)));
+        }
+    }
+}
+
 /// Casts the literals among the columns of a set operation's inputs; whether there were any to cast.
 fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPlan>, bool)> {
     let width = inputs[0].schema().fields().len();
@@ -330,6 +356,9 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
         }
         let Some(wanted) = wanted else { continue };
         all_digits(&inputs, column, &wanted, &mut casts);
+        if wanted == DataType::Utf8 {
+            one_type_of_text(&inputs, column, &mut casts);
+        }
         // A type of text that Arrow does not tell: a literal is read as it.
         let types = inputs.iter().filter(|i| !matches!(literal_of(i, column), Some(ScalarValue::Utf8(_))));
         let mut types = types.map(|input| sql_type_of(input.schema().field(column)));
@@ -354,6 +383,13 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
                 // To DataFusion an exact number is the better one; and what is an integer here may be a UNION with numerics.
                 _ if wanted.is_floating()
                     && input.schema().field(column).data_type().is_numeric()
+                    && *input.schema().field(column).data_type() != wanted =>
+                {
+                    Some(Change::Cast(Field::new("", wanted.clone(), true)))
+                }
+                // To DataFusion the first zone is as good as none.
+                _ if matches!(wanted, DataType::Timestamp(_, Some(_)))
+                    && kind(input.schema().field(column).data_type()) == Some(Kind::Moment)
                     && *input.schema().field(column).data_type() != wanted =>
                 {
                     Some(Change::Cast(Field::new("", wanted.clone(), true)))

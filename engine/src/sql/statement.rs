@@ -102,6 +102,8 @@ pub enum StatementKind {
         if_not_exists: bool,
         columns: Vec<String>,
         query: Box<ast::Query>,
+        /// WITH [LOCAL | CASCADED] CHECK OPTION: which.
+        check: Option<&'static str>,
     },
     CreateMaterializedView {
         name: Name,
@@ -126,6 +128,10 @@ pub enum StatementKind {
         columns: Vec<String>,
         /// INCLUDE: columns that need only be there.
         included: Vec<String>,
+        /// What is indexed beside columns.
+        computed: Vec<ast::Expr>,
+        /// WHERE
+        condition: Option<ast::Expr>,
         if_not_exists: bool,
     },
     DropIndex {

@@ -4,6 +4,7 @@
 //! ```text
 //!   SELECT x FROM t, jsonb_array_elements(t.j) x      SELECT x.value AS x FROM …
 //!   SELECT to_jsonb(t) FROM t                         SELECT to_jsonb(named_struct('a', t.a, 'b', t.b)) FROM t
+//!   FROM t, LATERAL (SELECT t.*)                      FROM t, LATERAL (SELECT t.a AS a, t.b AS b)
 //! ```
 //!
 //! Which columns there are is known when names are bound: so this is done where that has failed.
@@ -12,10 +13,12 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, AccessExpr, Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query,
-    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, With,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, Value, Visit, VisitMut,
+    Visitor, VisitorMut, With,
 };
 
 use crate::sql::calls::column_in_from;
+use crate::sql::grouped::names_of;
 use crate::sql::item_names::{name_of_expr, plain_name};
 use crate::sql::parse::{fold, query as parsed};
 use crate::sql::rewrite::{binary, call};
@@ -95,6 +98,9 @@ impl VisitorMut for Rewriter<'_> {
             }
             ControlFlow::<()>::Continue(())
         });
+        let mut stars = OuterStars(Vec::new());
+        let _ = Visit::visit(&*query, &mut stars);
+        used.append(&mut stars.0);
         let mut rows = Rows { named: self.named_in(select, &used), changed: false };
         if rows.named.is_empty() {
             return ControlFlow::Continue(());
@@ -239,6 +245,31 @@ fn function_in_from(factor: &TableFactor) -> Option<(Ident, &'static str)> {
     alias.columns.is_empty().then(|| (alias.name.clone(), column))
 }
 
+/// Of which tables a SELECT has all columns that are not in its FROM.
+struct OuterStars(Vec<String>);
+
+impl Visitor for OuterStars {
+    type Break = ();
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        let own = names_of(&select.from);
+        self.0.extend(select.projection.iter().filter_map(star_of).filter(|name| !own.contains(name)));
+        ControlFlow::Continue(())
+    }
+}
+
+/// The table of `t.*`.
+fn star_of(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            match name.0.as_slice() {
+                [part] => part.as_ident().map(fold),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 struct Rows {
     named: Vec<Named>,
     changed: bool,
@@ -289,6 +320,25 @@ impl Named {
 
 impl VisitorMut for Rows {
     type Break = ();
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let own = names_of(&select.from);
+        let mut items = Vec::new();
+        for item in std::mem::take(&mut select.projection) {
+            let named = star_of(&item).filter(|name| !own.contains(name)).and_then(|name| self.named(&name));
+            match named {
+                Some(named @ Named { meaning: Meaning::Row { columns, .. }, .. }) => {
+                    items.extend(columns.iter().map(|column| SelectItem::ExprWithAlias {
+                        expr: named.column(column),
+                        alias: Ident::with_quote('"', plain_name(column)),
+                    }));
+                    self.changed = true;
+                }
+                _ => items.push(item),
+            }
+        }
+        select.projection = items;
+        ControlFlow::Continue(())
+    }
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         // A row is NULL where all of its columns are, and not NULL where none is.
         if let Expr::IsNull(row) | Expr::IsNotNull(row) = expr

@@ -34,7 +34,9 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
     Ok(match plan {
         LogicalPlan::Projection(projection) => {
             let fine = of != Use::Value || projection.expr.iter().all(is_arithmetic);
-            !own && fine && is_simple(&projection.input, outer, of)?
+            // What asks for the columns of another join's rows is in the way of conditions that leave the subquery.
+            let asks = projection.expr.iter().any(has_correlated);
+            !own && fine && !asks && is_simple(&projection.input, outer, of)?
         }
         LogicalPlan::Aggregate(aggregate) => {
             let is_value = of == Use::Value && aggregate.group_expr.is_empty();
@@ -69,6 +71,11 @@ pub fn is_simple(plan: &LogicalPlan, outer: &[Column], of: Use) -> Result<bool> 
 /// Whether there is an `x IN (…)` whose x is a column from outside.
 fn asks_from_outside(predicate: &Expr) -> Result<bool> {
     predicate.exists(|expr| Ok(matches!(expr, Expr::InSubquery(of) if of.expr.contains_outer())))
+}
+
+fn has_correlated(expr: &Expr) -> bool {
+    let correlated = |expr: &Expr| Ok(subquery_of(expr).is_some_and(|of| !of.outer_ref_columns.is_empty()));
+    expr.exists(correlated).unwrap_or(true)
 }
 
 /// Whether values are compared themselves, and not a key of them, which DataFusion's rules would not take for a column.

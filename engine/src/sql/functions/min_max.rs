@@ -121,8 +121,10 @@ impl AggregateUDFImpl for MinOrMax {
     fn value_from_stats(&self, args: &StatisticsArgs) -> Option<ScalarValue> {
         self.inner.value_from_stats(args)
     }
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.inner.inner().set_monotonicity(data_type)
+    /// Over a window's growing frame it would be, but for NULL at its beginning: DataFusion takes the rows for ordered with
+    /// NULLs at the other end.
+    fn set_monotonicity(&self, _: &DataType) -> SetMonotonicity {
+        SetMonotonicity::NotMonotonic
     }
 }
 

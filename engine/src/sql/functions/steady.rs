@@ -86,8 +86,12 @@ impl AggregateUDFImpl for Steady {
     fn supports_null_handling_clause(&self) -> bool {
         self.inner.supports_null_handling_clause()
     }
+    /// See `min_max.rs`.
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.inner.inner().set_monotonicity(data_type)
+        match self.inner.is_nullable() {
+            true => SetMonotonicity::NotMonotonic,
+            false => self.inner.inner().set_monotonicity(data_type),
+        }
     }
 }
 

@@ -43,8 +43,8 @@ impl Cursor<'_> {
         if self.accept("materialized view") {
             return self.create_materialized_view(or_replace);
         }
-        if self.sees("recursive view") {
-            return Err(self.error_here(Error::unsupported("CREATE RECURSIVE VIEW")));
+        if self.accept("recursive view") {
+            return self.create_recursive_view(or_replace);
         }
         if self.accept("view") {
             return self.create_view(or_replace);
@@ -359,10 +359,34 @@ impl Cursor<'_> {
         self.with_options()?;
         self.expect("as")?;
         let query = self.query()?;
-        if self.sees("with") {
-            return Err(self.error_here(Error::unsupported("WITH CHECK OPTION")));
+        let check =
+            match self.accept_one(&["with local check option", "with cascaded check option", "with check option"]) {
+                Some("with local check option") => Some("local"),
+                other => other.map(|_| "cascaded"),
+            };
+        Ok(StatementKind::CreateView { name, or_replace, if_not_exists, columns, query, check })
+    }
+
+    /// `CREATE RECURSIVE VIEW v (a, b) AS q` is `CREATE VIEW v (a, b) AS WITH RECURSIVE v (a, b) AS (q) SELECT a, b FROM v`.
+    fn create_recursive_view(&mut self, or_replace: bool) -> Result<StatementKind> {
+        let name = self.name()?;
+        if *self.token() != Token::LParen {
+            return self.unexpected();
         }
-        Ok(StatementKind::CreateView { name, or_replace, if_not_exists, columns, query })
+        let columns = self.identifiers()?;
+        self.with_options()?;
+        self.expect("as")?;
+        let recursive = self.query()?;
+        if self.sees("with") {
+            return Err(self.error_here(Error::new("0A000", "WITH CHECK OPTION not supported on recursive views")));
+        }
+        let shown = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+        let (own, list) = (shown(&name.name), columns.iter().map(shown).collect::<Vec<_>>().join(", "));
+        let mut query = super::query(&format!("WITH RECURSIVE {own} ({list}) AS (SELECT 1) SELECT {list} FROM {own}"))?;
+        if let Some(cte) = query.with.as_mut().and_then(|with| with.cte_tables.first_mut()) {
+            cte.query = recursive;
+        }
+        Ok(StatementKind::CreateView { name, or_replace, if_not_exists: false, columns, query, check: None })
     }
 
     fn create_materialized_view(&mut self, or_replace: bool) -> Result<StatementKind> {
@@ -433,14 +457,22 @@ impl Cursor<'_> {
             return Err(self.error_here(Error::unsupported("this method of an index")));
         }
         self.expect_token(&Token::LParen)?;
+        let mut computed = Vec::new();
         let columns = self.comma_separated(|c| {
-            if *c.token() == Token::LParen {
-                return Err(c.error_here(Error::unsupported("an index on an expression")));
-            }
-            let column = c.identifier()?;
-            if *c.token() == Token::LParen {
-                return Err(c.error_here(Error::unsupported("an index on an expression")));
-            }
+            // A name alone, or a call, or anything in parentheses.
+            let is_column = match (c.token(), &c.parser.peek_nth_token_ref(1).token) {
+                (Token::LParen, _) => false,
+                (_, next) => *next != Token::LParen,
+            };
+            let column = if is_column {
+                Some(c.identifier()?)
+            } else {
+                if unique {
+                    return Err(c.error_here(Error::unsupported("a unique index on an expression")));
+                }
+                computed.push(c.expression()?);
+                None
+            };
             // Of an operator class there is nothing to know: rows are looked up by equal values.
             if super::source::unquoted(c.token()).to_ascii_lowercase().ends_with("_ops") {
                 c.word()?;
@@ -457,10 +489,12 @@ impl Cursor<'_> {
         // A look-up reads whole rows as it is.
         let included = if self.accept("include") { self.identifiers()? } else { Vec::new() };
         self.storage_parameters()?;
-        if self.sees("where") || self.sees("with") {
-            return Err(self.error_here(Error::unsupported("an index with more than columns")));
+        if unique && self.sees("where") {
+            return Err(self.error_here(Error::unsupported("a unique index with a condition")));
         }
-        Ok(StatementKind::CreateIndex { unique, name, on, columns, included, if_not_exists })
+        let condition = if self.accept("where") { Some(self.expression()?) } else { None };
+        let columns: Vec<String> = columns.into_iter().flatten().collect();
+        Ok(StatementKind::CreateIndex { unique, name, on, columns, included, computed, condition, if_not_exists })
     }
 
     pub fn drop_statement(&mut self) -> Result<StatementKind> {

@@ -10,6 +10,9 @@
 //!   'one' <line feed> 'text'             'onetext'
 //!   interval(2) '1.234 s'                '1.234 s'::interval(2): sqlparser forgets the number
 //!   a OPERATOR(pg_catalog.=) ANY (b)     a = ANY (b)
+//!   GROUP BY ALL a, GROUP BY DISTINCT a  GROUP BY a, GROUP BY mr_distinct_sets(), a (groups.rs)
+//!   ROLLUP (a, (b)::date)                ROLLUP (a, ((b)::date)): parentheses begin a list there
+//!   SELECT, SELECT WHERE a               SELECT FROM (VALUES (1)) AS mr_one WHERE a: one row without columns
 //!   pg_catalog.floor(x)                  pg_catalog."floor"(x): sqlparser's own syntax is for names without a schema
 //! ```
 
@@ -17,10 +20,58 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
 use super::source::unquoted;
 use crate::sql::from_functions::ROWS_FROM;
+use crate::sql::groups::DISTINCT_SETS;
 use crate::sql::variadic::MARK;
 
 /// Functions that sqlparser has a syntax of its own for.
 const SPECIAL: &[&str] = &["ceil", "extract", "floor", "overlay", "position", "substr", "substring", "trim"];
+
+/// Parentheses around items of ROLLUP and the like that begin with some but do not end with them, from the first item on.
+fn items_of_sets(tokens: &[&Token], first: usize) -> Vec<(usize, usize, Vec<Token>)> {
+    let (mut edits, mut depth, mut begin) = (Vec::new(), 0usize, first);
+    // Where the parenthesis ends that an item begins with.
+    let mut opened: Option<usize> = None;
+    for (at, token) in tokens.iter().enumerate().skip(first) {
+        let ends_item = depth == 0 && matches!(token, Token::Comma | Token::RParen);
+        if ends_item {
+            if opened.is_some_and(|end| end + 1 < at) {
+                edits.push((begin, 0, vec![Token::LParen]));
+                edits.push((at, 0, vec![Token::RParen]));
+            }
+            if **token == Token::RParen {
+                break;
+            }
+            (begin, opened) = (at + 1, None);
+            continue;
+        }
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                depth -= 1;
+                if depth == 0 && opened.is_none() && *tokens[begin] == Token::LParen {
+                    opened = Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+    edits
+}
+
+/// What comes after a list of items or groups.
+const ENDS_OF_LISTS: &[&str] =
+    &["where", "group", "having", "window", "union", "intersect", "except", "order", "limit", "offset", "fetch"];
+
+/// `SELECT FROM (VALUES (1)) AS mr_one`
+fn select_of_nothing() -> Vec<Token> {
+    let word = |word: &str| Token::make_keyword(word);
+    let blank = || Token::Whitespace(Whitespace::Space);
+    let one = Token::Number("1".into(), false);
+    let mut tokens = vec![word("SELECT"), blank(), word("FROM"), blank(), Token::LParen, word("VALUES"), blank()];
+    tokens.extend([Token::LParen, one, Token::RParen, Token::RParen, blank(), word("AS"), blank()]);
+    tokens.extend([Token::make_word("mr_one", None), blank()]);
+    tokens
+}
 
 /// What is to be done where the `n`-th token begins such a thing: at which tokens, how many go, which come.
 pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
@@ -36,6 +87,29 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     let special = SPECIAL.iter().any(|word| is(n, word)) && tokens.get(n + 1) == Some(&&Token::LParen);
     if special && n >= 2 && *tokens[n - 1] == Token::Period && is(n - 2, "pg_catalog") {
         return vec![(n, 1, vec![Token::make_word(&unquoted(tokens[n]).to_lowercase(), Some('"'))])];
+    }
+    if (is(n, "all") || is(n, "distinct")) && n >= 2 && is(n - 1, "by") && is(n - 2, "group") {
+        // GROUP BY ALL by itself is another thing, of other dialects.
+        return match tokens.get(n + 1) {
+            None | Some(Token::RParen | Token::EOF | Token::SemiColon | Token::Comma) => Vec::new(),
+            Some(_) if ENDS_OF_LISTS.iter().any(|word| is(n + 1, word)) => Vec::new(),
+            Some(_) if is(n, "all") => vec![(n, 1, Vec::new())],
+            Some(_) => {
+                let marker = [Token::make_word(DISTINCT_SETS, None), Token::LParen, Token::RParen, Token::Comma];
+                vec![(n, 1, marker.to_vec())]
+            }
+        };
+    }
+    if is(n, "select") {
+        let nothing = match tokens.get(n + 1) {
+            None | Some(Token::RParen | Token::EOF | Token::SemiColon) => true,
+            Some(_) => ENDS_OF_LISTS.iter().any(|word| is(n + 1, word)),
+        };
+        return if nothing { vec![(n, 1, select_of_nothing())] } else { Vec::new() };
+    }
+    let sets = is(n, "rollup") || is(n, "cube") || (is(n, "sets") && before(&["grouping"]));
+    if sets && tokens.get(n + 1) == Some(&&Token::LParen) {
+        return items_of_sets(tokens, n + 2);
     }
     if is(n, "operator")
         && let Some([Token::LParen, schema, Token::Period, operator, Token::RParen]) =

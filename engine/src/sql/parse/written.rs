@@ -5,6 +5,7 @@
 //!   f(mr_variadic => a)                               f(VARIADIC a)
 //!   mr_rows_from(f(), g())                            ROWS FROM (f(), g())
 //!   ROWS mr_exclude('ties', 2) PRECEDING              ROWS 2 PRECEDING EXCLUDE TIES
+//!   GROUP BY mr_distinct_sets(), ROLLUP (a)           GROUP BY DISTINCT ROLLUP (a)
 //! ```
 
 use sqlparser::ast::Query;
@@ -14,12 +15,13 @@ use super::source::unquoted;
 use crate::sql::dialect::DIALECT;
 use crate::sql::frames::EXCLUDE;
 use crate::sql::from_functions::ROWS_FROM;
+use crate::sql::groups::DISTINCT_SETS;
 use crate::sql::variadic::MARK;
 
 /// A query as text that parses to it again.
 pub fn text_of(query: &Query) -> String {
     let text = query.to_string();
-    let ours = ["GLOBAL", MARK, ROWS_FROM, EXCLUDE];
+    let ours = ["GLOBAL", MARK, ROWS_FROM, EXCLUDE, DISTINCT_SETS];
     if !ours.iter().any(|word| text.contains(word)) {
         return text;
     }
@@ -47,6 +49,10 @@ fn turn_back(tokens: &mut Vec<Token>) {
             }
             ROWS_FROM if followed_by(&Token::LParen) => {
                 tokens.splice(at..=at, [word("ROWS"), blank(), word("FROM"), blank()]);
+            }
+            DISTINCT_SETS if followed_by(&Token::LParen) => {
+                let comma = tokens[at..].iter().position(|token| *token == Token::Comma);
+                tokens.splice(at..=comma.map_or(at, |comma| at + comma), [word("DISTINCT")]);
             }
             EXCLUDE if followed_by(&Token::LParen) => turn_back_exclusion(tokens, at, next.expect("matched above")),
             _ => {}
@@ -119,6 +125,7 @@ mod tests {
             "SELECT * FROM a ASOF LEFT JOIN b ON a.k = b.k AND a.t >= b.t",
             "SELECT concat_ws(',', VARIADIC a), 'mr_variadic => a' FROM t",
             "SELECT * FROM ROWS FROM (f(1), g()) AS r",
+            "SELECT a FROM t GROUP BY DISTINCT ROLLUP (a), ROLLUP (a, b)",
             "SELECT sum(a) OVER (ORDER BY b ROWS BETWEEN 2 PRECEDING AND CURRENT ROW EXCLUDE TIES) FROM t",
             "SELECT sum(a) OVER (ORDER BY b RANGE UNBOUNDED PRECEDING EXCLUDE GROUP) + (1) FROM t",
             "SELECT sum(a) OVER (ROWS BETWEEN CURRENT ROW AND f(1, 2) FOLLOWING EXCLUDE CURRENT ROW), (2) FROM t",

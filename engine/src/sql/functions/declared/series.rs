@@ -273,8 +273,8 @@ fn overlaps<'a>(r: &Row<'a>) -> Result<Value<'a>> {
             _ => Value::Null,
         },
         (false, Some(end)) if second.0 < end => true.into(),
-        (false, Some(_)) => false.into(),
-        (false, None) => Value::Null,
+        (false, Some(_)) if second.1.is_some() => false.into(),
+        (false, _) => Value::Null,
     })
 }
 
