@@ -1,4 +1,5 @@
 use super::*;
+use crate::sql::copy::CopySource;
 use crate::sql::statement::*;
 
 fn one(text: &str) -> StatementKind {
@@ -115,6 +116,7 @@ fn tables() {
          alter table t reset (autovacuum_enabled, toast.autovacuum_enabled) => NoOp
          create index i on t (a) with (fillfactor = 70) => CreateIndex { unique: false
          create unique index i on t (a) => CreateIndex { unique: true
+         create index on t (lower(a)) => computed: [Function
          create index i on t using btree (a varchar_pattern_ops desc, b) => columns: [\"a\", \"b\"]
          create table t (a int references u (b) on update cascade on delete set null deferrable initially deferred not null) => referenced: [\"b\"], on_delete: SetNull, on_update: Cascade, timing: Deferred
          create table t (a int, b int, constraint f foreign key (a, b) references s.u deferrable) => columns: [\"a\", \"b\"], table: Name { schema: Some(\"s\"), name: \"u\" }, referenced: [], on_delete: NoAction, on_update: NoAction, timing: Deferrable",
@@ -136,7 +138,6 @@ fn tables() {
          create table t (a int default 1 generated always as identity) => 42601 both default and identity
          create table t (a int => 42601 syntax error at end of input
          create table => 42601 syntax error at end of input
-         create index on t (lower(a)) => 0A000 an index on an expression
          create stream s (a int, watermark for b as b) => 42703 column \"b\"
          create stream s (a timestamp, watermark for a as a - interval '1 month') => 0A000 watermark",
     );
