@@ -226,9 +226,17 @@ fn without_in(expr: Expr, input: &LogicalPlan, changed: &mut bool) -> Result<Exp
             }
         }
         Expr::Not(inner) => match *inner {
-            Expr::InSubquery(of) if !of.negated && !of.subquery.outer_ref_columns.is_empty() => {
+            Expr::InSubquery(of) if !of.subquery.outer_ref_columns.is_empty() => {
                 *changed = true;
-                existing(of, true)?
+                without_in(Expr::InSubquery(InSubquery { negated: !of.negated, ..of }), input, changed)?
+            }
+            Expr::Not(inner) => without_in(*inner, input, changed)?,
+            // So that what is denied stands as a condition of its own.
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+                let op = if op == Operator::And { Operator::Or } else { Operator::And };
+                let left = without_in(Expr::Not(left), input, changed)?;
+                let right = without_in(Expr::Not(right), input, changed)?;
+                Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) })
             }
             inner => Expr::Not(Box::new(inner)),
         },
