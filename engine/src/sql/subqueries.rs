@@ -292,7 +292,7 @@ pub fn keep_conditions(condition: &mut Expr) -> Visit {
     }
 }
 
-/// The same for ON of an inner join, as far as DataFusion's join is wrong.
+/// The same for ON of an inner join. `x [NOT] IN (…)` under AND alone may stay as it is written.
 pub fn keep_conditions_of_join(condition: &mut Expr) -> Visit {
     match condition {
         Expr::BinaryOp { op: BinaryOperator::And, left, right } => {
@@ -300,15 +300,15 @@ pub fn keep_conditions_of_join(condition: &mut Expr) -> Visit {
             keep_conditions_of_join(right)
         }
         Expr::Nested(inner) => keep_conditions_of_join(inner),
-        Expr::InSubquery { expr, negated: true, .. } if may_be_constant(expr) => spell_out_not_in(condition),
-        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, .. } if may_be_constant(left) => {
-            keep_conditions(condition)
-        }
-        Expr::UnaryOp { op: ast::UnaryOperator::Not, expr } => match in_of(without_parentheses(expr)) {
-            Some((x, _, false)) if may_be_constant(x) => keep_conditions(condition),
-            _ => ControlFlow::Continue(()),
+        Expr::InSubquery { expr, negated, .. } => match *negated && may_be_constant(expr) {
+            true => spell_out_not_in(condition),
+            false => ControlFlow::Continue(()),
         },
-        _ => ControlFlow::Continue(()),
+        Expr::UnaryOp { op: ast::UnaryOperator::Not, expr } => match in_of(without_parentheses(expr)) {
+            Some((x, _, false)) if !may_be_constant(x) => ControlFlow::Continue(()),
+            _ => keep_conditions(condition),
+        },
+        _ => keep_conditions(condition),
     }
 }
 
