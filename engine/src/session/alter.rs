@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Nobody may have changed the rows in between: the commit thread, which decides, then has it done again. Views over the
-//! table go on with the new one if their columns stay as they are; a materialized view reads the rows of one table, and so
-//! keeps it from being written anew (2BP01).
+//! table go on with the new one if their columns stay as they are, else the change is refused (2BP01); materialized views are
+//! made anew with it (`alter_below.rs`). A stream is never written anew (`alter_stream.rs`).
 
 use std::collections::BTreeMap;
 
