@@ -28,6 +28,7 @@ use crate::sql::functions::is_steady;
 use crate::sql::parse::parse_expression;
 use crate::sql::statement::{Constraint, ConstraintKind};
 use crate::sql::text::value_to_text;
+use crate::sql::visit;
 
 /// An expression on the columns of one relation.
 #[derive(Clone)]
@@ -173,7 +174,7 @@ impl Session {
     /// Checks what CHECK says: a condition that is the same of a row at any time.
     fn check_condition(&self, relation: &Relation, expression: &str) -> Result<()> {
         let parsed = parse_expression(expression)?;
-        let subquery = ast::visit_expressions(&parsed, |e| match e {
+        let subquery = visit::visit_expressions(&parsed, |e| match e {
             ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         });

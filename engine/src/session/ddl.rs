@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::sql::bind::relations_named;
 use crate::sql::interval::Interval;
 use crate::sql::statement::{CreateRelation, LateRowsDefinition, Name, Options, SinkInput};
+use crate::sql::visit;
 use crate::state::store::CatalogChange;
 use crate::state::versions::VersionColumns;
 
@@ -53,7 +54,7 @@ pub(super) fn stored_text(scope: &Scope, query: &ast::Query) -> Result<String> {
 fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<String> {
     let mut query = crate::sql::parse::query(query)?;
     let mut hidden = false;
-    let _ = ast::visit_relations_mut(&mut *query, |name| {
+    let _ = visit::visit_relations_mut(&mut *query, |name| {
         let Ok(named) = crate::sql::parse::name_of(name) else { return std::ops::ControlFlow::Continue(()) };
         if named.name == relation.name && named.schema.as_ref().is_none_or(|s| *s == relation.schema_name) {
             if let Some(last) = name.0.last_mut() {

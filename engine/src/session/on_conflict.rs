@@ -15,6 +15,7 @@ use super::returning::no_rows;
 use crate::catalog::{Column, Relation};
 use crate::error::{Error, Result};
 use crate::sql::statement::{Insert, OnConflict};
+use crate::sql::visit;
 use crate::state::arrangement::take;
 use crate::state::key_table::KeyTable;
 
@@ -139,7 +140,7 @@ pub(super) fn has_subqueries(on_conflict: &OnConflict) -> bool {
         ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     };
-    let has = |expr: &ast::Expr| ast::visit_expressions(expr, asks).is_break();
+    let has = |expr: &ast::Expr| visit::visit_expressions(expr, asks).is_break();
     on_conflict.assignments.iter().map(|(_, value)| value).chain(&on_conflict.filter).any(has)
 }
 
@@ -302,7 +303,7 @@ fn qualified(mut expr: ast::Expr, relation: &Relation) -> ast::Expr {
         Some(_) => name.value.clone(),
         None => name.value.to_lowercase(),
     };
-    let _ = ast::visit_expressions_mut(&mut expr, |e| {
+    let _ = visit::visit_expressions_mut(&mut expr, |e| {
         // `excluded.c[1]`, of which the name is taken apart.
         if let ast::Expr::CompoundFieldAccess { root, access_chain } = e
             && let ast::Expr::Identifier(table) = root.as_ref()

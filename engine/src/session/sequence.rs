@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, Column, Identity, IdentityKind, Relation, Relation
 use crate::error::{Error, Result};
 use crate::sequences::setting;
 use crate::sql::statement::{IdentityDefinition, Name, SequenceOptions};
+use crate::sql::visit;
 use crate::state::store::CatalogChange;
 
 /// What its column is called.
@@ -190,7 +191,7 @@ fn changed(before: &Identity, options: &SequenceOptions, old_type: &str, new_typ
 /// A default in which `change` may put another name for each sequence that nextval() is given as a literal.
 fn with_sequences(default: &str, change: &mut dyn FnMut(&Name) -> Option<Name>) -> Result<String> {
     let mut expression = crate::sql::parse::parse_expression(default)?;
-    let _ = ast::visit_expressions_mut(&mut expression, |expression| {
+    let _ = visit::visit_expressions_mut(&mut expression, |expression| {
         if let ast::Expr::Function(function) = expression
             && crate::sql::parse::name_of(&function.name).is_ok_and(|name| name.name == "nextval")
             && let ast::FunctionArguments::List(list) = &mut function.args

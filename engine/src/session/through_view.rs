@@ -26,6 +26,7 @@ use crate::sql::grouped::is_aggregate;
 use crate::sql::outside::visit_outside;
 use crate::sql::parse::{fold, name_of};
 use crate::sql::statement::{Name, OnConflict};
+use crate::sql::visit;
 
 /// The option of a view that WITH CHECK OPTION leaves.
 pub(super) const CHECK_OPTION: &str = "check_option";
@@ -325,7 +326,7 @@ fn level_of(view: &Arc<Relation>, catalog: &Catalog, what: &str) -> Result<(Leve
 /// Names the relations of a view's query with their schemas, wherever it is run.
 fn qualify(query: &mut ast::Query, view: &Relation, catalog: &Catalog) {
     let known: Vec<&Arc<Relation>> = view.depends_on.iter().filter_map(|id| catalog.get(*id)).collect();
-    let _ = ast::visit_relations_mut(query, |name| {
+    let _ = visit::visit_relations_mut(query, |name| {
         if let [ast::ObjectNamePart::Identifier(own)] = name.0.as_slice()
             && let Some(relation) = known.iter().find(|relation| relation.name == fold(own))
         {

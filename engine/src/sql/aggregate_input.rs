@@ -21,6 +21,7 @@ use crate::sql::item_names::name_items;
 use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::is_number;
+use crate::sql::visit;
 
 /// Aggregates whose result is in the order of their rows.
 const ORDERED: &[&str] = &[
@@ -107,7 +108,7 @@ pub fn keep_order(query: &mut Query) {
                 Expr::Subquery(_) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             };
-            ast::visit_expressions(expr, call).is_continue()
+            visit::visit_expressions(expr, call).is_continue()
         }
         item => wildcard(item),
     };
@@ -331,7 +332,7 @@ impl Ordered {
 pub fn guard_by_filter(function: &mut Function) {
     let Some(condition) = function.filter.as_deref() else { return };
     let FunctionArguments::List(list) = &mut function.args else { return };
-    let has_subquery = ast::visit_expressions(condition, |expr| match expr {
+    let has_subquery = visit::visit_expressions(condition, |expr| match expr {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
@@ -362,11 +363,11 @@ pub fn guard_by_filter(function: &mut Function) {
 
 /// Of literals nothing is said: they are computed when the query is planned.
 fn may_fail(expr: &Expr) -> bool {
-    let columns = ast::visit_expressions(expr, |expr| match expr {
+    let columns = visit::visit_expressions(expr, |expr| match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
-    let fails = ast::visit_expressions(expr, |expr| match expr {
+    let fails = visit::visit_expressions(expr, |expr| match expr {
         Expr::Cast { .. } | Expr::Function(_) => ControlFlow::Break(()),
         Expr::BinaryOp { op: BinaryOperator::Divide | BinaryOperator::Modulo | BinaryOperator::PGExp, .. } => {
             ControlFlow::Break(())

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{self, BinaryOperator, Expr, Value};
 
 use crate::sql::rewrite::{binary, call, cast, has_columns};
+use crate::sql::visit;
 use crate::sql::{calls, quantified};
 
 /// The elements of an array written out or in quotes.
@@ -39,8 +40,8 @@ pub fn any_of(left: Box<Expr>, compare_op: BinaryOperator, right: Expr, is_some:
         Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     };
-    let typed = ast::visit_expressions(&right, placeholder).is_continue()
-        && ast::visit_expressions(left.as_ref(), placeholder).is_continue();
+    let typed = visit::visit_expressions(&right, placeholder).is_continue()
+        && visit::visit_expressions(left.as_ref(), placeholder).is_continue();
     match quantified::opposite(&compare_op) {
         Some(opposite) if typed => {
             let all = Expr::AllOp { left, compare_op: opposite, right: Box::new(right) };

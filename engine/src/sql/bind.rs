@@ -48,6 +48,7 @@ use crate::sql::size;
 use crate::sql::statement::Name;
 use crate::sql::types::{field, field_from_ast, sql_type_of};
 use crate::sql::value_rows::select_values;
+use crate::sql::visit::Walk;
 
 pub use crate::sql::errors::error_from;
 
@@ -483,7 +484,7 @@ pub fn relations_named(query: &ast::Query) -> Vec<Name> {
     // Windows name their table in an argument; an error in one will come up when the query is bound.
     let _ = rewrite_query(&mut rewritten, false);
     let mut names = Names { found: Vec::new(), with: Vec::new() };
-    let _ = ast::Visit::visit(&rewritten, &mut names);
+    let _ = rewritten.walk(&mut names);
     let Names { found, with } = names;
     found.into_iter().filter(|name| name.schema.is_some() || !with.contains(&name.name)).collect()
 }

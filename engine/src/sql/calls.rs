@@ -19,16 +19,16 @@ use std::sync::LazyLock;
 use datafusion::functions_aggregate::all_default_aggregate_functions;
 use sqlparser::ast::{
     self, AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
-    ObjectName, Query, Subscript, VisitMut, VisitorMut,
+    ObjectName, Query, Subscript, VisitorMut,
 };
 
 use crate::error::{Error, Result};
-use crate::sql::grouped::is_aggregate;
-use crate::sql::hypothetical;
 use crate::sql::outside::visit_outside;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{binary, call, cast, is_number, nested, number};
 use crate::sql::unnest::{Array, Arrays};
+use crate::sql::visit::WalkMut;
+use crate::sql::{grouped::is_aggregate, hypothetical};
 
 /// A function that returns a set of values.
 struct Set {
@@ -259,10 +259,10 @@ pub fn unnest_sets(item: &mut Expr) -> Result<()> {
     }
     fn found_in(expr: &mut Expr) -> bool {
         let mut within = Sets { depth: 0, change: false, found: false };
-        let _ = expr.visit(&mut within);
+        let _ = expr.walk_mut(&mut within);
         within.found
     }
-    match item.visit(&mut Sets { depth: 0, change: true, found: false }) {
+    match item.walk_mut(&mut Sets { depth: 0, change: true, found: false }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }

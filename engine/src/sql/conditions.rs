@@ -7,12 +7,13 @@ use sqlparser::ast;
 use crate::catalog::Relation;
 use crate::error::Result;
 use crate::sql::parse::{fold, parse_expression};
+use crate::sql::visit;
 
 /// The names of columns in a condition, each once, in order.
 fn names(condition: &str) -> Vec<String> {
     let Ok(parsed) = parse_expression(condition) else { return Vec::new() };
     let mut names: Vec<String> = Vec::new();
-    let _ = ast::visit_expressions(&parsed, |e| {
+    let _ = visit::visit_expressions(&parsed, |e| {
         let name = match e {
             ast::Expr::Identifier(name) => Some(fold(name)),
             ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold),
@@ -38,7 +39,7 @@ pub fn names_column(condition: &str, column: &str) -> bool {
 /// A condition in which a column has another name.
 pub fn renamed(condition: &str, old: &str, new: &str) -> Result<String> {
     let mut parsed = parse_expression(condition)?;
-    let _ = ast::visit_expressions_mut(&mut parsed, |e| {
+    let _ = visit::visit_expressions_mut(&mut parsed, |e| {
         let name = match e {
             ast::Expr::Identifier(name) => Some(name),
             ast::Expr::CompoundIdentifier(parts) => parts.last_mut(),

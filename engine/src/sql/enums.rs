@@ -25,6 +25,7 @@ use super::statement::Name;
 use super::types::sql_type_from_ast;
 use crate::catalog::{Catalog, Relation, RelationId, RelationKind};
 use crate::error::{Error, Result};
+use crate::sql::visit;
 
 /// The word of canonical spellings.
 pub const WORD: &str = "mr_enum";
@@ -225,7 +226,7 @@ pub fn shown(canonical: &str) -> String {
 /// Puts canonical spellings in the place of types' names in what casts of a query are to; `find` leads from a schema and a name to
 /// the relation.
 pub fn name_types<V: ast::VisitMut>(query: &mut V, find: &dyn Fn(Option<&str>, &str) -> Option<Arc<Relation>>) {
-    let _ = ast::visit_expressions_mut(query, |expr| {
+    let _ = visit::visit_expressions_mut(query, |expr| {
         if let ast::Expr::Cast { data_type, .. } = expr {
             name_type(data_type, find);
         }
@@ -289,7 +290,7 @@ pub fn spelling(data_type: &ast::DataType) -> Result<String> {
 /// Whether a query casts to the type, by its name.
 pub fn is_named(query: &ast::Query, of: &EnumType) -> bool {
     let mut found = false;
-    let _ = ast::visit_expressions(query, |expr| {
+    let _ = visit::visit_expressions(query, |expr| {
         if let ast::Expr::Cast { data_type, .. } = expr {
             let mut data_type = data_type;
             while let ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(inner, _)) = data_type {

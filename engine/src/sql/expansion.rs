@@ -7,10 +7,11 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{GroupByExpr, OrderBy, OrderByKind, Query, Select, TableFactor, Visit, Visitor};
+use sqlparser::ast::{GroupByExpr, OrderBy, OrderByKind, Query, Select, TableFactor, Visitor};
 
 use crate::error::{Error, Result};
 use crate::sql::parse::fold;
+use crate::sql::visit::Walk;
 
 /// SELECTs in one query, those of WITH queries as often as they are named.
 const SELECTS_MAX: usize = 2_000;
@@ -18,7 +19,7 @@ const SELECTS_MAX: usize = 2_000;
 /// Errors: 54001 for a query that is too large.
 pub fn check(query: &Query) -> Result<()> {
     let mut expansion = Expansion { known: Vec::new(), around: Vec::new() };
-    match query.visit(&mut expansion) {
+    match query.walk(&mut expansion) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(Refusal::Large) => Err(Error::new("54001", "stack depth limit exceeded")
             .hint("The WITH queries name one another so often that the whole is too large.")),

@@ -37,6 +37,7 @@ use crate::sql::functions::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units,
 use crate::sql::interval::Interval;
 use crate::sql::parse::interval_literal;
 use crate::sql::rewrite::{binary, call, interval_expr, number};
+use crate::sql::visit;
 
 /// The call in a frame's first bound that says what is excluded (`parse/exclusion.rs`).
 pub const EXCLUDE: &str = "mr_exclude";
@@ -205,7 +206,7 @@ fn settle_offset(bound: &mut WindowFrameBound, units: WindowFrameUnits, which: &
         **expr = interval_expr(text);
     }
     let subquery = matches!(expr.as_ref(), ast::Expr::Subquery(_));
-    if !subquery && ast::visit_expressions(expr.as_ref(), variable).is_break() {
+    if !subquery && visit::visit_expressions(expr.as_ref(), variable).is_break() {
         return Err(Error::new("42P10", format!("argument of {units} must not contain variables")));
     }
     let (offset, negative) = match (units, interval_literal(expr)) {

@@ -18,8 +18,7 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    self, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Visit,
-    Visitor,
+    self, Expr, Function, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Visitor,
 };
 
 use crate::error::{Error, Result};
@@ -27,6 +26,7 @@ use crate::sql::item_names::name_items;
 use crate::sql::outside::{Within, visit_outside, visit_outside_mut, walk};
 use crate::sql::parse::{fold, parse_expression, query};
 use crate::sql::subqueries::without_parentheses;
+use crate::sql::visit::{self, Walk};
 
 const ALIAS: &str = "mr grouped";
 const AGGREGATES: &[&str] = &[
@@ -140,7 +140,7 @@ pub fn derive(select: &mut Select) -> Result<()> {
     for item in &select.projection {
         match item {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                let _ = expr.visit(&mut found);
+                let _ = expr.walk(&mut found);
             }
             // All columns: not of what is grouped.
             _ => return Ok(()),
@@ -151,7 +151,7 @@ pub fn derive(select: &mut Select) -> Result<()> {
     }
     let within = |call: &Expr| {
         // The same call may stand in a subquery too.
-        let found = ast::visit_expressions(call, |expr| match expr != call && found.theirs.contains(expr) {
+        let found = visit::visit_expressions(call, |expr| match expr != call && found.theirs.contains(expr) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         });
@@ -287,7 +287,7 @@ impl Visitor for Names {
 
 fn names_within(query: &Query) -> Vec<String> {
     let mut names = Names(Vec::new());
-    let _ = query.visit(&mut names);
+    let _ = query.walk(&mut names);
     names.0
 }
 
@@ -295,9 +295,9 @@ fn names_within(query: &Query) -> Vec<String> {
 /// not count.
 pub fn is_of(expr: &Expr, names: &[String]) -> bool {
     let mut inner = Names(Vec::new());
-    let _ = expr.visit(&mut inner);
+    let _ = expr.walk(&mut inner);
     let (mut any, mut all) = (false, true);
-    let _ = ast::visit_expressions(expr, |expr| {
+    let _ = visit::visit_expressions(expr, |expr| {
         match expr {
             Expr::Identifier(_) => all = false,
             Expr::CompoundIdentifier(parts) if parts.len() == 2 && inner.0.contains(&fold(&parts[0])) => {}
@@ -372,7 +372,7 @@ impl Found<'_> {
                     Expr::UnaryOp { op: UnaryOperator::Not, expr } => is_quantified(without_parentheses(expr)),
                     other => is_quantified(other),
                 };
-                let _ = condition.visit(self);
+                let _ = condition.walk(self);
             }
         }
     }
@@ -384,7 +384,7 @@ impl Visitor for Found<'_> {
         if self.depth == 0 {
             let within = names_within(query);
             let names: Vec<String> = self.names.iter().filter(|name| !within.contains(name)).cloned().collect();
-            let _ = ast::visit_expressions(query, |expr| {
+            let _ = visit::visit_expressions(query, |expr| {
                 if is_aggregate(expr) && is_of(expr, &names) {
                     self.theirs.push(expr.clone());
                 }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::sql::calls;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{call, whole_number};
+use crate::sql::visit;
 
 /// A cube of more columns has more sets than anyone wants.
 const CUBE_MAX: usize = 12;
@@ -74,7 +75,7 @@ fn name_apart(select: &mut Select) {
     }
     let mut named: Vec<String> = Vec::new();
     for group in groups {
-        let _ = ast::visit_expressions(group, |expr| {
+        let _ = visit::visit_expressions(group, |expr| {
             if let Expr::Identifier(name) = expr {
                 named.push(fold(name));
             }

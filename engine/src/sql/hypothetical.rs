@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::sql::calls::arguments;
 use crate::sql::outside::visit_outside;
 use crate::sql::parse::parse_expression;
+use crate::sql::visit;
 
 pub const NAMES: &[&str] = &["rank", "dense_rank", "percent_rank", "cume_dist"];
 
@@ -23,7 +24,7 @@ pub fn check(select: &Select) -> Result<()> {
         let Expr::Function(function) = expr else { return ControlFlow::<()>::Continue(()) };
         let name = function.name.to_string().to_lowercase();
         if !function.within_group.is_empty() && NAMES.contains(&name.as_str()) {
-            let _ = ast::visit_expressions(&function.args, |expr| {
+            let _ = visit::visit_expressions(&function.args, |expr| {
                 if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
                     column = Some(expr.to_string());
                 }

@@ -23,13 +23,14 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast::{
     self, BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
-    Value, VisitMut, VisitorMut, With,
+    Value, VisitorMut, With,
 };
 
 use crate::error::{Error, Result};
 use crate::sql::errors::error_from;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{binary, call};
+use crate::sql::visit::{self, Walk, WalkMut};
 use crate::sql::window::{self, window_kind};
 
 pub use self::ambiguous::check_ambiguous;
@@ -63,10 +64,10 @@ pub fn merge_columns(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Optio
             }
         }
     }
-    if ast::Visit::visit(query, &mut Search).is_continue() {
+    if query.walk(&mut Search).is_continue() {
         return Ok(());
     }
-    match query.visit(&mut Joins { ctes: Vec::new(), ends: Vec::new(), columns }) {
+    match query.walk_mut(&mut Joins { ctes: Vec::new(), ends: Vec::new(), columns }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -169,7 +170,7 @@ impl VisitorMut for Joins<'_> {
         let mut with = query.with.take();
         let before = self.ctes.len();
         for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-            cte.query.visit(self)?;
+            cte.query.walk_mut(self)?;
             if names_too_few(&cte.alias, Some(&cte.query)) {
                 let mut query = cte.query.clone();
                 query.with = self.in_scope(query.with.take());
@@ -323,7 +324,7 @@ impl Joins<'_> {
                 _ => {
                     left.append(&mut right);
                     if let Some((JoinConstraint::On(on), _)) = parts_of(&mut join.join_operator) {
-                        let _ = on.visit(&mut Replace { joins: self, columns: &left, scopes: Vec::new() });
+                        let _ = on.walk_mut(&mut Replace { joins: self, columns: &left, scopes: Vec::new() });
                     }
                     continue;
                 }
@@ -378,7 +379,7 @@ impl Joins<'_> {
         if !is_lateral(factor) {
             return self.factor(factor, &[]);
         }
-        let _ = factor.visit(&mut Replace { joins: self, columns: known, scopes: Vec::new() });
+        let _ = factor.walk_mut(&mut Replace { joins: self, columns: known, scopes: Vec::new() });
         match self.factor(factor, &[])? {
             None if !before.is_empty() => self.factor(factor, before),
             columns => Ok(columns),
@@ -542,7 +543,7 @@ impl VisitorMut for Replace<'_, '_> {
         let before = self.joins.ctes.len();
         self.joins.ctes.extend(query.with.iter().flat_map(|with| with.cte_tables.iter().cloned()));
         let columns = self.columns;
-        let named = ast::visit_expressions(query, |expr| match expr {
+        let named = visit::visit_expressions(query, |expr| match expr {
             Expr::Identifier(ident) if merged(columns, ident).is_some() => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         });
@@ -608,13 +609,13 @@ impl Joins<'_> {
             })
             .collect();
         let from = std::mem::take(&mut select.from);
-        let _ = select.visit(&mut replace);
+        let _ = select.walk_mut(&mut replace);
         select.from = from;
         let Some(Some(order_by)) = order_by else { return };
         let OrderByKind::Expressions(exprs) = &mut order_by.kind else { return };
         for item in exprs {
             if !matches!(&item.expr, Expr::Identifier(ident) if shown.contains(&fold(ident))) {
-                let _ = item.visit(&mut replace);
+                let _ = item.walk_mut(&mut replace);
             }
         }
     }

@@ -13,6 +13,7 @@ use sqlparser::ast::{self, Expr, LimitClause, Query, Value};
 use crate::error::{Error, Result};
 use crate::sql::rewrite::{cast, number, whole_number};
 use crate::sql::ties;
+use crate::sql::visit;
 
 /// Settles them. Errors: 42601, 0A000.
 pub fn settle(query: &mut Query) -> Result<()> {
@@ -36,7 +37,7 @@ pub fn settle(query: &mut Query) -> Result<()> {
         Expr::Subquery(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     };
-    let of_subquery = |expr: &Expr| ast::visit_expressions(expr, subquery).is_break();
+    let of_subquery = |expr: &Expr| visit::visit_expressions(expr, subquery).is_break();
     if limit.as_ref().is_some_and(of_subquery) || offset.as_ref().is_some_and(|offset| of_subquery(&offset.value)) {
         let (limit, offset) = (limit.take(), offset.take().map(|offset| offset.value));
         query.limit_clause = None;

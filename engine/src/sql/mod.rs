@@ -91,6 +91,7 @@ mod unnest;
 mod value_rows;
 pub mod values;
 mod variadic;
+pub mod visit;
 mod whole_rows;
 mod window;
 mod window_subqueries;

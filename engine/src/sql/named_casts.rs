@@ -20,10 +20,11 @@ use datafusion::logical_expr::{
     Aggregate, ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
     Volatility,
 };
-use sqlparser::ast::{self, Query, Value, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Query, Value, VisitorMut};
 
 use crate::sql::grouped::is_aggregate;
 use crate::sql::rewrite::call;
+use crate::sql::visit::{Walk, WalkMut};
 
 pub const NAMED_CAST: &str = "mr_named_cast";
 
@@ -50,7 +51,7 @@ pub fn name_casts(query: &mut Query) {
             ControlFlow::Continue(())
         }
     }
-    let _ = query.visit(&mut Casts);
+    let _ = query.walk_mut(&mut Casts);
 }
 
 fn name(expr: &mut ast::Expr) {
@@ -73,7 +74,7 @@ pub fn groups_casts(query: &Query) -> bool {
         }
     }
     let mut groups = Groups(false);
-    let _ = ast::Visit::visit(query, &mut groups);
+    let _ = query.walk(&mut groups);
     groups.0
 }
 

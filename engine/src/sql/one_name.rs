@@ -11,17 +11,18 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, TableAlias, TableFactor, VisitMut, VisitorMut,
+    SelectItemQualifiedWildcardKind, TableAlias, TableFactor, VisitorMut,
 };
 
 use crate::sql::item_names::MARK;
 use crate::sql::parse::fold;
+use crate::sql::visit::WalkMut;
 
 /// Gives all tables in a query such names.
 pub fn mark_tables(query: &mut Query) {
     let mut names = Names(HashSet::new());
-    let _ = query.visit(&mut names);
-    let _ = query.visit(&mut Mentions(names.0));
+    let _ = query.walk_mut(&mut names);
+    let _ = query.walk_mut(&mut Mentions(names.0));
 }
 
 fn marked(name: &Ident) -> Ident {

@@ -10,12 +10,11 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    self, Distinct, Expr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor,
-};
+use sqlparser::ast::{Distinct, Expr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, TableFactor};
 
 use crate::sql::item_names::name_of_expr;
 use crate::sql::parse::{fold, query as parsed};
+use crate::sql::visit;
 
 const ALIAS: &str = "mr ordered";
 
@@ -25,7 +24,7 @@ pub fn uncover(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let mut named = HashSet::new();
     for item in order.iter().filter(|item| name_alone(&item.expr).is_none()) {
-        let _ = ast::visit_expressions(&item.expr, |expr| {
+        let _ = visit::visit_expressions(&item.expr, |expr| {
             if let Expr::Identifier(name) = expr {
                 named.insert(fold(name));
             }

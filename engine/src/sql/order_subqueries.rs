@@ -9,14 +9,13 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    self, Expr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor, Visit, Visitor,
-};
+use sqlparser::ast::{self, Expr, Ident, OrderBy, OrderByKind, Query, SelectItem, SetExpr, TableFactor, Visitor};
 
 use crate::sql::grouped::{is_aggregate, is_of, names_of};
 use crate::sql::item_names::name_of_expr;
 use crate::sql::parse::{fold, query as parsed};
 use crate::sql::rewrite::whole_number;
+use crate::sql::visit::Walk;
 
 const ALIAS: &str = "mr ordered";
 
@@ -103,5 +102,5 @@ fn names_aggregate(expr: &Expr, names: &[String]) -> bool {
             }
         }
     }
-    expr.visit(&mut Search { names, around: 0 }).is_break()
+    expr.walk(&mut Search { names, around: 0 }).is_break()
 }

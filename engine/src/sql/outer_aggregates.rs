@@ -12,13 +12,14 @@ use std::ops::ControlFlow;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
-use sqlparser::ast::{self, Expr, Ident, Query};
+use sqlparser::ast::{Expr, Ident, Query};
 
 use crate::error::{Error, Result};
 use crate::sql::grouped::is_aggregate;
 use crate::sql::item_names::plain_name;
 use crate::sql::outside::{Within, walk};
 use crate::sql::parse::fold;
+use crate::sql::visit;
 
 /// An aggregate in a plan that has no columns but an outer query's: its function and their names, with the tables' where they
 /// have one.
@@ -114,7 +115,7 @@ impl Within for &mut Search<'_> {
             return ControlFlow::Continue(());
         }
         let (mut names, mut bare) = (HashSet::new(), false);
-        let _ = ast::visit_expressions(expr, |expr| {
+        let _ = visit::visit_expressions(expr, |expr| {
             match expr {
                 Expr::Identifier(name) => {
                     bare = true;
@@ -131,7 +132,7 @@ impl Within for &mut Search<'_> {
         self.found += 1;
         self.bare |= bare;
         if self.name {
-            let _ = ast::visit_expressions_mut(expr, |expr| {
+            let _ = visit::visit_expressions_mut(expr, |expr| {
                 if let Expr::Identifier(name) = expr
                     && let Some(Some(table)) = self.of.columns.get(&fold(name))
                 {

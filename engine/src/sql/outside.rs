@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Expr, Query, Select, Visit, VisitMut, Visitor, VisitorMut};
 
+use crate::sql::visit::{Walk, WalkMut};
+
 /// Calls a function for an expression and for each within it, outside of subqueries; it may end the walk.
 pub fn visit_outside<B>(node: &impl Visit, each: impl FnMut(&Expr) -> ControlFlow<B>) -> ControlFlow<B> {
-    node.visit(&mut Outside { depth: 0, each, ends: std::marker::PhantomData })
+    node.walk(&mut Outside { depth: 0, each, ends: std::marker::PhantomData })
 }
 
 /// The same with each expression after those within it, which the function may change.
@@ -40,15 +42,15 @@ pub trait Within {
 
 /// Goes through all of it, subqueries too.
 pub fn walk<W: Within>(node: &mut impl VisitMut, each: W) -> ControlFlow<W::Break> {
-    node.visit(&mut Walk { around: 0, each })
+    node.walk_mut(&mut Around { around: 0, each })
 }
 
-struct Walk<W> {
+struct Around<W> {
     around: usize,
     each: W,
 }
 
-impl<W: Within> VisitorMut for Walk<W> {
+impl<W: Within> VisitorMut for Around<W> {
     type Break = W::Break;
     fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<W::Break> {
         self.around += 1;

@@ -8,17 +8,18 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Expr, GroupByExpr, Ident, Query, Select, SelectItem, TableFactor, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Expr, GroupByExpr, Ident, Query, Select, SelectItem, TableFactor, VisitorMut};
 
 use super::bind::Relations;
 use crate::sql::parse::{fold, name_of};
+use crate::sql::visit::{Walk, WalkMut};
 
 /// Names those columns, as far as the query has words for them. False: there was nothing to add.
 pub fn name_columns(query: &mut Query, relations: &dyn Relations) -> bool {
     let mut words = Words { names: HashSet::new(), all: false };
-    let _ = ast::Visit::visit(query, &mut words);
+    let _ = query.walk(&mut words);
     let mut add = Add { relations, words, added: false };
-    let _ = query.visit(&mut add);
+    let _ = query.walk_mut(&mut add);
     add.added
 }
 

@@ -14,6 +14,7 @@ use sqlparser::ast;
 use super::parse::{fold, parse_one};
 use super::statement::StatementKind;
 use crate::error::Result;
+use crate::sql::visit::Walk;
 
 /// Table functions whose first argument is a table.
 const OVER_TABLES: &[&str] = &["tumble", "hop", "cumulate", "session", "log"];
@@ -23,7 +24,7 @@ const OVER_TABLES: &[&str] = &["tumble", "hop", "cumulate", "session", "log"];
 pub fn with_schemas(text: &str, schema_of: &dyn Fn(&str) -> Option<String>) -> Result<String> {
     let StatementKind::Query(query) = parse_one(text)?.kind else { return Ok(text.to_string()) };
     let mut names = Names { schema_of, with: Vec::new(), found: Vec::new() };
-    let _ = ast::Visit::visit(&*query, &mut names);
+    let _ = query.walk(&mut names);
     let mut found = names.found;
     found.sort_by_key(|(place, _)| *place);
     found.dedup();

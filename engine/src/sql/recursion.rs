@@ -23,6 +23,7 @@ use crate::sql::context::WRITTEN;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{cast, is_aggregate};
 use crate::sql::types::{TYPE_KEY, sql_type_of};
+use crate::sql::visit;
 
 /// The recursive queries of a WITH and their recursive terms.
 fn recursive(query: &mut Query) -> impl Iterator<Item = &mut Cte> {
@@ -34,7 +35,7 @@ fn recursive(query: &mut Query) -> impl Iterator<Item = &mut Cte> {
 fn term_of(cte: &Cte) -> Option<&SetExpr> {
     let SetExpr::SetOperation { op: ast::SetOperator::Union, right, .. } = cte.query.body.as_ref() else { return None };
     let name = fold(&cte.alias.name);
-    let itself = ast::visit_relations(right, |relation| match relation.0.as_slice() {
+    let itself = visit::visit_relations(right, |relation| match relation.0.as_slice() {
         [part] if part.as_ident().is_some_and(|ident| fold(ident) == name) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
@@ -75,7 +76,7 @@ fn has_aggregate(item: &SelectItem) -> bool {
         Expr::Function(call) if is_aggregate(call) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     };
-    ast::visit_expressions(expr, subquery).is_continue() && ast::visit_expressions(expr, aggregate).is_break()
+    visit::visit_expressions(expr, subquery).is_continue() && visit::visit_expressions(expr, aggregate).is_break()
 }
 
 fn type_numerics(body: &mut SetExpr) {

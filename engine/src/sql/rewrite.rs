@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Query, Select, SelectItem, SetExpr, TableFactor, Value, VisitMut, VisitorMut,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableFactor, Value, VisitorMut,
 };
 
 use crate::error::{Error, Result};
@@ -28,6 +28,7 @@ use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
 use crate::sql::small_literals::{type_literal, type_literals_within, type_values, without_exponent};
 use crate::sql::subqueries::{self, Values};
 use crate::sql::value_rows::select_subqueries;
+use crate::sql::visit::{self, Walk, WalkMut};
 use crate::sql::{
     aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
     literal_casts, log, named_windows, order_names, order_subqueries, ordered_sets, quantified, quoted_numbers,
@@ -40,14 +41,14 @@ pub fn rewrite_query(query: &mut Query, mark_all: bool) -> Result<()> {
     if mark_all {
         mark_outermost(&mut query.body);
     }
-    match query.visit(&mut Rewriter) {
+    match query.walk_mut(&mut Rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
 }
 
 pub fn rewrite_expression(expr: &mut Expr) -> Result<()> {
-    match expr.visit(&mut Rewriter) {
+    match expr.walk_mut(&mut Rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -258,7 +259,7 @@ impl VisitorMut for Rewriter {
 
 /// IN, EXISTS, ANY and ALL as values.
 pub(super) fn spell_out_subqueries(expr: &mut Expr) -> ControlFlow<Box<Error>> {
-    expr.visit(&mut Values)
+    expr.walk_mut(&mut Values)
 }
 
 /// What the clock's words with a number of digits after the second are.
@@ -500,7 +501,7 @@ pub fn is_aggregate(call: &Function) -> bool {
 }
 
 pub fn has_columns(expr: &Expr) -> bool {
-    let found = ast::visit_expressions(expr, |expr| match expr {
+    let found = visit::visit_expressions(expr, |expr| match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
@@ -642,6 +643,6 @@ pub fn cast_parameters(query: &Query) -> Vec<(usize, ast::DataType)> {
         }
     }
     let mut casts = Casts(Vec::new());
-    let _ = ast::Visit::visit(query, &mut casts);
+    let _ = query.walk(&mut casts);
     casts.0
 }

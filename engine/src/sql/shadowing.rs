@@ -9,21 +9,22 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, TableAlias, TableFactor, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, TableAlias, TableFactor, VisitorMut,
 };
 
 use crate::sql::item_names::MARK;
 use crate::sql::parse::fold;
+use crate::sql::visit::WalkMut;
 use crate::sql::window::window_kind;
 
 /// Gives all of them such names.
 pub fn name_apart(query: &mut Query) {
-    let _ = query.visit(&mut Scopes { all: false, known: Vec::new(), around: Vec::new(), renamed: 0 });
+    let _ = query.walk_mut(&mut Scopes { all: false, known: Vec::new(), around: Vec::new(), renamed: 0 });
 }
 
 /// Gives all WITH queries such names, so that other names are relations'.
 pub fn name_all_apart(query: &mut Query) {
-    let _ = query.visit(&mut Scopes { all: true, known: Vec::new(), around: Vec::new(), renamed: 0 });
+    let _ = query.walk_mut(&mut Scopes { all: true, known: Vec::new(), around: Vec::new(), renamed: 0 });
 }
 
 struct Scopes {
@@ -63,10 +64,10 @@ fn rename(query: &mut Query, at: usize, name: &str, to: Ident) {
     let mut mentions = Mentions { name, to: &to, hidden: 0 };
     for (i, cte) in with.cte_tables.iter_mut().enumerate() {
         if i > at || (i == at && with.recursive) {
-            let _ = cte.query.visit(&mut mentions);
+            let _ = cte.query.walk_mut(&mut mentions);
         }
     }
-    let _ = query.visit(&mut mentions);
+    let _ = query.walk_mut(&mut mentions);
     with.cte_tables[at].alias.name = to;
     query.with = Some(with);
 }
@@ -95,7 +96,7 @@ impl VisitorMut for Mentions<'_> {
                 for cte in &mut with.cte_tables {
                     let itself = fold(&cte.alias.name) == self.name;
                     if !(itself && with.recursive) {
-                        let _ = cte.query.visit(self);
+                        let _ = cte.query.walk_mut(self);
                     }
                     if itself {
                         break;

@@ -23,6 +23,7 @@ use crate::sql::parse::{parse_expression, query};
 use crate::sql::quantified::{what_rows, without_match};
 use crate::sql::rewrite::call_star;
 use crate::sql::rows::{fields_of_row, is_row, rows_compared};
+use crate::sql::visit::{Walk, WalkMut};
 
 type Visit<T = ()> = ControlFlow<Box<Error>, T>;
 
@@ -112,7 +113,7 @@ pub fn spell_out_in(expr: &mut Expr) -> Visit {
             ControlFlow::Continue(())
         }
     }
-    ast::VisitMut::visit(expr, &mut Spell)
+    expr.walk_mut(&mut Spell)
 }
 
 /// `x IN (…)` as a value.
@@ -353,7 +354,7 @@ fn may_be_constant(x: &Expr) -> bool {
         }
     }
     let mut look = Look::default();
-    let _ = ast::Visit::visit(x, &mut look);
+    let _ = x.walk(&mut look);
     !look.aggregates && (!look.columns || look.folds)
 }
 

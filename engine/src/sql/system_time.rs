@@ -31,17 +31,17 @@ use datafusion::logical_expr::{
     Volatility,
 };
 use sqlparser::ast::{
-    self, BinaryOperator, Ident, JoinConstraint, JoinOperator, Query, Select, TableFactor, TableVersion, VisitMut,
-    VisitorMut,
+    self, BinaryOperator, Ident, JoinConstraint, JoinOperator, Query, Select, TableFactor, TableVersion, VisitorMut,
 };
 
 use super::bind::Relations;
 use super::statement::Name;
 use crate::error::{Error, Result};
+use crate::sql::visit::WalkMut;
 
 /// Spells such joins as ASOF joins, as the parser does (see `rewrite.rs`).
 pub fn spell_as_of(query: &mut Query, relations: &dyn Relations) -> Result<()> {
-    match query.visit(&mut Spell { relations, named: HashSet::new() }) {
+    match query.walk_mut(&mut Spell { relations, named: HashSet::new() }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
-    VisitMut, VisitorMut,
+    VisitorMut,
 };
 
 use crate::error::{Error, Result};
 use crate::sql::parse::fold;
+use crate::sql::visit::WalkMut;
 
 /// A name in FROM, with all that is written of it where it has no alias.
 type Known = (String, Option<Vec<String>>);
@@ -27,7 +28,7 @@ pub fn settle(query: &mut Query) -> Result<()> {
             let shared = settle_select(select)?;
             match shared.is_empty() {
                 true => ControlFlow::Continue(()),
-                false => query.order_by.visit(&mut BySchema(&shared)),
+                false => query.order_by.walk_mut(&mut BySchema(&shared)),
             }
         }
         fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Box<Error>> {
@@ -35,7 +36,7 @@ pub fn settle(query: &mut Query) -> Result<()> {
             settle_select(select).map_continue(drop)
         }
     }
-    match query.visit(&mut Settle) {
+    match query.walk_mut(&mut Settle) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -60,7 +61,7 @@ fn settle_select(select: &mut Select) -> ControlFlow<Box<Error>, Vec<Vec<String>
     }
     if !shared.is_empty() {
         select.from.iter_mut().for_each(|table| name_all(table, &shared));
-        select.visit(&mut BySchema(&shared))?;
+        select.walk_mut(&mut BySchema(&shared))?;
     }
     ControlFlow::Continue(shared)
 }

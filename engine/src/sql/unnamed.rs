@@ -7,12 +7,13 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Ident, Query, TableAlias, TableFactor, VisitMut, VisitorMut};
+use sqlparser::ast::{Ident, Query, TableAlias, TableFactor, VisitorMut};
 
 use crate::sql::item_names::MARK;
+use crate::sql::visit::WalkMut;
 
 pub fn name_subqueries(query: &mut Query) {
-    let _ = query.visit(&mut Naming { named: 0 });
+    let _ = query.walk_mut(&mut Naming { named: 0 });
 }
 
 struct Naming {

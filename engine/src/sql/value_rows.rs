@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr, VisitorMut};
 
 use crate::error::{Error, Result};
 use crate::sql::calls;
 use crate::sql::outside::visit_outside;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::has_columns;
+use crate::sql::visit::{self, WalkMut};
 
 /// `VALUES (1, (SELECT 2)), …` is `SELECT 1 AS column1, (SELECT 2) AS column2 UNION ALL …`.
 pub fn select_subqueries(body: &mut SetExpr) -> Result<()> {
@@ -22,7 +23,7 @@ pub fn select_subqueries(body: &mut SetExpr) -> Result<()> {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     };
-    if ast::visit_expressions(values, is_subquery).is_continue() {
+    if visit::visit_expressions(values, is_subquery).is_continue() {
         return Ok(());
     }
     select_rows(body)
@@ -74,7 +75,7 @@ pub fn select_values(query: &mut Query) -> Result<bool> {
         }
     }
     let mut values = Values(false);
-    match query.visit(&mut values) {
+    match query.walk_mut(&mut values) {
         ControlFlow::Continue(()) => Ok(values.0),
         ControlFlow::Break(error) => Err(*error),
     }

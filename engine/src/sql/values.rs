@@ -16,6 +16,7 @@ use crate::sql::types::{
     NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT, TYPE_KEY, field_from_ast, moment_digits_of, plain_type, sql_type_of,
     sql_type_of_arrow,
 };
+use crate::sql::visit::WalkMut;
 
 /// Casts the cells of VALUES anywhere in a query to the types of their columns. `type_of` binds an expression without
 /// columns; `None` where that fails, and then the cells stay as they are.
@@ -30,7 +31,7 @@ pub fn unite_columns(query: &mut Query, type_of: impl FnMut(&Expr) -> Option<Fie
             }
         }
     }
-    match ast::VisitMut::visit(query, &mut Unite(type_of)) {
+    match query.walk_mut(&mut Unite(type_of)) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

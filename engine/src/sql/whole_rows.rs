@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, AccessExpr, Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, Value, Visit, VisitMut,
-    Visitor, VisitorMut, With,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, Value, Visitor,
+    VisitorMut, With,
 };
 
 use crate::sql::calls::column_in_from;
@@ -22,18 +22,19 @@ use crate::sql::grouped::names_of;
 use crate::sql::item_names::{name_of_expr, plain_name};
 use crate::sql::parse::{fold, query as parsed};
 use crate::sql::rewrite::{binary, call};
+use crate::sql::visit::{self, Walk, WalkMut};
 
 /// Spells out the rows and values in a query; whether there were any. `columns` names the columns of a query, with the marks
 /// that tell those of one name apart.
 pub fn spell_out(query: &mut Query, columns: &mut dyn FnMut(&Query) -> Option<Vec<String>>) -> bool {
     let mut rewriter = Rewriter { changed: false, ctes: Vec::new(), ends: Vec::new(), columns };
-    let _ = query.visit(&mut rewriter);
+    let _ = query.walk_mut(&mut rewriter);
     rewriter.changed
 }
 
 /// Whether a query says `f(t.*)` or `(t).a`, which nothing but this knows.
 pub fn gives_rows(query: &Query) -> bool {
-    let given = ast::visit_expressions(query, |expr| match expr {
+    let given = visit::visit_expressions(query, |expr| match expr {
         Expr::Function(function) if !is_count(function) && !rows_given(&function.args).is_empty() => {
             ControlFlow::Break(())
         }
@@ -90,7 +91,7 @@ impl VisitorMut for Rewriter<'_> {
         }
         let SetExpr::Select(select) = query.body.as_ref() else { return ControlFlow::Continue(()) };
         let mut used = Vec::new();
-        let _ = ast::visit_expressions(query, |expr| {
+        let _ = visit::visit_expressions(query, |expr| {
             match expr {
                 Expr::Identifier(ident) => used.push(fold(ident)),
                 Expr::Function(function) => used.extend(rows_given(&function.args)),
@@ -99,7 +100,7 @@ impl VisitorMut for Rewriter<'_> {
             ControlFlow::<()>::Continue(())
         });
         let mut stars = OuterStars(Vec::new());
-        let _ = Visit::visit(&*query, &mut stars);
+        let _ = query.walk(&mut stars);
         used.append(&mut stars.0);
         let mut rows = Rows { named: self.named_in(select, &used), changed: false };
         if rows.named.is_empty() {
@@ -114,7 +115,7 @@ impl VisitorMut for Rewriter<'_> {
                 }
             }
         }
-        let _ = query.visit(&mut rows);
+        let _ = query.walk_mut(&mut rows);
         self.changed |= rows.changed;
         ControlFlow::Continue(())
     }

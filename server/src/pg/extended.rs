@@ -15,6 +15,7 @@ use millrace_engine::session::{self, Outcome, Room, TransactionStatus};
 use millrace_engine::sql::statement::{Statement, StatementKind};
 use millrace_engine::sql::text::PgType;
 use millrace_engine::sql::text::parameter::{Parameter, Value};
+use millrace_engine::sql::visit;
 use millrace_engine::{Error, Result};
 use sqlparser::ast;
 
@@ -316,7 +317,7 @@ fn leave_out_void(statement: &mut Statement, types: &[u32]) {
         let number: Option<usize> = name.strip_prefix('$').and_then(|number| number.parse().ok());
         number.and_then(|number| types.get(number.checked_sub(1)?)) == Some(&VOID)
     };
-    let _ = ast::visit_expressions_mut(query.as_mut(), |expr| {
+    let _ = visit::visit_expressions_mut(query.as_mut(), |expr| {
         if let ast::Expr::Function(function) = expr
             && let ast::FunctionArguments::List(list) = &mut function.args
         {

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Expr, Query, Select, SelectItem, SetExpr, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Expr, Query, Select, SelectItem, SetExpr, VisitorMut};
 
 use super::{Joins, Shown, Visit};
 use crate::error::{Error, Result};
 use crate::sql::parse::fold;
+use crate::sql::visit::{Walk, WalkMut};
 
 /// A name that two tables of a subquery have is ambiguous there, though DataFusion takes it from around the subquery. Of the
 /// names `outer`, which some subquery takes from there. Error: 42702.
@@ -17,7 +18,7 @@ pub fn check_ambiguous(
     columns: &mut dyn FnMut(&Query) -> Option<Vec<Shown>>,
 ) -> Result<()> {
     let joins = Joins { ctes: Vec::new(), ends: Vec::new(), columns };
-    match query.visit(&mut Ambiguous { joins, outer, before: Vec::new() }) {
+    match query.walk_mut(&mut Ambiguous { joins, outer, before: Vec::new() }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -53,10 +54,10 @@ impl VisitorMut for Ambiguous<'_, '_> {
         let mut own = Own { names: HashSet::new(), depth: 0 };
         for item in &select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                let _ = ast::Visit::visit(expr, &mut own);
+                let _ = expr.walk(&mut own);
             }
         }
-        let _ = ast::Visit::visit(&select.selection, &mut own);
+        let _ = select.selection.walk(&mut own);
         own.names.retain(|name| self.outer.contains(name));
         if own.names.is_empty() {
             return ControlFlow::Continue(());

@@ -14,6 +14,7 @@ use super::cursor::{Cursor, fold};
 use super::source::unquoted;
 use crate::error::{Error, Result};
 use crate::sql::statement::{ChangeWith, Delete, Insert, Merge, StatementKind, Update, WithPart};
+use crate::sql::visit;
 
 /// What begins a statement that changes rows.
 const CHANGES: &[&str] = &["insert", "update", "delete", "merge"];
@@ -142,6 +143,6 @@ fn has_subqueries_beside_source(insert: &Insert) -> bool {
         .on_conflict
         .iter()
         .flat_map(|on_conflict| on_conflict.assignments.iter().map(|(_, expr)| expr).chain(&on_conflict.filter));
-    let in_conflict = assigned.into_iter().any(|expr| ast::visit_expressions(expr, subquery).is_break());
-    in_conflict || ast::visit_expressions(&insert.returning, subquery).is_break()
+    let in_conflict = assigned.into_iter().any(|expr| visit::visit_expressions(expr, subquery).is_break());
+    in_conflict || visit::visit_expressions(&insert.returning, subquery).is_break()
 }

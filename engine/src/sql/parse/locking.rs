@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, VisitMut, VisitorMut};
+use sqlparser::ast::{self, VisitorMut};
 
 use super::cursor::fold;
 use crate::error::{Error, Result};
 use crate::sql::locking::{Locking, LockingSubquery, WhenLocked};
 use crate::sql::statement::StatementKind;
+use crate::sql::visit::WalkMut;
 
 /// Of the statement's own query. In views and cursors the clause is refused when they are bound.
 pub fn apart(kind: StatementKind) -> Result<StatementKind> {
@@ -66,32 +67,32 @@ fn visit(kind: &mut StatementKind, visitor: &mut Subqueries) -> Visit {
         StatementKind::Query(query) => {
             // Its own clauses are the statement's.
             visitor.depth = -1;
-            query.visit(visitor)
+            query.walk_mut(visitor)
         }
         StatementKind::Insert(insert) => {
-            insert.source.visit(visitor)?;
-            insert.returning.visit(visitor)
+            insert.source.walk_mut(visitor)?;
+            insert.returning.walk_mut(visitor)
         }
         StatementKind::Update(update) => {
-            update.with.visit(visitor)?;
-            update.assignments.iter_mut().try_for_each(|(_, value)| value.visit(visitor))?;
-            update.from.visit(visitor)?;
-            update.filter.visit(visitor)
+            update.with.walk_mut(visitor)?;
+            update.assignments.iter_mut().try_for_each(|(_, value)| value.walk_mut(visitor))?;
+            update.from.walk_mut(visitor)?;
+            update.filter.walk_mut(visitor)
         }
         StatementKind::Delete(delete) => {
-            delete.with.visit(visitor)?;
-            delete.using.visit(visitor)?;
-            delete.filter.visit(visitor)
+            delete.with.walk_mut(visitor)?;
+            delete.using.walk_mut(visitor)?;
+            delete.filter.walk_mut(visitor)
         }
         StatementKind::Merge(merge) => {
-            merge.with.visit(visitor)?;
-            merge.source.visit(visitor)
+            merge.with.walk_mut(visitor)?;
+            merge.source.walk_mut(visitor)
         }
         StatementKind::ChangeWith(change) => {
             let parts = change.parts.iter_mut().map(|part| &mut part.kind).chain([change.main.as_mut()]);
             for kind in parts {
                 match kind {
-                    StatementKind::Query(query) => query.visit(visitor)?,
+                    StatementKind::Query(query) => query.walk_mut(visitor)?,
                     kind => visit(kind, visitor)?,
                 }
             }

@@ -32,8 +32,9 @@ mod sequences;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use millrace_engine::sql::visit::{Walk, WalkMut};
 use millrace_engine::{Error, Result};
-use sqlparser::ast::{self, Expr, ObjectName, Query, Select, TableFactor, VisitMut, VisitorMut};
+use sqlparser::ast::{self, Expr, ObjectName, Query, Select, TableFactor, VisitorMut};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
@@ -51,7 +52,7 @@ pub fn rewrite(query: &mut Query, view: &CatalogView) -> Result<()> {
     let (of_system, named_here) = (search.system_relation, search.named_here);
     names::name_columns(query, view);
     let mut rewriter = Rewriter { view, of_system, named_here, scopes: Vec::new() };
-    match query.visit(&mut rewriter) {
+    match query.walk_mut(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -69,7 +70,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn of(query: &Query, view: &'a CatalogView) -> Self {
         let mut search = Search { view, system_relation: false, other: false, named_here: HashSet::new() };
-        let _ = ast::Visit::visit(query, &mut search);
+        let _ = query.walk(&mut search);
         search
     }
 }

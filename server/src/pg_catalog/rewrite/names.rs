@@ -10,9 +10,9 @@
 
 use std::ops::ControlFlow;
 
+use millrace_engine::sql::visit::visit_expressions;
 use sqlparser::ast::{
     DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    visit_expressions,
 };
 
 use super::{fold, from, parts};
