@@ -33,7 +33,7 @@ const MEASURE_INTERVAL: Duration = Duration::from_millis(500);
 /// A live view was given rows so lately that hydrations leave time to it.
 const LIVE_LATELY: Duration = Duration::from_millis(100);
 /// A hydration rests at most so long.
-const REST_MAX: Duration = Duration::from_millis(10);
+const REST_MAX: Duration = Duration::from_millis(5);
 
 pub enum Command {
     Epoch(Arc<Slot>),
@@ -490,12 +490,12 @@ impl State {
         self.rest_until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// While live views are given rows, hydrations take a third of the time: what they leave is also for the threads that
-    /// commit and answer, which would otherwise wait for a processor.
+    /// While live views are given rows, hydrations take half of the time: what they leave is also for the threads that commit
+    /// and answer, which would otherwise wait for a processor.
     fn rest_after(&mut self, began: Instant) {
         let filled = std::mem::take(&mut self.filled);
         if filled && self.given_at.is_some_and(|at| at.elapsed() < LIVE_LATELY) {
-            self.rest_until = Some(Instant::now() + (2 * began.elapsed()).min(REST_MAX));
+            self.rest_until = Some(Instant::now() + began.elapsed().min(REST_MAX));
         } else if self.rest().is_zero() {
             self.rest_until = None;
         }
