@@ -2,7 +2,7 @@
 //! And booleans in quotes where nothing but a boolean can stand.
 //!
 //! ```text
-//!   sqrt('4')            sqrt('4'::double precision)
+//!   sqrt('4')            sqrt('4'::double precision), and so var_pop('4')
 //!   round('2.5', 0)      round('2.5'::numeric, 0), which there is for numeric alone
 //!   '4' ^ '2'            '4'::double precision ^ '2'::double precision
 //!   bool_or('t')         bool_or('t'::boolean)
@@ -18,6 +18,9 @@ use crate::sql::values::quoted_text;
 
 /// Functions of one number.
 const OF_ONE: &[&str] = &["abs", "ceil", "ceiling", "exp", "floor", "ln", "log", "log10", "round", "sign", "sqrt"];
+
+/// Aggregates of one number, which `sum` and `avg` are not: of these Postgres cannot choose one.
+const VARIANCES: &[&str] = &["stddev", "stddev_pop", "stddev_samp", "var_pop", "var_samp", "variance"];
 
 /// Aggregates of booleans.
 const OF_BOOLEANS: &[&str] = &["bool_and", "bool_or", "every"];
@@ -59,7 +62,7 @@ pub fn settle(expr: Expr) -> Expr {
                 }
                 let to_numeric = name == "round" && list.args.len() == 2;
                 let all = match list.args.len() {
-                    1 => OF_ONE.contains(&name.as_str()),
+                    1 => [OF_ONE, VARIANCES].iter().any(|names| names.contains(&name.as_str())),
                     2 => {
                         matches!(name.as_str(), "power" | "pow") && list.args.iter().all(|argument| is_quoted(argument))
                     }

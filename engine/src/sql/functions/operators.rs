@@ -7,7 +7,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, cast};
 use sqlparser::ast::BinaryOperator;
 
 use super::{bytes, declared, tags};
@@ -116,11 +116,13 @@ impl ExprPlanner for Operators {
                     let message = format!("operator does not exist: {a_type} || {b_type}");
                     return Err(declared::external(Error::new("42883", message)));
                 }
-                let trim = |expr: Expr, sql_type: &str| match padded(sql_type) {
-                    true => function("rtrim", vec![expr]),
-                    false => Ok(expr),
+                // A column that is NULL and nothing else is a text.
+                let settled = |expr: Expr, sql_type: &str, field: &Field| match field.data_type() {
+                    DataType::Null => Ok(cast(expr, DataType::Utf8)),
+                    _ if padded(sql_type) => function("rtrim", vec![expr]),
+                    _ => Ok(expr),
                 };
-                let (left, right) = (trim(left, &a_type)?, trim(right, &b_type)?);
+                let (left, right) = (settled(left, &a_type, &a)?, settled(right, &b_type, &b)?);
                 Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
             }
             O::PGRegexMatch => call("mr_matches", left, right),
