@@ -634,7 +634,8 @@ fn typed_literals(
             Ok(()) => Ok(as_type(literal, to)),
         }
     };
-    if !(is_arithmetic(op) || compares) {
+    let bits = matches!(op, O::BitwiseAnd | O::BitwiseOr | O::PGBitwiseXor);
+    if !(is_arithmetic(op) || compares || bits) {
         return Ok((left, right));
     }
     Ok((typed(left, right_type)?, typed(right, left_type)?))

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
 
 use crate::sql::types::{NUMERIC_PRECISION_MAX, NUMERIC_SCALE_DEFAULT, TYPE_KEY, sql_type_of, with_sql_type};
@@ -51,7 +52,7 @@ fn tag(expr: &Expr, schema: &DFSchema) -> Option<String> {
         && function.name() == "make_array"
     {
         let fields = function.args.iter().map(|e| e.to_field(schema).map(|(_, field)| field));
-        let fields: Vec<FieldRef> = fields.collect::<Result<_, _>>().ok()?;
+        let fields: Vec<FieldRef> = fields.collect::<Result<_>>().ok()?;
         let mixed = fields.iter().any(|field| field.metadata().get(TYPE_KEY).is_some_and(|tag| tag == NUMERIC));
         let item = expr.get_type(schema).ok()?;
         let plain = matches!(&item, DataType::List(item) if *item.data_type() == plain_numeric());
@@ -75,9 +76,19 @@ fn tag(expr: &Expr, schema: &DFSchema) -> Option<String> {
         }
         _ => return None,
     };
-    let untyped = |e: &&Expr| !matches!(e, Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, _));
-    let fields = operands.into_iter().filter(untyped).map(|e| e.to_field(schema).map(|(_, field)| field));
-    let fields: Vec<FieldRef> = fields.collect::<Result<_, _>>().ok()?;
+    let typed = |e: &&Expr| match e {
+        Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Null, metadata) => {
+            metadata.as_ref().is_some_and(|known| known.inner().contains_key(TYPE_KEY))
+        }
+        _ => true,
+    };
+    let fields = operands.into_iter().filter(typed).map(|e| {
+        let (_, field) = e.to_field(schema)?;
+        // One of several values may be one of several itself.
+        let within = if arithmetic { None } else { tag(e, schema) };
+        Ok(within.map_or(field.clone(), |tag| Arc::new(with_sql_type(field.as_ref().clone(), &tag))))
+    });
+    let fields: Vec<FieldRef> = fields.collect::<Result<_>>().ok()?;
     let numeric = |field: &FieldRef| {
         matches!(field.data_type(), DataType::Decimal128(..))
             && field.metadata().get(TYPE_KEY).is_some_and(|tag| tag == NUMERIC)
