@@ -5,6 +5,7 @@
 
 mod alter;
 mod alter_below;
+mod alter_own;
 mod alter_rows;
 mod alter_stream;
 mod analyze;

@@ -57,6 +57,8 @@ pub(super) struct Transaction {
     pub held: Vec<MemoryReservation>,
     /// The unique keys in the writes, by table.
     keys: HashMap<RelationId, Vec<OwnKeys>>,
+    /// By table and columns that refer: the keys in the writes, and how many of the changes are counted in.
+    pub(super) referring: HashMap<(RelationId, Vec<usize>), (OwnKeys, usize)>,
     /// Name, and how many changes each relation had.
     savepoints: Vec<(String, HashMap<RelationId, usize>)>,
     /// Sequences that TRUNCATE … RESTART IDENTITY let begin anew, with the next number of each.
@@ -93,6 +95,19 @@ impl Transaction {
             self.keys.insert(relation.id, own);
         }
         Ok(self.keys.get_mut(&relation.id).expect("just made"))
+    }
+
+    /// Its changes of a relation, for one that takes its place or has other columns now.
+    pub fn replace_changes(&mut self, old: RelationId, new: RelationId, changes: Vec<Delta>) {
+        self.writes.changes.remove(&old);
+        self.writes.changes.insert(new, changes);
+        self.keys.remove(&old);
+        self.referring.retain(|(child, _), _| *child != old);
+        self.seen.remove(&old);
+    }
+
+    pub fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
     }
 
     /// What the last statement has read, it reads anew.
@@ -297,6 +312,7 @@ impl Session {
             !deltas.is_empty()
         });
         t.keys.clear();
+        t.referring.clear();
         t.seen.clear();
         // Some may have begun anew after the savepoint: then rows of before may be there again.
         t.restarted.clear();

@@ -28,8 +28,8 @@ use crate::state::key_table::KeyTable;
 use crate::state::table::{Checked, Table};
 use crate::time::Epoch;
 
-const KEY: &str = "version_key";
-const COLUMN: &str = "version_column";
+pub const KEY: &str = "version_key";
+pub const COLUMN: &str = "version_column";
 
 /// Columns by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
