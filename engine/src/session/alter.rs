@@ -135,7 +135,8 @@ impl Draft {
             return Err(Error::new("42P16", message));
         }
         relation.primary_key = key_columns(relation, key)?;
-        relation.primary_key_name = name.filter(|name| *name != format!("{}_pkey", relation.name));
+        relation.primary_key_name =
+            name.filter(|name| *name != crate::sql::parse::made_name(&relation.name, None, "pkey"));
         for &at in &relation.primary_key {
             relation.columns[at].nullable = false;
         }

@@ -1,9 +1,13 @@
 //! A table or stream as the statement that makes it: what SHOW CREATE gives once it has been altered.
 
+use std::borrow::Cow;
+
+use super::Session;
 use super::dml::quoted;
 use super::references::spelled;
 use crate::catalog::{Catalog, IdentityKind, LateRows, Relation, RelationKind, Watermark};
-use crate::sql::statement::Options;
+use crate::sql::parse::{cut, cut_names};
+use crate::sql::statement::{Options, Statement};
 
 /// The statement that makes a table or stream as it is.
 pub(super) fn definition(relation: &Relation, catalog: &Catalog) -> String {
@@ -111,6 +115,31 @@ fn shown_in_schema(relation: &Relation) -> String {
     match relation.schema_name.as_str() {
         "public" => shown(&relation.name),
         schema => format!("{}.{}", shown(schema), shown(&relation.name)),
+    }
+}
+
+impl Session {
+    /// Whether a statement may have to do with arrays of arrays.
+    pub fn knows_nested_arrays(&self, statement: &Statement) -> bool {
+        let nested = |text: &str| text.contains("[][]");
+        let catalog = self.core.catalog();
+        let mut columns = catalog.relations.values().flat_map(|relation| &relation.columns);
+        nested(&statement.text) || columns.any(|column| nested(&column.sql_type))
+    }
+
+    /// A statement's text with its names cut to the length that there is, and a NOTICE of each.
+    pub(super) fn with_names_cut<'a>(&mut self, text: &'a str) -> Cow<'a, str> {
+        let catalog = self.core.catalog();
+        let known = |name: &str| {
+            let mut relations = catalog.relations.values();
+            relations.any(|r| r.name == name || r.columns.iter().any(|column| column.name == name))
+        };
+        let Some((text, names)) = cut_names(text, known) else { return Cow::Borrowed(text) };
+        for name in names {
+            let message = format!("identifier \"{name}\" will be truncated to \"{}\"", cut(&name));
+            self.notice("NOTICE", "42622", message);
+        }
+        Cow::Owned(text)
     }
 }
 
