@@ -136,7 +136,7 @@ impl Draft {
         }
         relation.primary_key = key_columns(relation, key)?;
         relation.primary_key_name =
-            name.filter(|name| *name != crate::sql::parse::made_name(&relation.name, None, "pkey"));
+            name.filter(|name| *name != crate::catalog::made_name(&relation.name, None, "pkey"));
         for &at in &relation.primary_key {
             relation.columns[at].nullable = false;
         }

@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, LateRows, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::sql::statement::AlterAction;
 use crate::state::store::{CatalogChange, absent_text};
+use crate::state::versions::VersionColumns;
 
 impl Session {
     pub(super) async fn alter_stream(&mut self, found: &Arc<Relation>, actions: &[AlterAction]) -> Result<()> {
@@ -106,7 +107,7 @@ fn names_of(relation: &Relation) -> Vec<&str> {
 
 /// Options that name columns.
 fn rename_in_options(stream: &mut Relation, column: &str, new_name: &str) {
-    for option in [crate::compaction::KEY, crate::state::versions::KEY, crate::state::versions::COLUMN] {
+    for option in VersionColumns::OPTIONS.into_iter().chain([crate::compaction::KEY]) {
         if let Some(names) = stream.options.get_mut(option) {
             let renamed = names.split(',').map(str::trim).map(|name| if name == column { new_name } else { name });
             *names = renamed.collect::<Vec<_>>().join(", ");

@@ -78,7 +78,7 @@ impl Session {
         let name = match name {
             Some(name) => name.to_string(),
             None => {
-                let plain = crate::sql::parse::made_name(&relation.name, Some(&named.join("_")), "fkey");
+                let plain = crate::catalog::made_name(&relation.name, Some(&named.join("_")), "fkey");
                 free(plain, |name| relation.has_constraint(name))
             }
         };

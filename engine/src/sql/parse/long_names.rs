@@ -3,27 +3,12 @@
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::source::Source;
+use crate::catalog::NAME_BYTES_MAX;
 use crate::sql::dialect::DIALECT;
-
-const NAME_BYTES_MAX: usize = 63;
 
 /// As much of a name as there can be, in whole characters.
 pub fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
-}
-
-/// What Postgres calls something of a table (and columns) by itself: `t_a_key`, with as much of both as there is room for.
-pub fn made_name(table: &str, columns: Option<&str>, label: &str) -> String {
-    let room = NAME_BYTES_MAX - label.len() - 1 - usize::from(columns.is_some());
-    let (mut first, mut second) = (table.len(), columns.map_or(0, str::len));
-    while first + second > room {
-        *(if first > second { &mut first } else { &mut second }) -= 1;
-    }
-    let table = &table[..table.floor_char_boundary(first)];
-    match columns {
-        None => format!("{table}_{label}"),
-        Some(columns) => format!("{table}_{}_{label}", &columns[..columns.floor_char_boundary(second)]),
-    }
 }
 
 /// A text with its names cut, and these names as they were; `None` where none is too long. Those that are `known` are of a
@@ -71,14 +56,5 @@ mod tests {
         assert_eq!(names, [long.clone(), format!("é{long}")]);
         assert_eq!(cut_names(&text, |name| name.len() > 60), None);
         assert_eq!(cut_names(&format!("SELECT '{long}', {short}"), |_| false), None);
-    }
-
-    #[test]
-    fn names_made_of_others_have_room() {
-        let (long, short) = ("t".repeat(63), "c".repeat(10));
-        assert_eq!(made_name("t", Some("a_b"), "key"), "t_a_b_key");
-        assert_eq!(made_name(&long, None, "pkey"), format!("{}_pkey", &long[..58]));
-        assert_eq!(made_name(&long, Some(&short), "seq"), format!("{}_{short}_seq", &long[..48]));
-        assert_eq!(made_name(&long, Some(&long), "fkey").len(), 63);
     }
 }

@@ -43,7 +43,7 @@ use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
 use source::{Source, significant, split, unquoted};
 
-pub use long_names::{cut, cut_names, made_name};
+pub use long_names::{cut, cut_names};
 pub use written::text_of;
 
 pub use cursor::{fold, interval_literal, is_reserved, is_reserved_word};
