@@ -336,7 +336,7 @@ impl Relation {
     }
     /// What the index and the constraint of its primary key are called.
     pub fn primary_key_name(&self) -> String {
-        self.primary_key_name.clone().unwrap_or_else(|| format!("{}_pkey", self.name))
+        self.primary_key_name.clone().unwrap_or_else(|| made_name(&self.name, None, "pkey"))
     }
     /// The primary key, if there is one, and then the others; none over the same columns as one before it.
     pub fn unique_keys(&self) -> Vec<UniqueKey> {
@@ -460,5 +460,36 @@ impl Catalog {
         let read: BTreeSet<RelationId> = self.relations.values().flat_map(|r| r.arrangements.iter().copied()).collect();
         let all = self.relations.values().filter(|r| r.kind == RelationKind::Arrangement);
         all.map(|r| r.id).filter(|id| !read.contains(id)).collect()
+    }
+}
+
+/// Names have at most so many bytes, as in Postgres.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// What Postgres calls something of a table (and columns) by itself: `t_a_key`, with as much of both as there is room for.
+pub fn made_name(table: &str, columns: Option<&str>, label: &str) -> String {
+    let room = NAME_BYTES_MAX - label.len() - 1 - usize::from(columns.is_some());
+    let (mut first, mut second) = (table.len(), columns.map_or(0, str::len));
+    while first + second > room {
+        *(if first > second { &mut first } else { &mut second }) -= 1;
+    }
+    let table = &table[..table.floor_char_boundary(first)];
+    match columns {
+        None => format!("{table}_{label}"),
+        Some(columns) => format!("{table}_{}_{label}", &columns[..columns.floor_char_boundary(second)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_made_of_others_have_room() {
+        let (long, short) = ("t".repeat(63), "c".repeat(10));
+        assert_eq!(made_name("t", Some("a_b"), "key"), "t_a_b_key");
+        assert_eq!(made_name(&long, None, "pkey"), format!("{}_pkey", &long[..58]));
+        assert_eq!(made_name(&long, Some(&short), "seq"), format!("{}_{short}_seq", &long[..48]));
+        assert_eq!(made_name(&long, Some(&long), "fkey").len(), 63);
     }
 }

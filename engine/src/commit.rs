@@ -59,6 +59,13 @@ pub struct Writes {
     pub partition: Partition,
 }
 
+/// Of a SERIALIZABLE transaction that may be committed, and has not been yet.
+pub struct Committing {
+    pub changes: BTreeMap<RelationId, Vec<Delta>>,
+    /// Locked until it has been.
+    pub ended: Arc<tokio::sync::Mutex<()>>,
+}
+
 impl Writes {
     fn rows(&self) -> usize {
         self.changes.values().flatten().map(Delta::len).sum()

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::advisory::AdvisoryLocks;
 use crate::backup::Backups;
 use crate::catalog::{Catalog, RelationId};
-use crate::commit::Request;
+use crate::commit::{Committing, Request};
 use crate::cuts::Cuts;
 use crate::dataflow::status::ViewStatus;
 use crate::dataflow::worker::Progress;
@@ -51,8 +51,9 @@ pub struct Core {
     altering: Mutex<BTreeSet<RelationId>>,
     /// Rows that open transactions have changed or locked.
     pub row_locks: RowLocks,
-    /// Held by a SERIALIZABLE transaction while it looks whether what it has read is still so, and commits.
-    pub serializable: tokio::sync::Mutex<()>,
+    /// Locked by a SERIALIZABLE transaction while it looks whether what it has read is still so: those that have looked, and
+    /// are being committed.
+    pub serializable: Arc<tokio::sync::Mutex<Vec<Committing>>>,
     failure: RwLock<Option<Error>>,
     /// Numbers for columns that count their rows.
     pub sequences: Sequences,
@@ -105,7 +106,7 @@ impl Core {
             locks: Mutex::default(),
             altering: Mutex::default(),
             row_locks: RowLocks::default(),
-            serializable: tokio::sync::Mutex::default(),
+            serializable: Arc::default(),
             failure: RwLock::new(None),
             sequences: Sequences::default(),
             past: Past::default(),

@@ -103,10 +103,10 @@ impl Commit {
         let mut logged: Vec<(RelationId, Vec<Delta>)> = Vec::new();
         for (id, checked) in checked {
             let deltas = match (checked, self.tables.get_mut(&id)) {
-                (None, _) => self.with_all_columns(catalog, id, &writes.changes[&id])?,
+                (None, _) => self.with_all_columns(id, &writes.changes[&id])?,
                 (Some(checked), Some(table)) => table.change(checked, epoch),
                 (Some(checked), None) => {
-                    let deltas = self.with_all_columns(catalog, id, &writes.changes[&id])?;
+                    let deltas = self.with_all_columns(id, &writes.changes[&id])?;
                     self.versions.get_mut(&id).expect("checked just now").change(checked, epoch);
                     deltas
                 }
@@ -118,13 +118,8 @@ impl Commit {
     }
 
     /// Rows of a stream that were made before it got a column have there what those have that are in its log.
-    fn with_all_columns(&self, catalog: &Catalog, stream: RelationId, deltas: &[Delta]) -> Result<Vec<Delta>> {
-        let columns = catalog.get(stream).map_or(0, |relation| relation.columns.len());
-        let widened = deltas.iter().map(|delta| match delta.rows.num_columns() < columns {
-            true => self.core.store.widened(stream, delta.clone()),
-            false => Ok(delta.clone()),
-        });
-        widened.collect()
+    fn with_all_columns(&self, stream: RelationId, deltas: &[Delta]) -> Result<Vec<Delta>> {
+        deltas.iter().map(|delta| self.core.store.widened(stream, delta.clone())).collect()
     }
 
     /// 40001 unless a table has all of these rows.

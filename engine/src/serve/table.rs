@@ -194,11 +194,8 @@ pub fn scan(scan: &Scan, relation: &Relation, store: &Arc<Store>) -> Batches {
                 return rows;
             }
             // The transaction's own rows may be from before the stream got a column.
-            let (store, id, columns) = (store.clone(), relation.id, relation.columns.len());
-            Box::new(rows.map(move |rows| match rows {
-                Ok(rows) if rows.num_columns() < columns => Ok(store.widened(id, Delta::inserts(rows))?.rows),
-                rows => rows,
-            }))
+            let (store, id) = (store.clone(), relation.id);
+            Box::new(rows.map(move |rows| Ok(store.widened(id, Delta::inserts(rows?))?.rows)))
         }
     }
 }

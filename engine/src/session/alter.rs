@@ -11,7 +11,8 @@
 //!
 //! Nobody may have changed the rows in between: the commit thread, which decides, then has it done again. Views over the
 //! table go on with the new one if their columns stay as they are, else the change is refused (2BP01); materialized views are
-//! made anew with it (`alter_below.rs`). A stream is never written anew (`alter_stream.rs`).
+//! made anew with it (`alter_below.rs`). A stream is never written anew (`alter_stream.rs`). What the same transaction has changed
+//! in the table before becomes changes of the new one, still to be committed or not (`alter_own.rs`).
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use super::constraints::key_columns;
 use super::definition::definition;
 use super::generated::{refuse_dependent, refuse_other_type};
 use crate::catalog::{Check, Column, Identity, IdentityKind, Relation, RelationId, RelationKind};
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::conditions::{names_column, renamed};
 use crate::sql::statement::{AlterAction, Constraint, ConstraintKind, CreateRelation, IdentityDefinition, Name};
@@ -47,6 +49,8 @@ pub(super) struct Draft {
     pub new_checks: Vec<Check>,
     /// The next numbers of sequences that come with the table: they are in no catalog yet.
     pub next_numbers: BTreeMap<RelationId, i128>,
+    /// What the transaction has changed in the table, as changes of this one.
+    pub own: Option<Vec<Delta>>,
     /// Sequences that begin anew, with the first number where one is given.
     restarts: Vec<(Identity, Option<i64>)>,
 }
@@ -56,7 +60,7 @@ impl Draft {
         let origins = (0..relation.columns.len()).map(Origin::Kept).collect();
         let relation = relation.clone();
         let (new_checks, restarts) = (Vec::new(), Vec::new());
-        Draft { relation, origins, rewrites: false, new_checks, next_numbers: BTreeMap::new(), restarts }
+        Draft { relation, origins, rewrites: false, new_checks, next_numbers: BTreeMap::new(), own: None, restarts }
     }
 
     /// Its columns are others now.
@@ -131,7 +135,8 @@ impl Draft {
             return Err(Error::new("42P16", message));
         }
         relation.primary_key = key_columns(relation, key)?;
-        relation.primary_key_name = name.filter(|name| *name != format!("{}_pkey", relation.name));
+        relation.primary_key_name =
+            name.filter(|name| *name != crate::catalog::made_name(&relation.name, None, "pkey"));
         for &at in &relation.primary_key {
             relation.columns[at].nullable = false;
         }
@@ -191,12 +196,6 @@ impl Session {
         if !is_stream && (found.kind != kind || kind != RelationKind::Table) {
             return Err(Error::new("42809", format!("\"{}\" is not a table", found.name)));
         }
-        let pending = |t: &super::Transaction| t.writes.changes.contains_key(&found.id);
-        if self.transaction.as_ref().is_some_and(pending) {
-            let message =
-                format!("cannot ALTER TABLE \"{}\" because this transaction has changed its rows", found.name);
-            return Err(Error::new("55006", message).hint("Definitions take effect at once: commit first."));
-        }
         if is_stream {
             return self.alter_stream(&found, actions).await;
         }
@@ -210,6 +209,9 @@ impl Session {
             match draft.rewrites {
                 true => self.write_anew(&found, &mut draft).await?,
                 false => self.redefine(&found, &draft).await?,
+            }
+            if let (Some(own), Some(transaction)) = (draft.own.take(), &mut self.transaction) {
+                transaction.replace_changes(found.id, draft.relation.id, own);
             }
         }
         for (sequence, with) in draft.restarts {

@@ -32,6 +32,7 @@ impl Session {
                 self.check_conditions(&draft.relation, &draft.new_checks, &rows?, false)?;
             }
         }
+        self.check_own(found, draft)?;
         let (core, found, new) = (self.core.clone(), found.clone(), draft.relation.clone());
         self.edit(move |catalog| {
             check_unchanged(&core, catalog, &found, epoch)?;
@@ -59,6 +60,7 @@ impl Session {
             let batch = batch?;
             rows.push(Delta::inserts(self.written_anew(found, draft, &batch).await?));
         }
+        draft.own = self.own_written_anew(found, draft).await?;
         rows.retain(|delta| !delta.is_empty());
         let rows = if rows.is_empty() { Vec::new() } else { vec![(draft.relation.id, rows)] };
         if views.iter().any(|(view, _)| view.kind == RelationKind::MaterializedView) {
@@ -91,7 +93,12 @@ impl Session {
     }
 
     /// Some rows as they are to be, if all that is so of them then is so.
-    async fn written_anew(&mut self, found: &Relation, draft: &mut Draft, rows: &RecordBatch) -> Result<RecordBatch> {
+    pub(super) async fn written_anew(
+        &mut self,
+        found: &Relation,
+        draft: &mut Draft,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch> {
         let relation = &draft.relation;
         let schema = relation.arrow_schema();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(draft.origins.len());

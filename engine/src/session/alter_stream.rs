@@ -1,7 +1,9 @@
-//! ALTER TABLE of a stream: its log keeps rows as they came, so it only gets columns, at the end, and other defaults.
+//! ALTER TABLE of a stream: its log keeps rows as they came, so it only gets columns, at the end, other names for them, and
+//! other defaults.
 //!
 //! Rows that were logged before have in a new column the value that its default had when it came (`state/store/shapes.rs`),
-//! also where they are replayed. Views over the stream go on: none of them reads the column.
+//! also where they are replayed. Views over the stream go on: none of them reads the column, or names the one that is
+//! called otherwise.
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use crate::catalog::{Catalog, LateRows, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::sql::statement::AlterAction;
 use crate::state::store::{CatalogChange, absent_text};
+use crate::state::versions::VersionColumns;
 
 impl Session {
     pub(super) async fn alter_stream(&mut self, found: &Arc<Relation>, actions: &[AlterAction]) -> Result<()> {
@@ -20,6 +23,9 @@ impl Session {
         for action in actions {
             check_action(found, action)?;
             self.apply(&mut draft, action)?;
+            if let AlterAction::RenameColumn { column, new_name } = action {
+                rename_in_options(&mut draft.relation, column, new_name);
+            }
         }
         for at in found.columns.len()..draft.relation.columns.len() {
             self.note_absent(&mut draft.relation, at).await?;
@@ -28,14 +34,14 @@ impl Session {
             return Ok(());
         }
         draft.relation.sql = definition(&draft.relation, &self.core.catalog());
-        let adds = draft.relation.columns.len() > found.columns.len();
-        let views = if adds { self.views_over(&self.core.catalog(), found, &draft)? } else { Vec::new() };
+        let reshapes = names_of(&draft.relation) != names_of(found);
+        let views = if reshapes { self.views_over(&self.core.catalog(), found, &draft)? } else { Vec::new() };
         let (core, old, new) = (self.core.clone(), found.clone(), draft.relation);
         self.edit(move |catalog| {
             if catalog.get(old.id) != Some(&old) {
                 return Err(changed_meanwhile(&old));
             }
-            if adds {
+            if reshapes {
                 let takes_late = |other: &Arc<Relation>| match other.watermark.as_ref().map(|watermark| watermark.late)
                 {
                     Some(LateRows::Into(id)) => id == old.id,
@@ -56,7 +62,16 @@ impl Session {
             }
             Ok(vec![CatalogChange::Put(Box::new(new))])
         })
-        .await
+        .await?;
+        // Rows of this transaction follow.
+        let store = self.core.store.clone();
+        if let Some(transaction) = self.transaction.as_mut()
+            && let Some(own) = transaction.writes.changes.get(&found.id)
+        {
+            let own = own.iter().map(|delta| store.widened(found.id, delta.clone())).collect::<Result<Vec<_>>>()?;
+            transaction.replace_changes(found.id, found.id, own);
+        }
+        Ok(())
     }
 
     /// What rows that there are have in a new column.
@@ -79,11 +94,25 @@ impl Session {
     }
 }
 
-/// That no relation of `ids` has got columns between two catalogs, which a query over it might show.
+/// That no relation of `ids` has other columns in one catalog than in the other, which a query over it might show.
 pub(super) fn check_columns(before: &Catalog, now: &Catalog, ids: &[RelationId]) -> Result<()> {
-    let columns = |catalog: &Catalog, id| catalog.get(id).map(|relation| relation.columns.len());
-    let altered = ids.iter().filter(|id| columns(now, **id) != columns(before, **id)).find_map(|id| now.get(*id));
+    let differs = |id: &&RelationId| before.get(**id).map(|r| names_of(r)) != now.get(**id).map(|r| names_of(r));
+    let altered = ids.iter().filter(differs).find_map(|id| now.get(*id));
     altered.map_or(Ok(()), |relation| Err(changed_meanwhile(relation)))
+}
+
+fn names_of(relation: &Relation) -> Vec<&str> {
+    relation.columns.iter().map(|column| column.name.as_str()).collect()
+}
+
+/// Options that name columns.
+fn rename_in_options(stream: &mut Relation, column: &str, new_name: &str) {
+    for option in VersionColumns::OPTIONS.into_iter().chain([crate::compaction::KEY]) {
+        if let Some(names) = stream.options.get_mut(option) {
+            let renamed = names.split(',').map(str::trim).map(|name| if name == column { new_name } else { name });
+            *names = renamed.collect::<Vec<_>>().join(", ");
+        }
+    }
 }
 
 /// Refuses what a log cannot follow.
@@ -95,6 +124,15 @@ fn check_action(stream: &Relation, action: &AlterAction) -> Result<()> {
     };
     match action {
         AlterAction::SetDefault { .. } => Ok(()),
+        AlterAction::RenameColumn { .. } => {
+            if stream.options.contains_key("connector") {
+                return refused("renaming a column of a stream that a connector fills");
+            }
+            if stream.watermark.as_ref().is_some_and(|watermark| matches!(watermark.late, LateRows::Into(_))) {
+                return refused("renaming a column of a stream whose late rows go INTO a table");
+            }
+            Ok(())
+        }
         AlterAction::AddColumn { definition, .. } => {
             let column = &definition.columns[0];
             if stream.options.contains_key("connector") {

@@ -17,9 +17,10 @@ use sqlparser::ast;
 use super::dml::as_batch;
 use super::plans::Plans;
 use super::query::Argument;
+use super::referential::{Happened, reached};
 use super::view::column_names;
 use super::{Outcome, Session};
-use crate::catalog::RelationId;
+use crate::catalog::{Relation, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::bind::error_from;
@@ -33,6 +34,8 @@ pub(super) struct OneStatement {
     /// The names of those that returned nothing.
     pub silent: HashSet<String>,
     pub changes: BTreeMap<RelationId, Vec<Delta>>,
+    /// What foreign keys of others are to follow.
+    pub happened: Vec<(Arc<Relation>, Happened)>,
     /// The transaction is there for this statement alone.
     pub own_transaction: bool,
 }
@@ -49,8 +52,15 @@ impl Session {
     /// Runs it; errors leave nothing behind.
     pub(super) async fn change_with(&mut self, change: &ChangeWith, parameters: &[Argument]) -> Result<Outcome> {
         self.check_parts(change)?;
-        let held = self.begin_one_statement(&self.targets(change)?).await;
-        let outcome = self.run_parts(change, parameters).await;
+        let mut tables = self.targets(change)?;
+        for table in kinds(change).filter_map(|kind| self.followed(kind)) {
+            tables.extend(reached(&self.core.catalog(), table.id));
+        }
+        let held = self.begin_one_statement(&tables).await;
+        let outcome = match self.run_parts(change, parameters).await {
+            Ok(outcome) => self.follow().await.map(|()| outcome),
+            Err(error) => Err(error),
+        };
         let outcome = self.end_one_statement(outcome).await;
         drop(held);
         outcome
@@ -104,7 +114,7 @@ impl Session {
                     let query = as_part(part, query, change.recursive)?;
                     self.select_whole(&query, parameters).await?
                 }
-                kind => Box::pin(self.change_once(kind, &Plans::default(), parameters)).await?,
+                kind => self.run_part(kind, parameters).await?,
             };
             let rows = match outcome {
                 Outcome::Rows { schema, rows, .. } => Some(as_batch(&schema, &self.collected(rows).await?)?),
@@ -118,8 +128,18 @@ impl Session {
         }
         match change.main.as_ref() {
             StatementKind::Query(query) => self.select_whole(query, parameters).await,
-            kind => Box::pin(self.change_once(kind, &Plans::default(), parameters)).await,
+            kind => self.run_part(kind, parameters).await,
         }
+    }
+
+    async fn run_part(&mut self, kind: &StatementKind, parameters: &[Argument]) -> Result<Outcome> {
+        let followed = self.followed(kind);
+        let before = followed.as_ref().map_or(0, |table| self.changes_so_far(table));
+        let outcome = Box::pin(self.change_once(kind, &Plans::default(), parameters)).await?;
+        if let Some(table) = followed {
+            self.note_happened(kind, &table, before)?;
+        }
+        Ok(outcome)
     }
 
     /// A query's rows, all of them before anything is written: an error in one is the statement's.

@@ -249,7 +249,7 @@ impl Session {
             return if taken(name) { Err(super::ddl::already_exists(name)) } else { Ok(name.to_string()) };
         }
         let columns: Vec<&str> = columns.iter().map(|&c| relation.columns[c].name.as_str()).collect();
-        let plain = format!("{}_{}_{suffix}", relation.name, columns.join("_"));
+        let plain = crate::catalog::made_name(&relation.name, Some(&columns.join("_")), suffix);
         Ok(free(plain, taken))
     }
 }
@@ -283,8 +283,8 @@ pub(super) fn free(plain: String, taken: impl Fn(&str) -> bool) -> String {
 /// `t_a_check` of a condition on one column, else `t_check`.
 fn check_name(relation: &Relation, expression: &str) -> String {
     let plain = match &columns_named(relation, expression)[..] {
-        [column] => format!("{}_{}_check", relation.name, relation.columns[*column].name),
-        _ => format!("{}_check", relation.name),
+        [column] => crate::catalog::made_name(&relation.name, Some(&relation.columns[*column].name), "check"),
+        _ => crate::catalog::made_name(&relation.name, None, "check"),
     };
     free(plain, |name| relation.has_constraint(name))
 }

@@ -23,7 +23,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use super::Session;
 use super::transaction::Transaction;
 use crate::catalog::{Relation, RelationId, RelationKind};
-use crate::commit::Request;
+use crate::commit::{Committing, Request, Writes};
 use crate::core::Core;
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
@@ -299,22 +299,60 @@ impl Transaction {
     }
 
     /// Before a SERIALIZABLE transaction is committed: 40001 where others have changed what it has read. Then it is as if all of
-    /// it had happened now, after all that has been committed. The lock that comes back is held until it has been committed, so
-    /// that no two look before either has written.
-    pub(super) async fn check_serializable<'a>(
-        &mut self,
-        core: &'a Arc<Core>,
-    ) -> Result<tokio::sync::MutexGuard<'a, ()>> {
-        let alone = core.serializable.lock().await;
+    /// it had happened now, after all that has been committed and what those do that have looked before and are still at it. The
+    /// lock that comes back is held until its own changes are on their way, so that they come after those.
+    pub(super) async fn check_serializable(&mut self, core: &Arc<Core>, writes: &Writes) -> Result<Looked> {
         self.settle_reads();
-        match self.reads_now(core).await? {
-            Some(_) => Ok(alone),
-            None => {
-                let message = "could not serialize access due to read/write dependencies among transactions";
-                Err(Error::new("40001", message).hint("The transaction might succeed if retried."))
+        loop {
+            let mut committing = core.serializable.clone().lock_owned().await;
+            committing.retain(|other| other.ended.try_lock().is_err());
+            let mut awaited = None;
+            for other in committing.iter() {
+                if self.may_have_read(core, other)? {
+                    awaited = Some(other.ended.clone());
+                    break;
+                }
             }
+            if let Some(ended) = awaited {
+                drop(committing);
+                drop(ended.lock().await);
+                continue;
+            }
+            if self.reads_now(core).await?.is_none() {
+                let message = "could not serialize access due to read/write dependencies among transactions";
+                return Err(Error::new("40001", message).hint("The transaction might succeed if retried."));
+            }
+            let ended = Arc::new(tokio::sync::Mutex::new(()));
+            let until_it_ends = ended.clone().try_lock_owned().expect("nobody else has it yet");
+            committing.push(Committing { changes: writes.changes.clone(), ended });
+            return Ok(Looked { committing, until_it_ends });
         }
     }
+
+    /// Whether what another transaction is about to commit may be of what this one has read.
+    fn may_have_read(&self, core: &Core, other: &Committing) -> Result<bool> {
+        let catalog = core.catalog();
+        for id in self.reads.relations() {
+            // What a view will have then nobody knows before.
+            if catalog.get(id).is_none_or(|relation| relation.kind != RelationKind::Table) {
+                return Ok(true);
+            }
+            for delta in other.changes.get(&id).into_iter().flatten() {
+                if self.reads.may_see(id, delta)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// That nobody has changed what a transaction has read.
+pub(super) struct Looked {
+    /// Until its changes are on their way.
+    pub committing: tokio::sync::OwnedMutexGuard<Vec<Committing>>,
+    /// Until they have come about, or not.
+    pub until_it_ends: tokio::sync::OwnedMutexGuard<()>,
 }
 
 /// Plain INSERTs of more rows lock none: a load is not a place to meet.

@@ -1,14 +1,17 @@
 //! CREATE, DROP, ALTER … RENAME, COMMENT: changes of the catalog, each one epoch.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sqlparser::ast;
+use sqlparser::ast::{self, VisitorMut};
 
 use super::Session;
-use super::query::{Scope, bind_query, session_state};
+use super::definition::view_definition;
+use super::query::{Scope, session_state};
 use super::through_view::CHECK_OPTION;
-use super::view::{column_names, columns_of};
+use super::view::{bind_view, column_names, columns_of};
 use crate::catalog::{Catalog, Column, LateRows, Relation, RelationId, RelationKind, Watermark};
 use crate::commit::{CatalogEdit, Request};
 use crate::delta::Delta;
@@ -16,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::sql::bind::relations_named;
 use crate::sql::interval::Interval;
 use crate::sql::statement::{CreateRelation, LateRowsDefinition, Name, Options, SinkInput};
-use crate::sql::visit;
+use crate::sql::visit::{self, WalkMut};
 use crate::state::store::CatalogChange;
 use crate::state::versions::VersionColumns;
 
@@ -50,25 +53,60 @@ pub(super) fn stored_text(scope: &Scope, query: &ast::Query) -> Result<String> {
     Ok(crate::sql::parse::text_of(&query))
 }
 
+/// Gives a table in FROM that has no alias the name that it is found by: columns may be qualified by it.
+struct Aliased<'a> {
+    relation: &'a Relation,
+    /// It stands where it cannot have one.
+    without: bool,
+}
+
+impl VisitorMut for Aliased<'_> {
+    type Break = ();
+    fn post_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+        match factor {
+            ast::TableFactor::Table { name, alias: alias @ None, args: None, .. } => {
+                if is_called(name, self.relation) {
+                    let name = ast::Ident::with_quote('"', &self.relation.name);
+                    *alias = Some(ast::TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+                }
+            }
+            ast::TableFactor::Table { args: None, .. } | ast::TableFactor::Derived { .. } => {}
+            other => self.without |= other.to_string().to_lowercase().contains(&self.relation.name.to_lowercase()),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_called(name: &ast::ObjectName, relation: &Relation) -> bool {
+    crate::sql::parse::name_of(name).is_ok_and(|named| {
+        named.name == relation.name && named.schema.as_ref().is_none_or(|schema| *schema == relation.schema_name)
+    })
+}
+
 /// A stored query in which `relation` is called `new_name`.
 fn with_new_name(query: &str, relation: &Relation, new_name: &str) -> Result<String> {
+    let qualifies = |text: &str, by: &str| text.to_lowercase().contains(&format!("{}.", by.to_lowercase()));
     let mut query = crate::sql::parse::query(query)?;
     let mut hidden = false;
+    if qualifies(&crate::sql::parse::text_of(&query).replace('"', ""), &relation.name) {
+        let mut aliased = Aliased { relation, without: false };
+        let _ = query.walk_mut(&mut aliased);
+        hidden |= aliased.without;
+    }
     let _ = visit::visit_relations_mut(&mut *query, |name| {
-        let Ok(named) = crate::sql::parse::name_of(name) else { return std::ops::ControlFlow::Continue(()) };
-        if named.name == relation.name && named.schema.as_ref().is_none_or(|s| *s == relation.schema_name) {
+        if is_called(name, relation) {
             if let Some(last) = name.0.last_mut() {
                 *last = ast::ObjectNamePart::Identifier(ast::Ident::with_quote('"', new_name));
             }
         }
-        std::ops::ControlFlow::<()>::Continue(())
+        ControlFlow::<()>::Continue(())
     });
     if let Some(with) = &query.with {
         hidden |= with.cte_tables.iter().any(|c| c.alias.name.value.eq_ignore_ascii_case(&relation.name));
     }
-    // Columns that are qualified by the old name would lose their relation; a WITH of that name hides it.
+    // A WITH of that name hides it; and a column that is qualified by the schema too would lose its relation.
     let text = crate::sql::parse::text_of(&query);
-    let qualified = text.to_lowercase().contains(&format!("{}.", relation.name));
+    let qualified = qualifies(&text.replace('"', ""), &format!("{}.{}", relation.schema_name, relation.name));
     if hidden || qualified {
         return Err(Error::new(
             "2BP01",
@@ -449,16 +487,20 @@ impl Session {
     ) -> Result<()> {
         let scope = self.scope();
         let state = session_state(&self.bind_settings(), scope.system.as_ref())?;
-        let bound = bind_query(&state, &scope, query, &[])?;
+        let (query, bound) = bind_view(&state, &scope, query)?;
         let names = column_names(&bound.names, columns)?;
-        let relation = Relation {
+        let mut relation = Relation {
             kind: RelationKind::View,
             columns: columns_of(&bound.plan, &names)?,
-            query: Some(stored_text(&scope, query)?),
-            depends_on: dependencies(&scope, query)?,
+            query: Some(stored_text(&scope, &query)?),
+            depends_on: dependencies(&scope, &query)?,
             options: check.map(|check| (CHECK_OPTION.to_string(), check.to_string())).into_iter().collect(),
             ..self.new_relation(name, text)?
         };
+        if matches!(query, Cow::Owned(_)) {
+            let end = check.map_or(String::new(), |check| format!(" WITH {} CHECK OPTION", check.to_uppercase()));
+            relation.sql = view_definition(&relation, columns, &Options::new(), &end);
+        }
         if check.is_some() {
             self.check_updatable(&relation)?;
         }

@@ -9,6 +9,7 @@
 //! A key is there if its rows as committed and those that the transaction has added, less those that it has taken away, are more
 //! than none. One question to the commit path tells the first of these for all keys of a statement.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -184,11 +185,16 @@ impl Transaction {
     }
 
     /// The same of rows that refer to these keys.
-    fn own_referring_net(&self, child: &Relation, key: &ForeignKey, keys: &[ArrayRef]) -> Result<Vec<i64>> {
+    fn own_referring_net(&mut self, child: &Relation, key: &ForeignKey, keys: &[ArrayRef]) -> Result<Vec<i64>> {
         let rows = keys.first().map_or(0, |key| key.len());
         let Some(changes) = self.writes.changes.get(&child.id) else { return Ok(vec![0; rows]) };
-        let mut own = OwnKeys::new(child, &key.columns)?;
-        changes.iter().for_each(|delta| drop(own.add(delta)));
+        let counted = match self.referring.entry((child.id, key.columns.clone())) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert((OwnKeys::new(child, &key.columns)?, 0)),
+        };
+        let (own, count) = counted;
+        changes[*count..].iter().for_each(|delta| drop(own.add(delta)));
+        *count = changes.len();
         own.net_of(keys, rows)
     }
 }

@@ -20,6 +20,7 @@ use sqlparser::ast;
 use super::defaults::{check_generated, is_default, without_given};
 use super::dml::{assigned_values, cell_value, full_name, named_columns, quoted, relaxed, with_parts};
 use super::query::{Argument, bind_query};
+use super::referential::Happened;
 use super::returning::{Other, RETURNED_ROW, numbered, returned, with_rows};
 use super::{Outcome, Session};
 use crate::catalog::Relation;
@@ -73,12 +74,18 @@ impl Session {
                 let of_clause: Beside = known.iter().map(|(other, batch)| (other.clone(), taken(batch))).collect();
                 match &clause.action {
                     MergeAction::Nothing => continue,
-                    MergeAction::Delete => old.push(strict(relation, &of_clause[0].1)?),
+                    MergeAction::Delete => {
+                        let rows = strict(relation, &of_clause[0].1)?;
+                        self.note_one(relation, Happened::Deleted(rows.clone()));
+                        old.push(rows);
+                    }
                     MergeAction::Update(assignments) => {
                         let before = strict(relation, &of_clause[0].1)?;
                         let exprs = clause_values(relation, clause)?;
                         let values = self.values_beside(merge, of_clause, exprs, parameters).await?;
-                        new.push(self.assigned(relation, &before, assignments, &values, 0).await?);
+                        let after = self.assigned(relation, &before, assignments, &values, 0).await?;
+                        self.note_one(relation, Happened::Updated(before.clone(), after.clone()));
+                        new.push(after);
                         old.push(before);
                     }
                     MergeAction::Insert { columns, overriding, values } => {

@@ -5,6 +5,7 @@
 
 mod alter;
 mod alter_below;
+mod alter_own;
 mod alter_rows;
 mod alter_stream;
 mod analyze;
@@ -234,8 +235,9 @@ impl Session {
     }
 
     /// Splits and parses a text of any number of statements.
-    pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
+    pub fn parse(&mut self, sql: &str) -> Result<Vec<Statement>> {
         self.cancel.reset(self.deadline());
+        let sql = &*self.with_names_cut(sql);
         let parse = || self.bounds().within(|| crate::sql::parse::parse(sql));
         if patience::is_long(sql) { patience::aside(parse) } else { parse() }
     }

@@ -168,7 +168,7 @@ impl Session {
         others: &[String],
     ) -> Result<Identity> {
         let catalog = self.core.catalog();
-        let plain = format!("{table}_{column}_seq");
+        let plain = crate::catalog::made_name(table, Some(column), "seq");
         let mut names = std::iter::once(plain.clone()).chain((1..).map(|n| format!("{plain}{n}")));
         let free = |name: &String| !catalog.is_taken(schema, name) && !others.contains(name);
         let name = names.find(free).expect("numbers do not end");

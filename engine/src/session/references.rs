@@ -78,7 +78,7 @@ impl Session {
         let name = match name {
             Some(name) => name.to_string(),
             None => {
-                let plain = format!("{}_{}_fkey", relation.name, named.join("_"));
+                let plain = crate::catalog::made_name(&relation.name, Some(&named.join("_")), "fkey");
                 free(plain, |name| relation.has_constraint(name))
             }
         };

@@ -5,9 +5,9 @@
 //!                                            visits with ON DELETE SET NULL stay, for nobody
 //! ```
 //!
-//! All of it is one epoch. Rows that refer are found by a query over what the statement itself sees. What comes in at the
-//! same time is found out at COMMIT (23503), and so is what other statements do to keys: INSERT … ON CONFLICT, MERGE, and the
-//! parts of a WITH follow no foreign keys.
+//! INSERT … ON CONFLICT, MERGE and the parts of a WITH do the same with the rows that they update and delete. All of it is one
+//! epoch. Rows that refer are found by a query over what the statement itself sees. What comes in at the same time is found
+//! out at COMMIT (23503).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::catalog::{Catalog, ForeignKey, OnReferenced, Relation, RelationId};
 use crate::delta::Delta;
 use crate::delta::consolidate::consolidate;
 use crate::error::{Error, Result};
-use crate::sql::statement::{Name, StatementKind};
+use crate::sql::statement::{MergeAction, Name, StatementKind};
 use crate::state::arrangement::take;
 
 /// Foreign keys that lead on and on, over rows that refer to themselves with other keys.
 const STEPS_MAX: usize = 10_000;
 
 /// What has happened to rows that others may refer to.
-enum Happened {
+pub(super) enum Happened {
     Deleted(RecordBatch),
     /// Row by row: before and after.
     Updated(RecordBatch, RecordBatch),
@@ -78,12 +78,28 @@ impl Session {
     }
 
     /// The table whose rows a statement deletes or updates, if that does something to others.
-    fn followed(&self, kind: &StatementKind) -> Option<Arc<Relation>> {
+    pub(super) fn followed(&self, kind: &StatementKind) -> Option<Arc<Relation>> {
         let catalog = self.core.catalog();
+        let on_delete = |table: &Relation| catalog.referring(table.id).any(|(_, key)| key.on_delete.is_action());
+        let on_update = |table: &Relation| catalog.referring(table.id).any(|(_, key)| key.on_update.is_action());
         match kind {
             StatementKind::Delete(delete) => {
                 let table = self.target_table(&delete.table)?;
-                catalog.referring(table.id).any(|(_, key)| key.on_delete.is_action()).then_some(table)
+                on_delete(&table).then_some(table)
+            }
+            StatementKind::Insert(insert) => {
+                let assigns = insert.on_conflict.as_ref().is_some_and(|conflict| !conflict.assignments.is_empty());
+                let table = if assigns { self.target_table(&insert.table)? } else { return None };
+                on_update(&table).then_some(table)
+            }
+            StatementKind::Merge(merge) => {
+                let table = self.target_table(&merge.table)?;
+                let acts = merge.clauses.iter().any(|clause| match &clause.action {
+                    MergeAction::Delete => on_delete(&table),
+                    MergeAction::Update(_) => on_update(&table),
+                    MergeAction::Nothing | MergeAction::Insert { .. } => false,
+                });
+                acts.then_some(table)
             }
             StatementKind::Update(update) => {
                 let table = self.target_table(&update.table)?;
@@ -107,7 +123,10 @@ impl Session {
     ) -> Result<Outcome> {
         let held = self.begin_one_statement(&reached(&self.core.catalog(), table.id)).await;
         let outcome = match self.change_once(kind, plans, parameters).await {
-            Ok(outcome) => self.follow(table, matches!(kind, StatementKind::Delete(_))).await.map(|()| outcome),
+            Ok(outcome) => match self.note_happened(kind, table, 0) {
+                Ok(()) => self.follow().await.map(|()| outcome),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         let outcome = self.end_one_statement(outcome).await;
@@ -119,22 +138,46 @@ impl Session {
         self.one_statement.as_mut().expect("it has begun").changes.entry(table).or_default()
     }
 
-    /// Goes on from what the statement has changed so far, all of it rows of `table`.
-    async fn follow(&mut self, table: &Arc<Relation>, deleted: bool) -> Result<()> {
-        let changes = self.changes_of(table.id).clone();
-        let happened = match &changes[..] {
-            [] => return Ok(()),
-            _ if deleted => {
+    /// How many changes of a table the statement has made so far.
+    pub(super) fn changes_so_far(&mut self, table: &Relation) -> usize {
+        self.changes_of(table.id).len()
+    }
+
+    /// Takes note of what a statement, or a part of one, has done to rows of `table`: all changes after the first `before`.
+    pub(super) fn note_happened(&mut self, kind: &StatementKind, table: &Arc<Relation>, before: usize) -> Result<()> {
+        let changes = self.changes_of(table.id)[before..].to_vec();
+        let happened = match (kind, &changes[..]) {
+            // MERGE has said it itself.
+            (_, []) | (StatementKind::Merge(_), _) => return Ok(()),
+            (StatementKind::Delete(_), _) => {
                 let gone = changes.iter().map(|delta| delta.rows.clone()).collect::<Vec<_>>();
                 Happened::Deleted(super::dml::as_batch(&table.arrow_schema(), &gone)?)
             }
-            // As UPDATE writes them: the old rows, and the new ones in the same order.
-            [old, new] if old.len() == new.len() => Happened::Updated(old.rows.clone(), new.rows.clone()),
+            // Nothing was there already.
+            (StatementKind::Insert(_), [_]) => return Ok(()),
+            // The old rows, and the new ones in the same order; after these those that INSERT has added.
+            (_, [old, new]) if old.len() <= new.len() => {
+                Happened::Updated(old.rows.clone(), new.rows.slice(0, old.len()))
+            }
             _ => return Err(Error::internal("an UPDATE that does not say which row became which")),
         };
+        self.note_one(table, happened);
+        Ok(())
+    }
+
+    /// The same of some rows; where nothing is followed, nothing is noted.
+    pub(super) fn note_one(&mut self, table: &Arc<Relation>, happened: Happened) {
+        if let Some(one) = &mut self.one_statement {
+            one.happened.push((table.clone(), happened));
+        }
+    }
+
+    /// Does to other rows what follows from what has been noted.
+    pub(super) async fn follow(&mut self) -> Result<()> {
+        let happened = std::mem::take(&mut self.one_statement.as_mut().expect("it has begun").happened);
         let catalog = self.core.catalog();
         // Rows that go do so before others are changed: they may be the same ones.
-        let mut ahead = VecDeque::from([(table.clone(), happened)]);
+        let mut ahead = VecDeque::from(happened);
         let mut later = VecDeque::new();
         for _ in 0..STEPS_MAX {
             let (table, happened) = match (ahead.pop_front(), later.pop_front()) {
@@ -376,7 +419,7 @@ fn beside(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch> {
 }
 
 /// A table, and all whose rows a change of its rows may change.
-fn reached(catalog: &Catalog, table: RelationId) -> BTreeSet<RelationId> {
+pub(super) fn reached(catalog: &Catalog, table: RelationId) -> BTreeSet<RelationId> {
     let mut reached = BTreeSet::from([table]);
     let mut ahead = vec![table];
     while let Some(table) = ahead.pop() {

@@ -57,6 +57,8 @@ pub(super) struct Transaction {
     pub held: Vec<MemoryReservation>,
     /// The unique keys in the writes, by table.
     keys: HashMap<RelationId, Vec<OwnKeys>>,
+    /// By table and columns that refer: the keys in the writes, and how many of the changes are counted in.
+    pub(super) referring: HashMap<(RelationId, Vec<usize>), (OwnKeys, usize)>,
     /// Name, and how many changes each relation had.
     savepoints: Vec<(String, HashMap<RelationId, usize>)>,
     /// Sequences that TRUNCATE … RESTART IDENTITY let begin anew, with the next number of each.
@@ -93,6 +95,19 @@ impl Transaction {
             self.keys.insert(relation.id, own);
         }
         Ok(self.keys.get_mut(&relation.id).expect("just made"))
+    }
+
+    /// Its changes of a relation, for one that takes its place or has other columns now.
+    pub fn replace_changes(&mut self, old: RelationId, new: RelationId, changes: Vec<Delta>) {
+        self.writes.changes.remove(&old);
+        self.writes.changes.insert(new, changes);
+        self.keys.remove(&old);
+        self.referring.retain(|(child, _), _| *child != old);
+        self.seen.remove(&old);
+    }
+
+    pub fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
     }
 
     /// What the last statement has read, it reads anew.
@@ -225,14 +240,17 @@ impl Session {
                 // Until all has been written.
                 let _locks = t.locks.take();
                 let core = self.core.clone();
-                let alone = match self.settings.value("transaction_isolation") {
-                    "serializable" if !writes.changes.is_empty() => Some(t.check_serializable(&core).await),
+                let looked = match self.settings.value("transaction_isolation") {
+                    "serializable" if !writes.changes.is_empty() => Some(t.check_serializable(&core, &writes).await),
                     _ => None,
                 };
-                self.restore_settings(t, alone.as_ref().is_none_or(Result::is_ok));
-                let _alone = alone.transpose()?;
+                self.restore_settings(t, looked.as_ref().is_none_or(Result::is_ok));
+                let (committing, _until_it_ends) = match looked.transpose()? {
+                    Some(looked) => (Some(looked.committing), Some(looked.until_it_ends)),
+                    None => (None, None),
+                };
                 if !writes.changes.is_empty() {
-                    self.decide(|reply| Request::Write { writes, reply }).await?;
+                    self.decide_holding(committing, |reply| Request::Write { writes, reply }).await?;
                 }
                 for (sequence, next) in restarted {
                     super::numbers::set_next(&self.core, sequence, next).await?;
@@ -297,6 +315,7 @@ impl Session {
             !deltas.is_empty()
         });
         t.keys.clear();
+        t.referring.clear();
         t.seen.clear();
         // Some may have begun anew after the savepoint: then rows of before may be there again.
         t.restarted.clear();
@@ -360,11 +379,17 @@ impl Session {
     /// Has the commit path do something. Once it has been asked nobody can take that back, so from then on the
     /// statement cannot be cancelled: its client would hear of a failure, and find the rows.
     pub(super) async fn decide<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
+        self.decide_holding((), request).await
+    }
+
+    /// The same; `held` is let go when the commit path has been asked.
+    async fn decide_holding<T, H>(&self, held: H, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
         let decided = async {
             let place = self.core.requests.reserve().await.map_err(|_| stopped())?;
             self.cancel.too_late();
             let (reply, answer) = tokio::sync::oneshot::channel();
             place.send(request(reply));
+            drop(held);
             answer.await.map_err(|_| stopped())?
         };
         self.core.waits.during(self.waiter(), Reason::Commit, None, decided).await

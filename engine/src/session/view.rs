@@ -10,8 +10,9 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast;
 
 use super::arrangements::{self, Arrangements, NewArrangement};
+use super::definition::view_definition;
 use super::dml::quoted;
-use super::query::{Scope, bind_query, bind_text, rename, session_state};
+use super::query::{Bound, Scope, bind_query, bind_text, rename, session_state};
 use super::{Outcome, Session};
 use crate::catalog::{Column, Relation, RelationId, RelationKind};
 use crate::commit::Request;
@@ -26,6 +27,7 @@ use crate::plan::order::close_orders;
 use crate::serve::table::SnapshotSlot;
 use crate::sql::bind;
 use crate::sql::context::Settings as BindSettings;
+use crate::sql::joins::{has_stars, spell_out_stars};
 use crate::sql::statement::{Emit, Name, Options};
 use crate::sql::types::sql_type_of;
 use crate::state::store::CatalogChange;
@@ -136,6 +138,32 @@ pub(super) struct Defined {
     pub arrangements: Vec<NewArrangement>,
 }
 
+/// A view's query as it is kept, and bound: as in Postgres a star in it is the columns that there are now.
+pub(super) fn bind_view<'a>(
+    state: &SessionState,
+    scope: &Scope,
+    query: &'a ast::Query,
+) -> Result<(Cow<'a, ast::Query>, Bound)> {
+    let bound = bind_query(state, scope, query, &[])?;
+    if !has_stars(query) {
+        return Ok((Cow::Borrowed(query), bound));
+    }
+    let mut spelt_out = query.clone();
+    spell_out_stars(&mut spelt_out, &mut |query| {
+        let bound = bind_query(state, scope, query, &[]).ok()?;
+        let types = bound.plan.schema().fields().iter().map(|field| field.data_type().clone());
+        Some(bound.names.iter().cloned().zip(types).collect())
+    })?;
+    let types = |bound: &Bound| -> Vec<_> { bound.plan.schema().fields().iter().map(|f| sql_type_of(f)).collect() };
+    match bind_query(state, scope, &spelt_out, &[]) {
+        Ok(again) if spelt_out != *query && again.names == bound.names && types(&again) == types(&bound) => {
+            Ok((Cow::Owned(spelt_out), again))
+        }
+        // Where the columns cannot be named apart.
+        _ => Ok((Cow::Borrowed(query), bound)),
+    }
+}
+
 impl Session {
     /// Binds and lowers, without making anything.
     pub(super) fn define_view(&self, d: &Definition) -> Result<Defined> {
@@ -144,8 +172,8 @@ impl Session {
         // What the time is, each epoch says; and what the view will run is no statement's.
         let settings = BindSettings { now: None, sort_reserve_bytes: None, ..self.bind_settings() };
         let state = session_state(&settings, None)?;
-        let mut query = Cow::Borrowed(d.query);
-        let mut bound = bind_query(&state, &scope, &query, &[])?;
+        let (mut query, mut bound) = bind_view(&state, &scope, d.query)?;
+        let spelt_out = matches!(query, Cow::Owned(_));
         let names = column_names(&bound.names, d.columns)?;
         if d.options.contains_key(TTL) || d.options.contains_key(TTL_COLUMN) {
             query = Cow::Owned(living(&scope, d, columns_of(&bound.plan, &names)?)?);
@@ -165,7 +193,7 @@ impl Session {
         if showing == Showing::Final {
             options.insert(EMIT.into(), FINAL.into());
         }
-        let relation = Relation {
+        let mut relation = Relation {
             kind: RelationKind::MaterializedView,
             columns,
             query: Some(crate::session::ddl::stored_text(&scope, &query)?),
@@ -176,6 +204,10 @@ impl Session {
             arrangements: arrangements::of(&plan),
             ..self.new_relation(d.name, d.text)?
         };
+        if spelt_out {
+            let end = if showing == Showing::Final { " EMIT ON WINDOW CLOSE" } else { "" };
+            relation.sql = view_definition(&relation, d.columns, d.options, end);
+        }
         Ok(Defined { relation, plan, logical, arrangements })
     }
 

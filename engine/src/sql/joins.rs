@@ -13,6 +13,7 @@
 //! Where FROM gives fewer names than there are columns, the others keep theirs: `t AS x (p)` becomes `t AS x (p, b, c)`.
 
 mod ambiguous;
+mod stars;
 
 use std::ops::ControlFlow;
 
@@ -34,6 +35,7 @@ use crate::sql::visit::{self, Walk, WalkMut};
 use crate::sql::window::{self, window_kind};
 
 pub use self::ambiguous::check_ambiguous;
+pub use self::stars::{has_stars, spell_out_stars};
 
 /// A column's name and type.
 pub type Shown = (String, DataType);

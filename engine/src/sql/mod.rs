@@ -34,7 +34,7 @@ mod hypothetical;
 pub mod interval;
 mod item_names;
 mod join_conditions;
-mod joins;
+pub mod joins;
 mod json_equality;
 mod kept_keys;
 mod keyed_groups;

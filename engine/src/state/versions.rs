@@ -39,6 +39,9 @@ pub struct VersionColumns {
 }
 
 impl VersionColumns {
+    /// The options that name them.
+    pub const OPTIONS: [&str; 2] = [KEY, COLUMN];
+
     /// What a stream's options say; `None`: it has no versions. Errors: 22023, 42703, 42804.
     pub fn of(columns: &[Column], options: &BTreeMap<String, String>) -> Result<Option<VersionColumns>> {
         let (key, version) = match (options.get(KEY), options.get(COLUMN)) {

@@ -10,7 +10,7 @@
 
 use std::ops::ControlFlow;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use millrace_engine::session::{self, Outcome, Room, TransactionStatus};
 use millrace_engine::sql::statement::{Statement, StatementKind};
 use millrace_engine::sql::text::PgType;
@@ -25,6 +25,10 @@ use super::rows::{Cursor, command_tag};
 use super::simple::Places;
 use super::wire::{self, Bind, Target};
 use crate::encoding::{RowEncoder, spread_formats};
+
+fn is_nested(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(item) if matches!(item.data_type(), DataType::List(_)))
+}
 
 /// A prepared statement.
 #[derive(Clone)]
@@ -77,10 +81,25 @@ impl Connection {
                 self.check_not_failed(&statement)?;
                 leave_out_void(&mut statement, &types);
                 let types: Vec<u32> = types.iter().map(|oid| if *oid == VOID { 0 } else { *oid }).collect();
-                let given = types.iter().map(|oid| Parameter::declared(*oid)).collect::<Result<Vec<_>>>()?;
+                let mut given = types.iter().map(|oid| Parameter::declared(*oid)).collect::<Result<Vec<_>>>()?;
                 let before = Places::in_text(query).before(&statement);
                 let (running, deadline) = (self.registration.running.clone(), self.deadline());
                 running.begin();
+                // An array's OID does not say how many dimensions it has: the statement may.
+                let is_array = |given: &Option<FieldRef>| {
+                    given.as_ref().is_some_and(|field| matches!(field.data_type(), DataType::List(_)))
+                };
+                if given.iter().any(is_array) && self.session.knows_nested_arrays(&statement) {
+                    let open: Vec<_> = given.iter().map(|given| given.clone().filter(|_| !is_array(given))).collect();
+                    let work = self.session.prepare(statement.clone(), &open);
+                    if let Ok(inferred) = supervise(work, &mut self.io, &running, deadline).await {
+                        for (given, inferred) in given.iter_mut().zip(&inferred.parameters) {
+                            if is_array(given) && is_nested(inferred.data_type()) {
+                                *given = Some(inferred.clone());
+                            }
+                        }
+                    }
+                }
                 let work = self.session.prepare(statement, &given);
                 let statement = supervise(work, &mut self.io, &running, deadline).await;
                 running.end();

@@ -54,6 +54,7 @@ impl Connection {
 
     async fn run_all(&mut self, sql: &str) -> Result<(), Failure> {
         let mut statements = self.session.parse(sql)?;
+        self.put_notices();
         statements.retain(|s| !matches!(s.kind, StatementKind::Empty));
         let Some(last) = statements.pop() else {
             wire::put_plain(&mut self.io.out, wire::EMPTY_QUERY);

@@ -19,6 +19,7 @@ mod dml;
 mod frame;
 mod identity;
 mod locking;
+mod long_names;
 mod merge;
 mod references;
 mod select_into;
@@ -42,6 +43,7 @@ use crate::sql::statement::{Name, Statement, StatementKind};
 use cursor::Cursor;
 use source::{Source, significant, split, unquoted};
 
+pub use long_names::{cut, cut_names};
 pub use written::text_of;
 
 pub use cursor::{fold, interval_literal, is_reserved, is_reserved_word};

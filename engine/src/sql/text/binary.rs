@@ -8,6 +8,7 @@
 //! (Sources: the `*_send` and `*_recv` functions as documented by the protocol's users; the bytes in the
 //! tests were captured from PostgreSQL 15.)
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -469,31 +470,69 @@ fn read_lists(element: &PgType, storage: &DataType, cells: &[Option<&[u8]>]) -> 
         whole(b, |input| {
             let (dimensions, _has_null) = (input.i32()?, input.i32()?);
             let oid = input.u32()?;
-            if dimensions > 1 {
-                return Err(Error::unsupported("a multidimensional array as a parameter"));
+            // As many as the type has; an array without elements has none.
+            let (mut depth, mut innermost) = (1, element);
+            while let Rule::Array(inner) = &innermost.rule {
+                (depth, innermost) = (depth + 1, inner);
             }
-            if !(0..=1).contains(&dimensions) {
-                return Err(malformed());
+            if dimensions > depth {
+                return Err(Error::unsupported("a multidimensional array as a one-dimensional parameter"));
+            }
+            if dimensions != 0 && dimensions != depth {
+                return Err(Error::unsupported("a one-dimensional array as a multidimensional parameter"));
             }
             let compatible =
                 |a: u32, b: u32| a == b || (matches!(a, 25 | 1042 | 1043 | 705) && matches!(b, 25 | 1042 | 1043 | 705));
-            if !compatible(oid, element.oid) {
+            if !compatible(oid, innermost.oid) {
                 return Err(Error::new("42804", "wrong element type")
-                    .detail(format!("The binary array has elements of type {oid}, expected {}.", element.oid)));
+                    .detail(format!("The binary array has elements of type {oid}, expected {}.", innermost.oid)));
             }
-            let mut elements: Vec<Option<&[u8]>> = Vec::new();
-            if dimensions == 1 {
+            let mut lengths = Vec::new();
+            for _ in 0..dimensions {
                 let (length, _lower_bound) = (input.i32()?, input.i32()?);
-                for _ in 0..length {
-                    elements.push(input.counted()?);
+                lengths.push(usize::try_from(length).map_err(|_| malformed())?);
+            }
+            if lengths.len() > 1 && lengths.contains(&0) {
+                return Err(malformed());
+            }
+            let mut elements: Vec<Option<Cow<[u8]>>> = Vec::new();
+            if let [first, inner @ ..] = &lengths[..] {
+                for _ in 0..*first {
+                    elements.push(match inner {
+                        [] => input.counted()?.map(Cow::Borrowed),
+                        inner => Some(Cow::Owned(inner_array(input, inner, oid)?)),
+                    });
                 }
             }
             Ok(elements)
         })
     })?;
-    let flat: Vec<Option<&[u8]>> = lists.iter().flatten().flatten().copied().collect();
+    let flat: Vec<Option<&[u8]>> = lists.iter().flatten().flatten().map(Option::as_deref).collect();
     let values = read(element, field.data_type(), &flat);
     assemble_lists(&lists, values, field)
+}
+
+/// An array within another, as one by itself: its elements follow in the other one's.
+fn inner_array(input: &mut Input, lengths: &[usize], oid: u32) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for header in [lengths.len() as u32, 1, oid] {
+        bytes.extend(header.to_be_bytes());
+    }
+    for &length in lengths {
+        bytes.extend((length as u32).to_be_bytes());
+        bytes.extend(1u32.to_be_bytes());
+    }
+    let count = lengths.iter().try_fold(1usize, |count, length| count.checked_mul(*length)).ok_or_else(malformed)?;
+    for _ in 0..count {
+        match input.counted()? {
+            None => bytes.extend((-1i32).to_be_bytes()),
+            Some(value) => {
+                bytes.extend((value.len() as u32).to_be_bytes());
+                bytes.extend(value);
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 fn read_records(types: &[PgType], storage: &DataType, cells: &[Option<&[u8]>]) -> Result<ArrayRef, CellError> {

@@ -51,7 +51,16 @@ impl Parameter {
     /// `declared` is the client's OID, 0 if it left the type to us; `target` what the engine wants.
     pub fn new(declared: u32, target: &Field) -> Result<Parameter> {
         let (ty, storage) = match Self::declared(declared)? {
-            Some(_) => Self::of_oid(declared).map(|(ty, field)| (ty, field.data_type().clone()))?,
+            Some(_) => Self::of_oid(declared).map(|(ty, field)| match depth(target.data_type()) {
+                // An OID does not say how deep an array is.
+                wanted @ 2.. if depth(field.data_type()) == 1 => {
+                    let list = |storage: DataType| DataType::List(Arc::new(Field::new("item", storage, true)));
+                    let storage = (1..wanted).fold(field.data_type().clone(), |storage, _| list(storage));
+                    let nested = PgType::of(&Field::new("", storage.clone(), true));
+                    (PgType { oid: declared, ..nested }, storage)
+                }
+                _ => (ty, field.data_type().clone()),
+            })?,
             None => (PgType::of(target), target.data_type().clone()),
         };
         Ok(Parameter { ty, storage, target: target.data_type().clone() })
@@ -75,6 +84,14 @@ impl Parameter {
             return Ok(value);
         }
         value.cast_to(&self.target).map_err(|e| Error::new("22003", e.to_string()))
+    }
+}
+
+/// How many arrays are in one another.
+fn depth(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::List(item) => 1 + depth(item.data_type()),
+        _ => 0,
     }
 }
 
@@ -102,6 +119,17 @@ mod tests {
         assert_eq!(decode(0, DataType::Int32, b"x", false).unwrap_err().code, "22P02");
         assert_eq!(decode(23, DataType::Int32, &[1], true).unwrap_err().code, "22P03");
         assert_eq!(decode(99_999, DataType::Utf8, b"x", false).unwrap_err().code, "42704");
+        // An array of two dimensions, declared as int2[].
+        let nested = types::field("", "integer[][]", true).unwrap();
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+        let mut bytes = words(&[2, 0, 21, 2, 1, 1, 1]);
+        bytes.extend([0, 0, 0, 2, 0, 7, 0xff, 0xff, 0xff, 0xff]);
+        let read = |bytes: &[u8], is_binary| decode(1005, nested.data_type().clone(), bytes, is_binary);
+        assert_eq!(read(&bytes, true), read(b"{{7},{NULL}}", false));
+        assert_eq!(read(&bytes, true).unwrap().to_string(), "[[7], []]");
+        assert_eq!(read(&words(&[0, 0, 21]), true), read(b"{}", false));
+        assert_eq!(read(&words(&[2, 0, 21, 1 << 30, 1, 0, 1]), true).unwrap_err().code, "22P03");
+        assert_eq!(read(&words(&[2, 0, 21, 1 << 30, 1, 1 << 30, 1]), true).unwrap_err().code, "22P03");
         let oid =
             |declared, sql_type| Parameter::new(declared, &types::field("", sql_type, true).unwrap()).unwrap().oid();
         assert_eq!(oid(2950, "text"), 2950);

@@ -168,22 +168,23 @@ pub(super) struct Collector {
     /// `None` until the first packed chunk; not every schema has the packed form.
     rows: Option<Rows>,
     weights: Option<Vec<i64>>,
-    /// The stream has columns that these chunks lack.
+    /// The stream has columns that these chunks lack, or calls some otherwise.
     widening: Option<Widening>,
 }
 
 impl Collector {
-    /// As [`Self::new`], of a relation that may have more columns now than the chunks.
+    /// As [`Self::new`], of a relation that may have more columns now than the chunks, and other names for them.
     pub fn of(
         schemas: &Schemas,
         shape: Option<&Arc<Shape>>,
         schema_id: u32,
         projection: Option<Vec<usize>>,
     ) -> Result<Collector> {
-        let columns = schemas.get(schema_id)?.schema.fields().len();
+        let stored = &schemas.get(schema_id)?.schema;
+        let columns = stored.fields().len();
         let widening = match shape {
             None => None,
-            Some(shape) => shape.widening(columns, projection.as_deref())?,
+            Some(shape) => shape.widening(stored, projection.as_deref())?,
         };
         let projection = match (&widening, projection) {
             (Some(widening), _) => Some(widening.read()),

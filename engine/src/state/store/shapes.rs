@@ -1,14 +1,14 @@
-//! Streams that got columns after some of their rows were logged.
+//! Streams whose columns changed after some of their rows were logged.
 //!
 //! ```text
-//!   log        epoch 7  (id, name)          schema 3       read:  (id, name, 'eu')   the value noted with the column
-//!   ALTER …    ADD COLUMN region text DEFAULT 'eu'
-//!              epoch 9  (id, name, region)  schema 4       read:  (id, name, region)
+//!   log        epoch 7  (id, name)           schema 3      read:  (id, title, 'eu')   the value noted with the column
+//!   ALTER …    ADD COLUMN region text DEFAULT 'eu', RENAME COLUMN name TO title
+//!              epoch 9  (id, title, region)  schema 4      read:  (id, title, region)
 //! ```
 //!
-//! A chunk has as many columns as its stream had then, the first ones of those that there are now. What reads rows of
-//! such a stream gets all columns that it has now; what looks at chunks themselves (compaction, `check`) sees them as they
-//! are.
+//! A chunk has as many columns as its stream had then, the first ones of those that there are now, under the names of then.
+//! What reads rows of such a stream gets all columns that it has now, by their names; what looks at chunks themselves
+//! (compaction, `check`) sees them as they are.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ use crate::catalog::{Relation, RelationId, RelationKind};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 
-/// Of the streams that got columns.
+/// Of all streams.
 #[derive(Default)]
 pub(super) struct Shapes(RwLock<HashMap<RelationId, Arc<Shape>>>);
 
@@ -41,9 +41,9 @@ impl Shapes {
         self.0.read().expect("no panic under this lock").get(&relation).cloned()
     }
 
-    /// Takes note of a stream's columns, if some came later than others.
+    /// Takes note of a stream's columns.
     pub fn note(&self, relation: &Relation) -> Result<()> {
-        if relation.kind != RelationKind::Stream || relation.columns.iter().all(|column| column.absent.is_none()) {
+        if relation.kind != RelationKind::Stream {
             return Ok(());
         }
         let schema = relation.arrow_schema();
@@ -61,12 +61,14 @@ impl Shapes {
 }
 
 impl Shape {
-    /// Columns `wanted` (by default all) of rows that have the first `columns` of them: those to be read, and what then
-    /// becomes of them. `None`: the rows have all that is wanted.
-    pub fn widening(self: &Arc<Self>, columns: usize, wanted: Option<&[usize]>) -> Result<Option<Widening>> {
+    /// Columns `wanted` (by default all) of rows that have the first ones of them, as `stored` calls them: those to be read,
+    /// and what then becomes of them. `None`: the rows have all that is wanted, by its name.
+    pub fn widening(self: &Arc<Self>, stored: &Schema, wanted: Option<&[usize]>) -> Result<Option<Widening>> {
+        let columns = stored.fields().len();
         let all = || (0..self.absent.len()).collect();
         let wanted: Vec<usize> = wanted.map_or_else(all, <[usize]>::to_vec);
-        if wanted.iter().all(|column| *column < columns) {
+        let has = |&column: &usize| column < columns && stored.field(column).name() == self.schema.field(column).name();
+        if wanted.iter().all(has) {
             return Ok(None);
         }
         let output = Arc::new(self.schema.project(&wanted).map_err(Error::internal)?);
@@ -117,10 +119,10 @@ impl Store {
         self.inner.shapes.note(relation)
     }
 
-    /// Rows of a stream that were made for fewer columns than it has now, with all of them.
+    /// Rows of a stream that were made for fewer columns than it has now, or other names, with all of them.
     pub fn widened(&self, relation: RelationId, delta: Delta) -> Result<Delta> {
         let Some(shape) = self.inner.shapes.get(relation) else { return Ok(delta) };
-        match shape.widening(delta.rows.num_columns(), None)? {
+        match shape.widening(&delta.rows.schema(), None)? {
             None => Ok(delta),
             Some(widening) => widening.widen(&delta),
         }
