@@ -145,8 +145,5 @@ impl Session {
 
 /// A name as it needs to be written.
 pub(super) fn shown(name: &str) -> String {
-    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
-        && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
-        && !crate::sql::parse::is_reserved_word(name);
-    if plain { name.to_string() } else { quoted(name) }
+    if crate::sql::parse::is_plain_name(name) { name.to_string() } else { quoted(name) }
 }

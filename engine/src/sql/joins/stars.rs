@@ -16,7 +16,7 @@ use sqlparser::ast::{
 
 use super::{Column, Joins, Shown, Visit, merges, named};
 use crate::error::{Error, Result};
-use crate::sql::parse::{fold, is_reserved_word};
+use crate::sql::parse::{fold, is_plain_name};
 use crate::sql::visit::{Walk, WalkMut};
 
 /// Whether a query has a star that may be spelt out.
@@ -169,8 +169,5 @@ fn shown(column: &Column, alone: bool) -> SelectItem {
 /// Without quotes where it needs none.
 fn unquoted(ident: &Ident) -> Ident {
     let name = fold(ident);
-    let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
-        && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
-        && !is_reserved_word(&name);
-    if is_plain { Ident::new(name) } else { Ident::with_quote('"', name) }
+    if is_plain_name(&name) { Ident::new(name) } else { Ident::with_quote('"', name) }
 }

@@ -366,6 +366,13 @@ pub fn is_reserved_word(word: &str) -> bool {
     RESERVED.contains(&word)
 }
 
+/// Whether a name is the same without quotes.
+pub fn is_plain_name(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+        && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
+        && !is_reserved_word(name)
+}
+
 /// Postgres' reserved words, which are no names unless quoted.
 const RESERVED: &[&str] = &[
     "all",

@@ -46,7 +46,7 @@ use source::{Source, significant, split, unquoted};
 pub use long_names::{cut, cut_names};
 pub use written::text_of;
 
-pub use cursor::{fold, interval_literal, is_reserved, is_reserved_word};
+pub use cursor::{fold, interval_literal, is_plain_name, is_reserved};
 
 /// Every statement of a text; one that is [`StatementKind::Empty`] when there is none. All or none: an error anywhere
 /// is the whole text's. Errors: 42601 with its position in `text`, 0A000, 54001.
