@@ -520,12 +520,15 @@ impl View {
     }
 
     fn send(&mut self, import: usize, delta: Delta) {
+        let delta = of_columns(delta, &self.imports[import].columns);
+        self.send_imported(import, delta);
+    }
+
+    /// What has only the columns that are imported.
+    fn send_imported(&mut self, import: usize, delta: Delta) {
         let import = &mut self.imports[import];
-        let all =
-            import.columns.len() == delta.rows.num_columns() && import.columns.iter().enumerate().all(|(i, &c)| i == c);
-        let rows = if all { delta.rows } else { delta.rows.project(&import.columns).expect("columns of the relation") };
-        self.context.meter(import.node).gave(rows.num_rows());
-        import.handle.send(Packet { worker: 0, delta: Delta { rows, weights: delta.weights } });
+        self.context.meter(import.node).gave(delta.len());
+        import.handle.send(Packet { worker: 0, delta });
     }
 
     /// This worker's part of a change to a stream or table: of a table by its key, so that a row and its
@@ -562,6 +565,14 @@ impl View {
             let message = format!("its state takes {all} bytes, more than its memory_limit of {limit}");
             self.context.fail(Error::new("53200", message));
         }
+    }
+}
+
+fn of_columns(delta: Delta, columns: &[usize]) -> Delta {
+    let all = columns.len() == delta.rows.num_columns() && columns.iter().enumerate().all(|(i, &c)| i == c);
+    match all {
+        true => delta,
+        false => delta.map_rows(|rows| rows.project(columns).expect("columns of the relation")),
     }
 }
 

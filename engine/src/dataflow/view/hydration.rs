@@ -1,33 +1,38 @@
 //! How a view is filled: from its sources as of one epoch, then from what has changed since, piece by piece, until it joins
 //! the live ones.
 //!
-//! Streams are read and decoded by a thread beside the worker, in the background: a chunk takes several milliseconds, in
-//! which no live view of this worker would go on.
+//! Streams are read and decoded by a thread beside the worker: a chunk takes several milliseconds, in which no live view of
+//! this worker would go on. The thread works when nobody else does, but not only then: while others take all processors, a
+//! view would never be filled. So where it is starved, another thread reads on for a second, in the background.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
-use super::{Mode, Sources, Span, View, WAITING_ROWS_MAX, share_of};
+use super::{Mode, Sources, Span, View, WAITING_ROWS_MAX, of_columns, share_of};
 use crate::catalog::{RelationId, StreamStart};
 use crate::dataflow::packet::Packet;
+use crate::dataflow::render::Import;
 use crate::delta::Delta;
 use crate::delta::keys::KeyEncoder;
 use crate::error::{Error, Result};
+use crate::priority;
 use crate::state::arrangement::Pin;
-use crate::state::store::Store;
 use crate::time::Epoch;
 
 /// Rows that a hydrating view is fed at a time: a millisecond's work or so.
 const HYDRATION_ROWS: usize = 8192;
 
+/// Who reads on for one that was starved leaves the processors to others again after this.
+const BACKGROUND_AT_FIRST: Duration = Duration::from_secs(1);
+
 /// What comes next.
 pub(super) enum Fed {
-    /// Of an import.
+    /// Of an import, its columns.
     Rows(usize, Delta),
     /// The worker is woken when there is more.
     NotYet,
@@ -70,7 +75,7 @@ impl View {
                 match feed.next() {
                     Some(Ok(Fed::Rows(import, delta))) => {
                         progress = true;
-                        self.send(import, delta);
+                        self.send_imported(import, delta);
                         self.imports[import].handle.flush();
                         break;
                     }
@@ -133,20 +138,20 @@ impl View {
 
     /// The sources as of `h.fed`, import by import.
     fn snapshot_feed(&self, h: &Hydration, sources: &dyn Sources) -> Feed {
-        let (worker, workers, through) = (self.worker, self.workers, h.fed);
+        let through = h.fed;
         let mut feeds: Vec<Feed> = Vec::new();
         // What is arranged is there already.
         for (i, import) in self.imports.iter().enumerate().filter(|(_, import)| !import.arranged) {
             let relation = import.relation;
             match h.pins.get(&relation) {
                 Some(pin) => {
-                    let (own, picture) = (self.own_part(relation, sources), pin.picture());
+                    let (own, picture) = (self.own_part(import, sources), pin.picture());
                     let rows = (0..picture.segments()).filter_map(move |s| own(Delta::inserts(picture.batch(s)?)));
                     feeds.push(Box::new(rows.map(move |rows| Ok(Fed::Rows(i, rows)))));
                 }
                 None => {
                     let start = self.options.starts.get(&relation).copied().unwrap_or_default();
-                    feeds.push(stream_feed(sources.store(), relation, i, start, through, worker, workers));
+                    feeds.push(self.stream_feed(i, start, through, sources));
                 }
             }
         }
@@ -155,20 +160,20 @@ impl View {
 
     /// The net changes of the sources after `h.fed` up to `target`; the pins move along.
     fn changes_feed(&self, h: &mut Hydration, target: Epoch, sources: &dyn Sources) -> Feed {
-        let (worker, workers, after) = (self.worker, self.workers, h.fed);
+        let after = h.fed;
         let mut feeds: Vec<Feed> = Vec::new();
         for (i, import) in self.imports.iter().enumerate() {
             let relation = import.relation;
             match h.pins.get(&relation) {
                 Some(pin) => {
-                    let changes = pin.changes(target).into_iter().filter_map(self.own_part(relation, sources));
+                    let changes = pin.changes(target).into_iter().filter_map(self.own_part(import, sources));
                     feeds.push(Box::new(changes.map(move |rows| Ok(Fed::Rows(i, rows)))));
                 }
                 None => {
                     let start = self.options.starts.get(&relation).copied().unwrap_or_default();
                     // Recovery fills a view as of an epoch that may be before its start.
                     let start = if after > start.after { StreamStart::after(after) } else { start };
-                    feeds.push(stream_feed(sources.store(), relation, i, start, target, worker, workers));
+                    feeds.push(self.stream_feed(i, start, target, sources));
                 }
             }
         }
@@ -178,16 +183,40 @@ impl View {
         Box::new(feeds.into_iter().flatten().flat_map(pieces))
     }
 
-    /// This worker's part of what a table or view gives: all that the view has here, a table's rows by their key.
-    fn own_part(&self, relation: RelationId, sources: &dyn Sources) -> impl Fn(Delta) -> Option<Delta> + use<> {
-        let is_view = sources.view_open(relation).is_some();
-        let table_key = self.table_keys.get(&relation);
+    /// This worker's part of a stream's log up to an epoch, the columns that are imported.
+    fn stream_feed(&self, import: usize, start: StreamStart, through: Epoch, sources: &dyn Sources) -> Feed {
+        let Import { relation, columns, .. } = &self.imports[import];
+        let store = sources.store();
+        let first = match store.first_offset(*relation, start) {
+            Ok(first) => first,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        let rows = store.stream_rows(*relation, start.after, through, Some(columns.clone()));
+        let batches = rows.dealt(self.worker, self.workers).from_offset(first);
+        let mut reader = Reader { batches: Some(Box::new(batches)), running: None };
+        Box::new(std::iter::from_fn(move || {
+            Some(match reader.next()? {
+                Ok(Some(rows)) => Ok(Fed::Rows(import, Delta::inserts(rows))),
+                Ok(None) => Ok(Fed::NotYet),
+                Err(error) => Err(error),
+            })
+        }))
+    }
+
+    /// This worker's part of what a table or view gives, the columns that are imported: all that the view has here, a
+    /// table's rows by their key.
+    fn own_part(&self, import: &Import, sources: &dyn Sources) -> impl Fn(Delta) -> Option<Delta> + use<> {
+        let is_view = sources.view_open(import.relation).is_some();
+        let table_key = self.table_keys.get(&import.relation);
         let table_key = table_key
             .map(|(encoder, key)| (KeyEncoder::new(encoder.types()).expect("the same types as before"), key.clone()));
-        let (worker, workers) = (self.worker, self.workers);
-        move |delta| match is_view {
-            true => Some(delta),
-            false => share_of(table_key.as_ref(), &delta, 0, worker, workers),
+        let (worker, workers, columns) = (self.worker, self.workers, import.columns.clone());
+        move |delta| {
+            let own = match is_view {
+                true => Some(delta),
+                false => share_of(table_key.as_ref(), &delta, 0, worker, workers),
+            };
+            own.map(|own| of_columns(own, &columns))
         }
     }
 }
@@ -206,66 +235,61 @@ fn pieces(fed: Result<Fed>) -> impl Iterator<Item = Result<Fed>> {
     pieces.chain(other)
 }
 
-/// Slices of a stream's log, up to an epoch.
-fn stream_feed(
-    store: &Arc<Store>,
-    relation: RelationId,
-    import: usize,
-    start: StreamStart,
-    through: Epoch,
-    worker: usize,
-    workers: usize,
-) -> Feed {
-    let first = match store.first_offset(relation, start) {
-        Ok(first) => first,
-        Err(error) => return Box::new(std::iter::once(Err(error))),
-    };
-    let batches = store.stream_rows(relation, start.after, through, None).from_offset(first);
-    let mut reader = Reader { batches: Some(Box::new(batches)), running: None };
-    let mut turn = 0;
-    Box::new(std::iter::from_fn(move || {
-        loop {
-            let rows = match reader.next()? {
-                Ok(Some(rows)) => rows,
-                Ok(None) => return Some(Ok(Fed::NotYet)),
-                Err(error) => return Some(Err(error)),
-            };
-            turn += 1;
-            if let Some(delta) = share_of(None, &Delta::inserts(rows), turn - 1, worker, workers) {
-                return Some(Ok(Fed::Rows(import, delta)));
-            }
-        }
-    }))
-}
-
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// Reads ahead, on a thread of its own from the first time that it is asked.
 struct Reader {
     /// Until then.
     batches: Option<Batches>,
-    running: Option<(Receiver<Option<Result<RecordBatch>>>, JoinHandle<()>)>,
+    running: Option<(Receiver<Read>, JoinHandle<()>)>,
+}
+
+/// What the thread sends.
+enum Read {
+    Rows(Result<RecordBatch>),
+    /// It was starved of processors, and has ended: another one reads on.
+    Starved(Batches),
+    End,
 }
 
 impl Reader {
     /// `Ok(None)`: not yet.
     fn next(&mut self) -> Option<Result<Option<RecordBatch>>> {
-        if let Some(batches) = self.batches.take() {
-            match start_reading(batches) {
-                Ok(running) => self.running = Some(running),
-                Err(error) => return Some(Err(error.into())),
-            }
+        if let Some(batches) = self.batches.take()
+            && let Err(error) = self.start(batches, Way::Idle)
+        {
+            return Some(Err(error));
         }
         let (receiver, _) = self.running.as_ref()?;
         let last = match receiver.try_recv() {
             Err(TryRecvError::Empty) => return Some(Ok(None)),
-            Ok(Some(Ok(rows))) => return Some(Ok(Some(rows))),
-            Ok(Some(Err(error))) => Some(Err(error)),
-            Ok(None) => None,
+            Ok(Read::Rows(Ok(rows))) => return Some(Ok(Some(rows))),
+            Ok(Read::Starved(batches)) => {
+                self.end();
+                return Some(self.start(batches, Way::Background).map(|()| None));
+            }
+            Ok(Read::Rows(Err(error))) => Some(Err(error)),
+            Ok(Read::End) => None,
             Err(TryRecvError::Disconnected) => Some(Err(Error::internal("reading a stream's log has panicked"))),
         };
         self.end();
         last
+    }
+
+    fn start(&mut self, batches: Batches, way: Way) -> Result<()> {
+        // One is being read while another waits.
+        let (sender, receiver) = sync_channel(1);
+        let worker = std::thread::current();
+        let read = move || {
+            read(batches, way, |read| {
+                let sent = sender.send(read);
+                worker.unpark();
+                sent.is_ok()
+            });
+        };
+        let thread = std::thread::Builder::new().name("millrace-hydrate".into()).spawn(read)?;
+        self.running = Some((receiver, thread));
+        Ok(())
     }
 
     /// Waits for the thread: it holds the store.
@@ -284,21 +308,37 @@ impl Drop for Reader {
     }
 }
 
-fn start_reading(batches: Batches) -> std::io::Result<(Receiver<Option<Result<RecordBatch>>>, JoinHandle<()>)> {
-    // One is being read while another waits.
-    let (sender, receiver) = sync_channel(1);
-    let worker = std::thread::current();
-    let read = move || {
-        crate::priority::background();
-        let ends = batches.map(Some).chain(std::iter::once_with(|| None));
-        for rows in ends {
-            let sent = sender.send(rows);
-            worker.unpark();
-            if sent.is_err() {
-                // Nobody wants it any more.
-                return;
-            }
+#[derive(PartialEq)]
+enum Way {
+    Idle,
+    /// At first, since who was idle has been starved.
+    Background,
+}
+
+/// Sends what there is, until nobody wants it any more.
+fn read(mut batches: Batches, mut way: Way, send: impl Fn(Read) -> bool) {
+    match way {
+        Way::Idle => priority::idle(),
+        Way::Background => priority::background(),
+    }
+    let started = Instant::now();
+    loop {
+        let (began, worked) = (Instant::now(), priority::worked());
+        let Some(rows) = batches.next() else {
+            send(Read::End);
+            return;
+        };
+        let is_starved = priority::is_starved(began.elapsed(), priority::worked() - worked);
+        if !send(Read::Rows(rows)) {
+            return;
         }
-    };
-    Ok((receiver, std::thread::Builder::new().name("millrace-hydrate".into()).spawn(read)?))
+        if way == Way::Idle && is_starved {
+            send(Read::Starved(batches));
+            return;
+        }
+        if way == Way::Background && started.elapsed() >= BACKGROUND_AT_FIRST {
+            priority::idle();
+            way = Way::Idle;
+        }
+    }
 }

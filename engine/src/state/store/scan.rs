@@ -42,7 +42,6 @@ impl Store {
             deltas: self.deltas(relation, after, through, projection),
             relation,
             after,
-            seen: after,
             follows: false,
             failed: false,
         }
@@ -57,6 +56,7 @@ impl Store {
             upper,
             through,
             projection,
+            dealing: None,
             next_offset: None,
             last_epoch: after,
             ready: VecDeque::new(),
@@ -76,8 +76,6 @@ pub struct StreamRows {
     deltas: Deltas,
     relation: RelationId,
     after: Epoch,
-    /// The epoch of the last row given.
-    seen: Epoch,
     follows: bool,
     failed: bool,
 }
@@ -92,13 +90,12 @@ impl Iterator for StreamRows {
         self.failed = matches!(read, Some(Err(_)));
         // Read first, looked second: at the start and at the end. In between the chunks' offsets tell.
         if !self.failed && (self.deltas.batches <= 1 || read.is_none()) {
-            let seen = if self.deltas.batches <= 1 { self.after } else { self.seen };
+            let seen = if self.deltas.batches <= 1 { self.after } else { self.deltas.last_epoch };
             if let Err(error) = self.whole(seen) {
                 self.failed = true;
                 return Some(Err(error));
             }
         }
-        self.seen = self.deltas.places.front().and_then(|p| p.last()).map_or(self.seen, |place| place.epoch);
         Some(read?.and_then(|delta| match delta.weights {
             None => Ok(delta.rows),
             Some(_) => Err(Error::internal(format!("relation {} is read as a stream but has weights", self.relation))),
@@ -110,6 +107,14 @@ impl StreamRows {
     /// For a reader who takes what comes later next: what that supersedes may be missing already.
     pub fn following(self) -> StreamRows {
         StreamRows { follows: true, ..self }
+    }
+
+    /// Only what is dealt to reader `own` of `readers`. Together they give each row once, provided that all read the same
+    /// epochs: a chunk goes to whoever has been dealt the fewest rows, and only that reader decodes it.
+    pub fn dealt(mut self, own: usize, readers: usize) -> StreamRows {
+        assert!(own < readers, "readers are counted from 0");
+        self.deltas.dealing = (readers > 1).then(|| Dealing { own, rows: vec![0; readers] });
+        self
     }
 
     /// Those of offset `first` and later.
@@ -156,6 +161,22 @@ pub struct Place {
     pub rows: usize,
 }
 
+/// Who of several readers has which chunk.
+struct Dealing {
+    own: usize,
+    /// What each has been dealt.
+    rows: Vec<usize>,
+}
+
+impl Dealing {
+    /// Whether the next chunk, of so many rows, is the own one.
+    fn deal(&mut self, rows: usize) -> bool {
+        let to = (0..self.rows.len()).min_by_key(|&reader| self.rows[reader]).expect("there are readers");
+        self.rows[to] += rows;
+        to == self.own
+    }
+}
+
 /// See [`Store::deltas`]. Ends after the first error.
 pub struct Deltas {
     inner: Arc<Inner>,
@@ -163,6 +184,7 @@ pub struct Deltas {
     lower: LogKey,
     upper: LogKey,
     projection: Option<Vec<usize>>,
+    dealing: Option<Dealing>,
     /// Offset that the next chunk must have; unknown before the first.
     next_offset: Option<u64>,
     /// Epoch of the chunk before.
@@ -200,7 +222,7 @@ impl Deltas {
 
     /// Reads on until a batch is full; `ready` then holds it, and a large chunk that ended it.
     fn read(&mut self) -> Result<()> {
-        let Deltas { inner, lower, upper, projection, next_offset, last_epoch, ready, places, .. } = self;
+        let Deltas { inner, lower, upper, projection, dealing, next_offset, last_epoch, ready, places, .. } = self;
         let mut gathered: Vec<Place> = Vec::new();
         let (from, to) = (*lower, *upper);
         let mut collector: Option<Collector> = None;
@@ -214,6 +236,11 @@ impl Deltas {
                 let gap = format!("rows of relation {relation} before epoch {epoch} were trimmed while they were read");
                 return Err(Error::not_in_state(gap));
             }
+            *next_offset = Some(chunk.end());
+            *last_epoch = epoch;
+            if dealing.as_mut().is_some_and(|dealing| !dealing.deal(chunk.rows)) {
+                return Ok(ControlFlow::Continue(()));
+            }
             let fits = collector.as_ref().is_some_and(|c| c.schema_id() == chunk.schema_id);
             if !fits {
                 let shape = inner.shape(relation);
@@ -224,8 +251,6 @@ impl Deltas {
                 }
             }
             let gathering = collector.as_mut().expect("made above");
-            *next_offset = Some(chunk.end());
-            *last_epoch = epoch;
             let mut full = !ready.is_empty();
             let places_of = chunk.runs().into_iter().map(|(offset, rows)| Place { epoch, offset, rows: rows as usize });
             if Collector::takes(&chunk) {

@@ -25,7 +25,7 @@ fn stays(newest: &BTreeMap<i64, i64>) -> impl FnMut(&RecordBatch, &[Run]) -> Boo
     }
 }
 
-fn ids(rows: &RecordBatch) -> Vec<i64> {
+pub(super) fn ids(rows: &RecordBatch) -> Vec<i64> {
     rows.column(0).as_primitive::<Int64Type>().values().to_vec()
 }
 

@@ -1,5 +1,6 @@
 //! The log as its callers see it.
 
+use super::compact::ids;
 use super::*;
 
 #[test]
@@ -76,6 +77,46 @@ fn a_stream_is_read_between_epochs() {
     // One-row epochs come in large batches; a relation with weights is no stream.
     assert_eq!(store.stream_rows(STREAM, 0, Epoch::MAX, None).count(), 1);
     assert_eq!(store.stream_rows(TABLE, 0, Epoch::MAX, None).next().unwrap().unwrap_err().code, "XX000");
+}
+
+/// Several readers share a stream: each row is given to one of them, and about as many to each.
+#[test]
+fn a_stream_is_dealt_to_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sizes = [1, 1, 90, 3_000, 1, 7, 20, 129, 70_000, 1];
+    let mut end = 0;
+    for e in 0..60 {
+        let first = end;
+        end += sizes[e as usize % sizes.len()];
+        store.append(&insert(e + 1, first..end)).unwrap();
+    }
+    for (readers, after, through, first) in
+        [(1, 0, 60, 0), (2, 0, 60, 0), (3, 0, 60, 5), (2, 3, 41, 0), (4, 13, 60, 73_999)]
+    {
+        let wanted =
+            ids(&join(store.stream_rows(STREAM, after, through, Some(vec![0])).from_offset(first).map(Result::unwrap)));
+        let read: Vec<Vec<i64>> = (0..readers)
+            .map(|own| {
+                let dealt =
+                    store.stream_rows(STREAM, after, through, Some(vec![0])).dealt(own, readers).from_offset(first);
+                dealt.flat_map(|rows| ids(&rows.unwrap())).collect()
+            })
+            .collect();
+        assert!(read.iter().all(|ids| ids.is_sorted()));
+        let most = read.iter().map(Vec::len).max().unwrap();
+        assert!(most <= wanted.len() / readers + 70_000, "{most} of {} to one of {readers}", wanted.len());
+        let mut all = read.concat();
+        all.sort_unstable();
+        assert_eq!(all, wanted, "{readers} readers of {after} to {through} from {first}");
+    }
+    // Of two epochs one reader has none.
+    assert_eq!(store.stream_rows(STREAM, 59, 60, None).dealt(1, 2).count(), 0);
+    // Whoever has read none of what is missing notices as well.
+    let mut readers: Vec<_> = (0..2).map(|own| store.stream_rows(STREAM, 0, 60, None).dealt(own, 2)).collect();
+    assert!(readers.iter_mut().all(|rows| rows.next().unwrap().is_ok()));
+    store.trim(STREAM, 59).unwrap();
+    assert!(readers.into_iter().all(|rows| rows.last().unwrap().unwrap_err().code == "55000"));
 }
 
 /// A large commit is cut into chunks, small deltas are joined, empty ones leave no trace.
