@@ -28,6 +28,7 @@ const CASES_DEFAULT: u64 = 200;
 const CHILDREN: u64 = 2;
 /// A case takes a second; one that is silent for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_STEP: Duration = Duration::from_secs(1);
 const SHRINKING_MAX: Duration = Duration::from_secs(90);
 /// Of the views that were to be made, in percent.
 const REFUSED_MAX: usize = 30;
@@ -190,9 +191,15 @@ enum Followed {
 /// Reads a child's lines to the end. `totals`: cases, statements, checks, views made, views refused, final views made.
 fn follow(process: &Process, totals: &mut [usize; 6], refusals: &mut BTreeMap<String, usize>) -> Followed {
     let mut current = None;
+    // Counted, not measured: while the machine sleeps, or all is stopped, nobody can say anything.
+    let mut silence = Duration::ZERO;
     loop {
-        let line = match process.lines.recv_timeout(SILENCE_MAX) {
+        let line = match process.lines.recv_timeout(SILENCE_STEP) {
             Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) if silence < SILENCE_MAX => {
+                silence += SILENCE_STEP;
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => {
                 return Followed::Failed { seed: current.unwrap_or(0), kind: "hangs".into() };
             }
@@ -201,6 +208,7 @@ fn follow(process: &Process, totals: &mut [usize; 6], refusals: &mut BTreeMap<St
                 None => return Followed::Finished,
             },
         };
+        silence = Duration::ZERO;
         let words: Vec<&str> = line.splitn(3, ' ').collect();
         match words.as_slice() {
             ["start", seed] => current = Some(seed.parse().expect("a child writes numbers")),

@@ -329,7 +329,8 @@ fn read(mut batches: Batches, mut way: Way, send: impl Fn(Read) -> bool) {
             return;
         };
         let is_starved = priority::is_starved(began.elapsed(), priority::worked() - worked);
-        if !send(Read::Rows(rows)) {
+        let is_last = rows.is_err();
+        if !send(Read::Rows(rows)) || is_last {
             return;
         }
         if way == Way::Idle && is_starved {
@@ -340,5 +341,66 @@ fn read(mut batches: Batches, mut way: Way, send: impl Fn(Read) -> bool) {
             priority::idle();
             way = Way::Idle;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    /// Whoever waits for its rows as long as this had no processor.
+    const STARVED: Duration = Duration::from_millis(60);
+
+    fn batches(waits: [Duration; 5]) -> Batches {
+        let batch = |(i, wait): (i64, Duration)| {
+            std::thread::sleep(wait);
+            let rows = RecordBatch::try_from_iter([("i", Arc::new(Int64Array::from(vec![i])) as _)]);
+            rows.map_err(Error::from)
+        };
+        Box::new((0..).zip(waits).map(batch))
+    }
+
+    /// What a reader gives, and how often another thread read on.
+    fn read_all(batches: Batches) -> (Vec<i64>, usize) {
+        let mut reader = Reader { batches: Some(batches), running: None };
+        let (mut all, mut threads) = (Vec::new(), Vec::new());
+        while let Some(read) = reader.next() {
+            match read.unwrap() {
+                Some(rows) => all.push(rows.column(0).as_primitive::<Int64Type>().value(0)),
+                None => std::thread::park_timeout(Duration::from_secs(1)),
+            }
+            threads.extend(reader.running.as_ref().map(|(_, thread)| thread.thread().id()));
+            threads.dedup();
+        }
+        assert!(reader.running.is_none() && reader.next().is_none());
+        (all, threads.len() - 1)
+    }
+
+    #[test]
+    fn who_is_starved_hands_over() {
+        let quick = Duration::ZERO;
+        assert_eq!(read_all(batches([quick, STARVED, quick, STARVED, quick])), (vec![0, 1, 2, 3, 4], 1));
+        // At the end too. In its first second the other thread is not looked at.
+        assert_eq!(read_all(batches([quick, quick, quick, quick, STARVED])), (vec![0, 1, 2, 3, 4], 1));
+        assert_eq!(read_all(batches([STARVED, BACKGROUND_AT_FIRST, quick, STARVED, quick])).0, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn errors_and_panics_end_it() {
+        let error = |i: i64| if i < 2 { Err(Error::internal("no")) } else { panic!("asked after its end") };
+        let mut reader = Reader { batches: Some(Box::new((1..).map(error))), running: None };
+        let mut read = || loop {
+            match reader.next() {
+                Some(Ok(None)) => std::thread::yield_now(),
+                other => return other,
+            }
+        };
+        assert_eq!(read().unwrap().unwrap_err().message, "no");
+        assert!(read().is_none());
     }
 }
