@@ -20,13 +20,12 @@ use crate::catalog::{Relation, RelationKind};
 use crate::core::Core;
 use crate::error::Error;
 use crate::memory::SPILL_DIRECTORY;
-use crate::priority;
 use crate::state::spill;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// While state is in the file.
-const INTERVAL_FILE: Duration = Duration::from_millis(2);
+const INTERVAL_FILE: Duration = Duration::from_millis(10);
 /// What was freed is given back so often where it is short.
 const BETWEEN_GIVING_BACK: Duration = Duration::from_secs(1);
 /// Over the budget for so long, a view is suspended: what a moment needs is not state.
@@ -54,64 +53,39 @@ pub fn backlog_bytes_max(memory_bytes: u64) -> usize {
     usize::try_from(memory_bytes / 16).unwrap_or(usize::MAX).clamp(16 << 20, 1 << 30)
 }
 
-/// Starts the thread that looks after it, as long as there is the engine. Pages of the file come faster than threads that
-/// compute have their turns, so it is one of its own.
-pub fn keep(core: Weak<Core>, memory_bytes: u64) -> std::io::Result<()> {
-    let watch = move || {
-        priority::prompt();
-        let mut keeper = Keeper::new(memory_bytes);
-        while core.strong_count() > 0 {
-            std::thread::sleep(if spill::used_bytes().1 > 0 { INTERVAL_FILE } else { INTERVAL });
-            keeper.look(&core);
-        }
-    };
-    std::thread::Builder::new().name("millrace-memory".into()).spawn(watch).map(|_| ())
-}
-
-struct Keeper {
-    memory_bytes: u64,
-    /// More than the budget cannot leave since then.
-    over_since: Option<Instant>,
-    /// A view was suspended for that, or a warning given, and when that may happen again.
-    told: Option<(Instant, Duration)>,
-    given_back_at: Option<Instant>,
-    /// What is freed is kept for a while.
-    keeps_freed: bool,
-}
-
-impl Keeper {
-    fn new(memory_bytes: u64) -> Keeper {
-        Keeper { memory_bytes, over_since: None, told: None, given_back_at: None, keeps_freed: true }
-    }
-
-    fn look(&mut self, core: &Weak<Core>) {
-        let memory_bytes = self.memory_bytes;
+/// Runs as long as the engine.
+pub async fn keep(core: Weak<Core>, memory_bytes: u64) {
+    let (mut over_since, mut told_at): (Option<Instant>, Option<Instant>) = (None, None);
+    let mut given_back_at: Option<Instant> = None;
+    let mut pause = AFTER_SUSPENDED;
+    let mut keeps_freed = true;
+    loop {
+        tokio::time::sleep(if spill::used_bytes().1 > 0 { INTERVAL_FILE } else { INTERVAL }).await;
+        let Some(core) = core.upgrade() else { return };
         let Some((resident, fixed)) = spill::resident_bytes() else { return };
         // What a step frees and the next one would take again is more than what is missing, often.
-        let has_room = fixed <= memory_bytes / 8 * if self.keeps_freed { 6 } else { 5 };
-        if has_room != self.keeps_freed {
+        let has_room = fixed <= memory_bytes / 8 * if keeps_freed { 6 } else { 5 };
+        if has_room != keeps_freed {
             allocator::keep_freed(has_room);
-            self.keeps_freed = has_room;
+            keeps_freed = has_room;
         }
-        if resident > memory_bytes / 8 * 7 && self.given_back_at.is_none_or(|at| at.elapsed() >= BETWEEN_GIVING_BACK) {
-            allocator::give_back();
-            self.given_back_at = Some(Instant::now());
+        if resident > memory_bytes / 8 * 7 && given_back_at.is_none_or(|at| at.elapsed() >= BETWEEN_GIVING_BACK) {
+            let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+            given_back_at = Some(Instant::now());
+            continue;
         }
-        // However much cannot leave: some of the file has to be there for those who work on it.
-        let pages_min = memory_bytes / 16;
-        if resident > memory_bytes.max(fixed + 2 * pages_min) && spill::used_bytes().1 > 0 {
+        if resident > memory_bytes && spill::used_bytes().1 > 0 {
             // Somewhat less, so that the next look finds some room.
-            let enough = (memory_bytes / 8 * 7).max(fixed + pages_min);
-            spill::release_pages(|| spill::resident_bytes().is_some_and(|(resident, _)| resident > enough));
+            let enough = memory_bytes / 8 * 7;
+            let over = move || spill::resident_bytes().is_some_and(|(resident, _)| resident > enough);
+            let _ = tokio::task::spawn_blocking(move || spill::release_pages(over)).await;
         }
-        if fixed <= memory_bytes {
-            self.over_since = None;
-        } else if self.over_since.get_or_insert_with(Instant::now).elapsed() >= UNTIL_SUSPENDED
-            && self.told.is_none_or(|(at, pause)| at.elapsed() >= pause)
-            && let Some(core) = core.upgrade()
+        over_since = if fixed > memory_bytes { over_since.or(Some(Instant::now())) } else { None };
+        if over_since.is_some_and(|at| at.elapsed() >= UNTIL_SUSPENDED)
+            && told_at.is_none_or(|at| at.elapsed() >= pause)
         {
-            let helps = suspend_largest(&core, memory_bytes, fixed);
-            self.told = Some((Instant::now(), if helps { AFTER_SUSPENDED } else { AFTER_WARNED }));
+            pause = if suspend_largest(&core, memory_bytes, fixed) { AFTER_SUSPENDED } else { AFTER_WARNED };
+            told_at = Some(Instant::now());
         }
     }
 }

@@ -165,7 +165,7 @@ impl Engine {
             config.log,
         )?;
         core.past.begin(start);
-        budget::keep(Arc::downgrade(&core), memory_bytes)?;
+        runtime.spawn(budget::keep(Arc::downgrade(&core), memory_bytes));
         runtime.spawn(subscriptions::keep(Arc::downgrade(&core), config.subscriptions));
         if let Err(error) = recover(&mut commit, manifest.as_deref()) {
             commit.workers.stop();

@@ -4,7 +4,6 @@
 //! | --- | --- | --- |
 //! | [`background`] | one long computation | has about a tenth of one, and gives way to who has had less than its share |
 //! | [`idle`] | much work in small pieces | has next to nothing, and gives way at once: see [`is_starved`] |
-//! | [`prompt`] | a short look, often | comes first |
 //!
 //! Less weight alone is not enough: once a thread has a processor, Linux leaves it there until its turn is over, some three
 //! milliseconds, whoever else wakes up. All of this is asked of Linux for the calling thread, without privileges; where it
@@ -16,7 +15,6 @@ use std::time::Duration;
 const NICE: i32 = 10;
 /// Of two threads that may go on, Linux (6.12) prefers the one with the shorter turns, which it lets one say.
 const LONG_TURN: Duration = Duration::from_millis(100);
-const SHORT_TURN: Duration = Duration::from_micros(100);
 /// A piece of work that takes so long, and has a processor for this part of it or less, is starved.
 const STARVED_AFTER: Duration = Duration::from_millis(50);
 const STARVED_PART: u32 = 8;
@@ -32,12 +30,6 @@ pub fn background() {
 pub fn idle() {
     #[cfg(target_os = "linux")]
     linux::set(libc::SCHED_IDLE, 0, Duration::ZERO);
-}
-
-/// The calling thread, which works little, has a processor soon after it wakes up.
-pub fn prompt() {
-    #[cfg(target_os = "linux")]
-    linux::set(libc::SCHED_OTHER, 0, SHORT_TURN);
 }
 
 /// Whether a piece of work that took `elapsed`, of which it had a processor for `worked`, waited for processors rather than
@@ -96,8 +88,6 @@ mod tests {
         assert_eq!((policy, after), (libc::SCHED_OTHER, (nice + NICE).min(19)));
         let (_, (), (policy, _)) = asked(idle);
         assert_eq!(policy, libc::SCHED_IDLE);
-        let (before, (), after) = asked(prompt);
-        assert_eq!(before, after);
     }
 
     #[test]

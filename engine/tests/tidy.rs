@@ -30,7 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("cuts", &[]),
     ("priority", &[]),
     ("backup", &["state"]),
-    ("budget", &["allocator", "core", "memory", "priority", "state"]),
+    ("budget", &["allocator", "core", "memory", "state"]),
     ("sql", &["advisory"]),
     ("state", &["delta"]),
     ("operators", &["delta", "priority", "state"]),

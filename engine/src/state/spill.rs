@@ -15,20 +15,14 @@
 //! the disk is reserved before an extent is handed out: a page that cannot be written would end the process. Where nothing
 //! can be reserved, state stays in memory.
 //!
-//! State is read at random, mostly, so the system is told to bring one page at a time: it would bring its neighbours too, which
-//! fill memory sixteen times as fast as they are needed, and keep them in units so large that writing to one page costs what
-//! all of them do. Whoever reads a long piece says so first ([`will_read`]).
-//!
-//! Cost: a page that the system still has 2 µs to read and 10 to write, one that it has to read what the disk takes.
-
-mod alone;
+//! Cost: a page that the system still has 0.5 µs, one that it has to read what the disk takes.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,26 +102,6 @@ pub fn used_bytes() -> (usize, usize) {
     (MEMORY_BYTES.load(Ordering::Relaxed), FILE_BYTES.load(Ordering::Relaxed))
 }
 
-/// All of a vector will be read soon: what of it is on the disk is brought in large steps.
-pub fn will_read<T>(state: &[T]) {
-    let address = state.as_ptr().cast::<u8>().cast_mut();
-    if let (Some(region), Some(place)) = (REGION.get(), NonNull::new(address)) {
-        region.will_read(place, size_of_val(state));
-    }
-}
-
-/// The same of a batch.
-pub fn will_read_rows(rows: &RecordBatch) {
-    let Some(region) = REGION.get().filter(|region| region.has(rows)) else { return };
-    for column in rows.columns() {
-        for buffer in column.to_data().buffers() {
-            if let Some(place) = NonNull::new(buffer.as_ptr().cast_mut()) {
-                region.will_read(place, buffer.len());
-            }
-        }
-    }
-}
-
 /// Lets pages of the file go from this process's memory, a part after another, while `wanted` says so. Nothing is lost:
 /// the system keeps or writes them.
 pub fn release_pages(wanted: impl FnMut() -> bool) {
@@ -146,8 +120,6 @@ struct Region {
     /// What may be in use of it.
     bytes_max: usize,
     free: Mutex<Free>,
-    /// Keeps the system from bringing pages that nobody has touched.
-    _alone: Option<OwnedFd>,
 }
 
 // SAFETY: `base` is an address, and each extent is used by its owner alone.
@@ -239,13 +211,10 @@ impl Region {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        // SAFETY: our own mapping; the advice changes nothing of what is in it. Where it is not taken, pages cost more.
-        unsafe { libc::madvise(base.as_ptr().cast::<libc::c_void>(), length, libc::MADV_RANDOM) };
-        let alone = alone::map_alone(base, length);
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         let free = Mutex::new(Free { ranges: BTreeMap::from([(0, length)]), hand: 0 });
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        Ok(Region { file, directory: directory.to_owned(), base, length, bytes_max, free, _alone: alone })
+        Ok(Region { file, directory: directory.to_owned(), base, length, bytes_max, free })
     }
 
     fn allocate_file(&self, mode: i32, offset: usize, length: usize) -> bool {
@@ -306,13 +275,6 @@ impl Region {
         }
         FILE_BYTES.fetch_sub(length, Ordering::Relaxed);
         self.free.lock().expect("no panic while held").give(offset, length);
-    }
-
-    fn will_read(&self, place: NonNull<u8>, bytes: usize) {
-        let Some(offset) = self.offset_of(place).filter(|_| bytes >= PIECE_BYTES_MIN) else { return };
-        let (from, to) = (offset / PAGE_BYTES * PAGE_BYTES, (offset + bytes).min(self.length));
-        // SAFETY: pages of our own mapping; the advice changes nothing of what is in them.
-        unsafe { libc::madvise(self.base.add(from).as_ptr().cast(), to - from, libc::MADV_WILLNEED) };
     }
 
     /// Goes round once at most.
@@ -522,18 +484,12 @@ impl Region {
 
 /// Memory of this process in bytes: all that is resident, and of that what is not in files.
 pub fn resident_bytes() -> Option<(u64, u64)> {
-    // It is asked for often: one call of the system each time.
-    static STATM: OnceLock<Option<File>> = OnceLock::new();
-    let file = STATM.get_or_init(|| File::open("/proc/self/statm").ok()).as_ref()?;
-    let mut text = [0; 128];
-    let length = file.read_at(&mut text, 0).ok()?;
-    // In pages: size, resident, and of that shared.
-    let mut pages = std::str::from_utf8(&text[..length]).ok()?.split(' ').skip(1);
-    let mut next = || pages.next()?.parse::<u64>().ok();
-    let (resident, shared) = (next()?, next()?);
-    // SAFETY: a plain number.
-    let page_bytes = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-    Some((resident * page_bytes, resident.saturating_sub(shared) * page_bytes))
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let of = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
+    };
+    Some((of("VmRSS")?, of("RssAnon")?))
 }
 
 #[cfg(test)]
@@ -579,37 +535,6 @@ mod tests {
         region.give_back(region.offset_of(again).unwrap(), 100_000);
         let free = region.free.lock().unwrap();
         assert_eq!(free.ranges, BTreeMap::from([(0, 1 << 30)]));
-    }
-
-    /// Kilobytes of a region that are mapped.
-    #[cfg(target_os = "linux")]
-    fn mapped_kb(region: &Region) -> u64 {
-        let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let start = format!("{:x}-", region.base.as_ptr() as usize);
-        let mut lines = text.lines().skip_while(|line| !line.starts_with(&start));
-        let line = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn one_page_is_mapped_at_a_time() {
-        let (_directory, region) = region();
-        let place = region.allocate(8 << 20, true).unwrap();
-        let all = words(place, 1 << 20);
-        all.fill(7);
-        assert_eq!(mapped_kb(region), 8 << 10);
-        region.release_pages(|| true);
-        assert_eq!(mapped_kb(region), 0);
-        assert!(all.iter().step_by(1 << 17).all(|word| *word == 7));
-        // Where the system cannot be asked it maps sixteen.
-        let pages = if region._alone.is_some() { 1 } else { 16 };
-        assert!(mapped_kb(region) <= 8 * 4 * pages, "{}", mapped_kb(region));
-        all.iter_mut().step_by(1 << 17).for_each(|word| *word = 8);
-        assert!(mapped_kb(region) <= 8 * 4 * pages, "{}", mapped_kb(region));
-        region.will_read(place, 8 << 20);
-        assert_eq!(all.iter().map(|word| usize::from(*word == 8)).sum::<usize>(), 8);
-        region.give_back(region.offset_of(place).unwrap(), 8 << 20);
     }
 
     /// What never grows lies together, however much of it there is.

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use super::segment::Segment;
 use crate::delta::Delta;
 use crate::state::segment_index::Wanted;
-use crate::state::spill::{is_in_file, will_read_rows};
+use crate::state::spill::is_in_file;
 use crate::time::Epoch;
 
 /// What readers see of an arrangement.
@@ -211,7 +211,6 @@ impl Picture {
     }
     /// The visible rows of the `i`-th segment.
     pub fn batch(&self, i: usize) -> Option<RecordBatch> {
-        will_read_rows(&self.segments[i].rows);
         self.segments[i].visible(self.end, self.epoch)
     }
     /// Of the visible rows of the `i`-th segment those that may be wanted.

@@ -2,7 +2,7 @@
 
 use super::ABSENT;
 use super::by_id::ById;
-use crate::state::spill::{StateVec, will_read, zeros};
+use crate::state::spill::{StateVec, zeros};
 
 const PARTS_BITS: u32 = 6;
 /// How many parts a large table has.
@@ -175,7 +175,6 @@ impl Slots {
         let bits = self.parts[part].bits;
         if self.part_bits == 0 && 1 << bits >= PARTS_FROM {
             let old = self.parts.pop().expect("a small table has one part");
-            will_read(&old.slots);
             self.part_bits = PARTS_BITS;
             self.parts = (0..PARTS).map(|_| Part::new(bits + 1 - PARTS_BITS)).collect();
             for slot in old.slots.iter().filter(|slot| **slot != 0) {
@@ -188,7 +187,6 @@ impl Slots {
             }
         } else {
             let old = std::mem::replace(&mut self.parts[part], Part::new(bits + 1));
-            will_read(&old.slots);
             for slot in old.slots.iter().filter(|slot| **slot != 0) {
                 let position = self.position(tag_of(*slot));
                 self.parts[part].put(position, *slot);
