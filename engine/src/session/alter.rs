@@ -49,8 +49,8 @@ pub(super) struct Draft {
     pub new_checks: Vec<Check>,
     /// The next numbers of sequences that come with the table: they are in no catalog yet.
     pub next_numbers: BTreeMap<RelationId, i128>,
-    /// What the transaction has changed in the table, as changes of this one.
-    pub own: Option<Vec<Delta>>,
+    /// What the transaction has changed in the table, as changes of this one: up to each of its savepoints, and since.
+    pub own: Option<Vec<Vec<Delta>>>,
     /// Sequences that begin anew, with the first number where one is given.
     restarts: Vec<(Identity, Option<i64>)>,
 }
@@ -170,15 +170,15 @@ impl Session {
     ) -> Result<()> {
         for _ in 1..TRIES_MAX {
             let before = self.core.catalog();
-            match self.alter_once(kind, name, if_exists, actions).await {
+            match self.alter_or_put_off(kind, name, if_exists, actions).await {
                 Err(error) if error.code == "40001" || self.is_replaced(&before, &error) => {}
                 done => return done,
             }
         }
-        self.alter_once(kind, name, if_exists, actions).await
+        self.alter_or_put_off(kind, name, if_exists, actions).await
     }
 
-    async fn alter_once(
+    pub(super) async fn alter_once(
         &mut self,
         kind: RelationKind,
         name: &Name,
@@ -213,6 +213,7 @@ impl Session {
             if let (Some(own), Some(transaction)) = (draft.own.take(), &mut self.transaction) {
                 transaction.replace_changes(found.id, draft.relation.id, own);
             }
+            self.late_follow(found.id, draft.relation.id, actions)?;
         }
         for (sequence, with) in draft.restarts {
             let next = i128::from(with.unwrap_or(sequence.start));
