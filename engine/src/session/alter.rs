@@ -274,6 +274,8 @@ impl Session {
                 Err(Error::undefined_object(message))
             }
             AlterAction::RenameConstraint { name, new_name } => rename_constraint(&mut draft.relation, name, new_name),
+            AlterAction::ValidateConstraint { name } if draft.relation.has_constraint(name) => Ok(()),
+            AlterAction::ValidateConstraint { name } => Err(no_constraint(&draft.relation, name)),
             AlterAction::AddIdentity { column, identity } => {
                 let at = draft.column(column)?;
                 self.add_identity(draft, at, identity)
@@ -456,11 +458,15 @@ fn refuse_identity(relation: &Relation, column: &Column) -> Result<()> {
     }
 }
 
+fn no_constraint(relation: &Relation, name: &str) -> Error {
+    let table = &relation.name;
+    Error::undefined_object(format!("constraint \"{name}\" of relation \"{table}\" does not exist"))
+}
+
 fn rename_constraint(relation: &mut Relation, name: &str, new_name: &str) -> Result<()> {
     let table = relation.name.clone();
     if !relation.has_constraint(name) {
-        let message = format!("constraint \"{name}\" of relation \"{table}\" does not exist");
-        return Err(Error::undefined_object(message));
+        return Err(no_constraint(relation, name));
     }
     if relation.has_constraint(new_name) {
         let message = format!("constraint \"{new_name}\" for relation \"{table}\" already exists");

@@ -237,6 +237,9 @@ impl Session {
                     Some(Transaction { read_only, now_us: Some(self.core.clock_us()), ..Transaction::default() })
             }
         }
+        if read_only {
+            self.set(true, &[("transaction_read_only".to_string(), Some("on".to_string()))])?;
+        }
         let usual = self.settings.value("default_transaction_isolation").to_string();
         let usual = Some(usual).filter(|level| isolation.is_none() && level != "read committed");
         if let Some(level) = isolation.or(usual.as_deref()) {
