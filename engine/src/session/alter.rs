@@ -49,8 +49,8 @@ pub(super) struct Draft {
     pub new_checks: Vec<Check>,
     /// The next numbers of sequences that come with the table: they are in no catalog yet.
     pub next_numbers: BTreeMap<RelationId, i128>,
-    /// What the transaction has changed in the table, as changes of this one.
-    pub own: Option<Vec<Delta>>,
+    /// What the transaction has changed in the table, as changes of this one: up to each of its savepoints, and since.
+    pub own: Option<Vec<Vec<Delta>>>,
     /// Sequences that begin anew, with the first number where one is given.
     restarts: Vec<(Identity, Option<i64>)>,
 }
@@ -170,15 +170,15 @@ impl Session {
     ) -> Result<()> {
         for _ in 1..TRIES_MAX {
             let before = self.core.catalog();
-            match self.alter_once(kind, name, if_exists, actions).await {
+            match self.alter_or_put_off(kind, name, if_exists, actions).await {
                 Err(error) if error.code == "40001" || self.is_replaced(&before, &error) => {}
                 done => return done,
             }
         }
-        self.alter_once(kind, name, if_exists, actions).await
+        self.alter_or_put_off(kind, name, if_exists, actions).await
     }
 
-    async fn alter_once(
+    pub(super) async fn alter_once(
         &mut self,
         kind: RelationKind,
         name: &Name,
@@ -213,6 +213,7 @@ impl Session {
             if let (Some(own), Some(transaction)) = (draft.own.take(), &mut self.transaction) {
                 transaction.replace_changes(found.id, draft.relation.id, own);
             }
+            self.late_follow(found.id, draft.relation.id, actions)?;
         }
         for (sequence, with) in draft.restarts {
             let next = i128::from(with.unwrap_or(sequence.start));
@@ -273,6 +274,8 @@ impl Session {
                 Err(Error::undefined_object(message))
             }
             AlterAction::RenameConstraint { name, new_name } => rename_constraint(&mut draft.relation, name, new_name),
+            AlterAction::ValidateConstraint { name } if draft.relation.has_constraint(name) => Ok(()),
+            AlterAction::ValidateConstraint { name } => Err(no_constraint(&draft.relation, name)),
             AlterAction::AddIdentity { column, identity } => {
                 let at = draft.column(column)?;
                 self.add_identity(draft, at, identity)
@@ -455,11 +458,15 @@ fn refuse_identity(relation: &Relation, column: &Column) -> Result<()> {
     }
 }
 
+fn no_constraint(relation: &Relation, name: &str) -> Error {
+    let table = &relation.name;
+    Error::undefined_object(format!("constraint \"{name}\" of relation \"{table}\" does not exist"))
+}
+
 fn rename_constraint(relation: &mut Relation, name: &str, new_name: &str) -> Result<()> {
     let table = relation.name.clone();
     if !relation.has_constraint(name) {
-        let message = format!("constraint \"{name}\" of relation \"{table}\" does not exist");
-        return Err(Error::undefined_object(message));
+        return Err(no_constraint(relation, name));
     }
     if relation.has_constraint(new_name) {
         let message = format!("constraint \"{new_name}\" for relation \"{table}\" already exists");

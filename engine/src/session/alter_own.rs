@@ -7,7 +7,12 @@
 //!   ROLLBACK                                  t has its column, and not the row: definitions take effect at once
 //! ```
 //!
-//! Rows that there are must fulfil what is new as they were last committed, and the transaction's own as they are now.
+//! Rows that there are must fulfil what is new as they were last committed, and the transaction's own as they are now. A
+//! constraint that rows fulfil with what the transaction has changed, and not without, waits for COMMIT (`late.rs`).
+
+mod late;
+
+pub(super) use late::Late;
 
 use super::Session;
 use super::alter::{Draft, Origin};
@@ -35,31 +40,38 @@ impl Session {
 
     /// What it has changed, as changes of the table that is written anew. Errors: as for rows that there are; 55006 where it
     /// cannot be told what they become.
-    pub(super) async fn own_written_anew(&mut self, table: &Relation, draft: &mut Draft) -> Result<Option<Vec<Delta>>> {
-        let Some(net) = self.own_net(table) else { return Ok(None) };
+    pub(super) async fn own_written_anew(
+        &mut self,
+        table: &Relation,
+        draft: &mut Draft,
+    ) -> Result<Option<Vec<Vec<Delta>>>> {
+        let parts = self.transaction.as_ref().and_then(|t| t.own_parts(table.id));
+        let Some(parts) = parts else { return Ok(None) };
+        let parts: Vec<Vec<Delta>> = parts.into_iter().map(consolidate).collect();
         let refused = |why: &str| {
             let message =
                 format!("cannot ALTER TABLE \"{}\" because this transaction has changed its rows", table.name);
             Err(Error::new("55006", message).detail(why).hint("Definitions take effect at once: commit first."))
         };
         let transaction = self.transaction.as_ref().expect("it has changed something");
-        if transaction.has_savepoints() {
-            return refused("It has savepoints.");
-        }
         if transaction.writes.expected.contains_key(&table.id) {
             return refused("It has locked rows of it.");
         }
-        let takes = net.iter().any(|delta| (0..delta.len()).any(|row| delta.weight(row) < 0));
+        let takes = parts.iter().flatten().any(|delta| (0..delta.len()).any(|row| delta.weight(row) < 0));
         if takes && self.differs_by_row(draft).await? {
             return refused("What a row has in the new column differs from row to row.");
         }
         let mut own = Vec::new();
-        for delta in &net {
-            let (added, taken) = parted(delta);
-            for part in [taken, added].into_iter().filter(|part| !part.is_empty()) {
-                let rows = self.written_anew(table, draft, &part.rows).await?;
-                own.push(Delta::new(rows, part.weights));
+        for net in &parts {
+            let mut anew = Vec::new();
+            for delta in net {
+                let (added, taken) = parted(delta);
+                for part in [taken, added].into_iter().filter(|part| !part.is_empty()) {
+                    let rows = self.written_anew(table, draft, &part.rows).await?;
+                    anew.push(Delta::new(rows, part.weights));
+                }
             }
+            own.push(anew);
         }
         Ok(Some(own))
     }

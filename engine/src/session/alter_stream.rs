@@ -12,6 +12,7 @@ use super::alter::Draft;
 use super::alter_rows::changed_meanwhile;
 use super::definition::definition;
 use crate::catalog::{Catalog, LateRows, Relation, RelationId};
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::sql::statement::AlterAction;
 use crate::state::store::{CatalogChange, absent_text};
@@ -66,9 +67,10 @@ impl Session {
         // Rows of this transaction follow.
         let store = self.core.store.clone();
         if let Some(transaction) = self.transaction.as_mut()
-            && let Some(own) = transaction.writes.changes.get(&found.id)
+            && let Some(parts) = transaction.own_parts(found.id)
         {
-            let own = own.iter().map(|delta| store.widened(found.id, delta.clone())).collect::<Result<Vec<_>>>()?;
+            let widened = |part: &[Delta]| part.iter().map(|delta| store.widened(found.id, delta.clone())).collect();
+            let own = parts.into_iter().map(widened).collect::<Result<Vec<Vec<Delta>>>>()?;
             transaction.replace_changes(found.id, found.id, own);
         }
         Ok(())

@@ -560,6 +560,9 @@ impl Session {
         if_exists: bool,
     ) -> Result<()> {
         let Some(found) = self.existing(name) else {
+            if kind == RelationKind::Table && self.rename_index(name, new_name).await? {
+                return Ok(());
+            }
             if if_exists {
                 self.notice("NOTICE", "00000", format!("relation \"{name}\" does not exist, skipping"));
                 return Ok(());

@@ -499,7 +499,14 @@ fn target_query(
 /// `VALUES ($1, 'x')` into columns: each parameter that stands alone has its column's type, and so has each literal
 /// in quotes beside something else.
 fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
-    let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
+    let values = match query.body.as_mut() {
+        ast::SetExpr::Values(values) => values,
+        ast::SetExpr::Select(select) => {
+            type_items(relation, named, &mut select.projection)?;
+            return Ok(query);
+        }
+        _ => return Ok(query),
+    };
     let is = |cell: &ast::Expr, what: fn(&ast::Value) -> bool| matches!(cell, ast::Expr::Value(v) if what(&v.value));
     let parameter = |cell: &ast::Expr| is(cell, |v| matches!(v, ast::Value::Placeholder(_)));
     let null = |cell: &ast::Expr| is(cell, |v| *v == ast::Value::Null);
@@ -525,6 +532,20 @@ fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> R
         }
     }
     Ok(query)
+}
+
+/// The same of `SELECT $1, 'x' WHERE …`.
+fn type_items(relation: &Relation, named: &[usize], items: &mut [ast::SelectItem]) -> Result<()> {
+    for (item, &column) in items.iter_mut().zip(named) {
+        let (ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) = item else {
+            // As many columns as it has rows of come before the next one.
+            return Ok(());
+        };
+        if let Some(typed) = typed_parameter(&relation.columns[column], expr)? {
+            *expr = typed;
+        }
+    }
+    Ok(())
 }
 
 /// What is assigned to columns, as it is to be computed; NULL for DEFAULT.

@@ -8,6 +8,8 @@
 //!   CREATE INDEX ON t (a, lower(s)) WHERE b > 0   ──►   CREATE INDEX ON t (a, s)
 //! ```
 
+use std::sync::Arc;
+
 use sqlparser::ast;
 
 use super::Session;
@@ -115,18 +117,41 @@ impl Session {
         Ok(columns)
     }
 
+    /// The index of this name, as a schema, the table and its id there; a name without a schema is looked for in the path.
+    fn index_named(&self, name: &Name) -> Option<(Arc<Relation>, Index)> {
+        let schemas = name.schema.clone().map_or_else(|| self.search_path(), |schema| vec![schema]);
+        let catalog = self.core.catalog();
+        let schemas = if schemas.is_empty() { vec!["public".to_string()] } else { schemas };
+        schemas.iter().find_map(|schema| {
+            let inside = catalog.relations.values().filter(|r| r.schema_name == *schema);
+            let mut indexes = inside.flat_map(|r| r.indexes.iter().map(move |index| (r, index)));
+            let (relation, index) = indexes.find(|(_, index)| index.name == name.name)?;
+            Some((relation.clone(), index.clone()))
+        })
+    }
+
+    /// Gives an index another name, and the constraint that it is of; returns whether there is one.
+    pub(super) async fn rename_index(&mut self, name: &Name, new_name: &str) -> Result<bool> {
+        let Some((relation, index)) = self.index_named(name) else { return Ok(false) };
+        let new_name = new_name.to_string();
+        self.edit(move |catalog| {
+            let Some(found) = catalog.get(relation.id) else { return Err(Error::undefined_relation(&relation.name)) };
+            if catalog.is_taken(&found.schema_name, &new_name) {
+                return Err(already_exists(&new_name));
+            }
+            let mut changed = (**found).clone();
+            changed.indexes.iter_mut().filter(|i| i.id == index.id).for_each(|i| i.name = new_name.clone());
+            Ok(vec![CatalogChange::Put(Box::new(changed))])
+        })
+        .await?;
+        Ok(true)
+    }
+
     pub(super) async fn drop_indexes(&mut self, names: &[Name], if_exists: bool) -> Result<()> {
         let mut gone: Vec<RelationId> = Vec::new();
         for name in names {
-            let schemas = name.schema.clone().map_or_else(|| self.search_path(), |schema| vec![schema]);
-            let catalog = self.core.catalog();
-            let schemas = if schemas.is_empty() { vec!["public".to_string()] } else { schemas };
-            let found = schemas.iter().find_map(|schema| {
-                let inside = catalog.relations.values().filter(|r| r.schema_name == *schema);
-                let indexes = inside.flat_map(|r| r.indexes.iter().map(move |index| (r, index)));
-                let mut named = indexes.filter(|(_, index)| index.name == name.name);
-                named.next().map(|(r, index)| (index.id, index.constraint.then(|| r.name.clone())))
-            });
+            let found = self.index_named(name);
+            let found = found.map(|(r, index)| (index.id, index.constraint.then(|| r.name.clone())));
             match found {
                 Some((_, Some(table))) => {
                     let name = &name.name;

@@ -23,6 +23,7 @@ pub mod ddl;
 mod defaults;
 mod definition;
 mod dml;
+mod do_block;
 mod dropping;
 mod event_time;
 mod generated;
@@ -55,7 +56,7 @@ mod subscribe;
 mod system_state;
 mod system_tables;
 pub(crate) mod temporary;
-mod through_view;
+pub mod through_view;
 mod transaction;
 mod types;
 pub mod view;
@@ -538,10 +539,8 @@ impl Session {
                 done("DISCARD TEMP")
             }
             Backup { to, keep } => self.backup(to, *keep).await,
-            Checkpoint => {
-                self.engine.checkpoint().await?;
-                done("CHECKPOINT")
-            }
+            Checkpoint => self.engine.checkpoint().await.map(|_| Outcome::Done("CHECKPOINT".into())),
+            Do(block) => self.do_block(block).await,
             NoOp { tag } => done(tag),
         }
     }

@@ -32,6 +32,7 @@ const fn planner(name: &'static str, default: &'static str) -> Setting {
 /// `lower case` names; spelled for reports as in [`reported_name`].
 const SETTINGS: &[Setting] = &[
     r("application_name", "", "Sets the application name to be reported in statistics and logs."),
+    fixed("block_size", "8192", false, "Shows the size of a disk block, which sizes are given in."),
     s("bytea_output", "hex", "Sets the output format for bytea."),
     s("check_function_bodies", "on", "Check routine bodies during CREATE FUNCTION."),
     r("client_encoding", "UTF8", "Sets the client's character set encoding."),
@@ -98,6 +99,8 @@ const SETTINGS: &[Setting] = &[
     planner("max_parallel_maintenance_workers", "2"),
     planner("max_parallel_workers", "8"),
     planner("max_parallel_workers_per_gather", "2"),
+    fixed("max_replication_slots", "0", false, "There are none: nobody can follow the log."),
+    fixed("max_wal_senders", "0", false, "There are none: nobody can follow the log."),
     planner("min_parallel_index_scan_size", "512kB"),
     planner("min_parallel_table_scan_size", "8MB"),
     planner("parallel_leader_participation", "on"),
@@ -123,6 +126,7 @@ const SETTINGS: &[Setting] = &[
     s("transaction_deferrable", "off", "Accepted for compatibility."),
     s("transaction_isolation", "read committed", "The current transaction's isolation level."),
     s("transaction_read_only", "off", "The current transaction's read-only status."),
+    fixed("wal_level", "minimal", false, "Nobody can follow the log as Postgres' replication would."),
     s("work_mem", "4096", "Accepted for compatibility."),
     s("xmloption", "content", "Accepted for compatibility."),
 ];

@@ -168,37 +168,8 @@ impl Session {
         if relation.kind != RelationKind::View {
             return Ok(Target { table: self.writable(name, what)?, through: None });
         }
-        let catalog = self.core.catalog();
-        let mut levels: Vec<Level> = Vec::new();
-        let mut below = relation.clone();
-        while below.kind == RelationKind::View {
-            if levels.len() >= DEPTH_MAX {
-                return Err(not_updatable(&relation, what, "Too many views lie between it and its table."));
-            }
-            let (level, next) = level_of(&below, &catalog, what)?;
-            levels.push(level);
-            below = next;
-        }
+        let (levels, below) = levels_of(&relation, &self.core.catalog(), what)?;
         let table = self.writable(&Name { schema: Some(below.schema_name.clone()), name: below.name.clone() }, what)?;
-        // From the table up: which of its columns each one is.
-        let mut known: Vec<(String, Option<usize>)> =
-            table.columns.iter().enumerate().map(|(i, column)| (column.name.clone(), Some(i))).collect();
-        for level in levels.iter_mut().rev() {
-            level.columns = level
-                .items
-                .iter()
-                .map(|item| {
-                    let name = match item {
-                        ast::Expr::Identifier(name) => fold(name),
-                        ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold)?,
-                        _ => return None,
-                    };
-                    known.iter().find(|(known, _)| *known == name)?.1
-                })
-                .collect();
-            let names = level.view.columns.iter().map(|column| column.name.clone());
-            known = names.zip(level.columns.iter().copied()).collect();
-        }
         Ok(Target { table: table.clone(), through: Some(Through { view: relation, table, levels }) })
     }
 
@@ -253,6 +224,48 @@ impl Session {
         }
         Err(Error::new("44000", format!("new row violates check option for view \"{}\"", through.view.name)))
     }
+}
+
+/// The table or stream that rows of a view can be written to, and which of its columns each of the view's is; `None` where they
+/// cannot be.
+pub fn written_to(view: &Arc<Relation>, catalog: &Catalog) -> Option<(Arc<Relation>, Vec<Option<usize>>)> {
+    let (mut levels, below) = levels_of(view, catalog, "update").ok()?;
+    let writable = matches!(below.kind, RelationKind::Table | RelationKind::Stream);
+    (writable && !levels.is_empty()).then(|| (below, levels.swap_remove(0).columns))
+}
+
+/// A view, the views below it, and what is below them. Error: 55000.
+fn levels_of(view: &Arc<Relation>, catalog: &Catalog, what: &str) -> Result<(Vec<Level>, Arc<Relation>)> {
+    let mut levels: Vec<Level> = Vec::new();
+    let mut below = view.clone();
+    while below.kind == RelationKind::View {
+        if levels.len() >= DEPTH_MAX {
+            return Err(not_updatable(view, what, "Too many views lie between it and its table."));
+        }
+        let (level, next) = level_of(&below, catalog, what)?;
+        levels.push(level);
+        below = next;
+    }
+    // From the table up: which of its columns each one is.
+    let mut known: Vec<(String, Option<usize>)> =
+        below.columns.iter().enumerate().map(|(i, column)| (column.name.clone(), Some(i))).collect();
+    for level in levels.iter_mut().rev() {
+        level.columns = level
+            .items
+            .iter()
+            .map(|item| {
+                let name = match item {
+                    ast::Expr::Identifier(name) => fold(name),
+                    ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold)?,
+                    _ => return None,
+                };
+                known.iter().find(|(known, _)| *known == name)?.1
+            })
+            .collect();
+        let names = level.view.columns.iter().map(|column| column.name.clone());
+        known = names.zip(level.columns.iter().copied()).collect();
+    }
+    Ok((levels, below))
 }
 
 /// A view's query apart, and the relation that it shows rows of. Error: 55000.

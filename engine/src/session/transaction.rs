@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arrow::array::ArrayRef;
 use datafusion::execution::memory_pool::MemoryReservation;
 
+use super::alter_own::Late;
 use super::immediate::Timings;
 use super::{Outcome, Session};
 use crate::catalog::{Relation, RelationId};
@@ -59,12 +60,21 @@ pub(super) struct Transaction {
     keys: HashMap<RelationId, Vec<OwnKeys>>,
     /// By table and columns that refer: the keys in the writes, and how many of the changes are counted in.
     pub(super) referring: HashMap<(RelationId, Vec<usize>), (OwnKeys, usize)>,
-    /// Name, and how many changes each relation had.
-    savepoints: Vec<(String, HashMap<RelationId, usize>)>,
+    savepoints: Vec<Savepoint>,
+    /// Constraints that come with COMMIT.
+    pub late: Vec<Late>,
     /// Sequences that TRUNCATE … RESTART IDENTITY let begin anew, with the next number of each.
     pub restarted: HashMap<RelationId, i128>,
     /// To be put back: name, value before, also on commit.
     pub settings: Vec<(String, String, bool)>,
+}
+
+struct Savepoint {
+    name: String,
+    /// How many changes each relation had.
+    marks: HashMap<RelationId, usize>,
+    /// How many constraints were put off.
+    late: usize,
 }
 
 impl Transaction {
@@ -97,17 +107,28 @@ impl Transaction {
         Ok(self.keys.get_mut(&relation.id).expect("just made"))
     }
 
-    /// Its changes of a relation, for one that takes its place or has other columns now.
-    pub fn replace_changes(&mut self, old: RelationId, new: RelationId, changes: Vec<Delta>) {
+    /// Its changes of a relation, for one that takes its place or has other columns now: up to each savepoint, and since.
+    pub fn replace_changes(&mut self, old: RelationId, new: RelationId, parts: Vec<Vec<Delta>>) {
+        let mut count = 0;
+        for (savepoint, part) in self.savepoints.iter_mut().zip(&parts) {
+            count += part.len();
+            savepoint.marks.remove(&old);
+            savepoint.marks.insert(new, count);
+        }
         self.writes.changes.remove(&old);
-        self.writes.changes.insert(new, changes);
+        self.writes.changes.insert(new, parts.into_iter().flatten().collect());
         self.keys.remove(&old);
         self.referring.retain(|(child, _), _| *child != old);
         self.seen.remove(&old);
     }
 
-    pub fn has_savepoints(&self) -> bool {
-        !self.savepoints.is_empty()
+    /// What it has changed in a relation up to its first savepoint, from each to the next, and since the last.
+    pub fn own_parts(&self, relation: RelationId) -> Option<Vec<&[Delta]>> {
+        let changes = self.writes.changes.get(&relation)?;
+        let marks = self.savepoints.iter().map(|savepoint| savepoint.marks.get(&relation).copied().unwrap_or(0));
+        let mut from = 0;
+        let part = |to| &changes[std::mem::replace(&mut from, to)..to];
+        Some(marks.chain([changes.len()]).map(part).collect())
     }
 
     /// What the last statement has read, it reads anew.
@@ -216,6 +237,9 @@ impl Session {
                     Some(Transaction { read_only, now_us: Some(self.core.clock_us()), ..Transaction::default() })
             }
         }
+        if read_only {
+            self.set(true, &[("transaction_read_only".to_string(), Some("on".to_string()))])?;
+        }
         let usual = self.settings.value("default_transaction_isolation").to_string();
         let usual = Some(usual).filter(|level| isolation.is_none() && level != "read committed");
         if let Some(level) = isolation.or(usual.as_deref()) {
@@ -225,6 +249,12 @@ impl Session {
     }
 
     pub(super) async fn commit(&mut self) -> Result<Outcome> {
+        if self.transaction.as_ref().is_some_and(|t| !t.failed && !t.late.is_empty())
+            && let Err(error) = Box::pin(self.check_late()).await
+        {
+            self.rollback()?;
+            return Err(error);
+        }
         match self.transaction.take() {
             None => {
                 self.notice("WARNING", "25P01", "there is no transaction in progress".into());
@@ -237,8 +267,9 @@ impl Session {
             Some(mut t) => {
                 let writes = std::mem::take(&mut t.writes);
                 let restarted = std::mem::take(&mut t.restarted);
+                let late = std::mem::take(&mut t.late);
                 // Until all has been written.
-                let _locks = t.locks.take();
+                let locks = t.locks.take();
                 let core = self.core.clone();
                 let looked = match self.settings.value("transaction_isolation") {
                     "serializable" if !writes.changes.is_empty() => Some(t.check_serializable(&core, &writes).await),
@@ -255,6 +286,8 @@ impl Session {
                 for (sequence, next) in restarted {
                     super::numbers::set_next(&self.core, sequence, next).await?;
                 }
+                drop(locks);
+                Box::pin(self.add_late(late)).await?;
                 Ok(Outcome::Done("COMMIT".into()))
             }
         }
@@ -287,7 +320,7 @@ impl Session {
     pub(super) fn savepoint(&mut self, name: &str) -> Result<Outcome> {
         let t = self.block("SAVEPOINT")?;
         let marks = t.writes.changes.iter().map(|(id, deltas)| (*id, deltas.len())).collect();
-        t.savepoints.push((name.to_string(), marks));
+        t.savepoints.push(Savepoint { name: name.to_string(), marks, late: t.late.len() });
         Ok(Outcome::Done("SAVEPOINT".into()))
     }
 
@@ -295,7 +328,7 @@ impl Session {
         let t = self.block(what)?;
         t.savepoints
             .iter()
-            .rposition(|s| s.0 == name)
+            .rposition(|savepoint| savepoint.name == name)
             .ok_or_else(|| Error::new("3B001", format!("savepoint \"{name}\" does not exist")))
     }
 
@@ -309,7 +342,8 @@ impl Session {
         let at = self.find_savepoint("ROLLBACK TO SAVEPOINT", name)?;
         let t = self.block("ROLLBACK TO SAVEPOINT")?;
         t.savepoints.truncate(at + 1);
-        let marks = t.savepoints[at].1.clone();
+        let marks = t.savepoints[at].marks.clone();
+        t.late.truncate(t.savepoints[at].late);
         t.writes.changes.retain(|id, deltas| {
             deltas.truncate(marks.get(id).copied().unwrap_or(0));
             !deltas.is_empty()

@@ -1,5 +1,7 @@
 //! CREATE TYPE … AS ENUM, ALTER TYPE, and the types that definitions name. What they are: see [`crate::sql::enums`].
 
+mod rename;
+
 use std::sync::Arc;
 
 use super::{Outcome, Session};
@@ -70,32 +72,6 @@ impl Session {
                 return Err(Error::new("42710", format!("enum label \"{label}\" already exists")));
             }
             of.add(id, &label, beside.as_ref().map(|(other, before)| (other.as_str(), *before)))?;
-            of.put_into(&mut relation);
-            Ok(vec![CatalogChange::Put(Box::new(relation))])
-        })
-        .await
-    }
-
-    /// Values are kept as labels: while there may be some, a label keeps its name.
-    async fn rename_value(&mut self, name: &Name, from: &str, to: &str) -> Result<()> {
-        let of = self.enum_found(name)?;
-        let (from, to) = (from.to_string(), to.to_string());
-        self.edit(move |catalog| {
-            let (mut relation, mut of) = current(catalog, of.id, &of.name)?;
-            enums::check_label(&to)?;
-            if of.rank(&to).is_some() {
-                return Err(Error::new("42710", format!("enum label \"{to}\" already exists")));
-            }
-            let Some(label) = of.labels.iter_mut().find(|label| label.text == from) else {
-                return Err(Error::new("22023", format!("\"{from}\" is not an existing enum label")));
-            };
-            if let Some(user) = users(catalog, &relation).first() {
-                let what = format!("renaming a label of a type that {} {} uses", user.kind.word(), user.name);
-                return Err(Error::unsupported(what).hint(
-                    "ALTER TABLE … ALTER COLUMN … TYPE text, rename the label, UPDATE the rows, and give the column its type back.",
-                ));
-            }
-            label.text = to;
             of.put_into(&mut relation);
             Ok(vec![CatalogChange::Put(Box::new(relation))])
         })

@@ -449,7 +449,7 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
                 let today = cast(call("now", Vec::new()), ast::DataType::Date);
                 return Ok(call("age", vec![today, moment.clone()]));
             }
-            if name == "gen_random_uuid" {
+            if matches!(name.as_str(), "gen_random_uuid" | "uuid_generate_v4") {
                 return Ok(cast(call("uuid", Vec::new()), ast::DataType::Uuid));
             }
             let renamed = [("every", "bool_and"), ("variance", "var_samp"), ("proctime", "now"), ("log10", "log")];

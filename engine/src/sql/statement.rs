@@ -279,10 +279,45 @@ pub enum StatementKind {
         channel: String,
         payload: String,
     },
+    Do(Block),
     /// Accepted and answered with its tag, without effect: VACUUM, ANALYZE, LOCK TABLE.
     NoOp {
         tag: &'static str,
     },
+}
+
+/// The block of a DO.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Gives no row where nothing is to be done.
+    pub condition: Option<ast::Query>,
+    pub statements: Vec<Statement>,
+    /// SQLSTATEs of errors that are none then; an empty one is all of them.
+    pub ignored: Vec<&'static str>,
+}
+
+impl StatementKind {
+    /// Makes, changes or drops something of the catalog.
+    pub fn is_definition(&self) -> bool {
+        use StatementKind::*;
+        matches!(
+            self,
+            CreateTable(_)
+                | CreateView { .. }
+                | CreateMaterializedView { .. }
+                | CreateIndex { .. }
+                | CreateSequence { .. }
+                | CreateSchema { .. }
+                | Drop { .. }
+                | DropIndex { .. }
+                | Rename { .. }
+                | AlterTable { .. }
+                | AlterSequence { .. }
+                | Type(_)
+                | Comment { .. }
+                | NoOp { .. }
+        )
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,6 +422,10 @@ pub enum AlterAction {
     RenameConstraint {
         name: String,
         new_name: String,
+    },
+    /// Whatever is declared has been checked.
+    ValidateConstraint {
+        name: String,
     },
     /// RESTART [WITH n] of a column that counts its rows.
     /// ALTER COLUMN … ADD GENERATED … AS IDENTITY

@@ -12,6 +12,7 @@
 //!    that DataFusion cannot decorrelate are evaluated row by row.
 
 mod contents;
+mod defaults;
 mod enums;
 mod functions;
 mod names;

@@ -281,10 +281,11 @@ impl Names for CatalogView {
                 let name = self.print_relation(sequence.id)?.replace('\'', "''");
                 Some(format!("nextval('{name}'::regclass)"))
             }
-            _ => {
-                let text = column.generated.as_ref().map(|of| format!("({of})")).or_else(|| column.default.clone());
-                text.map(|text| super::enums::with_schemas_of_types(self, &text))
-            }
+            _ => match (&column.generated, &column.default) {
+                (Some(generated), _) => Some(super::enums::with_schemas_of_types(self, &format!("({generated})"))),
+                (None, Some(default)) => Some(super::defaults::spelt(self, column, default)),
+                (None, None) => None,
+            },
         }
     }
 

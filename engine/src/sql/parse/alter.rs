@@ -18,6 +18,26 @@ impl Cursor<'_> {
             }
             return Err(self.error_here(Error::unsupported("ALTER SCHEMA")));
         }
+        if self.accept("default privileges") {
+            while !self.at_end() && !self.sees("grant") && !self.sees("revoke") {
+                self.parser.advance_token();
+            }
+            return match self.sees("grant") {
+                true => self.no_op("ALTER DEFAULT PRIVILEGES"),
+                false => Err(self.error_here(Error::unsupported("ALTER DEFAULT PRIVILEGES … REVOKE"))),
+            };
+        }
+        if self.accept("index") {
+            let if_exists = self.if_exists();
+            let name = self.name()?;
+            self.expect("rename to")?;
+            return Ok(StatementKind::Rename {
+                kind: RelationKind::Table,
+                name,
+                new_name: self.identifier()?,
+                if_exists,
+            });
+        }
         let Some(kind) = self.relation_kind() else { return self.unsupported_object("ALTER") };
         let if_exists = self.if_exists();
         let _ = self.accept("only");
@@ -84,7 +104,8 @@ impl Cursor<'_> {
     }
 
     fn alter_action(&mut self, kind: RelationKind, name: &Name) -> Result<AlterAction> {
-        match self.accept_one(&["add", "drop", "alter", "rename"]) {
+        match self.accept_one(&["add", "drop", "alter", "rename", "validate constraint"]) {
+            Some("validate constraint") => Ok(AlterAction::ValidateConstraint { name: self.identifier()? }),
             Some("add") => self.add(name),
             Some("drop") => self.drop_part(),
             Some("alter") => {

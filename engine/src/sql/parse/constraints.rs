@@ -72,7 +72,9 @@ impl Cursor<'_> {
     /// Constraints are checked by each statement.
     fn constraint_attributes(&mut self) -> Result<()> {
         self.storage_parameters()?;
-        for words in ["deferrable", "initially deferred", "not valid", "include", "using index"] {
+        // Rows that there are are checked all the same.
+        let _ = self.accept("not valid");
+        for words in ["deferrable", "initially deferred", "include", "using index"] {
             if self.sees(words) {
                 let what = format!("a constraint that is {}", words.to_uppercase());
                 return Err(self.error_here(Error::unsupported(what)).hint("Each statement checks constraints."));

@@ -49,6 +49,13 @@ impl Cursor<'_> {
         if self.accept("view") {
             return self.create_view(or_replace);
         }
+        if self.accept("extension if not exists") {
+            // What there is of these is built in.
+            return match self.identifier()?.as_str() {
+                "plpgsql" | "pgcrypto" | "uuid-ossp" => self.no_op("CREATE EXTENSION"),
+                other => Err(self.error_here(Error::unsupported(format!("CREATE EXTENSION {other}")))),
+            };
+        }
         if self.accept("sequence") {
             plain(self, "SEQUENCE")?;
             if temporary {
@@ -453,7 +460,7 @@ impl Cursor<'_> {
         self.expect("on")?;
         let _ = self.accept("only");
         let on = self.name()?;
-        if self.accept("using") && self.accept_one(&["btree", "hash"]).is_none() {
+        if self.accept("using") && self.accept_one(INDEX_METHODS).is_none() {
             return Err(self.error_here(Error::unsupported("this method of an index")));
         }
         self.expect_token(&Token::LParen)?;
@@ -552,6 +559,9 @@ impl Cursor<'_> {
         Ok(StatementKind::Comment { name, column, text })
     }
 }
+
+/// Whichever it is, rows are looked up by equal values.
+const INDEX_METHODS: &[&str] = &["btree", "hash", "gin", "gist", "spgist", "brin"];
 
 const OBJECTS: &[&str] = &[
     "access",

@@ -16,6 +16,7 @@ mod copy;
 mod create;
 mod cursor;
 mod dml;
+mod do_block;
 mod frame;
 mod identity;
 mod locking;
@@ -220,8 +221,14 @@ impl Cursor<'_> {
             }
             "lock" => self.no_op("LOCK TABLE"),
             "refresh" => self.refresh(),
-            "grant" | "revoke" | "do" | "call" | "reindex" | "cluster" | "import" | "security" | "reassign"
-            | "load" => Err(self.error_here(Error::unsupported(first.to_uppercase()))),
+            // Each role may do everything already.
+            "grant" => self.no_op("GRANT"),
+            "reindex" => self.no_op("REINDEX"),
+            "cluster" => self.no_op("CLUSTER"),
+            "do" => self.do_block(),
+            "revoke" | "call" | "import" | "security" | "reassign" | "load" => {
+                Err(self.error_here(Error::unsupported(first.to_uppercase())))
+            }
             _ => self.unexpected(),
         }
     }

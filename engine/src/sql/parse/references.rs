@@ -38,9 +38,7 @@ impl Cursor<'_> {
                 key.timing = ReferenceTiming::Deferred;
             } else if self.accept("deferrable") {
                 key.timing = key.timing.max(ReferenceTiming::Deferrable);
-            } else if self.sees("not valid") {
-                return Err(self.error_here(Error::unsupported("a foreign key that is NOT VALID")));
-            } else if !self.accept("initially immediate") {
+            } else if !self.accept("initially immediate") && !self.accept("not valid") {
                 return Ok(ConstraintKind::ForeignKey(key));
             }
         }

@@ -179,7 +179,6 @@ fn views_and_sinks() {
     );
     check_errors(
         "alter table t set schema s => 0A000 ALTER TABLE … SET SCHEMA is not supported
-         alter table t add constraint f foreign key (a) references u not valid => 0A000 a foreign key that is NOT VALID
          alter table t alter column a drop expression => 0A000 ALTER TABLE … ALTER COLUMN … DROP EXPRESSION
          drop table => 42601 syntax error at end
          select 1 emit final => 0A000 EMIT ON WINDOW CLOSE in a SELECT",

@@ -102,6 +102,37 @@ pub fn split_array(text: &str, inner_arrays: bool) -> Result<Vec<Option<String>>
     }
 }
 
+/// An array of several dimensions has arrays of one length in each of them.
+pub fn check_shape(text: &str, dimensions: usize) -> Result<()> {
+    shape_of(text, text, dimensions).map(|_| ())
+}
+
+/// The lengths of an array's dimensions from `part` of it on; none of an empty one.
+fn shape_of(text: &str, part: &str, dimensions: usize) -> Result<Vec<usize>> {
+    let elements = split_array(part, dimensions > 1)?;
+    let mut lengths = vec![elements.len()];
+    if dimensions == 1 {
+        return Ok(lengths);
+    }
+    let is_array = |element: &Option<String>| element.as_ref().is_some_and(|e| e.starts_with('{'));
+    if !elements.is_empty() && !elements.iter().any(is_array) {
+        return Err(Error::unsupported("a one-dimensional array in a column of multidimensional arrays"));
+    }
+    let mismatch =
+        || malformed("array", text, "Multidimensional arrays must have sub-arrays with matching dimensions.");
+    let mut inner: Option<Vec<usize>> = None;
+    for element in elements {
+        let element = element.filter(|e| e.starts_with('{')).ok_or_else(mismatch)?;
+        let shape = shape_of(text, &element, dimensions - 1)?;
+        if shape.contains(&0) || inner.as_ref().is_some_and(|inner| *inner != shape) {
+            return Err(mismatch());
+        }
+        inner = Some(shape);
+    }
+    lengths.extend(inner.unwrap_or_default());
+    Ok(lengths)
+}
+
 /// Bytes from an opening brace to the one that closes it.
 fn inner_length(text: &str) -> Option<usize> {
     let (mut depth, mut quoted, mut escaped) = (0, false, false);

@@ -66,8 +66,13 @@ pub fn read(ty: &PgType, storage: &DataType, cells: &[Option<&str>], style: &Sty
         }
         Rule::Interval => Arc::new(primitive::<IntervalMonthDayNanoType, _>(cells, interval::parse_interval)?),
         Rule::Array(element) => {
-            let inner = matches!(element.rule, Rule::Array(_));
-            read_lists(element, storage, cells, style, |t| nested::split_array(t, inner))?
+            let dimensions = dimensions_of(&ty.rule);
+            read_lists(element, storage, cells, style, |t| {
+                if dimensions > 1 {
+                    nested::check_shape(t, dimensions)?;
+                }
+                nested::split_array(t, dimensions > 1)
+            })?
         }
         Rule::Vector(element) => read_lists(element, storage, cells, style, |t| {
             Ok(t.split_ascii_whitespace().map(|e| Some(e.to_string())).collect())
@@ -79,6 +84,13 @@ pub fn read(ty: &PgType, storage: &DataType, cells: &[Option<&str>], style: &Sty
         None => array,
     };
     to_storage(array, storage).map_err(|error| CellError { row: 0, error })
+}
+
+fn dimensions_of(rule: &Rule) -> usize {
+    match rule {
+        Rule::Array(element) => 1 + dimensions_of(&element.rule),
+        _ => 0,
+    }
 }
 
 /// The Arrow type's own time zone, so that no cast is needed.

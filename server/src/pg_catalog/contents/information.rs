@@ -6,10 +6,11 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use millrace_engine::catalog::{Identity, IdentityKind, ReferenceTiming, Relation, RelationKind};
+use millrace_engine::catalog::{Identity, IdentityKind, ReferenceTiming, RelationKind};
 
 use super::objects;
 use super::sequences;
+use super::usage;
 use super::views::owner;
 use crate::pg_catalog::CatalogView;
 use crate::pg_catalog::enums;
@@ -44,7 +45,7 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                     r.schema_name.as_str().into(),
                     r.name.as_str().into(),
                     type_.into(),
-                    yes_or_no(writable(r)),
+                    yes_or_no(objects::writable_by(r, view) & 8 != 0),
                     "NO".into(),
                 ]);
             }
@@ -67,8 +68,8 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
                     r.name.as_str().into(),
                     objects::definition(r, view).into(),
                     "NONE".into(),
-                    no(),
-                    no(),
+                    yes_or_no(objects::writable_by(r, view) & 20 == 20),
+                    yes_or_no(objects::writable_by(r, view) & 8 != 0),
                     no(),
                     no(),
                     no(),
@@ -239,17 +240,16 @@ pub fn rows(relation: &'static SystemRelation, view: &CatalogView) -> Result<Opt
             }
             rows
         }
-        _ => return Ok(None),
+        _ => match usage::rows(relation, view) {
+            Some(rows) => rows,
+            None => return Ok(None),
+        },
     };
     rows.finish().map(Some)
 }
 
 fn timing_of(constraint: &Constraint) -> ReferenceTiming {
     constraint.foreign_key.as_ref().map_or(ReferenceTiming::Immediate, |key| key.timing)
-}
-
-fn writable(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Table | RelationKind::Stream)
 }
 
 fn yes_or_no(yes: bool) -> Value {
@@ -315,7 +315,7 @@ fn columns(relation: &'static SystemRelation, view: &CatalogView) -> Rows {
         for (i, c) in r.columns.iter().enumerate() {
             let (type_, typmod) = objects::type_of(c);
             let null = !objects::not_null(r, i);
-            let updatable = r.kind == RelationKind::Table;
+            let updatable = objects::can_be_set(r, i, view);
             let default = view.default_of(c).filter(|_| c.generated.is_none());
             let generated = c.generated.as_ref().map(|of| format!("({of})"));
             let default = [default.as_deref(), generated.as_deref()];

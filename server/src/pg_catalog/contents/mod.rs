@@ -8,6 +8,7 @@ mod objects;
 mod sequences;
 mod server;
 mod statics;
+mod usage;
 mod views;
 
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
 
-pub use objects::{constraint_definition, definition, description, index_definition};
-pub use server::UTF8;
+pub use objects::{can_be_set, constraint_definition, definition, description, index_definition, type_of, writable_by};
+pub use server::{UTF8, setting_rows};
 #[cfg(test)]
 pub use statics::OPERATORS;
 pub use statics::{add_type, function, function_name, function_oid, type_rows};

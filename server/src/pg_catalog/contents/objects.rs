@@ -12,6 +12,8 @@
 //! A stream is a table (relkind `r`) whose description says that it is a stream. A sink holds no rows and
 //! is not listed.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
 use millrace_engine::catalog::{
@@ -26,6 +28,7 @@ use crate::pg_catalog::names::*;
 use crate::pg_catalog::relations::Rows;
 use crate::pg_catalog::types::{self, Type};
 use crate::pg_catalog::value::Value;
+use millrace_engine::session::through_view::written_to;
 use millrace_engine::sql::keywords::quote_ident;
 use millrace_engine::sql::qualified::with_schemas;
 
@@ -150,6 +153,27 @@ fn all_constraints(view: &CatalogView) -> impl Iterator<Item = Constraint> {
 
 fn schema_oid(view: &CatalogView, relation: &Relation) -> Value {
     view.schema_oid(&relation.schema_name).unwrap_or(PUBLIC).into()
+}
+
+/// What can be done with rows of a relation, as in pg_relation_is_updatable: 4 UPDATE, 8 INSERT, 16 DELETE.
+pub fn writable_by(relation: &Arc<Relation>, view: &CatalogView) -> i64 {
+    match relation.kind {
+        RelationKind::Table => 28,
+        RelationKind::Stream => 8,
+        RelationKind::View => written_to(relation, &view.catalog).map_or(0, |(below, _)| writable_by(&below, view)),
+        _ => 0,
+    }
+}
+
+/// Whether UPDATE may set a column.
+pub fn can_be_set(relation: &Arc<Relation>, column: usize, view: &CatalogView) -> bool {
+    match relation.kind {
+        RelationKind::Table => true,
+        RelationKind::View => written_to(relation, &view.catalog).is_some_and(|(below, columns)| {
+            below.kind == RelationKind::Table && columns.get(column).is_some_and(|at| at.is_some())
+        }),
+        _ => false,
+    }
 }
 
 pub fn namespaces(view: &CatalogView) -> Result<RecordBatch> {

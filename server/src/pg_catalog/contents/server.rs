@@ -88,30 +88,45 @@ pub fn users(relation: &'static SystemRelation, view: &CatalogView) -> Result<Re
     rows.finish()
 }
 
-pub fn settings(view: &CatalogView) -> Result<RecordBatch> {
-    let mut rows = Rows::new(
-        declared("pg_settings"),
-        "name setting category short_desc context vartype source boot_val reset_val pending_restart",
-    );
-    for (name, value, description) in &view.settings {
-        let vartype = match value.as_str() {
+/// As pg_settings and pg_show_all_settings() have them.
+pub fn setting_rows(view: &CatalogView) -> Vec<[Value; 17]> {
+    let row = |(name, value, description): &(String, String, String)| {
+        let kind = match value.as_str() {
             "on" | "off" => "bool",
             v if v.parse::<i64>().is_ok() => "integer",
             _ => "string",
         };
-        rows.add([
-            name.as_str().into(),
-            value.as_str().into(),
-            "Millrace".into(),
-            description.as_str().into(),
-            "user".into(),
-            vartype.into(),
-            "default".into(),
-            value.as_str().into(),
-            value.as_str().into(),
+        let text = |text: &str| Value::from(text);
+        [
+            text(name),
+            text(value),
+            Value::Null,
+            text("Millrace"),
+            text(description),
+            Value::Null,
+            text("user"),
+            text(kind),
+            text("default"),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            text(value),
+            text(value),
+            Value::Null,
+            Value::Null,
             false.into(),
-        ]);
-    }
+        ]
+    };
+    view.settings.iter().map(row).collect()
+}
+
+pub fn settings(view: &CatalogView) -> Result<RecordBatch> {
+    let mut rows = Rows::new(
+        declared("pg_settings"),
+        "name setting unit category short_desc extra_desc context vartype source min_val max_val enumvals boot_val reset_val \
+         sourcefile sourceline pending_restart",
+    );
+    setting_rows(view).into_iter().for_each(|row| rows.add(row));
     rows.finish()
 }
 

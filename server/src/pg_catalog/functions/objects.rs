@@ -1,11 +1,10 @@
 //! Functions about the objects of the catalog: how they are named, defined, described, how large they are.
 
 use datafusion::common::Result;
-use millrace_engine::catalog::RelationKind;
 
 use super::{Call, Declaration, called_on_null, rows, strict};
 use crate::pg_catalog::contents::{
-    constraint_definition, definition, description, function, function_name, index_definition,
+    can_be_set, constraint_definition, definition, description, function, function_name, index_definition, writable_by,
 };
 use crate::pg_catalog::enums;
 use crate::pg_catalog::names::*;
@@ -87,19 +86,20 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("pg_get_function_arguments", 1..=1, "text", function_arguments),
     strict("pg_get_function_identity_arguments", 1..=1, "text", function_arguments),
     strict("pg_get_function_result", 1..=1, "text", |c| Ok(c.oid(0).and_then(function).map(|f| f.result()).into())),
+    strict("oidvectortypes", 1..=1, "text", |c| {
+        let types = c.list(0).unwrap_or_default().iter().filter_map(Value::oid);
+        let names: Vec<String> = types.map(|oid| enums::format(c.view, oid, -1)).collect();
+        Ok(names.join(", ").into())
+    }),
     strict("pg_relation_is_publishable", 1..=1, "bool", |_| Ok(false.into())),
     strict("pg_relation_is_updatable", 2..=2, "int4", |c| {
-        // Bits of CmdType: insert 8, update 4, delete 16.
-        let kind = c.oid(0).and_then(|oid| c.view.catalog.get(oid)).map(|r| r.kind);
-        Ok(match kind {
-            Some(RelationKind::Table) => 28,
-            Some(RelationKind::Stream) => 8,
-            _ => 0,
-        }
-        .into())
+        let relation = c.oid(0).and_then(|oid| c.view.catalog.get(oid));
+        Ok(relation.map_or(0, |r| writable_by(r, c.view)).into())
     }),
     strict("pg_column_is_updatable", 3..=3, "bool", |c| {
-        Ok(c.oid(0).and_then(|oid| c.view.catalog.get(oid)).is_some_and(|r| r.kind == RelationKind::Table).into())
+        let column = c.int(1).and_then(|n| usize::try_from(n - 1).ok());
+        let relation = c.oid(0).and_then(|oid| c.view.catalog.get(oid));
+        Ok(relation.zip(column).is_some_and(|(r, at)| can_be_set(r, at, c.view)).into())
     }),
     strict("obj_description", 1..=2, "text", |c| {
         let catalog = c.text(1).unwrap_or("pg_class");

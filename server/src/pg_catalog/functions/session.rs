@@ -6,7 +6,7 @@ use datafusion::common::Result;
 use millrace_engine::Error;
 
 use super::{Call, Declaration, called_on_null, failed, rows, strict};
-use crate::pg_catalog::contents::UTF8;
+use crate::pg_catalog::contents::{UTF8, setting_rows};
 use crate::pg_catalog::names::Names;
 use crate::pg_catalog::value::Value;
 use millrace_engine::sql::keywords::KEYWORDS;
@@ -54,24 +54,22 @@ pub const FUNCTIONS: &[Declaration] = &[
     rows(
         "pg_show_all_settings",
         0..=0,
-        "name:text setting:text unit:text category:text short_desc:text extra_desc:text context:text vartype:text",
-        |c| {
-            let row = |(name, value, description): &(String, String, String)| {
-                let text = |t: &str| Value::from(t);
-                vec![
-                    text(name),
-                    text(value),
-                    Value::Null,
-                    text("Millrace"),
-                    text(description),
-                    Value::Null,
-                    text("user"),
-                    text("string"),
-                ]
-            };
-            Ok(c.view.settings.iter().map(row).collect::<Vec<_>>().into())
-        },
+        "name:text setting:text unit:text category:text short_desc:text extra_desc:text context:text vartype:text \
+         source:text min_val:text max_val:text enumvals:_text boot_val:text reset_val:text sourcefile:text sourceline:int4 \
+         pending_restart:bool",
+        |c| Ok(setting_rows(c.view).into_iter().map(Vec::from).collect::<Vec<_>>().into()),
     ),
+    // Nothing waits for a lock of the kind that Postgres would name a holder of.
+    strict("pg_blocking_pids", 1..=1, "_int4", |_| Ok(Vec::<i64>::new().into())),
+    strict("pg_safe_snapshot_blocking_pids", 1..=1, "_int4", |_| Ok(Vec::<i64>::new().into())),
+    // There is no write-ahead log that others follow.
+    strict("pg_is_wal_replay_paused", 0..=0, "bool", |_| Ok(false.into())),
+    strict("pg_last_wal_receive_lsn", 0..=0, "text", |_| Ok(Value::Null)),
+    strict("pg_last_wal_replay_lsn", 0..=0, "text", |_| Ok(Value::Null)),
+    strict("pg_last_xact_replay_timestamp", 0..=0, "timestamptz", |_| Ok(Value::Null)),
+    rows("pg_available_extensions", 0..=0, "name:name default_version:text comment:text", |_| {
+        Ok(Vec::<Vec<Value>>::new().into())
+    }),
     rows("pg_get_keywords", 0..=0, "word:text catcode:char barelabel:bool catdesc:text baredesc:text", |_| {
         let mut words: Vec<_> = KEYWORDS.iter().collect();
         words.sort_by_key(|(word, _)| **word);

@@ -7,6 +7,11 @@ pub const FUNCTIONS: &[Declaration] = &[
     strict("like_escape", 2..=2, "text", |c| {
         Ok(like_escape(c.text(0).unwrap_or_default(), c.text(1).unwrap_or_default()).into())
     }),
+    // Addresses are texts.
+    strict("host", 1..=1, "text", |c| {
+        let address = c.text(0).unwrap_or_default();
+        Ok(address.split_once('/').map_or(address, |(host, _)| host).into())
+    }),
     strict("parse_ident", 1..=2, "_text", |c| Ok(split_name(c.text(0).unwrap_or_default()).into())),
 ];
 

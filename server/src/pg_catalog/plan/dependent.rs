@@ -23,7 +23,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StructArray, new_empty_array};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::catalog::cte_worktable::CteWorkTable;
-use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue, UnnestOptions};
@@ -239,10 +239,12 @@ enum Shape {
 fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Expr> {
     let outer = subquery.subquery.all_out_ref_exprs();
     let mut arguments = Vec::new();
+    let mut meanings = Vec::new();
     let mut placeholders: HashMap<Expr, Expr> = HashMap::new();
     for reference in &outer {
         let Expr::OuterReferenceColumn(field, column) = reference else { continue };
         let id = format!("$outer{}", arguments.len());
+        meanings.push(meaning_of(field));
         let known = schema.has_column(column);
         arguments.push(if known { Expr::Column(column.clone()) } else { reference.clone() });
         placeholders.insert(reference.clone(), Expr::Placeholder(Placeholder { id, field: Some(field.clone()) }));
@@ -252,6 +254,7 @@ fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Exp
         let id = format!("$outer{}", arguments.len());
         let text = || Arc::new(Field::new("", DataType::Utf8, true));
         let field = parameter.field.clone().unwrap_or_else(text);
+        meanings.push(meaning_of(&field));
         arguments.push(Expr::Placeholder(parameter.clone()));
         placeholders.insert(Expr::Placeholder(parameter), Expr::Placeholder(Placeholder { id, field: Some(field) }));
     }
@@ -275,8 +278,13 @@ fn dependent(subquery: &Subquery, shape: Shape, schema: &DFSchema) -> Result<Exp
         })?;
         changed.transform_data(|node| node.recompute_schema().map(Transformed::yes))
     })?;
-    let function = Dependent::new(plan.data, arguments.len(), shape)?;
+    let function = Dependent::new(plan.data, meanings, shape)?;
     Ok(ScalarUDF::new_from_impl(function).call(arguments))
+}
+
+/// What says which of Postgres' types a value is of: an array that is a vector counts from 0.
+fn meaning_of(field: &FieldRef) -> Option<FieldMetadata> {
+    (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.as_ref()))
 }
 
 /// $1, $2 … of the statement in a subquery. Those of subqueries within it are arguments there by now.
@@ -304,6 +312,8 @@ struct Dependent {
     name: String,
     plan: LogicalPlan,
     shape: Shape,
+    /// Of its arguments.
+    meanings: Vec<Option<FieldMetadata>>,
     returns: FieldRef,
     signature: Signature,
     /// The plan as optimized, at the first call.
@@ -311,7 +321,8 @@ struct Dependent {
 }
 
 impl Dependent {
-    fn new(plan: LogicalPlan, arguments: usize, shape: Shape) -> Result<Self> {
+    fn new(plan: LogicalPlan, meanings: Vec<Option<FieldMetadata>>, shape: Shape) -> Result<Self> {
+        let arguments = meanings.len();
         let fields = plan.schema().fields();
         let first = || {
             fields
@@ -343,6 +354,7 @@ impl Dependent {
             name: format!("subquery_{:016x}", hasher.finish()),
             plan,
             shape,
+            meanings,
             returns: Arc::new(returns.with_name("subquery")),
             signature,
             optimized: OnceLock::new(),
@@ -363,7 +375,10 @@ impl Dependent {
                 self.optimized.get_or_init(|| plan)
             }
         };
-        let values = key.iter().enumerate().map(|(i, v)| (format!("outer{i}"), ScalarAndMetadata::from(v.clone())));
+        let meant = |(i, value): (usize, &ScalarValue)| {
+            (format!("outer{i}"), ScalarAndMetadata::new(value.clone(), self.meanings[i].clone()))
+        };
+        let values = key.iter().enumerate().map(meant);
         let plan = optimized.clone().replace_params_with_values(&ParamValues::Map(values.collect()))?;
         let physical = state.query_planner().create_physical_plan(&plan, state).await?;
         let schema = physical.schema();

@@ -231,6 +231,12 @@ fn function_call(function: &mut Function, of_system: bool) -> Result<Option<Expr
     }
     let FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     match name.as_str() {
+        // Called by its name in full: with a pattern it is what SQL has a syntax for.
+        "substring" => return parse_expr(&format!("substring({list})")).map(Some),
+        "bpchar" if list.args.len() == 1 => {
+            let argument = &list.args[0];
+            return parse_expr(&format!("CAST({argument} AS bpchar)")).map(Some);
+        }
         "generate_series" if of_system => {
             function.name = ObjectName::from(vec![Ident::new("series")]);
             return Ok(Some(call("unnest", vec![Expr::Function(function.clone())])));
