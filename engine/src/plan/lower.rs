@@ -42,7 +42,7 @@ use crate::serve::table::RelationTable;
 use crate::sql::as_of::AsOf;
 use crate::sql::bind::error_from;
 use crate::sql::context::task_context;
-use crate::sql::functions::SERIES_ROWS;
+use crate::sql::functions::{SERIES_ROWS, names_of_catalog};
 use crate::sql::system_time;
 use crate::time::{EpochHeader, TimeBound};
 
@@ -68,6 +68,9 @@ pub fn check_deterministic(plan: &LogicalPlan) -> Result<()> {
                         Error::unsupported(format!("'{word}' as a time in a materialized view"))
                             .hint("Write now(), or current_date and what is before or after it."),
                     );
+                }
+                if let Some(catalog) = names_of_catalog(e) {
+                    refused = Some(Error::unsupported(format!("a cast to {catalog} in a materialized view")));
                 }
                 if let Expr::ScalarFunction(f) = e {
                     let (name, volatility) = (f.func.name(), f.func.signature().volatility);

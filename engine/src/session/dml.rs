@@ -497,7 +497,7 @@ fn target_query(
 }
 
 /// `VALUES ($1, 'x')` into columns: each parameter that stands alone has its column's type, and so has each literal
-/// in quotes beside something else.
+/// in quotes beside something else, and each number where some have so many digits that all might not fit into one numeric.
 fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> Result<ast::Query> {
     let values = match query.body.as_mut() {
         ast::SetExpr::Values(values) => values,
@@ -517,12 +517,18 @@ fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> R
         let cells = || values.rows.iter().filter_map(|row| row.get(i));
         let mixed = cells().any(|cell| quoted_text(cell).is_some())
             && cells().any(|cell| quoted_text(cell).is_none() && !null(cell) && !parameter(cell));
+        let fraction = sql_type.starts_with("numeric") || matches!(sql_type, "real" | "double precision");
+        let long = fraction && cells().any(|cell| number_of(cell).is_some_and(|digits| digits.len() > 15));
         for cell in values.rows.iter_mut().filter_map(|row| row.get_mut(i)) {
             if let Some(typed) = typed_parameter(column, cell)? {
                 *cell = typed;
                 continue;
             }
             // A cast to varchar(n) would cut what is to be refused.
+            if let Some(digits) = number_of(cell).filter(|_| long) {
+                *cell = crate::sql::parse::parse_expression(&format!("CAST('{digits}' AS {sql_type})"))?;
+                continue;
+            }
             let to = match () {
                 _ if mixed && text && !null(cell) => "text",
                 _ if mixed && quoted_text(cell).is_some() && has_own_input(sql_type) => sql_type,
@@ -546,6 +552,21 @@ fn type_items(relation: &Relation, named: &[usize], items: &mut [ast::SelectItem
         }
     }
     Ok(())
+}
+
+/// A number that is written out, with its sign.
+fn number_of(cell: &ast::Expr) -> Option<String> {
+    match cell {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(digits, _) => Some(digits.clone()),
+            _ => None,
+        },
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => match expr.as_ref() {
+            ast::Expr::Value(_) => Some(format!("-{}", number_of(expr)?)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// What is assigned to columns, as it is to be computed; NULL for DEFAULT.

@@ -104,19 +104,19 @@ pub fn returns_set(name: &str) -> bool {
     set_named(name).is_some()
 }
 
-/// Errors where one row has one value: 0A000 for calls that return sets, 42P20 for window functions. `place`: as in "in UPDATE".
+/// Errors where one row has one value: 0A000 for calls that return sets, 42P20 for window functions, 42803 for aggregates. `place`:
+/// as in "in UPDATE".
 pub fn check_one_value(expr: &Expr, place: &str) -> Result<()> {
     let refused = visit_outside(expr, |expr| {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let name = name_of(function);
-        if function.over.is_some() {
-            return ControlFlow::Break(Error::new("42P20", format!("window functions are not allowed in {place}")));
-        }
-        if name == "unnest" || returns_set(&name) {
-            let message = format!("set-returning functions are not allowed in {place}");
-            return ControlFlow::Break(Error::new("0A000", message));
-        }
-        ControlFlow::Continue(())
+        let (code, what) = match function.over {
+            Some(_) => ("42P20", "window"),
+            None if name == "unnest" || returns_set(&name) => ("0A000", "set-returning"),
+            None if crate::sql::grouped::is_aggregate(expr) => ("42803", "aggregate"),
+            None => return ControlFlow::Continue(()),
+        };
+        ControlFlow::Break(Error::new(code, format!("{what} functions are not allowed in {place}")))
     });
     match refused {
         ControlFlow::Break(error) => Err(error),

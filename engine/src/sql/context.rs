@@ -26,7 +26,7 @@ use datafusion::prelude::SessionConfig;
 use sqlparser::ast;
 
 use crate::sql::distinct_arrays::DistinctArrays;
-use crate::sql::filters_first::FiltersFirst;
+use crate::sql::filters_first::{ColumnsFirst, FiltersFirst};
 use crate::sql::grouping_sets::{EmptyGroupingSet, PushDownFilter};
 use crate::sql::kept_keys::{KeptKeys, KeysOfOneKind};
 use crate::sql::keyed_groups::KeyedGroups;
@@ -156,6 +156,7 @@ fn new_state(settings: &Settings) -> SessionState {
     let check = physical.iter().position(|rule| rule.name() == SANITY_CHECK).unwrap_or(physical.len());
     let ours: [rules::Physical; 3] = [Arc::new(FiltersFirst), Arc::new(MissingSorts), Arc::new(PlanCheck)];
     physical.splice(check..(check + 1).min(physical.len()), ours);
+    physical.insert(0, Arc::new(ColumnsFirst));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_optimizer_rules(rules::optimizing(rules))

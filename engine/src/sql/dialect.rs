@@ -368,6 +368,10 @@ impl Dialect for MillraceDialect {
     fn supports_left_associative_joins_without_parens(&self) -> bool {
         NATURAL.get()
     }
+    /// One that is the condition of a join around it (`join_conditions.rs`).
+    fn supports_cross_join_constraint(&self) -> bool {
+        true
+    }
     fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
         true
     }

@@ -12,10 +12,11 @@
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
@@ -40,6 +41,45 @@ impl PhysicalOptimizerRule for FiltersFirst {
         })
         .map(|plan| plan.data)
     }
+}
+
+/// `upper(s) = s` as `s = upper(s)`. DataFusion lets the first side of a filter's equality stand for both in orders, and then
+/// does not know a window's rows, which are sorted by `s`, for partitions by it.
+#[derive(Debug)]
+pub struct ColumnsFirst;
+
+impl PhysicalOptimizerRule for ColumnsFirst {
+    fn name(&self) -> &str {
+        "columns_first"
+    }
+    fn schema_check(&self) -> bool {
+        true
+    }
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let Some(filter) = node.downcast_ref::<FilterExec>() else { return Ok(Transformed::no(node)) };
+            let predicate = filter.predicate().clone().transform_down(column_first)?;
+            if !predicate.transformed {
+                return Ok(Transformed::no(node));
+            }
+            let filter = FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?;
+            Ok(Transformed::yes(Arc::new(filter) as Arc<dyn ExecutionPlan>))
+        })
+        .map(|plan| plan.data)
+    }
+}
+
+fn column_first(expr: Arc<dyn PhysicalExpr>) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+    Ok(match expr.downcast_ref::<BinaryExpr>() {
+        Some(both) if *both.op() == Operator::And => Transformed::no(expr),
+        Some(equal)
+            if *equal.op() == Operator::Eq && column(equal.left()).is_none() && column(equal.right()).is_some() =>
+        {
+            let turned = BinaryExpr::new(equal.right().clone(), Operator::Eq, equal.left().clone());
+            Transformed::new(Arc::new(turned), true, TreeNodeRecursion::Jump)
+        }
+        _ => Transformed::new(expr, false, TreeNodeRecursion::Jump),
+    })
 }
 
 fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {

@@ -5,14 +5,40 @@
 //! ```
 //!
 //! Functions that return a set of arrays are unnested too, and give those.
+//!
+//! ```text
+//!   unnest(regexp_matches(s, p, 'g'))  unnest(flatten(mr_regexp_matches(s, p, 'g'))): all that matched, not sets within a set
+//! ```
+
+use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::functions_nested::flatten::flatten_udf;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Unnest};
+use sqlparser::ast;
+
+use crate::sql::calls::arguments;
+use crate::sql::outside::visit_outside_mut;
+use crate::sql::rewrite::call;
 
 /// `regexp_matches`, whose rows are arrays.
 const SET_OF_ARRAYS: &str = "mr_regexp_matches";
+
+/// Makes one set of those that are unnested of `regexp_matches` in an item of the select list.
+pub fn flatten_matches(item: &mut ast::Expr) {
+    let _ = visit_outside_mut::<()>(item, |expr| {
+        if let ast::Expr::Function(function) = expr
+            && function.name.to_string().eq_ignore_ascii_case("unnest")
+            && let Some([ast::Expr::Function(matches)]) = arguments(function).as_deref()
+            && matches.name.to_string().eq_ignore_ascii_case("regexp_matches")
+            && let Some(of) = arguments(matches)
+        {
+            *expr = call("unnest", vec![call("flatten", vec![call(SET_OF_ARRAYS, of)])]);
+        }
+        ControlFlow::Continue(())
+    });
+}
 
 /// The same UNNEST over arrays of one dimension; `None` where all are.
 pub fn flat(unnest: &Unnest) -> Result<Option<LogicalPlan>> {

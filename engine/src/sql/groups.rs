@@ -156,7 +156,7 @@ pub fn flatten_groups(select: &mut Select) {
     let mut flat: Vec<Expr> = Vec::new();
     for group in groups.drain(..) {
         let parts = match group {
-            Expr::Tuple(parts) => parts,
+            Expr::Tuple(parts) => parts.into_iter().flat_map(fields_of_row).collect(),
             Expr::Rollup(sets) if sets.iter().any(|set| set.len() != 1) || repeats(&sets.concat()) => {
                 vec![Expr::GroupingSets(each_once(rolled_up(&sets)))]
             }
@@ -179,6 +179,14 @@ pub fn flatten_groups(select: &mut Select) {
     }
     *groups = flat;
     name_apart(select);
+}
+
+/// What a row is made of, with what rows within it are made of: as groups that is the same.
+fn fields_of_row(part: Expr) -> Vec<Expr> {
+    match part {
+        Expr::Tuple(parts) => parts.into_iter().flat_map(fields_of_row).collect(),
+        other => vec![other],
+    }
 }
 
 /// Among GROUPING SETS, ROLLUP and CUBE, and in DISTINCT ON, a number is the item of the SELECT list at that place; by itself in GROUP BY

@@ -157,7 +157,7 @@ pub fn name_of_expr(expr: &Expr) -> Option<String> {
             return else_result.as_deref().and_then(own_name).or(Some("case".into()));
         }
         Expr::Subquery(query) => return name_of_subquery(&query.body),
-        Expr::Exists { .. } => "exists",
+        Expr::Exists { negated: false, .. } => "exists",
         Expr::Array(_) => "array",
         Expr::Interval(_) => "interval",
         Expr::Extract { .. } => "extract",

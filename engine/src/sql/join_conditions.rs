@@ -77,18 +77,67 @@ fn condition_of_outer(join: &mut ast::Join) -> Option<&mut Expr> {
 
 /// A join without a condition is a forgotten one.
 pub fn check_condition(join: &mut ast::Join) -> Visit {
-    use ast::{JoinConstraint, JoinOperator as J};
-    match &join.join_operator {
-        J::Join(JoinConstraint::None)
-        | J::Inner(JoinConstraint::None)
-        | J::Left(JoinConstraint::None)
-        | J::LeftOuter(JoinConstraint::None)
-        | J::Right(JoinConstraint::None)
-        | J::RightOuter(JoinConstraint::None)
-        | J::FullOuter(JoinConstraint::None) => {
-            let error = Error::syntax("a join needs ON or USING").hint("Write CROSS JOIN for all pairs of rows.");
-            ControlFlow::Break(Box::new(error))
+    if forgotten(join).is_none() {
+        return ControlFlow::Continue(());
+    }
+    let error = Error::syntax("a join needs ON or USING").hint("Write CROSS JOIN for all pairs of rows.");
+    ControlFlow::Break(Box::new(error))
+}
+
+/// Joins within others without parentheses, where the parser leaves the ON of the outer one at a CROSS JOIN:
+/// `a LEFT JOIN b CROSS JOIN c ON x` is `a LEFT JOIN (b CROSS JOIN c) ON x`.
+pub fn nest_cross_joins(from: &mut TableWithJoins) -> Visit {
+    let mut factors = vec![&mut from.relation];
+    factors.extend(from.joins.iter_mut().map(|join| &mut join.relation));
+    for factor in factors {
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            nest_cross_joins(table_with_joins)?;
         }
-        _ => ControlFlow::Continue(()),
+    }
+    let mut nested: Vec<ast::Join> = Vec::new();
+    for mut join in std::mem::take(&mut from.joins) {
+        let ast::JoinOperator::CrossJoin(constraint) = &mut join.join_operator else {
+            nested.push(join);
+            continue;
+        };
+        let constraint = std::mem::replace(constraint, ast::JoinConstraint::None);
+        if constraint == ast::JoinConstraint::None {
+            nested.push(join);
+            continue;
+        }
+        let Some(outer) = nested.iter_mut().rposition(|outer| forgotten(outer).is_some()) else {
+            let word = if matches!(constraint, ast::JoinConstraint::On(_)) { "on" } else { "using" };
+            return ControlFlow::Break(Box::new(Error::syntax(format!("syntax error at or near \"{word}\""))));
+        };
+        let mut joins = nested.split_off(outer + 1);
+        joins.push(join);
+        if let Some(outer) = nested.last_mut() {
+            let table_with_joins = Box::new(TableWithJoins { relation: outer.relation.clone(), joins });
+            outer.relation = TableFactor::NestedJoin { table_with_joins, alias: None };
+            if let Some(condition) = forgotten(outer) {
+                *condition = constraint;
+            }
+        }
+    }
+    from.joins = nested;
+    ControlFlow::Continue(())
+}
+
+/// The place of a condition that a join has not.
+fn forgotten(join: &mut ast::Join) -> Option<&mut ast::JoinConstraint> {
+    use ast::JoinOperator as J;
+    match &mut join.join_operator {
+        J::Join(on)
+        | J::Inner(on)
+        | J::Left(on)
+        | J::LeftOuter(on)
+        | J::Right(on)
+        | J::RightOuter(on)
+        | J::FullOuter(on)
+            if *on == ast::JoinConstraint::None =>
+        {
+            Some(on)
+        }
+        _ => None,
     }
 }

@@ -29,6 +29,7 @@ use sqlparser::ast::{
 
 use crate::error::{Error, Result};
 use crate::sql::errors::error_from;
+use crate::sql::item_names::name_of_expr;
 use crate::sql::parse::fold;
 use crate::sql::rewrite::{binary, call};
 use crate::sql::visit::{self, Walk, WalkMut};
@@ -208,7 +209,12 @@ impl VisitorMut for Joins<'_> {
                 alias.columns.clear();
             }
             let names = match self.factor(&plain, &[]) {
-                Ok(columns) => columns.map(|columns| columns.into_iter().map(|column| column.name).collect()),
+                Ok(Some(columns)) => Some(columns.into_iter().map(|column| column.name).collect()),
+                // Those of a LATERAL are told as it is written.
+                Ok(None) => match &plain {
+                    TableFactor::Derived { lateral: true, subquery, .. } => written_names(&subquery.body),
+                    _ => None,
+                },
                 Err(error) => return ControlFlow::Break(Box::new(error)),
             };
             if let (
@@ -493,6 +499,26 @@ fn names_too_few(alias: &TableAlias, query: Option<&Query>) -> bool {
         _ => None,
     });
     !alias.columns.is_empty() && columns.is_none_or(|columns| alias.columns.len() < columns)
+}
+
+/// The names of a query's columns, where each is written and no two are the same.
+fn written_names(body: &SetExpr) -> Option<Vec<String>> {
+    let names: Vec<String> = match body {
+        SetExpr::Select(select) => {
+            let name = |item: &SelectItem| match item {
+                SelectItem::UnnamedExpr(expr) => Some(name_of_expr(expr).unwrap_or_else(|| "?column?".into())),
+                SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+                _ => None,
+            };
+            select.projection.iter().map(name).collect::<Option<_>>()?
+        }
+        SetExpr::Values(values) => (1..=values.rows.first()?.len()).map(|n| format!("column{n}")).collect(),
+        SetExpr::SetOperation { left, .. } => return written_names(left),
+        SetExpr::Query(query) => return written_names(&query.body),
+        _ => return None,
+    };
+    let repeated = names.iter().enumerate().any(|(at, name)| names[..at].contains(name));
+    (!repeated).then_some(names)
 }
 
 fn name_all(alias: &mut TableAlias, names: Vec<String>) {

@@ -55,6 +55,7 @@ mod order_subqueries;
 pub mod ordered;
 mod ordered_sets;
 mod outer_aggregates;
+mod outer_types;
 pub mod outside;
 pub mod parse;
 pub mod planner;

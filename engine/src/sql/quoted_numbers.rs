@@ -7,6 +7,7 @@
 //!   '4' ^ '2'            '4'::double precision ^ '2'::double precision
 //!   bool_or('t')         bool_or('t'::boolean)
 //!   NOT 'f', a AND 't'   NOT 'f'::boolean, a AND 't'::boolean
+//!   'f' IS UNKNOWN       'f'::boolean IS UNKNOWN, and so IS TRUE and the others
 //!   min(NULL)            min(NULL::text), as of all that has no type
 //! ```
 
@@ -46,6 +47,12 @@ pub fn settle(expr: Expr) -> Expr {
             let settled = |side: Box<Expr>| if quoted(&side) { boolean(side) } else { side };
             Expr::BinaryOp { left: settled(left), op, right: settled(right) }
         }
+        Expr::IsTrue(expr) if quoted(&expr) => Expr::IsTrue(boolean(expr)),
+        Expr::IsNotTrue(expr) if quoted(&expr) => Expr::IsNotTrue(boolean(expr)),
+        Expr::IsFalse(expr) if quoted(&expr) => Expr::IsFalse(boolean(expr)),
+        Expr::IsNotFalse(expr) if quoted(&expr) => Expr::IsNotFalse(boolean(expr)),
+        Expr::IsUnknown(expr) if quoted(&expr) => Expr::IsUnknown(boolean(expr)),
+        Expr::IsNotUnknown(expr) if quoted(&expr) => Expr::IsNotUnknown(boolean(expr)),
         Expr::Function(mut function) => {
             let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
             if let FunctionArguments::List(list) = &mut function.args {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::sql::array_literals::{any_of, cast_items, each, filled, is_empty_literal, literal_items, quoted_items};
 use crate::sql::groups::{distinct_sets, flatten_groups, resolve_positions};
 use crate::sql::item_names::{mark_outermost, name_columns, name_items};
-use crate::sql::join_conditions::{check_condition, each_join, mark_as_of, settle_condition};
+use crate::sql::join_conditions::{check_condition, each_join, mark_as_of, nest_cross_joins, settle_condition};
 use crate::sql::outside::visit_outside_mut;
 use crate::sql::parse::{fold, interval_literal, is_reserved};
 use crate::sql::rows::{each_field, is_row, row_in, rows_compared};
@@ -30,9 +30,9 @@ use crate::sql::subqueries::{self, Values};
 use crate::sql::value_rows::select_subqueries;
 use crate::sql::visit::{self, Walk, WalkMut};
 use crate::sql::{
-    aggregate_input, calls, counted_rows, distinct_on, frames, from_functions, grouped, hypothetical, like, limits,
-    literal_casts, log, named_windows, order_names, order_subqueries, ordered_sets, quantified, quoted_numbers,
-    records, recursion, set_items, unnest, variadic, window,
+    aggregate_input, calls, counted_rows, distinct_on, flat_arrays, frames, from_functions, grouped, hypothetical,
+    like, limits, literal_casts, log, named_windows, order_names, order_subqueries, ordered_sets, quantified,
+    quoted_numbers, records, recursion, set_items, unnest, variadic, window,
 };
 
 /// Rewrites a query in place. With `mark_all`, every item beside a wildcard in the outermost SELECT gets a name of its
@@ -121,6 +121,7 @@ impl VisitorMut for Rewriter {
                 return ControlFlow::Break(Box::new(error));
             }
         }
+        select.from.iter_mut().try_for_each(nest_cross_joins)?;
         select.from.iter_mut().try_for_each(|from| each_join(from, &mut mark_as_of))?;
         distinct_sets(select);
         if let Err(error) = hypothetical::check(select)
@@ -161,6 +162,7 @@ impl VisitorMut for Rewriter {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 type_literal(expr);
+                flat_arrays::flatten_matches(expr);
                 if let Err(error) = calls::unnest_sets(expr) {
                     return ControlFlow::Break(Box::new(error));
                 }
@@ -370,7 +372,11 @@ fn rewrite_expr(expr: Expr) -> Result<Expr> {
         Expr::UnaryOp { op, expr } => match op {
             ast::UnaryOperator::PGSquareRoot => call("sqrt", vec![*expr]),
             ast::UnaryOperator::PGCubeRoot => call("cbrt", vec![*expr]),
-            ast::UnaryOperator::PGAbs => call("abs", vec![*expr]),
+            ast::UnaryOperator::PGAbs => {
+                let mut expr = *expr;
+                type_literal(&mut expr);
+                call("abs", vec![expr])
+            }
             // Not the sign of its first part, as DataFusion reads it.
             ast::UnaryOperator::Minus if matches!(interval_literal(&expr), Some(Ok(_))) => {
                 match interval_literal(&expr) {

@@ -39,6 +39,7 @@ use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding
 use crate::sql::dependent;
 use crate::sql::flat_arrays;
 use crate::sql::functions::{array_repeat, sum, without_padding};
+use crate::sql::outer_types;
 use crate::sql::repeated;
 use crate::sql::system_time;
 use crate::sql::types::{
@@ -50,7 +51,7 @@ use crate::sql::window_subqueries::below_windows;
 pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
     check_padding(&plan, true)?;
     let plan = below_windows(dependent::below_laterals(plan)?)?;
-    let mut changed = false;
+    let (mut changed, mut retyped) = (false, false);
     let plan = plan.transform_up_with_subqueries(|plan| {
         let plan = match plan {
             LogicalPlan::Union(union) => {
@@ -58,7 +59,7 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
                 match unite("UNION", inputs)? {
                     // A union below may have got other types.
                     (inputs, united) if united || changed => {
-                        changed = true;
+                        (changed, retyped) = (true, true);
                         let inputs = inputs.into_iter().map(Arc::new).collect();
                         LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)
                     }
@@ -130,7 +131,8 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         if changed { Ok(Transformed::yes(plan.data.recompute_schema()?)) } else { Ok(plan) }
     })?;
-    dependent::named_apart(plan.data)
+    let plan = dependent::named_apart(plan.data)?;
+    if retyped { outer_types::refresh(plan) } else { Ok(plan) }
 }
 
 /// The rows that a recursion begins with; later ones may have NULL where these have none.
@@ -383,6 +385,13 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
                 // To DataFusion an exact number is the better one; and what is an integer here may be a UNION with numerics.
                 _ if wanted.is_floating()
                     && input.schema().field(column).data_type().is_numeric()
+                    && *input.schema().field(column).data_type() != wanted =>
+                {
+                    Some(Change::Cast(Field::new("", wanted.clone(), true)))
+                }
+                // Subqueries around it take it for what it will be.
+                _ if wanted.is_integer()
+                    && input.schema().field(column).data_type().is_integer()
                     && *input.schema().field(column).data_type() != wanted =>
                 {
                     Some(Change::Cast(Field::new("", wanted.clone(), true)))

@@ -65,13 +65,16 @@ pub fn type_literals_within(expr: &mut Expr) {
                 "bit_xor",
             ];
             let typed = typed.contains(&name.as_str()) || functions::is_declared(&name);
-            if let (true, FunctionArguments::List(list)) = (typed, &mut function.args) {
-                for argument in &mut list.args {
+            // What these count by stays as it is.
+            let first = matches!(name.as_str(), "nth_value" | "lag" | "lead");
+            if let (true, FunctionArguments::List(list)) = (typed || first, &mut function.args) {
+                for argument in list.args.iter_mut().take(if first { 1 } else { usize::MAX }) {
                     if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
                         type_literal(expr);
                     }
                 }
             }
+            function.within_group.iter_mut().for_each(|by| type_literal(&mut by.expr));
         }
         _ => {}
     }

@@ -92,6 +92,14 @@ struct CastFunction {
     signature: Signature,
 }
 
+/// The type of a cast that looks names up in the catalog, `'t'::regclass`: what it gives is known where the catalog is.
+pub fn names_of_catalog(expr: &Expr) -> Option<String> {
+    let Expr::ScalarFunction(function) = expr else { return None };
+    let cast = function.func.inner().downcast_ref::<CastFunction>()?;
+    let sql_type = sql_type_of(&cast.to);
+    sql_type.starts_with("reg").then_some(sql_type)
+}
+
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

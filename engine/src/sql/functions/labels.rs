@@ -275,16 +275,23 @@ pub fn extremes(plan: &LogicalPlan, schema: &DFSchema) -> Result<Option<LogicalP
         return Ok(None);
     }
     let columns = below.schema().columns();
-    let above = plan.schema().iter().zip(columns).enumerate().map(|(at, ((qualifier, field), column))| {
-        match found.iter().find(|(place, _)| *place == at) {
-            Some((_, canonical)) => {
-                label(canonical, Expr::Column(column)).alias_qualified(qualifier.cloned(), field.name())
-            }
-            None => Expr::Column(Column::from((qualifier, field))),
+    // Where `grouping` is yet to be said by the number of the grouping set, nothing above names that, and it will not be there.
+    let calls = matches!(plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_grouping));
+    let shown = |field: &Field| !(calls && field.name() == Aggregate::INTERNAL_GROUPING_ID);
+    let above = plan.schema().iter().zip(columns).enumerate().filter(|(_, ((_, field), _))| shown(field));
+    let above = above.map(|(at, ((qualifier, field), column))| match found.iter().find(|(place, _)| *place == at) {
+        Some((_, canonical)) => {
+            label(canonical, Expr::Column(column)).alias_qualified(qualifier.cloned(), field.name())
         }
+        None => Expr::Column(Column::from((qualifier, field))),
     });
     let above = above.collect::<Vec<_>>();
     Ok(Some(LogicalPlan::Projection(Projection::try_new(above, Arc::new(below))?)))
+}
+
+fn is_grouping(expr: &Expr) -> bool {
+    expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(call) if call.func.name() == "grouping")))
+        .unwrap_or(false)
 }
 
 fn is_extreme(call: &AggregateFunction) -> bool {

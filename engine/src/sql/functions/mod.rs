@@ -49,6 +49,7 @@ pub mod windows;
 
 pub use array_agg::array_agg;
 pub use cast_table::listed as listed_casts;
+pub use casts::names_of_catalog;
 pub use declared::likes::LIKE_EACH;
 pub use declared::patterns::like_escaped;
 pub use framed::{Bound, Exclusion, Frame, Framed, Inner, Sort, Units};

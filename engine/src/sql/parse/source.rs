@@ -140,13 +140,13 @@ pub fn split(source: &Source<'_>) -> Result<Vec<Vec<TokenWithSpan>>> {
     Ok(if statements.is_empty() { vec![Vec::new()] } else { statements })
 }
 
-/// `a>-2`: an operator's name ends with a sign only if there is something in it that no operator of SQL has.
+/// `a>-2`, `1-+2`: an operator's name ends with a sign only if there is something in it that no operator of SQL has.
 fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     fn cut(token: &Token) -> Option<(&str, &str)> {
         match token {
             Token::CustomBinaryOperator(name) if name.ends_with(['+', '-']) && !name.contains(OWN_SIGNS) => {
                 let rest = name.trim_end_matches(['+', '-']);
-                (!rest.is_empty()).then(|| name.split_at(rest.len()))
+                Some(name.split_at(rest.len()))
             }
             _ => None,
         }
@@ -263,6 +263,10 @@ pub fn prepare(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
                 !matches!(named, Some(Token::Word(word)) if word.keyword == Keyword::NoKeyword)
             }
             Some(before) if is(before, "as") || is(before, "explain") => {
+                matches!(token(n + 1), Some(Token::Word(word)) if word.keyword == Keyword::NoKeyword)
+            }
+            // After the queries of a WITH.
+            Some(before) if token(before) == Some(&Token::RParen) && is(0, "with") => {
                 matches!(token(n + 1), Some(Token::Word(word)) if word.keyword == Keyword::NoKeyword)
             }
             Some(before) if is(0, "insert") && n >= 3 => {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   trim(LEADING FROM x), trim(FROM x)   trim(LEADING ' ' FROM x), trim(' ' FROM x)
+//!   CAST(x AS int ARRAY)                 CAST(x AS int[])
+//!   trim(LEADING FROM x, 'y')            trim(LEADING ('y') FROM x)
 //!   FROM ONLY t                          FROM t: no table has others below it
 //!   ORDER BY a USING >, b USING <        ORDER BY a DESC, b ASC
 //!   f(VARIADIC a)                        f(mr_variadic => a) (variadic.rs)
@@ -77,9 +79,22 @@ fn select_of_nothing() -> Vec<Token> {
 pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
     let is = |n: usize, text: &str| tokens.get(n).is_some_and(|token| unquoted(token).eq_ignore_ascii_case(text));
     let before = |words: &[&str]| n.checked_sub(1).is_some_and(|at| words.iter().any(|word| is(at, word)));
+    let closed = tokens.get(n + 1) == Some(&&Token::RParen);
+    if is(n, "array") && closed && n >= 2 && is(n - 2, "as") && matches!(tokens[n - 1], Token::Word(_)) {
+        return vec![(n, 1, vec![Token::LBracket, Token::RBracket])];
+    }
     if is(n, "trim") && tokens.get(n + 1) == Some(&&Token::LParen) {
         let sided = ["leading", "trailing", "both"].iter().any(|word| is(n + 2, word));
         let from = n + 2 + usize::from(sided);
+        if is(from, "from")
+            && let Some(second) = second_argument(tokens, from + 1)
+        {
+            let mut characters = vec![Token::LParen];
+            characters.extend(tokens[second.clone()].iter().map(|token| (*token).clone()));
+            characters.extend([Token::RParen, Token::Whitespace(Whitespace::Space)]);
+            let gone = (second.start - 1..second.end).map(|at| (at, 1, Vec::new()));
+            return std::iter::once((from, 0, characters)).chain(gone).collect();
+        }
         if is(from, "from") {
             return vec![(from, 0, vec![Token::SingleQuotedString(" ".into()), Token::Whitespace(Whitespace::Space)])];
         }
@@ -155,6 +170,23 @@ pub fn respelt(tokens: &[&Token], n: usize) -> Vec<(usize, usize, Vec<Token>)> {
         return vec![(n, 1, Vec::new()), (n + 1, 1, vec![Token::make_keyword(way)])];
     }
     Vec::new()
+}
+
+/// The second of two arguments, the first of which begins at a token, if it is a value without calls and the like.
+fn second_argument(tokens: &[&Token], first: usize) -> Option<std::ops::Range<usize>> {
+    let (mut depth, mut comma) = (0usize, None);
+    for (at, token) in tokens.iter().enumerate().skip(first) {
+        match token {
+            Token::RParen if depth == 0 => return comma.map(|comma| comma + 1..at).filter(|second| !second.is_empty()),
+            Token::RParen => depth -= 1,
+            Token::LParen if comma.is_some() => return None,
+            Token::LParen => depth += 1,
+            Token::Comma if depth == 0 && comma.is_some() => return None,
+            Token::Comma if depth == 0 => comma = Some(at),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// `FOR KEY SHARE OF a, b` as two clauses that sqlparser knows.

@@ -57,7 +57,10 @@ pub const FUNCTIONS: &[Declaration] = &[
     called_on_null("pg_typeof", 1..=1, "text", |c| {
         let field = &c.fields[0];
         let declared = meaning(field).map(millrace_engine::sql::types::plain_type);
-        Ok(declared.unwrap_or_else(|| sql_name(field)).into())
+        let name = declared.unwrap_or_else(|| sql_name(field));
+        // Arrays of any number of dimensions are of one type.
+        let item = name.trim_end_matches("[]");
+        Ok(if item.len() < name.len() { format!("{item}[]").into() } else { name.into() })
     }),
     strict("pg_collation_for", 1..=1, "text", |_| Ok("\"default\"".into())),
 ];
