@@ -2,8 +2,9 @@
 //! the live ones.
 //!
 //! Streams are read and decoded by a thread beside the worker: a chunk takes several milliseconds, in which no live view of
-//! this worker would go on. The thread works when nobody else does, but not only then: while others take all processors, a
-//! view would never be filled. So where it is starved, another thread reads on for a second, in the background.
+//! this worker would go on. It works in the background at first, so that short streams are there soon whatever else goes on;
+//! then when nobody else does, but not only then: while others take all processors, a view would never be filled. So where it
+//! is starved, another thread reads on, in the background again for a while.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -27,8 +28,10 @@ use crate::time::Epoch;
 /// Rows that a hydrating view is fed at a time: a millisecond's work or so.
 const HYDRATION_ROWS: usize = 8192;
 
-/// Who reads on for one that was starved leaves the processors to others again after this.
-const BACKGROUND_AT_FIRST: Duration = Duration::from_secs(1);
+/// Who reads leaves the processors to all others after this.
+const BACKGROUND_AT_FIRST: Duration = Duration::from_millis(200);
+/// Who reads on for one that was starved, after this.
+const BACKGROUND_AGAIN: Duration = Duration::from_secs(1);
 
 /// What comes next.
 pub(super) enum Fed {
@@ -256,7 +259,7 @@ impl Reader {
     /// `Ok(None)`: not yet.
     fn next(&mut self) -> Option<Result<Option<RecordBatch>>> {
         if let Some(batches) = self.batches.take()
-            && let Err(error) = self.start(batches, Way::Idle)
+            && let Err(error) = self.start(batches, BACKGROUND_AT_FIRST)
         {
             return Some(Err(error));
         }
@@ -266,7 +269,7 @@ impl Reader {
             Ok(Read::Rows(Ok(rows))) => return Some(Ok(Some(rows))),
             Ok(Read::Starved(batches)) => {
                 self.end();
-                return Some(self.start(batches, Way::Background).map(|()| None));
+                return Some(self.start(batches, BACKGROUND_AGAIN).map(|()| None));
             }
             Ok(Read::Rows(Err(error))) => Some(Err(error)),
             Ok(Read::End) => None,
@@ -276,12 +279,12 @@ impl Reader {
         last
     }
 
-    fn start(&mut self, batches: Batches, way: Way) -> Result<()> {
+    fn start(&mut self, batches: Batches, background: Duration) -> Result<()> {
         // One is being read while another waits.
         let (sender, receiver) = sync_channel(1);
         let worker = std::thread::current();
         let read = move || {
-            read(batches, way, |read| {
+            read(batches, background, |read| {
                 let sent = sender.send(read);
                 worker.unpark();
                 sent.is_ok()
@@ -308,38 +311,28 @@ impl Drop for Reader {
     }
 }
 
-#[derive(PartialEq)]
-enum Way {
-    Idle,
-    /// At first, since who was idle has been starved.
-    Background,
-}
-
-/// Sends what there is, until nobody wants it any more.
-fn read(mut batches: Batches, mut way: Way, send: impl Fn(Read) -> bool) {
-    match way {
-        Way::Idle => priority::idle(),
-        Way::Background => priority::background(),
-    }
-    let started = Instant::now();
+/// Sends what there is, until nobody wants it any more; for so long in the background, then idle.
+fn read(mut batches: Batches, background: Duration, send: impl Fn(Read) -> bool) {
+    priority::background();
+    let (started, mut is_idle) = (Instant::now(), false);
     loop {
         let (began, worked) = (Instant::now(), priority::worked());
         let Some(rows) = batches.next() else {
             send(Read::End);
             return;
         };
-        let is_starved = priority::is_starved(began.elapsed(), priority::worked() - worked);
+        let is_starved = is_idle && priority::is_starved(began.elapsed(), priority::worked() - worked);
         let is_last = rows.is_err();
         if !send(Read::Rows(rows)) || is_last {
             return;
         }
-        if way == Way::Idle && is_starved {
+        if is_starved {
             send(Read::Starved(batches));
             return;
         }
-        if way == Way::Background && started.elapsed() >= BACKGROUND_AT_FIRST {
+        if !is_idle && started.elapsed() >= background {
             priority::idle();
-            way = Way::Idle;
+            is_idle = true;
         }
     }
 }
@@ -382,11 +375,12 @@ mod tests {
 
     #[test]
     fn who_is_starved_hands_over() {
-        let quick = Duration::ZERO;
-        assert_eq!(read_all(batches([quick, STARVED, quick, STARVED, quick])), (vec![0, 1, 2, 3, 4], 1));
-        // At the end too. In its first second the other thread is not looked at.
-        assert_eq!(read_all(batches([quick, quick, quick, quick, STARVED])), (vec![0, 1, 2, 3, 4], 1));
-        assert_eq!(read_all(batches([STARVED, BACKGROUND_AT_FIRST, quick, STARVED, quick])).0, [0, 1, 2, 3, 4]);
+        let (quick, long) = (Duration::ZERO, BACKGROUND_AT_FIRST);
+        assert_eq!(read_all(batches([long, STARVED, quick, STARVED, quick])), (vec![0, 1, 2, 3, 4], 1));
+        assert_eq!(read_all(batches([long, quick, quick, quick, STARVED])), (vec![0, 1, 2, 3, 4], 1));
+        assert_eq!(read_all(batches([long, STARVED, BACKGROUND_AGAIN, STARVED, quick])), (vec![0, 1, 2, 3, 4], 2));
+        // In the background it is not looked at.
+        assert_eq!(read_all(batches([STARVED, quick, STARVED, quick, quick])), (vec![0, 1, 2, 3, 4], 0));
     }
 
     #[test]
