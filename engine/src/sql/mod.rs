@@ -55,7 +55,6 @@ mod order_subqueries;
 pub mod ordered;
 mod ordered_sets;
 mod outer_aggregates;
-mod outer_types;
 pub mod outside;
 pub mod parse;
 pub mod planner;

@@ -39,7 +39,6 @@ use crate::sql::common::{Kind, Padding, common_type, kind, literal_type, padding
 use crate::sql::dependent;
 use crate::sql::flat_arrays;
 use crate::sql::functions::{array_repeat, sum, without_padding};
-use crate::sql::outer_types;
 use crate::sql::repeated;
 use crate::sql::system_time;
 use crate::sql::types::{
@@ -51,7 +50,7 @@ use crate::sql::window_subqueries::below_windows;
 pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
     check_padding(&plan, true)?;
     let plan = below_windows(dependent::below_laterals(plan)?)?;
-    let (mut changed, mut retyped) = (false, false);
+    let mut changed = false;
     let plan = plan.transform_up_with_subqueries(|plan| {
         let plan = match plan {
             LogicalPlan::Union(union) => {
@@ -59,7 +58,7 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
                 match unite("UNION", inputs)? {
                     // A union below may have got other types.
                     (inputs, united) if united || changed => {
-                        (changed, retyped) = (true, true);
+                        changed = true;
                         let inputs = inputs.into_iter().map(Arc::new).collect();
                         LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)
                     }
@@ -131,8 +130,7 @@ pub fn shape(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         if changed { Ok(Transformed::yes(plan.data.recompute_schema()?)) } else { Ok(plan) }
     })?;
-    let plan = dependent::named_apart(plan.data)?;
-    if retyped { outer_types::refresh(plan) } else { Ok(plan) }
+    dependent::named_apart(plan.data)
 }
 
 /// The rows that a recursion begins with; later ones may have NULL where these have none.
@@ -385,13 +383,6 @@ fn unite(operation: &str, mut inputs: Vec<LogicalPlan>) -> Result<(Vec<LogicalPl
                 // To DataFusion an exact number is the better one; and what is an integer here may be a UNION with numerics.
                 _ if wanted.is_floating()
                     && input.schema().field(column).data_type().is_numeric()
-                    && *input.schema().field(column).data_type() != wanted =>
-                {
-                    Some(Change::Cast(Field::new("", wanted.clone(), true)))
-                }
-                // Subqueries around it take it for what it will be.
-                _ if wanted.is_integer()
-                    && input.schema().field(column).data_type().is_integer()
                     && *input.schema().field(column).data_type() != wanted =>
                 {
                     Some(Change::Cast(Field::new("", wanted.clone(), true)))
