@@ -160,6 +160,8 @@ fn view() -> Arc<CatalogView> {
             setting("server_encoding", "UTF8"),
             setting("server_version", "15.0"),
             setting("max_index_keys", "32"),
+            setting("max_replication_slots", "0"),
+            setting("wal_level", "minimal"),
         ],
         search_path: vec!["public".into()],
         live: Arc::new(Sample),

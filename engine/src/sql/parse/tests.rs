@@ -329,7 +329,7 @@ fn sessions() {
          explain (nosuch) select 1 => 42601 unrecognized EXPLAIN option
          subscribe v with (nosuch) => 22023 unrecognized option \"nosuch\"
          subscribe v as of now() => 0A000 AS OF
-         grant all on t to u => 0A000 GRANT is not supported",
+         revoke all on t from u => 0A000 REVOKE is not supported",
     );
 }
 
