@@ -72,7 +72,10 @@ impl Lowering<'_> {
             }
         }
         let width = own.fields().len();
-        if let Some(length) = (0..=order_columns.len()).find(|&n| closes(&order_columns, n, width)) {
+        // Peers are those that are equal in all of it.
+        if !bound.has_peers()
+            && let Some(length) = (0..=order_columns.len()).find(|&n| closes(&order_columns, n, width))
+        {
             order_columns.truncate(length);
         }
         let input_schema = self.nodes[input].schema.clone();
