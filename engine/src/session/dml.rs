@@ -524,11 +524,11 @@ fn typed_cells(relation: &Relation, named: &[usize], mut query: ast::Query) -> R
                 *cell = typed;
                 continue;
             }
-            // A cast to varchar(n) would cut what is to be refused.
             if let Some(digits) = number_of(cell).filter(|_| long) {
                 *cell = crate::sql::parse::parse_expression(&format!("CAST('{digits}' AS {sql_type})"))?;
                 continue;
             }
+            // A cast to varchar(n) would cut what is to be refused.
             let to = match () {
                 _ if mixed && text && !null(cell) => "text",
                 _ if mixed && quoted_text(cell).is_some() && has_own_input(sql_type) => sql_type,

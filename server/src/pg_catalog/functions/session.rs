@@ -59,7 +59,7 @@ pub const FUNCTIONS: &[Declaration] = &[
          pending_restart:bool",
         |c| Ok(setting_rows(c.view).into_iter().map(Vec::from).collect::<Vec<_>>().into()),
     ),
-    // Nothing waits for a lock of the kind that Postgres would name a holder of.
+    // Who holds what somebody waits for is not kept where it could be told.
     strict("pg_blocking_pids", 1..=1, "_int4", |_| Ok(Vec::<i64>::new().into())),
     strict("pg_safe_snapshot_blocking_pids", 1..=1, "_int4", |_| Ok(Vec::<i64>::new().into())),
     // There is no write-ahead log that others follow.
